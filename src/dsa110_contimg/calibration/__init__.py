@@ -1,0 +1,1 @@
+"""Gains of the antennas: predicted visibilities, solutions, tables, application."""

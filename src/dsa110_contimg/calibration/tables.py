@@ -1,0 +1,165 @@
+"""Calibration tables in CASA's format, so that CASA reads ours and we read CASA's.
+
+A table holds one row an antenna and solution interval: CPARAM (nchan, npol), PARAMERR, FLAG, SNR;
+its subtables describe antennas, field and spectral window. Gains are in the convention
+of the Measurement Set: corrected = observed / (g_1 conj(g_2)).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.errors import BadInputError
+
+_KINDS = ("B Jones", "G Jones")
+_SUBTABLES = ("OBSERVATION", "ANTENNA", "FIELD", "SPECTRAL_WINDOW", "HISTORY")
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationTable:
+    """Gains of one kind with what is needed to use them.
+
+    Attributes
+    ----------
+    kind : {"B Jones", "G Jones"}
+    gains : Gains
+        Shape (ninterval, nantenna, nchan, npol); G has one channel.
+    times_s : ndarray, shape (ninterval,)
+        Middle of each interval, MJD seconds UTC.
+    interval_s : float
+    antenna_names : tuple of str
+    frequencies_hz : ndarray, shape (nchan,)
+    reference_antenna : str
+    """
+
+    kind: str
+    gains: Gains
+    times_s: np.ndarray
+    interval_s: float
+    antenna_names: tuple[str, ...]
+    frequencies_hz: np.ndarray
+    reference_antenna: str
+
+
+def write(path: Path, table: CalibrationTable, ms_path: Path) -> None:
+    """Write a table; subtables are copied from the Measurement Set it was solved on."""
+    from casacore import tables
+
+    if path.exists():
+        raise BadInputError(f"{path}: exists already; a calibration table is never overwritten")
+    ninterval, nant, nchan, npol = table.gains.values.shape
+    scalar = tables.makescacoldesc
+    description = tables.maketabdesc(
+        [
+            scalar("TIME", 0.0, keywords={"QuantumUnits": ["s"],
+                   "MEASINFO": {"type": "epoch", "Ref": "UTC"}}),
+            *(scalar(name, 0) for name in ("FIELD_ID", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2")),
+            scalar("INTERVAL", 0.0, keywords={"QuantumUnits": ["s"]}),
+            *(scalar(name, 0) for name in ("SCAN_NUMBER", "OBSERVATION_ID")),
+            *(tables.makearrcoldesc(name, start, ndim=2, valuetype=kind) for name, start, kind in (
+                ("CPARAM", 0j, "complex"), ("PARAMERR", 0.0, "float"), ("FLAG", False, "boolean"),
+                ("SNR", 0.0, "float"), ("WEIGHT", 0.0, "float"))),
+        ]
+    )  # fmt: skip
+    nrow = ninterval * nant
+    reference = table.antenna_names.index(table.reference_antenna)
+    with tables.table(str(path), description, nrow=nrow, ack=False) as out:
+        out.putcol("TIME", np.repeat(table.times_s, nant))
+        out.putcol("INTERVAL", np.full(nrow, table.interval_s))
+        out.putcol("ANTENNA1", np.tile(np.arange(nant, dtype=np.int32), ninterval))
+        out.putcol("ANTENNA2", np.full(nrow, reference, np.int32))
+        for name in ("FIELD_ID", "SPECTRAL_WINDOW_ID", "OBSERVATION_ID"):
+            out.putcol(name, np.zeros(nrow, np.int32))
+        out.putcol("SCAN_NUMBER", np.ones(nrow, np.int32))
+        cells = (nrow, nchan, npol)
+        snr = table.gains.snr.reshape(cells)
+        out.putcol("CPARAM", table.gains.values.reshape(cells).astype(np.complex64))
+        out.putcol("FLAG", table.gains.flags.reshape(cells))
+        out.putcol("SNR", snr)
+        amplitude = np.abs(table.gains.values.reshape(cells))
+        error = np.divide(amplitude, snr, out=np.zeros(cells), where=snr > 0)
+        out.putcol("PARAMERR", error.astype(np.float32))
+        out.putinfo({"type": "Calibration", "subType": table.kind, "readme": ""})
+        out.putkeywords(
+            {"ParType": "Complex", "MSName": ms_path.name, "VisCal": table.kind,
+             "PolBasis": "unknown", "CASA_Version": "6.7.0-31"}
+        )  # fmt: skip
+        with tables.table(str(ms_path), ack=False) as ms:
+            for name in _SUBTABLES:
+                with tables.table(ms.getkeyword(name), ack=False) as source:
+                    source.copy(str(path / name), deep=True).close()
+                out.putkeyword(name, f"Table: {path / name}")
+    if nchan == 1:
+        _one_channel(path / "SPECTRAL_WINDOW")
+
+
+def _one_channel(path: Path) -> None:
+    """A G table's spectral window has one channel as wide as the band."""
+    from casacore import tables
+
+    with tables.table(str(path), readonly=False, ack=False) as window:
+        frequencies, widths = window.getcell("CHAN_FREQ", 0), window.getcell("CHAN_WIDTH", 0)
+        total = np.array([np.abs(widths).sum()])
+        window.putcell("NUM_CHAN", 0, 1)
+        window.putcell("CHAN_FREQ", 0, np.array([frequencies.mean()]))
+        for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
+            window.putcell(name, 0, total)
+
+
+def read(path: Path) -> CalibrationTable:
+    """Read a B or G table, CASA's or ours; spectral windows are joined by frequency.
+
+    Raises
+    ------
+    BadInputError
+        If it is no such table.
+    """
+    from casacore import tables
+
+    if not (path / "table.dat").exists():
+        raise BadInputError(f"{path}: is not a calibration table (no table.dat in it)")
+    with tables.table(str(path), ack=False) as table:
+        kind = table.info()["subType"]
+        if kind not in _KINDS:
+            raise BadInputError(f"{path}: holds {kind or 'no'} solutions, not one of {_KINDS}")
+        names = _subtable(table, "ANTENNA").getcol("NAME")
+        window = _subtable(table, "SPECTRAL_WINDOW")
+        column = {name: table.getcol(name) for name in (
+            "TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "CPARAM", "FLAG", "SNR")}  # fmt: skip
+        windows = np.unique(column["SPECTRAL_WINDOW_ID"])
+        frequencies = [np.asarray(window.getcell("CHAN_FREQ", int(w)), float) for w in windows]
+    order = np.argsort(np.concatenate(frequencies), kind="stable")
+    starts = np.cumsum([0, *(f.size for f in frequencies)])
+    # Each window has times of its own (the mean of its unflagged data): intervals are counted, not
+    # matched by time.
+    members = [np.flatnonzero(column["SPECTRAL_WINDOW_ID"] == w) for w in windows]
+    ranks = [np.unique(column["TIME"][rows], return_inverse=True) for rows in members]
+    longest = max(ranks, key=lambda rank: rank[0].size)[0]
+    shape = (longest.size, len(names), order.size, column["CPARAM"].shape[2])
+    values = np.ones(shape, complex)
+    flags = np.ones(shape, bool)
+    snr = np.zeros(shape, np.float32)
+    for w, (rows, (_, interval)) in enumerate(zip(members, ranks, strict=True)):
+        at = (interval, column["ANTENNA1"][rows], slice(starts[w], starts[w + 1]))
+        values[at] = column["CPARAM"][rows]
+        flags[at] = column["FLAG"][rows]
+        snr[at] = column["SNR"][rows]
+    reference = int(np.bincount(np.maximum(column["ANTENNA2"], 0)).argmax())
+    return CalibrationTable(
+        kind=kind,
+        gains=Gains(values[:, :, order], flags[:, :, order], snr[:, :, order]),
+        times_s=longest,
+        interval_s=float(np.median(column["INTERVAL"])),
+        antenna_names=tuple(names),
+        frequencies_hz=np.concatenate(frequencies)[order],
+        reference_antenna=names[reference],
+    )
+
+
+def _subtable(table: Any, name: str) -> Any:
+    from casacore import tables
+
+    return tables.table(table.getkeyword(name), ack=False)

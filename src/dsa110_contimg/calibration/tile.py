@@ -1,0 +1,273 @@
+"""Calibrate tiles against the sky.
+
+The reference tile gives bandpass and gains, and with them the flux scale. Every tile then has its
+phases refined against the model, never its amplitudes: amplitudes fitted tile by tile would
+follow a source that differs from the catalogue and erase its variability.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.visibilities.flagging import flag_interference
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+MIN_ANTENNAS = 10
+MAX_FLAGGED = 0.5
+WARN_FLAGGED = 0.3
+
+
+@dataclass(frozen=True)
+class SolveLimits:
+    """What a solution needs; see `stages.calibration_solve` for meanings."""
+
+    min_baselines: int
+    min_snr: float
+    uv_min_lambda: float
+    reference_antennas: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceSolution:
+    """Bandpass and gains of the reference tile.
+
+    Attributes
+    ----------
+    bandpass : Gains
+        Shape (1, nantenna, nchan, npol); rms amplitude one in each antenna and polarization.
+    gains : Gains
+        Shape (1, nantenna, 1, npol).
+    reference_antenna : str
+    flagged_fraction : float
+        Of the bandpass, counting only antennas that have data.
+    median_snr : float
+    model_flux_jy : float
+        Apparent flux density of the model in all.
+    rfi_fraction : float
+    """
+
+    bandpass: Gains
+    gains: Gains
+    reference_antenna: str
+    flagged_fraction: float
+    median_snr: float
+    model_flux_jy: float
+    rfi_fraction: float
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedTile:
+    """A tile in Jy.
+
+    Attributes
+    ----------
+    vis : Visibilities
+        Weights are inverse variances in Jy**-2, flags final.
+    phases : Gains
+        The refinement, shape (1, nantenna, 1, npol).
+    flagged_fraction, rfi_fraction : float
+        Of the samples of antennas that have data; `rfi_fraction` is AOFlagger's share.
+    phase_rms_deg : float
+        How far the phases had moved since the reference tile.
+    noise_jy : float
+        Per sample of median weight, from data minus model.
+    """
+
+    vis: Visibilities
+    phases: Gains
+    flagged_fraction: float
+    rfi_fraction: float
+    phase_rms_deg: float
+    noise_jy: float
+
+
+def solve_reference(
+    vis: Visibilities, model: SkyModel, limits: SolveLimits
+) -> ReferenceSolution:
+    """Solve bandpass and gains on the reference tile.
+
+    Flags of the raw amplitudes serve the first solution only; those of data minus model
+    replace them for the second.
+
+    Raises
+    ------
+    CalibrationError
+        If the model is empty, or too few antennas or channels can be solved.
+    """
+    if len(model) == 0:
+        raise CalibrationError(
+            "the sky model holds no source in the beam; import a deeper catalogue"
+        )
+    sky = predict.predict(vis, model)
+    rfi = _interference(vis, vis.data)
+    raw = _solve_channels(vis, sky, rfi, limits)
+    rfi = _interference(vis, vis.data - _times_model(raw, vis, sky))
+    raw = _solve_channels(vis, sky, rfi, limits)
+    raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
+
+    alive = _alive(vis)
+    solved = np.array([a for a in alive if not raw.flags[0, a].all()])
+    flagged = float(raw.flags[0, alive].mean())
+    if solved.size < MIN_ANTENNAS:
+        raise CalibrationError(
+            f"only {solved.size} antennas could be solved, {MIN_ANTENNAS} are needed"
+        )
+    if flagged > MAX_FLAGGED:
+        raise CalibrationError(
+            f"{100 * flagged:.0f} % of the bandpass of the antennas in the data is flagged, "
+            f"more than {100 * MAX_FLAGGED:.0f} %"
+        )
+    bandpass, gains = _split(raw)
+    apparent = model.apparent_jy(
+        vis.pointings, np.array([model.reference_hz]), float(np.median(vis.array.dish_diameters_m))
+    )
+    return ReferenceSolution(
+        bandpass=bandpass,
+        gains=gains,
+        reference_antenna=reference,
+        flagged_fraction=flagged,
+        median_snr=float(np.median(raw.snr[~raw.flags])),
+        model_flux_jy=float(apparent.mean(axis=0).sum()),
+        rfi_fraction=_share(rfi, vis),
+    )
+
+
+def calibrate_tile(
+    vis: Visibilities, bandpass: Gains, gains: Gains, model: SkyModel | None, limits: SolveLimits
+) -> CalibratedTile:
+    """Apply a calibration set to a tile, flag data minus model, refine phases.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Raw.
+    bandpass, gains : Gains
+        Of all antennas of the array.
+    model : SkyModel or None
+        Without one, phases are left as they are and the data themselves are flagged.
+    limits : SolveLimits
+    """
+    calibrated = apply_gains(apply_gains(vis, bandpass), gains)
+    npol = vis.data.shape[2]
+    if model is None or len(model) == 0:
+        sky = np.zeros(vis.data.shape[:2], np.complex64)
+        rfi = _interference(calibrated, calibrated.data)
+        one = np.ones((1, len(vis.array.names), 1, npol), complex)
+        phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
+    else:
+        sky = predict.predict(vis, model)
+        rfi = _interference(calibrated, calibrated.data - sky[:, :, None])
+        phases = _refine(calibrated, sky, rfi, limits)
+    moved = np.angle(phases.values[~phases.flags])
+    calibrated = apply_gains(calibrated, phases)
+    flags = calibrated.flags | rfi[:, :, None]
+    scale = _noise_scale(calibrated, sky, flags)
+    weights = (calibrated.weights / np.float32(scale)).astype(np.float32)
+    weights[flags] = 0
+    good = weights[~flags]
+    return CalibratedTile(
+        vis=replace(calibrated, flags=flags, weights=weights),
+        phases=phases,
+        flagged_fraction=_share(flags.all(axis=2), vis),
+        rfi_fraction=_share(rfi, vis),
+        phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
+        noise_jy=float(1 / np.sqrt(np.median(good))) if good.size else float("nan"),
+    )
+
+
+def _interference(vis: Visibilities, data: np.ndarray) -> np.ndarray:
+    return flag_interference(data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
+
+
+def _alive(vis: Visibilities) -> np.ndarray:
+    """Antennas with at least one unflagged sample."""
+    rows = ~vis.flags.all(axis=(1, 2))
+    return np.union1d(vis.antenna1[rows], vis.antenna2[rows])
+
+
+def _share(mask: np.ndarray, vis: Visibilities) -> float:
+    """Flagged share of the samples (nrow, nchan) of antennas that have data."""
+    alive = _alive(vis)
+    rows = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
+    present = ~vis.flags[rows].all(axis=(0, 2))
+    return float(mask[rows][:, present].mean()) if rows.any() and present.any() else 1.0
+
+
+def _solve_weights(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
+    length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
+    out = vis.flags | rfi[:, :, None] | (length < limits.uv_min_lambda)[:, None, None]
+    return np.where(out, np.float32(0), vis.weights).astype(np.float32)
+
+
+def _solve(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits,
+    channel_bin: np.ndarray, phase_only: bool,
+) -> Gains:  # fmt: skip
+    """Solve over antennas that are present; the others come back flagged."""
+    present = vis.antennas_present()
+    index = np.zeros(len(vis.array.names), np.int64)
+    index[present] = np.arange(present.size)
+    some = solve_gains(
+        vis.data, sky, _solve_weights(vis, rfi, limits), index[vis.antenna1], index[vis.antenna2],
+        np.zeros(vis.data.shape[0], np.int64), channel_bin, nantenna=present.size,
+        min_baselines=limits.min_baselines, min_snr=limits.min_snr, phase_only=phase_only,
+    )  # fmt: skip
+    shape = (1, len(vis.array.names), *some.values.shape[2:])
+    values = np.ones(shape, complex)
+    flags = np.ones(shape, bool)
+    snr = np.zeros(shape, np.float32)
+    values[:, present], flags[:, present], snr[:, present] = some.values, some.flags, some.snr
+    return Gains(values, flags, snr)
+
+
+def _solve_channels(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
+) -> Gains:
+    return _solve(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)
+
+
+def _refine(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
+) -> Gains:
+    phases = _solve(
+        vis, sky, rfi, limits, np.zeros(vis.frequencies_hz.size, np.int64), phase_only=True
+    )
+    return refer_phases(phases, vis.array.names, limits.reference_antennas)[0]
+
+
+def _times_model(gains: Gains, vis: Visibilities, sky: np.ndarray) -> np.ndarray:
+    g = gains.values[0].astype(np.complex64)
+    return g[vis.antenna1] * np.conj(g[vis.antenna2]) * sky[:, :, None]
+
+
+def _split(raw: Gains) -> tuple[Gains, Gains]:
+    """Bandpass of rms amplitude one and mean phase zero, and the gain that was taken out."""
+    used = ~raw.flags
+    count = np.maximum(used.sum(axis=2, keepdims=True), 1)
+    power = np.sum(np.where(used, np.abs(raw.values) ** 2, 0), axis=2, keepdims=True) / count
+    total = np.sum(np.where(used, raw.values, 0), axis=2, keepdims=True)
+    phase = np.where(np.abs(total) > 0, total / np.maximum(np.abs(total), 1e-30), 1.0)
+    none = ~used.any(axis=2, keepdims=True)
+    gain = np.where(none, 1.0, np.sqrt(power) * phase)
+    snr = np.sqrt(np.sum(np.where(used, raw.snr, 0) ** 2, axis=2, keepdims=True))
+    bandpass = np.where(used, raw.values / gain, 1.0)
+    return Gains(bandpass, raw.flags, raw.snr), Gains(gain, none, snr.astype(np.float32))
+
+
+def _noise_scale(vis: Visibilities, sky: np.ndarray, flags: np.ndarray) -> float:
+    """Factor that turns relative weights into inverse variances, from data minus model."""
+    step = max(1, vis.data.shape[0] // 20000)
+    rows = slice(None, None, step)
+    residual = vis.data[rows] - sky[rows, :, None]
+    used = ~flags[rows]
+    if not used.any():
+        return 1.0
+    return float(
+        np.median((vis.weights[rows] * np.abs(residual) ** 2)[used]) / (2 * np.log(2))
+    )

@@ -1,0 +1,45 @@
+"""Every error the pipeline raises on purpose, as one tree.
+
+The two supervisors (the reconcile loop and the job runner) choose what to do
+by class alone: retry with back-off, give up with the reason, or do nothing.
+"""
+
+
+class ContimgError(Exception):
+    """Base of all errors of this package."""
+
+
+class RetryableError(ContimgError):
+    """The same work may succeed later: a busy disk, a lost worker, a locked database."""
+
+
+class PermanentError(ContimgError):
+    """The work can never succeed as given; the message names the input, the cause and the remedy."""
+
+
+class NothingToDo(ContimgError):
+    """There is no work in the request; not a failure for a daemon, a failure for a batch job."""
+
+
+class BadInputError(PermanentError):
+    """A file or table does not hold what it must hold."""
+
+
+class UsageError(PermanentError):
+    """The request itself is wrong: unknown name, missing input, output that exists."""
+
+
+class GraphError(UsageError):
+    """A graph of stages has a cycle, an unknown name or a missing input."""
+
+
+class CalibrationError(PermanentError):
+    """No acceptable calibration could be solved or found."""
+
+
+class ImagingError(PermanentError):
+    """An image could not be made: no unflagged data, or CLEAN diverged."""
+
+
+class StaleClaimError(ContimgError):
+    """The lease on this work passed to somebody else; the result must be thrown away."""

@@ -1,0 +1,1 @@
+"""From visibilities to images: weighting, gridding, CLEAN, restoration, FITS."""

@@ -1,0 +1,162 @@
+"""CLEAN with major cycles: radler deconvolves, ducc0 predicts and grids.
+
+Radler is WSClean's deconvolution library (Offringa et al. 2014, MNRAS 444, 606; Offringa and
+Smirnov 2017, MNRAS 471, 301). It keeps pointers to the arrays it is given: every array
+below lives until the last cycle is over.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import radler
+
+from dsa110_contimg.errors import ImagingError
+from dsa110_contimg.imaging import gridding
+from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
+from dsa110_contimg.visibilities.averaging import Samples
+
+
+_CYCLE_FACTOR = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class CleanResult:
+    """What CLEAN leaves.
+
+    Attributes
+    ----------
+    model : ndarray of float32, shape (npix, npix)
+        Components, Jy per pixel.
+    residual, psf : ndarray of float32, shape (npix, npix)
+        Jy per beam.
+    beam : RestoringBeam
+        Fitted to the psf.
+    n_iterations, n_major : int
+    """
+
+    model: np.ndarray
+    residual: np.ndarray
+    psf: np.ndarray
+    beam: RestoringBeam
+    n_iterations: int
+    n_major: int
+
+
+def clean(
+    samples: Samples,
+    weights: np.ndarray,
+    npix: int,
+    cell_rad: float,
+    *,
+    niter: int,
+    auto_mask_sigma: float,
+    auto_threshold_sigma: float,
+    major_gain: float,
+    max_major: int,
+    threads: int,
+) -> CleanResult:
+    """Image samples and deconvolve.
+
+    Parameters
+    ----------
+    samples : Samples
+    weights : ndarray of float32, shape (nsample,)
+        Imaging weights.
+    npix : int
+    cell_rad : float
+    niter : int
+        Most minor iterations; zero makes a dirty image.
+    auto_mask_sigma, auto_threshold_sigma : float
+        CLEAN freely down to the first, then inside the mask of components to the second.
+    major_gain : float
+        Fraction of the peak taken off before the next major cycle.
+    max_major : int
+    threads : int
+
+    Raises
+    ------
+    ImagingError
+        If nothing is left to image, or CLEAN diverged.
+    """
+    used = weights > 0
+    if not used.any():
+        raise ImagingError("every visibility is flagged: nothing to image")
+    ones = np.ones(weights.size, np.complex64)
+    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads)
+    residual = gridding.dirty_image(samples, samples.values, weights, npix, cell_rad, threads)
+    model = np.zeros_like(residual)
+    beam = fit_beam(psf, cell_rad)
+    if niter == 0:
+        return CleanResult(model, residual, psf, beam, 0, 0)
+
+    dirty_peak = float(np.abs(residual).max())
+    settings = radler.Settings()
+    settings.algorithm_type = radler.AlgorithmType.generic_clean
+    settings.trimmed_image_width = settings.trimmed_image_height = npix
+    settings.pixel_scale.x = settings.pixel_scale.y = cell_rad
+    settings.minor_iteration_count = niter
+    settings.major_iteration_count = max_major
+    settings.major_loop_gain = _safe_major_gain(psf, beam, cell_rad, major_gain)
+    settings.auto_mask_sigma = auto_mask_sigma
+    settings.auto_threshold_sigma = auto_threshold_sigma
+    settings.thread_count = threads
+    engine = radler.Radler(settings, psf, residual, model, beam.major_rad)
+    n_major = 0
+    more = True
+    while more and n_major < max_major:
+        with _quiet():
+            more = engine.perform(n_major)
+        n_major += 1
+        left = samples.values - gridding.model_values(samples, model, cell_rad, threads)
+        residual[:] = gridding.dirty_image(samples, left, weights, npix, cell_rad, threads)
+        if not np.isfinite(residual).all() or np.abs(residual).max() > 2 * dirty_peak:
+            raise ImagingError(
+                f"CLEAN diverged in major cycle {n_major}: residual peak "
+                f"{np.abs(residual).max():.3g} Jy against {dirty_peak:.3g} Jy in the dirty image; "
+                "flag more data, lower --major-gain or raise --auto-mask"
+            )
+        if engine.iteration_number >= niter:
+            break
+    return CleanResult(model, residual, psf, beam, int(engine.iteration_number), n_major)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what C++ prints of each minor cycle to nowhere: it ignores Python's stdout."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)
+
+
+def _safe_major_gain(
+    psf: np.ndarray, beam: RestoringBeam, cell_rad: float, wanted: float
+) -> float:
+    """Major gain that stops a cycle above the sidelobes of the peak it began with.
+
+    Components cleaned out of sidelobes feed on each other and diverge; CASA's tclean stops at the
+    same level (its `cyclefactor`).
+    """
+    half = psf.shape[0] // 2
+    lobe = beam.image(psf.shape[0], cell_rad)
+    sidelobe = float(np.abs(psf - lobe)[half // 2 : -half // 2, half // 2 : -half // 2].max())
+    return float(np.clip(1 - _CYCLE_FACTOR * sidelobe, 0.1, wanted))
+
+
+def fitted_beam(
+    samples: Samples, weights: np.ndarray, npix: int, cell_rad: float, threads: int
+) -> RestoringBeam:
+    """Restoring beam that an image of these samples will have, from a small psf."""
+    ones = np.ones(weights.size, np.complex64)
+    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads)
+    return fit_beam(psf, cell_rad)

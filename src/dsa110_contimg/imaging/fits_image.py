@@ -1,0 +1,155 @@
+"""Images as FITS files and CASA images, with beam, unit, frequency and dates.
+
+Two axes only: what a continuum image has. Frequency and Stokes parameter are header cards.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.imaging.restore import RestoringBeam
+
+_RAD = np.pi / 180
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A celestial image.
+
+    Attributes
+    ----------
+    pixels : ndarray of float32, shape (ny, nx)
+        FITS order: rows north, columns towards decreasing right ascension.
+    centre_rad : tuple of float
+        ICRS position of the reference pixel.
+    reference_pixel : tuple of float
+        Zero-based (column, row) of that position.
+    cell_rad : float
+    projection : str
+        SIN or TAN.
+    beam : RestoringBeam or None
+    unit : str
+    frequency_hz : float
+    header : mapping
+        Further cards: keyword to value or (value, comment).
+    """
+
+    pixels: np.ndarray
+    centre_rad: tuple[float, float]
+    reference_pixel: tuple[float, float]
+    cell_rad: float
+    projection: str
+    beam: RestoringBeam | None
+    unit: str
+    frequency_hz: float
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def wcs(self) -> Any:
+        """The astropy WCS."""
+        from astropy.wcs import WCS
+
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = [f"RA---{self.projection}", f"DEC--{self.projection}"]
+        wcs.wcs.crval = [np.rad2deg(self.centre_rad[0]) % 360, np.rad2deg(self.centre_rad[1])]
+        wcs.wcs.crpix = [self.reference_pixel[0] + 1, self.reference_pixel[1] + 1]
+        wcs.wcs.cdelt = [-np.rad2deg(self.cell_rad), np.rad2deg(self.cell_rad)]
+        wcs.wcs.cunit = ["deg", "deg"]
+        wcs.wcs.radesys = "ICRS"
+        return wcs
+
+
+def write_fits(path: Path, image: Image) -> None:
+    """Write a FITS file; the name appears only when it is complete.
+
+    Raises
+    ------
+    UsageError
+        If the file exists.
+    """
+    from astropy.io import fits
+
+    if path.exists():
+        raise UsageError(f"{path}: exists already; choose another name or allow overwriting")
+    header = image.wcs.to_header()
+    header["BUNIT"] = image.unit
+    header["BTYPE"] = "Intensity"
+    header["STOKES"] = "I"
+    header["RESTFRQ"] = (image.frequency_hz, "[Hz] effective frequency")
+    if image.beam is not None:
+        header["BMAJ"] = (image.beam.major_rad / _RAD, "[deg]")
+        header["BMIN"] = (image.beam.minor_rad / _RAD, "[deg]")
+        header["BPA"] = (image.beam.position_angle_rad / _RAD, "[deg] north through east")
+    for key, value in image.header.items():
+        header[key] = value
+    fresh = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hdu = fits.PrimaryHDU(np.asarray(image.pixels, np.float32), header)
+    hdu.writeto(fresh, overwrite=True)
+    fresh.rename(path)
+
+
+def read_fits(path: Path) -> Image:
+    """Read an image that `write_fits` or another program wrote (extra axes of length 1 allowed).
+
+    Raises
+    ------
+    BadInputError
+    """
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            header = hdus[0].header
+            pixels = hdus[0].data
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read as FITS ({error})") from error
+    if pixels is None or pixels.squeeze().ndim != 2:
+        raise BadInputError(f"{path}: holds no image of two axes")
+    wcs = WCS(header).celestial
+    projection = wcs.wcs.ctype[0][-3:]
+    if projection not in ("SIN", "TAN"):
+        raise BadInputError(f"{path}: its projection {projection} is neither SIN nor TAN")
+    scale = np.abs(wcs.wcs.cdelt) * [abs(wcs.wcs.get_pc()[0, 0]), abs(wcs.wcs.get_pc()[1, 1])]
+    if not np.isclose(scale[0], scale[1], rtol=1e-6):
+        raise BadInputError(f"{path}: its pixels are not square")
+    beam = None
+    if "BMAJ" in header:
+        beam = RestoringBeam(
+            header["BMAJ"] * _RAD, header["BMIN"] * _RAD, header.get("BPA", 0.0) * _RAD
+        )
+    structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "BUNIT", "RESTFRQ", "BMAJ", "BMIN",
+                  "BPA", "WCSAXES", "CRPIX1", "CRPIX2", "CDELT1", "CDELT2", "CUNIT1", "CUNIT2",
+                  "CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "LONPOLE", "LATPOLE", "RADESYS",
+                  "MJDREF", "NAXIS1", "NAXIS2", "STOKES", "BTYPE", "COMMENT", "HISTORY", ""}  # fmt: skip
+    return Image(
+        pixels=np.ascontiguousarray(pixels.squeeze(), dtype=np.float32),
+        centre_rad=(wcs.wcs.crval[0] * _RAD, wcs.wcs.crval[1] * _RAD),
+        reference_pixel=(wcs.wcs.crpix[0] - 1, wcs.wcs.crpix[1] - 1),
+        cell_rad=float(scale[1]) * _RAD,
+        projection=projection,
+        beam=beam,
+        unit=str(header.get("BUNIT", "")),
+        frequency_hz=float(header.get("RESTFRQ", 0.0)),
+        header={k: header[k] for k in header if k not in structural},
+    )
+
+
+def write_casa_image(path: Path, fits_path: Path) -> None:
+    """Write a CASA image beside a FITS file, with its beam, unit and mask.
+
+    Raises
+    ------
+    UsageError
+        If the image exists.
+    """
+    from casacore import images
+
+    if path.exists():
+        raise UsageError(f"{path}: exists already; choose another name or allow overwriting")
+    images.image(str(fits_path)).saveas(str(path))

@@ -1,0 +1,252 @@
+"""Make the image of one tile: subtract what CLEAN cannot model, weight, CLEAN, correct."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize
+
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.errors import ImagingError
+from dsa110_contimg.imaging import clean, weighting
+from dsa110_contimg.imaging.restore import RestoringBeam, restore, robust_rms
+from dsa110_contimg.sky import astrometry, primary_beam
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.visibilities import averaging
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+CELLS_PER_BEAM = 4.0
+HALF_POWER_WIDTH = 1.029
+"""Full width at half power of an Airy beam, in wavelengths over diameter."""
+_CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
+_EDGE_PIXELS = 16
+
+
+@dataclass(frozen=True)
+class TileImageOptions:
+    """How to image; see `stages.imaging.ImagingOptions` for meanings and units."""
+
+    size: int
+    cell_rad: float | None
+    scheme: Literal["natural", "uniform", "briggs"]
+    robust: float
+    niter: int
+    auto_mask_sigma: float
+    auto_threshold_sigma: float
+    major_gain: float
+    max_major: int
+    uv_min_lambda: float
+    averaging_loss: float
+    threads: int
+
+
+@dataclass(frozen=True, eq=False)
+class TileImage:
+    """All images of one tile, shape (npix, npix), in FITS order.
+
+    Attributes
+    ----------
+    apparent : ndarray
+        Restored, Jy per beam, not beam-corrected.
+    residual, psf : ndarray
+        Jy per beam.
+    model : ndarray
+        Jy per pixel.
+    primary_beam : ndarray
+        Response with the weights that were imaged.
+    cell_rad, frequency_hz, rms_jy : float
+        `rms_jy` is the residual's, before beam correction.
+    beam : RestoringBeam
+    n_iterations, n_major, n_samples, n_subtracted : int
+        `n_subtracted` counts sources modelled outside the image.
+    remarks : tuple of str
+        What differs from what was asked, and why.
+    """
+
+    apparent: np.ndarray
+    residual: np.ndarray
+    model: np.ndarray
+    psf: np.ndarray
+    primary_beam: np.ndarray
+    cell_rad: float
+    frequency_hz: float
+    rms_jy: float
+    beam: RestoringBeam
+    n_iterations: int
+    n_major: int
+    n_samples: int
+    n_subtracted: int
+    remarks: tuple[str, ...] = ()
+
+
+def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOptions) -> TileImage:
+    """Image one tile.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated, in Jy.
+    model : SkyModel or None
+        Sources in the beam. Those outside the image are subtracted; of those inside only
+        the change of their apparent flux density during the tile, which has no mean: the
+        model is never added back, so an image shows what the data hold.
+    options : TileImageOptions
+
+    Raises
+    ------
+    ImagingError
+        If nothing can be imaged.
+    """
+    keep = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
+    flags = vis.flags | (keep < options.uv_min_lambda)[:, None, None]
+    if flags.all():
+        raise ImagingError("every visibility is flagged: nothing to image")
+    geometry = _geometry(vis, flags, options)
+    size, cell_rad = geometry.size, geometry.cell_rad
+    data, n_subtracted = vis.data, 0
+    if model is not None and len(model):
+        data, n_subtracted = _subtract(vis, flags, model, size, cell_rad)
+    samples = _samples(vis, data, flags, size, cell_rad, options.averaging_loss)
+    weights = weighting.imaging_weights(
+        samples.uvw_lambda, samples.weights, size, cell_rad, options.scheme, options.robust,
+        geometry.taper_rad,
+    )  # fmt: skip
+    result = clean.clean(
+        samples, weights, size, cell_rad, niter=options.niter,
+        auto_mask_sigma=options.auto_mask_sigma,
+        auto_threshold_sigma=options.auto_threshold_sigma, major_gain=options.major_gain,
+        max_major=options.max_major, threads=options.threads,
+    )  # fmt: skip
+    table, centres = _weights_by_time_and_frequency(samples, weights, vis)
+    beam_response = primary_beam.effective_beam(
+        vis.pointings, centres, table, float(np.median(vis.array.dish_diameters_m)),
+        vis.phase_centre_rad, size, cell_rad,
+    )  # fmt: skip
+    return TileImage(
+        apparent=restore(result.model, result.residual, result.beam, cell_rad),
+        residual=result.residual,
+        model=result.model,
+        psf=result.psf,
+        primary_beam=beam_response,
+        cell_rad=cell_rad,
+        frequency_hz=float(np.average(samples.frequency_hz, weights=weights)),
+        rms_jy=robust_rms(result.residual),
+        beam=result.beam,
+        n_iterations=result.n_iterations,
+        n_major=result.n_major,
+        n_samples=int(np.count_nonzero(weights)),
+        n_subtracted=n_subtracted,
+        remarks=geometry.remarks,
+    )
+
+
+def _samples(
+    vis: Visibilities, data: np.ndarray, flags: np.ndarray, size: int, cell_rad: float,
+    loss: float,
+) -> averaging.Samples:  # fmt: skip
+    return averaging.stokes_i_samples(
+        data, flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
+        vis.frequencies_hz, 0.5 * size * cell_rad, loss,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    size: int
+    cell_rad: float
+    taper_rad: float
+    remarks: tuple[str, ...]
+
+
+def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -> _Geometry:
+    """Pixels and resolution of the image: never fewer than four cells across the beam.
+
+    Without a cell of the user's, the image covers the half-power beam of the dish at least; where
+    the array resolves more than so many pixels hold, a taper widens the restoring beam
+    to four cells. A user's cell that is too coarse is made finer and the image larger.
+    """
+    dish_m = float(np.median(vis.array.dish_diameters_m))
+    field_rad = HALF_POWER_WIDTH * SPEED_OF_LIGHT_M_S / vis.frequencies_hz.mean() / dish_m
+    coarsest = options.cell_rad or _CELL_STEP_RAD * np.ceil(
+        field_rad / options.size / _CELL_STEP_RAD
+    )
+    rough = _samples(
+        vis, vis.data, flags, options.size, coarsest, max(options.averaging_loss, 1e-3)
+    )
+
+    def minor_axis(cell: float, taper: float) -> float:
+        weights = weighting.imaging_weights(
+            rough.uvw_lambda, rough.weights, options.size, coarsest, options.scheme,
+            options.robust, taper,
+        )  # fmt: skip
+        return clean.fitted_beam(rough, weights, 256, cell, options.threads).minor_rad
+
+    longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
+    minor = minor_axis(0.25 / longest, 0.0)
+    # The beam depends on the weights, they on the field; the field is settled by now.
+    cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
+    if options.cell_rad is not None and options.cell_rad > cell > 0:
+        size = 2 * int(np.ceil(options.size * options.cell_rad / cell / 2))
+        return _Geometry(size, cell, 0.0, (
+            f"cell reduced from {options.cell_rad / astrometry.ARCSEC_RAD:g} to "
+            f"{cell / astrometry.ARCSEC_RAD:g} arcsec for four cells across the beam, "
+            f"size raised to {size} to keep the field",
+        ))  # fmt: skip
+    if options.cell_rad is not None:
+        return _Geometry(options.size, options.cell_rad, 0.0, ())
+    if cell >= coarsest:
+        return _Geometry(options.size, float(cell), 0.0, ())
+    wanted = CELLS_PER_BEAM * coarsest
+    taper = optimize.brentq(
+        lambda t: minor_axis(coarsest / 2, t) - wanted, 0.0, 2 * wanted,
+        xtol=_CELL_STEP_RAD, maxiter=20, disp=False,
+    )  # fmt: skip
+    return _Geometry(options.size, float(coarsest), float(taper), (
+        f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "
+        f"{wanted / astrometry.ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
+        "cover the half-power beam; give --size and --cell for full resolution",
+    ))  # fmt: skip
+
+
+def _subtract(
+    vis: Visibilities, flags: np.ndarray, model: SkyModel, size: int, cell_rad: float
+) -> tuple[np.ndarray, int]:
+    """Data less the sources outside the image and less the others' change with time."""
+    lmn = astrometry.direction_cosines(model.directions, *vis.phase_centre_rad)
+    half = (size / 2 - _EDGE_PIXELS) * cell_rad
+    inside = (np.abs(lmn[:, 0]) < half) & (np.abs(lmn[:, 1]) < half) & (lmn[:, 2] > 0)
+    dish_m = float(np.median(vis.array.dish_diameters_m))
+    apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
+    weights = np.where(flags.any(axis=2), 0, vis.weights.min(axis=2))
+    per_time = np.zeros((vis.times_jd.size, vis.frequencies_hz.size))
+    np.add.at(per_time, vis.time_index, weights)
+    # Mean over time in each channel: CLEAN sees that constant, and the drift is taken out.
+    total = per_time.sum(axis=0)
+    mean = np.einsum("tf,tsf->sf", per_time, apparent) / np.where(total > 0, total, 1)
+    apparent[:, inside] -= mean[None, inside]
+    predicted = predict.predict_apparent(vis, model.directions, apparent)
+    data = vis.data.copy()
+    for hand in {0, data.shape[2] - 1}:
+        data[:, :, hand] -= predicted
+    return data, int(np.count_nonzero(~inside))
+
+
+def _weights_by_time_and_frequency(
+    samples: averaging.Samples, weights: np.ndarray, vis: Visibilities, nbins: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
+    """Imaging weight per integration and frequency bin, and the bins' mean frequencies."""
+    frequencies = vis.frequencies_hz
+    edges = np.linspace(frequencies.min() - 1, frequencies.max() + 1, nbins + 1)
+    which = np.clip(np.searchsorted(edges, samples.frequency_hz) - 1, 0, nbins - 1)
+    ntime = vis.times_jd.size
+    low = np.clip(np.floor(samples.time).astype(int), 0, ntime - 1)
+    high = np.minimum(low + 1, ntime - 1)
+    part = samples.time - low
+    table = np.zeros((ntime, nbins))
+    np.add.at(table, (low, which), weights * (1 - part))
+    np.add.at(table, (high, which), weights * part)
+    sums = np.bincount(which, weights, nbins)
+    means = np.bincount(which, weights * samples.frequency_hz.astype(float), nbins)
+    used = sums > 0
+    return table[:, used], means[used] / sums[used]

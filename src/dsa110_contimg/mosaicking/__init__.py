@@ -1,0 +1,1 @@
+"""Many tiles, one image: a common grid, combination, and gates before it."""

@@ -1,0 +1,1 @@
+"""Run any graph of stages: knows dependencies and executors, no astronomy."""

@@ -1,0 +1,205 @@
+"""Check a graph of stages, then run it once.
+
+Everything that can be known before is checked before: names, cycles, declared inputs. A run fails
+at once: what has not begun is skipped, nothing is retried.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from dsa110_contimg.errors import ContimgError, GraphError
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.stage import Stage, StageDefinition
+
+__all__ = [
+    "PipelineContext", "PipelineOrchestrator", "PipelineResult", "Stage", "StageDefinition",
+    "StageOutcome", "StageStatus",
+]  # fmt: skip
+
+
+class StageStatus(StrEnum):
+    """What became of a stage."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What one stage did.
+
+    Attributes
+    ----------
+    name : str
+    status : StageStatus
+    seconds : float
+    outputs : mapping
+        Artifacts it made.
+    error : Exception or None
+    """
+
+    name: str
+    status: StageStatus
+    seconds: float = 0.0
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """Outcome of a run.
+
+    Attributes
+    ----------
+    outcomes : tuple of StageOutcome
+        In the order of the graph.
+    artifacts : mapping
+        Inputs and everything that was made.
+    """
+
+    outcomes: tuple[StageOutcome, ...]
+    artifacts: Mapping[str, Any]
+
+    @property
+    def success(self) -> bool:
+        """True if every stage is done."""
+        return all(outcome.status is StageStatus.DONE for outcome in self.outcomes)
+
+    @property
+    def error(self) -> Exception | None:
+        """The first failure."""
+        return next((o.error for o in self.outcomes if o.error is not None), None)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.artifacts[name]
+
+    def raise_on_failure(self) -> "PipelineResult":
+        """Raise the failure, if there is one."""
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+class PipelineOrchestrator:
+    """Runs stages in the order of their dependencies, independent ones side by side.
+
+    Parameters
+    ----------
+    stages : sequence of StageDefinition
+
+    Raises
+    ------
+    GraphError
+        For a name used twice, an unknown dependency or a cycle.
+    """
+
+    def __init__(self, stages: Sequence[StageDefinition]):
+        self._stages = {definition.name: definition for definition in stages}
+        if len(self._stages) != len(stages):
+            names = [definition.name for definition in stages]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise GraphError(f"stage name used twice: {', '.join(twice)}")
+        for definition in stages:
+            unknown = [name for name in definition.depends_on if name not in self._stages]
+            if unknown:
+                raise GraphError(
+                    f"stage {definition.name!r} depends on {', '.join(map(repr, unknown))}, "
+                    f"which is not in the graph ({', '.join(self._stages)})"
+                )
+        self.order = self._sorted()
+
+    def check(self, context: PipelineContext) -> None:
+        """Check that every declared input is given or made by an earlier stage.
+
+        Raises
+        ------
+        GraphError
+            Naming the stage and its missing input.
+        """
+        makers = {out: name for name, d in self._stages.items() for out in d.stage.outputs}
+        for name in self.order:
+            before = self._ancestors(name)
+            for needed in self._stages[name].stage.inputs:
+                if needed in context.inputs or makers.get(needed) in before:
+                    continue
+                hint = (
+                    f"stage {makers[needed]!r} makes it: add that to depends_on"
+                    if needed in makers
+                    else f"give it in the context's inputs (given: "
+                    f"{', '.join(context.inputs) or 'none'})"
+                )
+                raise GraphError(f"stage {name!r} needs {needed!r}; {hint}")
+
+    def run(self, context: PipelineContext) -> PipelineResult:
+        """Run the graph once.
+
+        Errors of stages are in the result; an error in the graph itself is raised
+        before anything runs.
+        """
+        self.check(context)
+        outcomes: dict[str, StageOutcome] = {}
+        running: dict[Future[StageOutcome], str] = {}
+        with ThreadPoolExecutor(max(1, len(self._stages)), "stage") as threads:
+            while len(outcomes) < len(self._stages):
+                failed = any(o.status is StageStatus.FAILED for o in outcomes.values())
+                for name in self.order:
+                    if name in outcomes or name in running.values():
+                        continue
+                    if failed:
+                        outcomes[name] = StageOutcome(name, StageStatus.SKIPPED)
+                    elif all(d in outcomes for d in self._stages[name].depends_on):
+                        future = threads.submit(self._run_stage, name, context)
+                        running[future] = name
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    outcome = future.result()
+                    outcomes[running.pop(future)] = outcome
+                    context = context.with_artifacts(outcome.outputs)
+        ordered = tuple(outcomes[name] for name in self.order)
+        return PipelineResult(ordered, dict(context.inputs))
+
+    def _run_stage(self, name: str, context: PipelineContext) -> StageOutcome:
+        stage = self._stages[name].stage
+        start = time.monotonic()
+        context.progress(name, 0.0, "started")
+        try:
+            outputs = dict(stage.run(context.for_stage(name)))
+            missing = [out for out in stage.outputs if out not in outputs]
+            if missing:
+                raise GraphError(f"stage {name!r} declared {', '.join(missing)} but made none")
+        except ContimgError as error:
+            return StageOutcome(name, StageStatus.FAILED, time.monotonic() - start, {}, error)
+        except Exception as error:
+            error.add_note(f"in stage {name!r}")
+            return StageOutcome(name, StageStatus.FAILED, time.monotonic() - start, {}, error)
+        seconds = time.monotonic() - start
+        context.progress(name, 1.0, f"done in {seconds:.1f} s")
+        return StageOutcome(name, StageStatus.DONE, seconds, outputs)
+
+    def _ancestors(self, name: str) -> set[str]:
+        found: set[str] = set()
+        stack = list(self._stages[name].depends_on)
+        while stack:
+            parent = stack.pop()
+            if parent not in found:
+                found.add(parent)
+                stack.extend(self._stages[parent].depends_on)
+        return found
+
+    def _sorted(self) -> list[str]:
+        """Names in an order that respects dependencies, else as given."""
+        order: list[str] = []
+        waiting = list(self._stages)
+        while waiting:
+            ready = [n for n in waiting if all(d in order for d in self._stages[n].depends_on)]
+            if not ready:
+                raise GraphError(f"the stages {', '.join(waiting)} depend on each other in a cycle")
+            order.append(ready[0])
+            waiting.remove(ready[0])
+        return order

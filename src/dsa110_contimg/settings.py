@@ -1,0 +1,122 @@
+"""One settings object: command line > environment > TOML file > default.
+
+Environment variables are `CONTIMG_` and a field's name in capitals, nested fields after a
+double underscore (`CONTIMG_IMAGE__ROBUST=0`). The file is `contimg.toml` in the root.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from dsa110_contimg.errors import UsageError
+
+FILE_NAME = "contimg.toml"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CONTIMG_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    root: Path = Field(Path("."), description="Directory that holds everything the pipeline writes")
+    database_url: str = Field(
+        "", description="SQLAlchemy URL; empty: SQLite at state/products.sqlite3 in the root"
+    )
+    sky_catalog: str = Field("nvss", description="Catalogue for the sky model and for validation")
+    workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes"
+    )
+    stage_timeout_s: float = Field(
+        3600.0, gt=0, description="Seconds after which one step of one tile is killed"
+    )
+    lease_s: float = Field(120.0, gt=0, description="Seconds a claim lasts without a heartbeat")
+    max_attempts: int = Field(3, ge=1, description="Failures before work is quarantined")
+    retry_delay_s: float = Field(
+        60.0, ge=0, description="Seconds before the first retry; doubles with each failure"
+    )
+
+    poll_interval_s: float = Field(5.0, gt=0, description="Seconds between looks at the input")
+    settle_s: float = Field(
+        3.0, ge=0, description="Seconds a file must not have changed before it counts as finished"
+    )
+    grace_s: float = Field(
+        300.0, ge=0, description="Seconds to wait for absent sub-bands after the last one arrived"
+    )
+    min_subbands: int = Field(12, ge=1, description="Fewest sub-bands that make a tile")
+
+    mosaic_interval_s: float = Field(60.0, gt=0, description="Seconds between looks for groups")
+    group_size: int = Field(10, ge=1, description="Tiles in a mosaic group")
+    group_overlap: int = Field(2, ge=0, description="Tiles that a group shares with the one before")
+    max_gap_s: float = Field(
+        900.0, gt=0, description="Seconds between the starts of two tiles that end a run of tiles"
+    )
+    parallel_groups: int = Field(2, ge=1, description="Mosaic groups worked on at once")
+
+    convert: dict[str, Any] = Field(default_factory=dict, description="Options of conversion")
+    calibrate: dict[str, Any] = Field(default_factory=dict, description="Options of solving")
+    apply: dict[str, Any] = Field(default_factory=dict, description="Options of application")
+    image: dict[str, Any] = Field(default_factory=dict, description="Options of imaging")
+    mosaic: dict[str, Any] = Field(default_factory=dict, description="Options of mosaicking")
+    validate_: dict[str, Any] = Field(
+        default_factory=dict, alias="validate", description="Options of validation"
+    )
+    crossmatch: dict[str, Any] = Field(
+        default_factory=dict, description="Options of cross-matching"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: command line, environment, file."""
+        root = init_settings().get("root") or env_settings().get("root") or "."
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, Path(root) / FILE_NAME),
+        )
+
+    @property
+    def database(self) -> str:
+        """URL of the database."""
+        return self.database_url or f"sqlite:///{self.root / 'state' / 'products.sqlite3'}"
+
+    @property
+    def slots_dir(self) -> Path:
+        """Where the machine's compute slots are locked."""
+        return self.root / "state" / "slots"
+
+
+def load(**given: Any) -> Settings:
+    """Settings with some values given (None counts as not given).
+
+    Raises
+    ------
+    UsageError
+        Naming the setting that is unknown or out of range.
+    """
+    from pydantic import ValidationError
+
+    values = {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"setting {name}: {first['msg']}") from error
+    return settings.model_copy(update={"root": settings.root.absolute()})

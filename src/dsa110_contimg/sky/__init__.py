@@ -1,0 +1,1 @@
+"""The sky as seen from the telescope: directions, catalogues, models, primary beam."""

@@ -1,0 +1,221 @@
+"""Source catalogues: import, storage and search.
+
+A catalogue is one FITS table under the root's `catalogues/`, sorted by declination with
+the columns and units of `Catalogue`, so that any other program reads it too.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.sky import astrometry
+
+DEFAULT_SPECTRAL_INDEX = -0.7
+"""Median of extragalactic sources at 1.4 GHz (Condon 1992, ARA&A 30, 575)."""
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Sources with total flux densities at one frequency, sorted by declination.
+
+    Attributes
+    ----------
+    name : str
+    frequency_hz : float
+    ra_deg, dec_deg : ndarray, shape (nsource,)
+        ICRS.
+    flux_jy : ndarray, shape (nsource,)
+        Integrated flux density.
+    """
+
+    name: str
+    frequency_hz: float
+    ra_deg: np.ndarray
+    dec_deg: np.ndarray
+    flux_jy: np.ndarray
+
+    def cone(self, ra_deg: float, dec_deg: float, radius_deg: float) -> "Catalogue":
+        """Sources within a radius; the declination strip is found by bisection."""
+        first, last = np.searchsorted(self.dec_deg, [dec_deg - radius_deg, dec_deg + radius_deg])
+        strip = slice(int(first), int(last))
+        centre = astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
+        vectors = astrometry.radec_to_vector(
+            np.deg2rad(self.ra_deg[strip]), np.deg2rad(self.dec_deg[strip])
+        )
+        near = first + np.flatnonzero(vectors @ centre >= np.cos(np.deg2rad(radius_deg)))
+        return self._subset(near)
+
+    def brighter_than(self, flux_jy: float) -> "Catalogue":
+        """Sources of at least a flux density."""
+        return self._subset(np.flatnonzero(self.flux_jy >= flux_jy))
+
+    def _subset(self, index: np.ndarray) -> "Catalogue":
+        return Catalogue(
+            self.name,
+            self.frequency_hz,
+            self.ra_deg[index],
+            self.dec_deg[index],
+            self.flux_jy[index],
+        )
+
+    def __len__(self) -> int:
+        return self.ra_deg.size
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """How a file's columns become a catalogue.
+
+    Attributes
+    ----------
+    ra, dec, flux : str
+        Column names; positions in degrees.
+    flux_to_jy : float
+        Factor from the column's number to integrated Jy.
+    frequency_hz : float
+    """
+
+    ra: str
+    dec: str
+    flux: str
+    flux_to_jy: float
+    frequency_hz: float
+
+
+KNOWN_FORMATS: Mapping[str, ColumnMap] = {
+    # The raw NVSS component list stores the fitted peak before the bias and CLEAN
+    # corrections; the published flux density is lower by 1.028 (Condon et al. 1998).
+    "NVSS component list": ColumnMap("RA(2000)", "DEC(2000)", "PEAK INT", 1 / 1.028, 1.4e9),
+}
+
+
+def read_file(path: Path, name: str, columns: ColumnMap | None = None) -> Catalogue:
+    """Read a catalogue from FITS, VOTable or CSV.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Name of the catalogue from now on.
+    columns : ColumnMap, optional
+        Which columns to use; without it the file must be of a known format, or have
+        columns ra_deg, dec_deg and flux_jy.
+
+    Raises
+    ------
+    BadInputError, UsageError
+    """
+    if not _NAME.match(name):
+        raise UsageError(f"catalogue name {name!r}: use letters, digits, '_', '.', '-' only")
+    table = _read_table(path)
+    if columns is None:
+        columns = _recognise(path, table)
+    absent = [c for c in (columns.ra, columns.dec, columns.flux) if c not in table.colnames]
+    if absent:
+        raise BadInputError(
+            f"{path}: has no column {', '.join(absent)}; it has {', '.join(table.colnames[:12])}"
+        )
+    try:
+        ra, dec, flux = (
+            np.ma.filled(np.ma.asarray(table[c], dtype=float), np.nan)
+            for c in (columns.ra, columns.dec, columns.flux)
+        )
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"{path}: a column holds no numbers ({error})") from error
+    flux = flux * columns.flux_to_jy
+    good = np.isfinite(ra) & np.isfinite(dec) & (flux > 0) & (np.abs(dec) <= 90)
+    if not good.any():
+        raise BadInputError(f"{path}: no row has a position and a positive flux density")
+    order = np.flatnonzero(good)[np.argsort(dec[good], kind="stable")]
+    return Catalogue(name, columns.frequency_hz, ra[order] % 360, dec[order], flux[order])
+
+
+def _read_table(path: Path):  # type: ignore[no-untyped-def]
+    import warnings
+
+    from astropy.table import Table
+    from astropy.units import UnitsWarning
+
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    formats = {".fits": "fits", ".fit": "fits", ".vot": "votable", ".xml": "votable",
+               ".csv": "ascii.csv"}  # fmt: skip
+    kind = formats.get(suffixes[-1] if suffixes else "")
+    if kind is None:
+        raise UsageError(f"{path}: give a .fits, .vot, .xml or .csv file (.gz allowed)")
+    with warnings.catch_warnings():
+        # Old FITS files name units that are no FITS units ('DEGREE'); units are not used here.
+        warnings.simplefilter("ignore", UnitsWarning)
+        try:
+            return Table.read(path, format=kind)
+        except (OSError, ValueError, IndexError) as error:
+            raise BadInputError(f"{path}: cannot be read as {kind} ({error})") from error
+
+
+def _recognise(path: Path, table) -> ColumnMap:  # type: ignore[no-untyped-def]
+    own = ColumnMap("ra_deg", "dec_deg", "flux_jy", 1.0, table.meta.get("FREQ", 1.4e9))
+    for columns in (*KNOWN_FORMATS.values(), own):
+        if {columns.ra, columns.dec, columns.flux} <= set(table.colnames):
+            return columns
+    raise BadInputError(
+        f"{path}: columns {', '.join(table.colnames[:12])} are of no known catalogue; "
+        "say which to use with --ra, --dec and --flux"
+    )
+
+
+def catalogue_path(root: Path, name: str) -> Path:
+    """Where a catalogue of a name lies."""
+    return root / "catalogues" / f"{name}.fits"
+
+
+def save(root: Path, catalogue: Catalogue) -> Path:
+    """Store a catalogue under the root, replacing one of the same name at once."""
+    from astropy.table import Table
+
+    table = Table(
+        [catalogue.ra_deg, catalogue.dec_deg, catalogue.flux_jy],
+        names=("ra_deg", "dec_deg", "flux_jy"),
+        units=("deg", "deg", "Jy"),
+        meta={"NAME": catalogue.name, "FREQ": catalogue.frequency_hz},
+    )
+    path = catalogue_path(root, catalogue.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    table.write(fresh, format="fits", overwrite=True)
+    fresh.replace(path)
+    return path
+
+
+def load(root: Path, name: str) -> Catalogue:
+    """Load a stored catalogue.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name; says how to get one.
+    """
+    path = catalogue_path(root, name)
+    if not path.exists():
+        have = ", ".join(names(root)) or "none"
+        raise UsageError(
+            f"no catalogue {name!r} under {path.parent} (there: {have}); get it with "
+            f"'dsa110-contimg catalog import FILE --name {name}'"
+        )
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        header, table = hdus[1].header, hdus[1].data
+        return Catalogue(
+            name,
+            float(header["FREQ"]),
+            *(np.array(table[c], float) for c in ("ra_deg", "dec_deg", "flux_jy")),
+        )
+
+
+def names(root: Path) -> list[str]:
+    """Names of the stored catalogues."""
+    return sorted(path.stem for path in (root / "catalogues").glob("*.fits"))

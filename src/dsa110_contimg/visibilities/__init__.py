@@ -1,0 +1,1 @@
+"""Visibilities on their way: sub-band files, phasing, Measurement Sets, flags, averages."""

@@ -1,0 +1,203 @@
+"""Sixteen sub-band files to one phased, sorted set of visibilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.visibilities import phasing, uvh5
+from dsa110_contimg.visibilities.measurement_set import Array, Visibilities
+
+_DEAD_FRACTION = 1e-3
+"""An antenna is dead if its median amplitude is below this fraction of the array's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One tile's visibilities as they came from the telescope, at one phase centre.
+
+    Attributes
+    ----------
+    vis : Visibilities
+        Raw units, rows time-major, channels ascending in frequency, no autos.
+    absent_subbands : tuple of int
+        Sub-bands without a file; their channels are flagged.
+    dead_antennas : tuple of str
+        Names of antennas in the data without any signal; flagged.
+    n_bad_samples : int
+        Samples that were not finite or absurd; flagged.
+    beyond_earth_orientation_table : bool
+    """
+
+    vis: Visibilities
+    absent_subbands: tuple[int, ...]
+    dead_antennas: tuple[str, ...]
+    n_bad_samples: int
+    beyond_earth_orientation_table: bool
+
+
+def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation:
+    """Read the sub-band files of one observation and phase them to its centre.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files of one observation in any order; absent sub-bands become flagged channels.
+    telescope : Telescope
+        Band and sub-bands; the site is the files' own.
+
+    Raises
+    ------
+    BadInputError
+        Naming the file that does not fit, and why.
+    """
+    headers = _check_together([uvh5.read_header(Path(path)) for path in paths], telescope)
+    first = next(iter(headers.values()))
+    nfreq = first.frequencies_hz.size
+    nchan = nfreq * telescope.n_subbands
+    width = first.channel_width_hz
+    frequencies = telescope.band_bottom_hz + (np.arange(nchan) + 0.5) * width
+
+    latitude, longitude, altitude = first.site_deg_m
+    site = astrometry.Site(np.deg2rad(latitude), np.deg2rad(longitude), altitude)
+    geometry = phasing.drift_geometry(first.times_jd, first.apparent_dec_rad, site)
+    cross = np.flatnonzero(first.antenna1 != first.antenna2)
+    antenna1, antenna2 = first.antenna1[cross], first.antenna2[cross]
+    uvw = phasing.baseline_uvw(
+        geometry.axes_itrf, first.antenna_positions_m, antenna1, antenna2
+    )
+    arrival_w = phasing.drift_w(
+        geometry.drift_itrf, first.antenna_positions_m, antenna1, antenna2
+    )
+    ntime, nbaseline = first.times_jd.size, cross.size
+    nrow, npol = ntime * nbaseline, len(first.polarizations)
+    rows = (np.arange(ntime)[:, None] * first.antenna1.size + cross[None, :]).ravel()
+    w_shift = (uvw[:, :, 2] - arrival_w[None, :]).ravel()
+
+    data = np.zeros((nrow, nchan, npol), np.complex64)
+    flags = np.ones((nrow, nchan, npol), bool)
+    samples = np.zeros((nrow, npol), np.float32)
+    n_bad = 0
+    for number, header in headers.items():
+        channels = np.rint((header.frequencies_hz - frequencies[0]) / width).astype(int)
+        visdata, file_flags, nsamples = uvh5.read_visibilities(header)
+        band = slice(channels.min(), channels.max() + 1)
+        flags[:, band] = file_flags[rows][:, np.argsort(channels)] | (
+            nsamples[rows][:, np.argsort(channels)] <= 0
+        )
+        n_bad += phasing.rephase(
+            visdata, rows, w_shift, header.frequencies_hz, channels, data, flags
+        )
+        samples += nsamples[rows].mean(axis=1) / len(headers)
+
+    dead = _dead_antennas(data, antenna1, antenna2, ntime)
+    is_dead = np.isin(antenna1, dead) | np.isin(antenna2, dead)
+    flags.reshape(ntime, nbaseline, nchan, npol)[:, is_dead] = True
+    absent = tuple(n for n in range(telescope.n_subbands) if n not in headers)
+    dead_names = tuple(first.antenna_names[a] for a in dead)
+    nant = len(first.antenna_names)
+    diameters = first.dish_diameters_m
+    return Observation(
+        vis=Visibilities(
+            data=data,
+            flags=flags,
+            weights=np.broadcast_to(samples[:, None, :], data.shape),
+            uvw_m=uvw.reshape(-1, 3),
+            antenna1=np.tile(antenna1, ntime),
+            antenna2=np.tile(antenna2, ntime),
+            time_index=np.repeat(np.arange(ntime), nbaseline),
+            times_jd=first.times_jd,
+            integration_s=first.integration_s,
+            frequencies_hz=frequencies,
+            channel_width_hz=np.full(nchan, width),
+            polarizations=first.polarizations,
+            phase_centre_rad=geometry.phase_centre_rad,
+            pointings=geometry.pointings,
+            array=Array(
+                telescope_name=telescope.name,
+                names=first.antenna_names,
+                positions_itrf_m=first.antenna_positions_m + site.itrf_m(),
+                dish_diameters_m=(
+                    np.full(nant, telescope.dish_diameter_m) if diameters is None else diameters
+                ),
+                site=site,
+            ),
+            field_name="drift",
+            notes=(
+                f"converted from {len(headers)} sub-band files",
+                f"absent sub-bands flagged: {_listed(absent)}",
+                f"dead antennas flagged: {_listed(dead_names)}",
+                f"samples not finite, flagged: {n_bad}",
+            ),
+        ),
+        absent_subbands=absent,
+        dead_antennas=dead_names,
+        n_bad_samples=n_bad,
+        beyond_earth_orientation_table=geometry.beyond_earth_orientation_table,
+    )
+
+
+def _listed(items: Sequence[object]) -> str:
+    return ", ".join(str(item) for item in items) or "none"
+
+
+def _check_together(
+    headers: list[uvh5.SubbandHeader], telescope: Telescope
+) -> dict[int, uvh5.SubbandHeader]:
+    """Headers by sub-band number, proven to belong to one observation."""
+    if not headers:
+        raise BadInputError("no sub-band files were given")
+    by_number: dict[int, uvh5.SubbandHeader] = {}
+    first = headers[0]
+    for header in headers:
+        number = header.subband(telescope)
+        if number in by_number:
+            raise BadInputError(
+                f"{header.path}: duplicate of sub-band {number}, which "
+                f"{by_number[number].path.name} holds already; remove one of them"
+            )
+        by_number[number] = header
+        for what, same in (
+            ("time_array", np.array_equal(header.times_jd, first.times_jd)),
+            (
+                "baselines",
+                np.array_equal(header.antenna1, first.antenna1)
+                and np.array_equal(header.antenna2, first.antenna2),
+            ),
+            (
+                "antenna_positions",
+                np.array_equal(header.antenna_positions_m, first.antenna_positions_m),
+            ),
+            ("polarization_array", header.polarizations == first.polarizations),
+            ("channel count", header.frequencies_hz.size == first.frequencies_hz.size),
+            ("declination", header.apparent_dec_rad == first.apparent_dec_rad),
+        ):
+            if not same:
+                raise BadInputError(
+                    f"{header.path}: its {what} differs from that of {first.path.name}; "
+                    "they are not of one observation"
+                )
+    return dict(sorted(by_number.items()))
+
+
+def _dead_antennas(
+    data: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, ntime: int
+) -> np.ndarray:
+    """Indices of antennas whose cross-correlations carry no power in any polarization."""
+    nbaseline = antenna1.size
+    power = np.zeros(nbaseline)
+    cube = data.reshape(ntime, nbaseline, -1)
+    for integration in cube:
+        power += np.sum(integration.real**2 + integration.imag**2, axis=1, dtype=float)
+    present = np.union1d(antenna1, antenna2)
+    per_antenna = np.array(
+        [np.median(power[(antenna1 == a) | (antenna2 == a)]) for a in present]
+    )
+    alive = per_antenna[per_antenna > 0]
+    if alive.size == 0:
+        return present
+    return present[per_antenna < _DEAD_FRACTION**2 * np.median(alive)]

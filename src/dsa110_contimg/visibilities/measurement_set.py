@@ -1,0 +1,418 @@
+"""Measurement Sets (MeasurementSet 2.0 on disk) to and from plain arrays.
+
+One writer per table, always a fresh directory: a finished MS is never changed again,
+except by `add_corrected_data` on a user's own file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.sky import astrometry
+
+MJD_OF_JD = 2400000.5
+DAY_S = 86400.0
+CORR_TYPE = {-1: 5, -2: 8, -3: 6, -4: 7, -5: 9, -6: 12, -7: 10, -8: 11}
+"""Stokes enumeration of casacore for AIPS polarization numbers (RR LL RL LR XX YY XY YX)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """Antennas of an array.
+
+    Attributes
+    ----------
+    telescope_name : str
+    names : tuple of str
+    positions_itrf_m : ndarray, shape (nantenna, 3)
+        Geocentric.
+    dish_diameters_m : ndarray, shape (nantenna,)
+    site : Site
+    """
+
+    telescope_name: str
+    names: tuple[str, ...]
+    positions_itrf_m: np.ndarray
+    dish_diameters_m: np.ndarray
+    site: astrometry.Site
+
+
+@dataclass(frozen=True, eq=False)
+class Visibilities:
+    """Visibilities of one field and spectral window, rows in time order.
+
+    Attributes
+    ----------
+    data : ndarray of complex64, shape (nrow, nchan, npol)
+    flags : ndarray of bool, same shape
+    weights : ndarray of float32, same shape (may be a broadcast view)
+        Inverse variance of the real part, in units of data**-2.
+    uvw_m : ndarray, shape (nrow, 3)
+    antenna1, antenna2 : ndarray of int, shape (nrow,)
+        Indices into `array.names`.
+    time_index : ndarray of int, shape (nrow,)
+        Index into `times_jd`.
+    times_jd : ndarray, shape (ntime,)
+    integration_s : float
+    frequencies_hz, channel_width_hz : ndarray, shape (nchan,)
+    polarizations : tuple of int
+        AIPS numbers.
+    phase_centre_rad : tuple of float
+        ICRS.
+    pointings : ndarray, shape (ntime, 3)
+        ICRS unit vectors of the dish axis.
+    array : Array
+    field_name : str
+    notes : tuple of str
+        History of the data, one line a step.
+    """
+
+    data: np.ndarray
+    flags: np.ndarray
+    weights: np.ndarray
+    uvw_m: np.ndarray
+    antenna1: np.ndarray
+    antenna2: np.ndarray
+    time_index: np.ndarray
+    times_jd: np.ndarray
+    integration_s: float
+    frequencies_hz: np.ndarray
+    channel_width_hz: np.ndarray
+    polarizations: tuple[int, ...]
+    phase_centre_rad: tuple[float, float]
+    pointings: np.ndarray
+    array: Array
+    field_name: str
+    notes: tuple[str, ...] = ()
+
+    def antennas_present(self) -> np.ndarray:
+        """Indices of the antennas that have rows."""
+        return np.union1d(self.antenna1, self.antenna2)
+
+
+def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> None:
+    """Write a new Measurement Set.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist.
+    vis : Visibilities
+    spectral_weights : bool
+        Also write WEIGHT_SPECTRUM; WEIGHT is then its mean over channels.
+    """
+    from casacore import tables
+
+    if path.exists():
+        raise BadInputError(f"{path}: exists already; a Measurement Set is never overwritten")
+    nrow, nchan, npol = vis.data.shape
+    rows_per_tile = max(1, 2**20 // (8 * nchan * npol))
+
+    def cell(name: str, valuetype: str) -> dict[str, Any]:
+        return tables.makearrcoldesc(
+            name, 0, shape=[nchan, npol], valuetype=valuetype, options=4,
+            datamanagertype="TiledColumnStMan", datamanagergroup=f"Tiled{name}",
+        )  # fmt: skip
+
+    cells = [cell("DATA", "complex"), cell("FLAG", "boolean")]
+    if spectral_weights:
+        cells.append(cell("WEIGHT_SPECTRUM", "float"))
+    description = tables.required_ms_desc("MAIN")
+    description.pop("FLAG")
+    description.pop("FLAG_CATEGORY")
+    description["FLAG_CATEGORY"] = tables.makearrcoldesc(
+        "FLAG_CATEGORY", False, ndim=3, valuetype="boolean"
+    )["desc"]
+    description["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": []}
+    description["UVW"].update(shape=np.array([3], "int32"), ndim=1, option=5)
+    for name in ("WEIGHT", "SIGMA"):
+        description[name].update(shape=np.array([npol], "int32"), ndim=1, option=5)
+    description.update(tables.maketabdesc(cells))
+    managers = {
+        f"*{i}": {
+            "NAME": f"Tiled{column['name']}",
+            "TYPE": "TiledColumnStMan",
+            "SPEC": {"DEFAULTTILESHAPE": np.array([npol, nchan, rows_per_tile], "int32")},
+            "COLUMNS": np.array([column["name"]]),
+        }
+        for i, column in enumerate(cells)
+    }
+    with tables.default_ms(str(path), description, managers) as ms:
+        ms.addrows(nrow)
+        ms.putcol("DATA", vis.data)
+        ms.putcol("FLAG", vis.flags)
+        ms.putcol("FLAG_ROW", vis.flags.all(axis=(1, 2)))
+        ms.putcol("UVW", vis.uvw_m)
+        if spectral_weights:
+            ms.putcol("WEIGHT_SPECTRUM", np.ascontiguousarray(vis.weights))
+        weight = vis.weights.mean(axis=1) if spectral_weights else vis.weights[:, 0]
+        ms.putcol("WEIGHT", weight.astype(np.float32))
+        with np.errstate(divide="ignore"):
+            sigma = np.where(weight > 0, 1 / np.sqrt(weight), 0)
+        ms.putcol("SIGMA", sigma.astype(np.float32))
+        times_s = (vis.times_jd - MJD_OF_JD) * DAY_S
+        for name in ("TIME", "TIME_CENTROID"):
+            ms.putcol(name, times_s[vis.time_index])
+        for name in ("INTERVAL", "EXPOSURE"):
+            ms.putcol(name, np.full(nrow, vis.integration_s))
+        ms.putcol("ANTENNA1", vis.antenna1.astype(np.int32))
+        ms.putcol("ANTENNA2", vis.antenna2.astype(np.int32))
+        for name in ("ARRAY_ID", "DATA_DESC_ID", "FEED1", "FEED2", "FIELD_ID", "OBSERVATION_ID",
+                     "PROCESSOR_ID", "STATE_ID"):  # fmt: skip
+            ms.putcol(name, np.zeros(nrow, np.int32))
+        ms.putcol("SCAN_NUMBER", np.ones(nrow, np.int32))
+        _write_subtables(ms, vis, times_s)
+
+
+def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
+    from casacore import tables
+
+    def subtable(name: str, nrow: int, **columns: Any) -> None:
+        with tables.table(ms.getkeyword(name), readonly=False, ack=False) as table:
+            table.addrows(nrow)
+            for column, value in columns.items():
+                table.putcol(column, value)
+
+    array, nant = vis.array, len(vis.array.names)
+    npol, nchan = len(vis.polarizations), vis.frequencies_hz.size
+    linear = vis.polarizations[0] <= -5
+    centre = np.array(vis.phase_centre_rad).reshape(1, 1, 2)
+    span_s = np.array([times_s[0] - vis.integration_s / 2, times_s[-1] + vis.integration_s / 2])
+    middle_s = np.array([span_s.mean()])
+
+    subtable(
+        "ANTENNA", nant,
+        NAME=list(array.names), STATION=list(array.names),
+        TYPE=["GROUND-BASED"] * nant, MOUNT=["ALT-AZ"] * nant,
+        POSITION=array.positions_itrf_m, OFFSET=np.zeros((nant, 3)),
+        DISH_DIAMETER=array.dish_diameters_m, FLAG_ROW=np.zeros(nant, bool),
+    )  # fmt: skip
+    subtable(
+        "FEED", nant,
+        ANTENNA_ID=np.arange(nant, dtype=np.int32), FEED_ID=np.zeros(nant, np.int32),
+        SPECTRAL_WINDOW_ID=np.full(nant, -1, np.int32), TIME=np.repeat(middle_s, nant),
+        INTERVAL=np.full(nant, np.ptp(span_s)), NUM_RECEPTORS=np.full(nant, 2, np.int32),
+        BEAM_ID=np.full(nant, -1, np.int32), BEAM_OFFSET=np.zeros((nant, 2, 2)),
+        POLARIZATION_TYPE={"shape": [nant, 2], "array": (["X", "Y"] if linear else ["R", "L"]) * nant},
+        POL_RESPONSE=np.tile(np.eye(2, dtype=np.complex64), (nant, 1, 1)),
+        POSITION=np.zeros((nant, 3)), RECEPTOR_ANGLE=np.zeros((nant, 2)),
+    )  # fmt: skip
+    subtable(
+        "FIELD", 1,
+        NAME=[vis.field_name], CODE=[""], TIME=middle_s, NUM_POLY=np.zeros(1, np.int32),
+        DELAY_DIR=centre, PHASE_DIR=centre, REFERENCE_DIR=centre,
+        SOURCE_ID=np.full(1, -1, np.int32), FLAG_ROW=np.zeros(1, bool),
+    )  # fmt: skip
+    with tables.table(ms.getkeyword("FIELD"), readonly=False, ack=False) as field:
+        for name in ("DELAY_DIR", "PHASE_DIR", "REFERENCE_DIR"):
+            field.putcolkeyword(name, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
+    subtable(
+        "SPECTRAL_WINDOW", 1,
+        NUM_CHAN=np.array([nchan], np.int32), NAME=["band"],
+        REF_FREQUENCY=np.array([vis.frequencies_hz[0]]),
+        CHAN_FREQ=vis.frequencies_hz.reshape(1, -1),
+        CHAN_WIDTH=vis.channel_width_hz.reshape(1, -1),
+        EFFECTIVE_BW=vis.channel_width_hz.reshape(1, -1),
+        RESOLUTION=vis.channel_width_hz.reshape(1, -1),
+        TOTAL_BANDWIDTH=np.array([vis.channel_width_hz.sum()]),
+        MEAS_FREQ_REF=np.array([5], np.int32), NET_SIDEBAND=np.ones(1, np.int32),
+        FREQ_GROUP=np.zeros(1, np.int32), FREQ_GROUP_NAME=[""],
+        IF_CONV_CHAIN=np.zeros(1, np.int32), FLAG_ROW=np.zeros(1, bool),
+    )  # fmt: skip
+    subtable(
+        "POLARIZATION", 1,
+        NUM_CORR=np.array([npol], np.int32),
+        CORR_TYPE=np.array([[CORR_TYPE[p] for p in vis.polarizations]], np.int32),
+        CORR_PRODUCT=np.array([[_RECEPTORS[p] for p in vis.polarizations]], np.int32),
+        FLAG_ROW=np.zeros(1, bool),
+    )  # fmt: skip
+    subtable(
+        "DATA_DESCRIPTION", 1,
+        SPECTRAL_WINDOW_ID=np.zeros(1, np.int32), POLARIZATION_ID=np.zeros(1, np.int32),
+        FLAG_ROW=np.zeros(1, bool),
+    )  # fmt: skip
+    subtable(
+        "OBSERVATION", 1,
+        TELESCOPE_NAME=[array.telescope_name], OBSERVER=["dsa110-contimg"], PROJECT=[""],
+        SCHEDULE_TYPE=[""], TIME_RANGE=span_s.reshape(1, 2), RELEASE_DATE=span_s[1:],
+        LOG={"shape": [1, 1], "array": [""]}, SCHEDULE={"shape": [1, 1], "array": [""]},
+        FLAG_ROW=np.zeros(1, bool),
+    )  # fmt: skip
+    ra, dec = astrometry.vector_to_radec(vis.pointings)
+    directions = np.stack([ra, dec], axis=-1)
+    present = vis.antennas_present().astype(np.int32)
+    ntime, npresent = times_s.size, present.size
+    pointed = np.repeat(directions, npresent, axis=0).reshape(-1, 1, 2)
+    subtable(
+        "POINTING", ntime * npresent,
+        ANTENNA_ID=np.tile(present, ntime), TIME=np.repeat(times_s, npresent),
+        INTERVAL=np.full(ntime * npresent, vis.integration_s),
+        NAME=["drift"] * (ntime * npresent), NUM_POLY=np.zeros(ntime * npresent, np.int32),
+        TIME_ORIGIN=np.repeat(times_s, npresent), DIRECTION=pointed, TARGET=pointed,
+        TRACKING=np.zeros(ntime * npresent, bool),
+    )  # fmt: skip
+    with tables.table(ms.getkeyword("POINTING"), readonly=False, ack=False) as pointing:
+        for name in ("DIRECTION", "TARGET"):
+            pointing.putcolkeyword(name, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
+    if vis.notes:
+        n = len(vis.notes)
+        subtable(
+            "HISTORY", n,
+            TIME=np.repeat(middle_s, n), OBSERVATION_ID=np.zeros(n, np.int32),
+            MESSAGE=list(vis.notes), PRIORITY=["NORMAL"] * n, ORIGIN=["dsa110-contimg"] * n,
+            OBJECT_ID=np.zeros(n, np.int32), APPLICATION=["dsa110-contimg"] * n,
+        )  # fmt: skip
+
+
+_RECEPTORS = {
+    -1: [0, 0], -2: [1, 1], -3: [0, 1], -4: [1, 0],
+    -5: [0, 0], -6: [1, 1], -7: [0, 1], -8: [1, 0],
+}  # fmt: skip
+
+
+def read(path: Path, column: str = "DATA") -> Visibilities:
+    """Read a Measurement Set of one field and one spectral window.
+
+    Autocorrelations are left out. The pointing is the POINTING table's for arrays that
+    drift, else the field's phase centre.
+
+    Parameters
+    ----------
+    path : Path
+    column : str
+        DATA or CORRECTED_DATA.
+
+    Raises
+    ------
+    BadInputError
+        If it is no MS, holds more than one field or spectral window, or lacks the column.
+    """
+    with _open(path) as ms:
+        if column not in ms.colnames():
+            raise BadInputError(f"{path}: has no column {column}")
+        for name in ("FIELD_ID", "DATA_DESC_ID"):
+            values = np.unique(ms.getcol(name)) if ms.nrows() else np.zeros(0)
+            if values.size != 1:
+                raise BadInputError(
+                    f"{path}: holds {values.size} values of {name}; split one field and "
+                    "spectral window out first"
+                )
+        antenna1, antenna2 = ms.getcol("ANTENNA1"), ms.getcol("ANTENNA2")
+        cross = antenna1 != antenna2
+        every = bool(cross.all())
+
+        def get(name: str) -> np.ndarray:
+            values = ms.getcol(name)
+            return values if every else values[cross]
+
+        data, flags = get(column), get("FLAG")
+        flags |= get("FLAG_ROW")[:, None, None]
+        if "WEIGHT_SPECTRUM" in ms.colnames() and ms.iscelldefined("WEIGHT_SPECTRUM", 0):
+            weights = get("WEIGHT_SPECTRUM")
+        else:
+            weights = np.broadcast_to(get("WEIGHT")[:, None, :], data.shape)
+        times_s, time_index = np.unique(get("TIME"), return_inverse=True)
+        integration_s = float(np.median(get("INTERVAL")))
+        uvw = get("UVW")
+        field = int(ms.getcell("FIELD_ID", 0))
+        notes = _column(ms, "HISTORY", "MESSAGE")
+        names = _column(ms, "ANTENNA", "NAME")
+        positions = _column(ms, "ANTENNA", "POSITION")
+        centre = _column(ms, "FIELD", "PHASE_DIR")[field].reshape(-1)[:2]
+        telescope_name = _column(ms, "OBSERVATION", "TELESCOPE_NAME")[0]
+        corr_types = _column(ms, "POLARIZATION", "CORR_TYPE")[0]
+        aips = {value: key for key, value in CORR_TYPE.items()}
+        pointings = _pointings(ms, times_s, centre)
+        return Visibilities(
+            data=data,
+            flags=flags,
+            weights=weights,
+            uvw_m=uvw,
+            antenna1=antenna1 if every else antenna1[cross],
+            antenna2=antenna2 if every else antenna2[cross],
+            time_index=time_index,
+            times_jd=times_s / DAY_S + MJD_OF_JD,
+            integration_s=integration_s,
+            frequencies_hz=_column(ms, "SPECTRAL_WINDOW", "CHAN_FREQ")[0],
+            channel_width_hz=np.abs(_column(ms, "SPECTRAL_WINDOW", "CHAN_WIDTH")[0]),
+            polarizations=tuple(aips[int(value)] for value in corr_types),
+            phase_centre_rad=(float(centre[0]), float(centre[1])),
+            pointings=pointings,
+            array=Array(
+                telescope_name=telescope_name,
+                names=tuple(names),
+                positions_itrf_m=positions,
+                dish_diameters_m=_column(ms, "ANTENNA", "DISH_DIAMETER"),
+                site=_site(positions),
+            ),
+            field_name=_column(ms, "FIELD", "NAME")[field],
+            notes=tuple(notes),
+        )
+
+
+def phase_centre_deg(path: Path) -> tuple[float, float]:
+    """Right ascension and declination of the first field."""
+    with _open(path) as ms:
+        ra, dec = np.rad2deg(_column(ms, "FIELD", "PHASE_DIR")[0].reshape(-1)[:2])
+    return float(ra % 360), float(dec)
+
+
+def add_corrected_data(path: Path, corrected: np.ndarray, flags: np.ndarray) -> None:
+    """Add or replace CORRECTED_DATA and FLAG of a user's own Measurement Set, in place."""
+    from casacore import tables
+
+    with _open(path, readonly=False) as ms:
+        if corrected.shape[0] != ms.nrows():
+            raise BadInputError(
+                f"{path}: has {ms.nrows()} rows, {corrected.shape[0]} were calibrated; "
+                "split out the autocorrelations first"
+            )
+        if "CORRECTED_DATA" not in ms.colnames():
+            description = tables.makearrcoldesc(
+                "CORRECTED_DATA", 0, shape=list(corrected.shape[1:]), valuetype="complex"
+            )
+            ms.addcols(tables.maketabdesc([description]))
+        ms.putcol("CORRECTED_DATA", corrected)
+        ms.putcol("FLAG", flags)
+
+
+def _open(path: Path, readonly: bool = True) -> Any:
+    from casacore import tables
+
+    if not (path / "table.dat").exists():
+        raise BadInputError(f"{path}: is not a Measurement Set (no table.dat in it)")
+    try:
+        return tables.table(str(path), readonly=readonly, ack=False)
+    except RuntimeError as error:
+        raise BadInputError(f"{path}: cannot be opened as a Measurement Set ({error})") from error
+
+
+def _column(ms: Any, subtable: str, column: str) -> Any:
+    from casacore import tables
+
+    with tables.table(ms.getkeyword(subtable), ack=False) as table:
+        return table.getcol(column) if table.nrows() else []
+
+
+def _pointings(ms: Any, times_s: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    centre_vector = astrometry.radec_to_vector(centre[0], centre[1])
+    antennas: Sequence[int] = _column(ms, "POINTING", "ANTENNA_ID")
+    if len(antennas) == 0:
+        return np.tile(centre_vector, (times_s.size, 1))
+    first = np.asarray(antennas) == antennas[0]
+    at_s = _column(ms, "POINTING", "TIME")[first]
+    vectors = astrometry.radec_to_vector(
+        *np.moveaxis(_column(ms, "POINTING", "DIRECTION")[first].reshape(first.sum(), -1)[:, :2], 1, 0)
+    )
+    return vectors[np.abs(at_s[None, :] - times_s[:, None]).argmin(axis=1)]
+
+
+def _site(positions_itrf_m: np.ndarray) -> astrometry.Site:
+    import erfa
+
+    longitude, latitude, height = erfa.gc2gd(1, np.median(positions_itrf_m, axis=0))
+    return astrometry.Site(float(latitude), float(longitude), float(height))
