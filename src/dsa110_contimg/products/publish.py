@@ -1,0 +1,77 @@
+"""Put finished files under their public names, exactly once.
+
+A file is copied to a hidden name in the target directory (which may be another file system),
+forced to disk, then linked to its public name: linking fails if the name exists, so two publishers
+cannot both win, and a crash leaves either no public file or a whole one.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from dsa110_contimg.errors import PermanentError, RetryableError
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def publish_file(source: Path, target: Path) -> str:
+    """Publish one file; doing it again with the same bytes changes nothing.
+
+    Parameters
+    ----------
+    source, target : Path
+
+    Returns
+    -------
+    str
+        The file's SHA-256.
+
+    Raises
+    ------
+    PermanentError
+        If a different file has the public name, or the directory cannot be written.
+    RetryableError
+        If the disk is full.
+    """
+    checksum = sha256(source)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+        try:
+            shutil.copyfile(source, hidden)
+            with hidden.open("rb+") as file:
+                os.fsync(file.fileno())
+            try:
+                os.link(hidden, target)
+            except FileExistsError as error:
+                if sha256(target) != checksum:
+                    raise PermanentError(
+                        f"{target}: a different product has this name; it is never overwritten"
+                    ) from error
+            _sync_directory(target.parent)
+        finally:
+            hidden.unlink(missing_ok=True)
+    except PermissionError as error:
+        raise PermanentError(
+            f"{target.parent}: may not be written; give this user the right to"
+        ) from error
+    except OSError as error:
+        raise RetryableError(f"{target}: cannot be published ({error.strerror})") from error
+    return checksum
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

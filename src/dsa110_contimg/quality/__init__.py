@@ -1,0 +1,1 @@
+"""How good a product is: gates with numbers, previews, reports."""

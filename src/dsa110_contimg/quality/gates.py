@@ -1,0 +1,119 @@
+"""Gates: a number, a limit, a verdict. They can be passed by real data, and say what failed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+
+class Verdict(StrEnum):
+    """From good to bad; only `passed` publishes by itself."""
+
+    PASSED = "passed"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+    value : float
+    limit : str
+        What is asked, in words and numbers.
+    verdict : Verdict
+    note : str
+    """
+
+    name: str
+    value: float
+    limit: str
+    verdict: Verdict
+    note: str = ""
+
+
+def overall(gates: Sequence[Gate]) -> Verdict:
+    """The worst of the verdicts."""
+    order = list(Verdict)
+    return max((gate.verdict for gate in gates), key=order.index, default=Verdict.FAILED)
+
+
+def _judge(good: bool, acceptable: bool) -> Verdict:
+    return Verdict.PASSED if good else Verdict.WARNING if acceptable else Verdict.FAILED
+
+
+def flux_ratio(ratios: np.ndarray, min_sources: int, low: float, high: float) -> Gate:
+    """Median flux density over the catalogue's."""
+    limit = f"median within {low:g} to {high:g}, from at least {min_sources} sources"
+    if ratios.size < min_sources:
+        return Gate(
+            "flux ratio", float("nan"), limit, Verdict.WARNING, f"only {ratios.size} sources"
+        )
+    value = float(np.median(ratios))
+    scatter = 1.4826 * float(np.median(np.abs(ratios - value)))
+    return Gate(
+        "flux ratio", value, limit, _judge(low <= value <= high, False),
+        f"{ratios.size} sources, scatter {scatter:.3f}",
+    )  # fmt: skip
+
+
+def position_offset(
+    east_arcsec: np.ndarray, north_arcsec: np.ndarray, min_sources: int, limit_arcsec: float
+) -> Gate:
+    """Median distance from the catalogue's positions."""
+    limit = f"median at most {limit_arcsec:.1f} arcsec, from at least {min_sources} sources"
+    if east_arcsec.size < min_sources:
+        return Gate(
+            "astrometry", float("nan"), limit, Verdict.WARNING, f"only {east_arcsec.size} sources"
+        )
+    value = float(np.median(np.hypot(east_arcsec, north_arcsec)))
+    return Gate(
+        "astrometry", value, limit, _judge(value <= limit_arcsec, value <= 2 * limit_arcsec),
+        f"mean offset {east_arcsec.mean():+.2f} E, {north_arcsec.mean():+.2f} N arcsec",
+    )  # fmt: skip
+
+
+def completeness(n_detected: int, n_expected: int, least: float) -> Gate:
+    """Share of catalogue sources on observed pixels that are seen."""
+    limit = f"at least {100 * least:.0f} % of catalogue sources on observed pixels"
+    if n_expected == 0:
+        return Gate("completeness", float("nan"), limit, Verdict.WARNING, "no source expected")
+    value = n_detected / n_expected
+    return Gate(
+        "completeness", value, limit, _judge(value >= least, value >= 0.8 * least),
+        f"{n_detected} of {n_expected}",
+    )  # fmt: skip
+
+
+def noise(rms_jy: float, expected_jy: float, factor: float) -> Gate:
+    """Measured noise against what the strip has had."""
+    return Gate(
+        "rms", rms_jy, f"at most {factor:g} times the expected {1e3 * expected_jy:.2f} mJy/beam",
+        _judge(rms_jy <= factor * expected_jy, rms_jy <= 1.5 * factor * expected_jy),
+    )  # fmt: skip
+
+
+def dynamic_range(peak_jy: float, rms_jy: float, least: float) -> Gate:
+    """Brightest pixel over noise."""
+    value = peak_jy / rms_jy if rms_jy > 0 else float("nan")
+    return Gate("dynamic range", value, f"at least {least:g}", _judge(value >= least, False))
+
+
+def finite(n_bad: int, n_observed: int) -> Gate:
+    """Observed pixels that are no numbers."""
+    return Gate(
+        "finite pixels", float(n_bad), "no observed pixel without a number",
+        _judge(n_bad == 0 and n_observed > 0, False), f"{n_observed} observed",
+    )  # fmt: skip
+
+
+def tiles_used(n_used: int, n_given: int) -> Gate:
+    """Tiles that passed their gates."""
+    return Gate(
+        "tiles", float(n_used), f"all {n_given} tiles, at least half",
+        _judge(n_used == n_given, 2 * n_used >= n_given),
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Plots for reports, as PNG bytes."""
+
+import io
+from typing import Any
+
+import numpy as np
+
+
+def _figure(width: float = 5.5, height: float = 4.2) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def flux_against_catalogue(
+    catalogue_jy: np.ndarray, measured_jy: np.ndarray, noise_jy: np.ndarray
+) -> bytes:
+    """Ratio of measured to catalogue flux density, with errors."""
+    figure, axes = _figure()
+    axes.errorbar(
+        1e3 * catalogue_jy, measured_jy / catalogue_jy, noise_jy / catalogue_jy, fmt=".", ms=5,
+        elinewidth=0.6, color="#1f5fa8",
+    )  # fmt: skip
+    axes.axhline(1.0, color="0.5", lw=0.8)
+    axes.set(
+        xscale="log", ylim=(0, 2), xlabel="catalogue flux density (mJy)",
+        ylabel="measured / catalogue",
+    )  # fmt: skip
+    return _png(figure)
+
+
+def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes:
+    """Measured minus catalogue positions."""
+    figure, axes = _figure(4.4, 4.2)
+    axes.plot(east_arcsec, north_arcsec, ".", ms=5, color="#1f5fa8")
+    reach = 1.2 * max(1.0, float(np.percentile(np.hypot(east_arcsec, north_arcsec), 95)))
+    axes.axhline(0, color="0.5", lw=0.8)
+    axes.axvline(0, color="0.5", lw=0.8)
+    axes.set(
+        xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal",
+        xlabel="offset east (arcsec)", ylabel="offset north (arcsec)",
+    )  # fmt: skip
+    return _png(figure)
+
+
+def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) -> bytes:
+    """Amplitude and phase of every antenna's bandpass, shape (nantenna, nchan, npol)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    shown = np.where(flags, np.nan, values)
+    mhz = frequencies_hz / 1e6
+    for axes, quantity, label in zip(
+        figure.subplots(1, 2),
+        (np.abs(shown), np.angle(shown, deg=True)),
+        ("amplitude", "phase (degrees)"),
+        strict=True,
+    ):
+        for pol in range(shown.shape[2]):
+            axes.plot(mhz, quantity[:, :, pol].T, lw=0.5, alpha=0.6, color=f"C{pol}")
+        axes.set(xlabel="frequency (MHz)", ylabel=label)
+    return _png(figure)

@@ -1,0 +1,1 @@
+"""The one database: what exists, in which state, and who works on it."""

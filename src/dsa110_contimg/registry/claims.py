@@ -1,0 +1,158 @@
+"""Who works on what: claims by lease and attempt number.
+
+A claim raises the row's attempt number, and every later change names that number: it is a fencing
+token, so a worker or coordinator that wakes after its lease passed on changes nothing. Failures
+are counted apart from attempts: a killed daemon is nobody's failure.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.errors import ContimgError, RetryableError, StaleClaimError
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A table of work and its states."""
+
+    table: type[Tile] | type[MosaicGroup]
+    ready: str
+    working: str
+    failed: str
+    quarantined: str
+
+
+TILES = Kind(Tile, TileState.READY, TileState.CONVERTING, TileState.FAILED, TileState.QUARANTINED)
+GROUPS = Kind(
+    MosaicGroup, GroupState.READY, GroupState.PROCESSING, GroupState.FAILED, GroupState.QUARANTINED
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one row.
+
+    Attributes
+    ----------
+    kind : Kind
+    id : str
+    attempt : int
+        The fencing token.
+    """
+
+    kind: Kind
+    id: str
+    attempt: int
+
+
+def claim_next(registry: Registry, kind: Kind, owner: str, lease_s: float) -> Claim | None:
+    """Claim the oldest row that is ready, due for a retry, or left by a dead owner."""
+    table = kind.table
+    now = time.time()
+    free = or_(
+        table.state == kind.ready,
+        (table.state == kind.failed) & (table.not_before <= now),
+        (table.state == kind.working) & (table.lease_until < now),
+    )
+    with registry.write() as session:
+        row = session.scalars(select(table).where(free).order_by(table.start).limit(1)).first()
+        if row is None:
+            return None
+        taken = session.execute(
+            update(table)
+            .where(table.id == row.id, table.attempt == row.attempt, free)
+            .values(
+                state=kind.working, attempt=row.attempt + 1, owner=owner, lease_until=now + lease_s
+            )
+        )
+        return Claim(kind, row.id, row.attempt + 1) if _rowcount(taken) else None
+
+
+def heartbeat(registry: Registry, claim: Claim, lease_s: float) -> None:
+    """Prolong a lease.
+
+    Raises
+    ------
+    StaleClaimError
+    """
+    with registry.write() as session:
+        change(session, claim, lease_until=time.time() + lease_s)
+
+
+def change(session: Session, claim: Claim, **values: Any) -> None:
+    """Change the claimed row within a transaction.
+
+    Raises
+    ------
+    StaleClaimError
+        If somebody else has claimed it since; the transaction is then rolled back.
+    """
+    table = claim.kind.table
+    done = session.execute(
+        update(table)
+        .where(
+            table.id == claim.id,
+            table.attempt == claim.attempt,
+            table.state == claim.kind.working,
+        )
+        .values(**values)
+    )
+    if not _rowcount(done):
+        raise StaleClaimError(f"{claim.id}: attempt {claim.attempt} was given to somebody else")
+
+
+def release(registry: Registry, claim: Claim) -> None:
+    """Give a claim back unused (a clean stop)."""
+    with registry.write() as session:
+        change(session, claim, state=claim.kind.ready, owner="", lease_until=0.0)
+
+
+def fail(
+    registry: Registry, claim: Claim, error: Exception, max_attempts: int, retry_delay_s: float
+) -> str:
+    """Record a failure: retry later, or quarantine.
+
+    Returns
+    -------
+    str
+        The row's new state.
+    """
+    with registry.write() as session:
+        row = session.get_one(claim.kind.table, claim.id)
+        failures = row.failures + 1
+        # An error that is nobody's of ours may pass: it gets its retries like a retryable one.
+        permanent = isinstance(error, ContimgError) and not isinstance(error, RetryableError)
+        state = (
+            claim.kind.quarantined
+            if permanent or failures >= max_attempts
+            else claim.kind.failed
+        )
+        reason = str(error) if isinstance(error, ContimgError) else f"{type(error).__name__}: {error}"
+        change(
+            session, claim, state=state, failures=failures, reason=reason, owner="",
+            lease_until=0.0, not_before=time.time() + retry_delay_s * 2 ** (failures - 1),
+        )  # fmt: skip
+    return state
+
+
+def retry(registry: Registry, kind: Kind, row_id: str) -> bool:
+    """Make failed or quarantined work ready again; False if it is neither."""
+    with registry.write() as session:
+        done = session.execute(
+            update(kind.table)
+            .where(
+                kind.table.id == row_id, kind.table.state.in_((kind.failed, kind.quarantined))
+            )
+            .values(state=kind.ready, failures=0, reason="", not_before=0.0)
+        )
+        return bool(_rowcount(done))
+
+
+def _rowcount(result: Any) -> int:
+    return int(result.rowcount)

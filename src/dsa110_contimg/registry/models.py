@@ -1,0 +1,207 @@
+"""Tables, by their names in the domain. Times are Unix seconds, UTC."""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA_VERSION = 1
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}
+
+
+class FileState(StrEnum):
+    """Of a sub-band file."""
+
+    UNREADABLE = "unreadable"
+    REGISTERED = "registered"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+class TileState(StrEnum):
+    """Of a tile."""
+
+    COLLECTING = "collecting"
+    READY = "ready"
+    CONVERTING = "converting"
+    CONVERTED = "converted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+class GroupState(StrEnum):
+    """Of a mosaic group."""
+
+    READY = "ready"
+    PROCESSING = "processing"
+    PUBLISHED = "published"
+    HELD = "held"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+class JobState(StrEnum):
+    """Of a batch job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class SchemaVersion(Base):
+    """One row: the version of this schema."""
+
+    __tablename__ = "schema_version"
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+
+
+class Claimable:
+    """Columns of work that is claimed by lease; see `registry.claims`."""
+
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    owner: Mapped[str] = mapped_column(String(64), default="")
+    lease_until: Mapped[float] = mapped_column(Float, default=0.0)
+    not_before: Mapped[float] = mapped_column(Float, default=0.0)
+    reason: Mapped[str] = mapped_column(Text, default="")
+
+
+class SubbandFile(Base):
+    """A file seen in the input directory."""
+
+    __tablename__ = "subband_files"
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    size: Mapped[int] = mapped_column(Integer)
+    mtime_ns: Mapped[int] = mapped_column(Integer)
+    first_seen: Mapped[float] = mapped_column(Float)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    subband: Mapped[int | None] = mapped_column(Integer, default=None)
+    tile_id: Mapped[str | None] = mapped_column(ForeignKey("tiles.id"), default=None, index=True)
+
+
+class Tile(Claimable, Base):
+    """One observation."""
+
+    __tablename__ = "tiles"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    time_key: Mapped[float] = mapped_column(Float, unique=True)
+    start: Mapped[float] = mapped_column(Float, index=True)
+    apparent_dec_deg: Mapped[float] = mapped_column(Float)
+    last_arrival: Mapped[float] = mapped_column(Float)
+    n_subbands: Mapped[int] = mapped_column(Integer, default=0)
+    ms_path: Mapped[str] = mapped_column(String(1024), default="")
+    converted: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
+
+
+class MosaicGroup(Claimable, Base):
+    """Consecutive tiles that make one mosaic."""
+
+    __tablename__ = "mosaic_groups"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    start: Mapped[float] = mapped_column(Float, index=True)
+    tile_ids: Mapped[list[Any]] = mapped_column(JSON)
+
+
+class CalibrationSet(Base):
+    """Tables that belong together."""
+
+    __tablename__ = "calibration_sets"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tile_id: Mapped[str] = mapped_column(String(32), index=True)
+    path: Mapped[str] = mapped_column(String(1024))
+    observed: Mapped[float] = mapped_column(Float, index=True)
+    apparent_dec_deg: Mapped[float] = mapped_column(Float)
+    bandpass_valid_s: Mapped[float] = mapped_column(Float)
+    gains_valid_s: Mapped[float] = mapped_column(Float)
+    quality: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class TileImage(Base):
+    """An image of a tile under one calibration set and one set of options."""
+
+    __tablename__ = "images"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    tile_id: Mapped[str] = mapped_column(String(32), index=True)
+    calibration_set_id: Mapped[str] = mapped_column(String(64), index=True)
+    options_key: Mapped[str] = mapped_column(String(64))
+    start: Mapped[float] = mapped_column(Float, index=True)
+    beam_corrected: Mapped[bool]
+    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+    __table_args__ = (
+        Index("one_image_per_key", "tile_id", "calibration_set_id", "options_key", unique=True),
+    )
+
+
+class Mosaic(Base):
+    """A mosaic, published or held."""
+
+    __tablename__ = "mosaics"
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    group_id: Mapped[str] = mapped_column(String(32), default="", index=True)
+    start: Mapped[float] = mapped_column(Float, index=True)
+    method: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Product(Base):
+    """A file that users get."""
+
+    __tablename__ = "products"
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), index=True)
+    name: Mapped[str] = mapped_column(String(128), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(Integer)
+    published: Mapped[float] = mapped_column(Float)
+
+
+class Plan(Base):
+    """A batch mosaic as it was planned."""
+
+    __tablename__ = "plans"
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    created: Mapped[float] = mapped_column(Float)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Job(Base):
+    """A batch request."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    type: Mapped[str] = mapped_column(String(32), index=True)
+    params: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    stage: Mapped[str] = mapped_column(String(64), default="")
+    fraction: Mapped[float] = mapped_column(Float, default=0.0)
+    message: Mapped[str] = mapped_column(Text, default="")
+    created: Mapped[float] = mapped_column(Float)
+    started: Mapped[float | None] = mapped_column(Float, default=None)
+    ended: Mapped[float | None] = mapped_column(Float, default=None)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
+    error: Mapped[str] = mapped_column(Text, default="")
+    idempotency_key: Mapped[str | None] = mapped_column(String(128), default=None, unique=True)
+
+
+class Event(Base):
+    """Something an operator may want to know."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[float] = mapped_column(Float, index=True)
+    level: Mapped[str] = mapped_column(String(8))
+    subject: Mapped[str] = mapped_column(String(128), index=True)
+    message: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,1 @@
+"""Sources in images: measured at known positions, found, matched."""

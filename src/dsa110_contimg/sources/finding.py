@@ -1,0 +1,84 @@
+"""Find sources in an image with PyBDSF (Mohan and Rafferty 2015, ascl:1502.007)."""
+
+import contextlib
+import io
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class SourceList:
+    """Sources found in an image.
+
+    Attributes
+    ----------
+    ra_deg, dec_deg : ndarray, shape (nsource,)
+    ra_error_arcsec, dec_error_arcsec : ndarray, shape (nsource,)
+    peak_jy, peak_error_jy : ndarray, shape (nsource,)
+        Jy per beam.
+    flux_jy, flux_error_jy : ndarray, shape (nsource,)
+        Integrated.
+    """
+
+    ra_deg: np.ndarray
+    dec_deg: np.ndarray
+    ra_error_arcsec: np.ndarray
+    dec_error_arcsec: np.ndarray
+    peak_jy: np.ndarray
+    peak_error_jy: np.ndarray
+    flux_jy: np.ndarray
+    flux_error_jy: np.ndarray
+
+    def __len__(self) -> int:
+        return self.ra_deg.size
+
+
+def find_sources(path: Path, threshold_sigma: float, frequency_hz: float) -> SourceList:
+    """Fit Gaussians to islands above the local noise.
+
+    Parameters
+    ----------
+    path : Path
+        FITS image with its beam in the header.
+    threshold_sigma : float
+        Least peak over local rms; islands are followed down to two thirds of it.
+    frequency_hz : float
+
+    Returns
+    -------
+    SourceList
+        In order of decreasing flux density.
+    """
+    import bdsf
+
+    with tempfile.TemporaryDirectory() as scratch:
+        # PyBDSF writes its log beside the image, and prints; both go where nobody looks.
+        link = Path(scratch) / path.name
+        link.symlink_to(path.absolute())
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            found = bdsf.process_image(
+                str(link), thresh_isl=threshold_sigma * 2 / 3, thresh_pix=threshold_sigma,
+                frequency=frequency_hz, quiet=True, ncores=1, debug=False,
+                outdir=scratch, mean_map="zero",
+            )  # fmt: skip
+        sources = sorted(found.sources, key=lambda s: -s.total_flux)
+        columns = np.array(
+            [
+                (
+                    s.posn_sky_centroid[0], s.posn_sky_centroid[1],
+                    s.posn_sky_centroidE[0] * 3600, s.posn_sky_centroidE[1] * 3600,
+                    s.peak_flux_max, s.peak_flux_maxE, s.total_flux, s.total_fluxE,
+                )
+                for s in sources
+            ],
+            float,
+        ).reshape(-1, 8)  # fmt: skip
+    columns[:, 0] %= 360
+    return SourceList(*columns.T)
+
+

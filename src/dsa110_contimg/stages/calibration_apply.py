@@ -1,0 +1,185 @@
+"""Stage 3: a calibrated Measurement Set for each tile."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from pydantic import Field
+
+from dsa110_contimg.calibration import tables
+from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.options import Options
+from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.stages.calibration_solve import (
+    BANDPASS_NAME,
+    GAINS_NAME,
+    CalibrationSolveOptions,
+    CalibrationSolveStage,
+    SolvedSet,
+    sky_model,
+)
+from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.visibilities import measurement_set
+
+
+class CalibrationApplyOptions(CalibrationSolveOptions):
+    """How a calibration set is applied."""
+
+    refine_phases: bool = Field(
+        True, description="Solve each tile's phases again against the sky model"
+    )
+
+
+@dataclass(frozen=True)
+class CalibratedTile:
+    """A calibrated tile.
+
+    Attributes
+    ----------
+    tile : ConvertedTile
+        What it was made of.
+    ms_path : Path
+        DATA in Jy, weights and flags final.
+    calibration_set_id : str
+    flagged_fraction, rfi_fraction : float
+    phase_rms_deg : float
+        How far phases had moved since the reference tile.
+    noise_jy : float
+        Of one visibility.
+    """
+
+    tile: ConvertedTile
+    ms_path: Path
+    calibration_set_id: str
+    flagged_fraction: float
+    rfi_fraction: float
+    phase_rms_deg: float
+    noise_jy: float
+
+
+def apply(
+    tile: ConvertedTile,
+    calibration_set: SolvedSet,
+    output: Path | None,
+    root: Path,
+    options: CalibrationApplyOptions,
+) -> CalibratedTile:
+    """Calibrate one tile.
+
+    Parameters
+    ----------
+    tile : ConvertedTile
+    calibration_set : SolvedSet
+    output : Path or None
+        Measurement Set to write; None adds CORRECTED_DATA to the tile's own.
+    root : Path
+        Where catalogues lie.
+    options : CalibrationApplyOptions
+
+    Raises
+    ------
+    BadInputError
+        If tables and data do not fit together.
+    """
+    vis = measurement_set.read(tile.ms_path)
+    bandpass = _gains_for(vis, tables.read(calibration_set.path / BANDPASS_NAME))
+    gains = _gains_for(vis, tables.read(calibration_set.path / GAINS_NAME))
+    model = sky_model(vis, root, options) if options.refine_phases else None
+    result = tile_calibration.calibrate_tile(vis, bandpass, gains, model, options.limits())
+    notes = (
+        *result.vis.notes,
+        f"calibrated with set {calibration_set.id}",
+        f"interference flagged in data minus model: {100 * result.rfi_fraction:.2f} %",
+    )
+    if output is None:
+        measurement_set.add_corrected_data(tile.ms_path, result.vis.data, result.vis.flags)
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        measurement_set.write(output, replace(result.vis, notes=notes), spectral_weights=True)
+    return CalibratedTile(
+        tile=tile,
+        ms_path=output or tile.ms_path,
+        calibration_set_id=calibration_set.id,
+        flagged_fraction=result.flagged_fraction,
+        rfi_fraction=result.rfi_fraction,
+        phase_rms_deg=result.phase_rms_deg,
+        noise_jy=result.noise_jy,
+    )
+
+
+def _gains_for(
+    vis: measurement_set.Visibilities, table: tables.CalibrationTable
+) -> Gains:
+    """Gains of a table in the order of the data's antennas and channels."""
+    position = {name: i for i, name in enumerate(table.antenna_names)}
+    unknown = [n for n in np.array(vis.array.names)[vis.antennas_present()] if n not in position]
+    if unknown:
+        raise BadInputError(
+            f"the calibration tables have no antenna {', '.join(unknown[:5])}; "
+            "solve again on data of this array"
+        )
+    order = [position.get(name, 0) for name in vis.array.names]
+    values, flags, snr = (
+        array[:, order] for array in (table.gains.values, table.gains.flags, table.gains.snr)
+    )
+    if table.kind == "B Jones":
+        width = float(np.median(vis.channel_width_hz))
+        same = table.frequencies_hz.size == vis.frequencies_hz.size and np.allclose(
+            table.frequencies_hz, vis.frequencies_hz, atol=0.01 * width, rtol=0
+        )
+        if not same:
+            raise BadInputError(
+                "the bandpass table's channels are not those of the data; solve again on data "
+                "with the same channels"
+            )
+    return Gains(values, flags, snr)
+
+
+class CalibrationApplyStage(Stage):
+    """Applies `calibration_set` to every one of `measurement_sets`."""
+
+    inputs = ("measurement_sets", "calibration_set")
+    outputs = ("calibrated_tiles",)
+
+    def __init__(self, options: CalibrationApplyOptions | None = None):
+        self.options = options or CalibrationApplyOptions()
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Calibrate all tiles."""
+        tiles: Sequence[ConvertedTile] = context["measurement_sets"]
+        calls = [
+            {
+                "tile": tile,
+                "calibration_set": context["calibration_set"],
+                "output": context.root / "ms" / f"{tile.tile_id}_cal_{uuid4().hex[:8]}.ms",
+                "root": context.root,
+                "options": self.options,
+            }
+            for tile in tiles
+        ]
+        return {"calibrated_tiles": tuple(context.map(apply, calls, "tile"))}
+
+
+class CalibrationStage(Stage):
+    """Solving and application in one stage."""
+
+    inputs = ("measurement_sets",)
+    outputs = ("calibration_set", "calibrated_tiles")
+
+    def __init__(self, options: CalibrationApplyOptions | None = None):
+        self.options = options or CalibrationApplyOptions()
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Solve the reference tile, then calibrate all."""
+        solve_options = CalibrationSolveOptions(
+            **self.options.model_dump(exclude={"refine_phases"})
+        )
+        solved = CalibrationSolveStage(solve_options).run(context)
+        applied = CalibrationApplyStage(self.options).run(context.with_artifacts(solved))
+        return {**solved, **applied}

@@ -1,0 +1,164 @@
+"""Stage 1: sub-band files to a phased Measurement Set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from pydantic import Field
+
+from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.options import Options
+from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
+
+
+class ConversionOptions(Options):
+    """How sub-band files become a Measurement Set."""
+
+    min_subbands: int = Field(
+        12, ge=1, description="Fewest sub-bands that make a tile; absent ones are flagged"
+    )
+
+
+@dataclass(frozen=True)
+class ConvertedTile:
+    """A tile as a Measurement Set that is never changed again.
+
+    Attributes
+    ----------
+    tile_id : str
+        First integration as YYYYMMDDTHHMMSS, UTC.
+    ms_path : Path
+    start, duration_s : float
+        Unix seconds of the first integration's centre, and the length.
+    ra_deg, dec_deg : float
+        ICRS phase centre.
+    apparent_dec_deg : float
+        Where the array points.
+    n_subbands : int
+    absent_subbands, dead_antennas, warnings : tuple
+    n_bad_samples : int
+        Not finite or absurd, flagged.
+    """
+
+    tile_id: str
+    ms_path: Path
+    start: float
+    duration_s: float
+    ra_deg: float
+    dec_deg: float
+    apparent_dec_deg: float
+    n_subbands: int = 0
+    absent_subbands: tuple[int, ...] = ()
+    dead_antennas: tuple[str, ...] = ()
+    n_bad_samples: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def convert(
+    files: Sequence[Path], output: Path, telescope: Telescope, options: ConversionOptions
+) -> ConvertedTile:
+    """Convert the files of one observation.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    output : Path
+        Measurement Set to write; must not exist.
+    telescope : Telescope
+    options : ConversionOptions
+
+    Raises
+    ------
+    BadInputError
+        Naming the file, the cause and what to do.
+    """
+    if output.exists():
+        raise UsageError(f"{output}: exists already; choose another --output")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent}: is not a directory; make it first")
+    if len(files) < options.min_subbands:
+        raise BadInputError(
+            observations.too_few_message(len(files), telescope.n_subbands, options.min_subbands)
+        )
+    observation = conversion.read_observation([Path(f) for f in files], telescope)
+    try:
+        measurement_set.write(output, observation.vis)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{output}: cannot be written ({error}); check permissions and space"
+        ) from error
+    warnings = []
+    if observation.beyond_earth_orientation_table:
+        warnings.append(
+            "the data are later than the installed Earth-orientation table: positions may be off "
+            "by arcseconds; update the package astropy-iers-data"
+        )
+    header = uvh5.read_header(Path(files[0]))
+    return ConvertedTile(
+        tile_id=observations.tile_id(header.time_key),
+        ms_path=output,
+        start=observations.unix_seconds(header.time_key),
+        duration_s=header.times_jd.size * header.integration_s,
+        ra_deg=float(np.rad2deg(observation.vis.phase_centre_rad[0])),
+        dec_deg=float(np.rad2deg(observation.vis.phase_centre_rad[1])),
+        apparent_dec_deg=float(np.rad2deg(header.apparent_dec_rad)),
+        n_subbands=telescope.n_subbands - len(observation.absent_subbands),
+        absent_subbands=observation.absent_subbands,
+        dead_antennas=observation.dead_antennas,
+        n_bad_samples=observation.n_bad_samples,
+        warnings=tuple(warnings),
+    )
+
+
+def describe(ms_path: Path) -> ConvertedTile:
+    """What a Measurement Set says of itself, for one that this stage did not just write."""
+    vis = measurement_set.read(ms_path)
+    start = float(vis.times_jd[0])
+    pointing = vis.pointings[vis.times_jd.size // 2]
+    return ConvertedTile(
+        tile_id=observations.tile_id(start),
+        ms_path=ms_path,
+        start=observations.unix_seconds(start),
+        duration_s=vis.times_jd.size * vis.integration_s,
+        ra_deg=float(np.rad2deg(vis.phase_centre_rad[0])) % 360,
+        dec_deg=float(np.rad2deg(vis.phase_centre_rad[1])),
+        apparent_dec_deg=float(np.rad2deg(np.arcsin(pointing[2]))),
+    )
+
+
+def fresh_ms_path(directory: Path, tile_id: str) -> Path:
+    """A name that nobody else writes to: whoever computes chooses it, the database row keeps it."""
+    return directory / f"{tile_id}_{uuid4().hex[:8]}.ms"
+
+
+class ConversionStage(Stage):
+    """Converts `subband_files` (paths of any number of observations)."""
+
+    inputs = ("subband_files",)
+    outputs = ("measurement_sets",)
+
+    def __init__(self, options: ConversionOptions | None = None):
+        self.options = options or ConversionOptions()
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Convert every observation, in order of time."""
+        headers = [uvh5.read_header(Path(path)) for path in context["subband_files"]]
+        groups = observations.group_by_time(headers)
+        directory = context.root / "ms"
+        directory.mkdir(parents=True, exist_ok=True)
+        calls = [
+            {
+                "files": [header.path for header in group],
+                "output": fresh_ms_path(directory, observations.tile_id(time_key)),
+                "telescope": context.telescope,
+                "options": self.options,
+            }
+            for time_key, group in groups.items()
+        ]
+        return {"measurement_sets": tuple(context.map(convert, calls, "tile"))}

@@ -1,0 +1,263 @@
+"""Stage 4: images of each tile."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+from pydantic import Field
+
+from dsa110_contimg import __version__
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.imaging import tile as tile_imaging
+from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.options import ArcSec
+from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.quality.preview import save_preview
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.stages.calibration_apply import CalibratedTile
+from dsa110_contimg.stages.calibration_solve import SkyModelOptions, sky_model
+from dsa110_contimg.visibilities import measurement_set, observations
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+_CORRECTED_CUT = 0.2
+
+
+class ImagingOptions(SkyModelOptions):
+    """How a tile is imaged."""
+
+    size: int = Field(1024, ge=64, le=16384, multiple_of=2, description="Pixels a side")
+    cell: ArcSec | None = Field(
+        None,
+        gt=0,
+        description="Pixel size (arcsec, or with a unit: 6arcsec). Default: a quarter of the "
+        "restoring beam's minor axis, but large enough to cover the half-power beam",
+    )
+    weighting: Literal["briggs", "natural", "uniform"] = Field(
+        "briggs", description="Imaging weights"
+    )
+    robust: float = Field(0.5, ge=-2, le=2, description="Briggs' robustness")
+    niter: int = Field(20000, ge=0, description="Most CLEAN iterations; 0 for a dirty image")
+    auto_mask: float = Field(4.0, gt=0, description="Sigma down to which CLEAN looks everywhere")
+    auto_threshold: float = Field(
+        1.0, gt=0, description="Sigma down to which CLEAN goes on inside the mask"
+    )
+    major_gain: float = Field(
+        0.8, gt=0, le=1, description="Most of the peak that one major cycle may take"
+    )
+    max_major: int = Field(25, ge=1, description="Most major cycles")
+    uvmin: float = Field(0.0, ge=0, description="Shortest baseline used, wavelengths")
+    averaging_loss: float = Field(
+        0.001,
+        ge=0,
+        lt=0.1,
+        description="Flux that baseline-dependent averaging may lose at the field's edge",
+    )
+    subtract_outside: bool = Field(
+        True, description="Subtract sources outside the image and the drift of those inside"
+    )
+    threads: int = Field(
+        1, ge=1, description="Threads; more than 1 is not reproducible to the last bit"
+    )
+
+    def science(self) -> tile_imaging.TileImageOptions:
+        """The imager's part of the options."""
+        return tile_imaging.TileImageOptions(
+            size=self.size,
+            cell_rad=None if self.cell is None else self.cell * astrometry.ARCSEC_RAD,
+            scheme=self.weighting,
+            robust=self.robust,
+            niter=self.niter,
+            auto_mask_sigma=self.auto_mask,
+            auto_threshold_sigma=self.auto_threshold,
+            major_gain=self.major_gain,
+            max_major=self.max_major,
+            uv_min_lambda=self.uvmin,
+            averaging_loss=self.averaging_loss,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True)
+class ImagedTile:
+    """Images of one tile.
+
+    Attributes
+    ----------
+    tile_id : str
+    prefix : Path
+        Files are this and `.image.fits`, `.pbcor.fits`, `.pb.fits`, `.residual.fits`,
+        `.model.fits`, `.psf.fits`, `.png`.
+    calibration_set_id : str
+    start, duration_s : float
+        Unix seconds, seconds.
+    ra_deg, dec_deg : float
+    rms_jy, peak_jy : float
+        Before beam correction.
+    beam_major_rad, beam_minor_rad, beam_angle_rad : float
+    cell_arcsec, frequency_hz : float
+    size, n_iterations, n_major, n_samples, n_subtracted : int
+    beam_corrected : bool
+    remarks : tuple of str
+    """
+
+    tile_id: str
+    prefix: Path
+    calibration_set_id: str
+    start: float
+    duration_s: float
+    ra_deg: float
+    dec_deg: float
+    rms_jy: float
+    peak_jy: float
+    beam_major_rad: float
+    beam_minor_rad: float
+    beam_angle_rad: float
+    cell_arcsec: float
+    frequency_hz: float
+    size: int
+    n_iterations: int
+    n_major: int
+    n_samples: int
+    n_subtracted: int
+    beam_corrected: bool = True
+    remarks: tuple[str, ...] = ()
+
+    def file(self, kind: str) -> Path:
+        """Path of one of the images: image, pbcor, pb, residual, model or psf."""
+        return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
+
+
+def image(
+    ms_path: Path,
+    prefix: Path,
+    root: Path,
+    options: ImagingOptions,
+    calibration_set_id: str = "",
+    column: str = "DATA",
+) -> ImagedTile:
+    """Image a calibrated Measurement Set.
+
+    Parameters
+    ----------
+    ms_path : Path
+    prefix : Path
+        Of the files to write.
+    root : Path
+        Where catalogues lie.
+    options : ImagingOptions
+    calibration_set_id : str
+        For the header.
+    column : str
+        DATA, or CORRECTED_DATA of a user's own Measurement Set.
+
+    Raises
+    ------
+    ImagingError, BadInputError, UsageError
+    """
+    if prefix.with_name(f"{prefix.name}.image.fits").exists():
+        raise UsageError(f"{prefix}.image.fits: exists already; choose another --output")
+    vis = measurement_set.read(ms_path, column)
+    model = sky_model(vis, root, options) if options.subtract_outside else None
+    result = tile_imaging.image_tile(vis, model, options.science())
+    start = float(vis.times_jd[0])
+    tile = ImagedTile(
+        tile_id=observations.tile_id(start),
+        prefix=prefix,
+        calibration_set_id=calibration_set_id,
+        start=observations.unix_seconds(start),
+        duration_s=vis.times_jd.size * vis.integration_s,
+        ra_deg=float(np.rad2deg(vis.phase_centre_rad[0])) % 360,
+        dec_deg=float(np.rad2deg(vis.phase_centre_rad[1])),
+        rms_jy=result.rms_jy,
+        peak_jy=float(result.apparent.max()),
+        beam_major_rad=result.beam.major_rad,
+        beam_minor_rad=result.beam.minor_rad,
+        beam_angle_rad=result.beam.position_angle_rad,
+        cell_arcsec=result.cell_rad / astrometry.ARCSEC_RAD,
+        frequency_hz=result.frequency_hz,
+        size=result.apparent.shape[0],
+        n_iterations=result.n_iterations,
+        n_major=result.n_major,
+        n_samples=result.n_samples,
+        n_subtracted=result.n_subtracted,
+        remarks=result.remarks,
+    )
+    _write(tile, vis, result, options)
+    return tile
+
+
+def _write(
+    tile: ImagedTile, vis: Visibilities, result: tile_imaging.TileImage, options: ImagingOptions
+) -> None:
+    from astropy.time import Time
+
+    header: dict[str, Any] = {
+        "TELESCOP": vis.array.telescope_name,
+        "OBJECT": tile.tile_id,
+        "DATE-OBS": Time(vis.times_jd[0], format="jd", scale="utc").isot,
+        "DATE-END": Time(vis.times_jd[-1], format="jd", scale="utc").isot,
+        "TIMESYS": "UTC",
+        "ORIGIN": f"dsa110-contimg {__version__}",
+        "CALSET": (tile.calibration_set_id, "calibration set"),
+        "WEIGHTNG": options.weighting,
+        "ROBUST": options.robust,
+        "CLEANIT": (tile.n_iterations, "CLEAN iterations"),
+        "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        corrected = np.where(
+            result.primary_beam >= _CORRECTED_CUT, result.apparent / result.primary_beam, np.nan
+        )
+    planes = {
+        "image": (result.apparent, "Jy/beam"),
+        "pbcor": (corrected, "Jy/beam"),
+        "pb": (result.primary_beam, ""),
+        "residual": (result.residual, "Jy/beam"),
+        "model": (result.model, "Jy/pixel"),
+        "psf": (result.psf, ""),
+    }
+    for kind, (pixels, unit) in planes.items():
+        centre = tile.size // 2
+        picture = Image(
+            pixels=pixels, centre_rad=vis.phase_centre_rad,
+            reference_pixel=(float(centre), float(centre)), cell_rad=result.cell_rad,
+            projection="SIN", beam=result.beam, unit=unit, frequency_hz=result.frequency_hz,
+            header={**header, "PBCOR": kind == "pbcor"},
+        )  # fmt: skip
+        write_fits(tile.file(kind), picture)
+    save_preview(
+        tile.prefix.with_name(f"{tile.prefix.name}.png"), result.apparent, tile.rms_jy,
+        result.cell_rad, result.beam, tile.tile_id,
+    )  # fmt: skip
+
+
+class ImagingStage(Stage):
+    """Images every one of `calibrated_tiles`."""
+
+    inputs = ("calibrated_tiles",)
+    outputs = ("tile_images",)
+
+    def __init__(self, options: ImagingOptions | None = None):
+        self.options = options or ImagingOptions()
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Image all tiles."""
+        tiles: Sequence[CalibratedTile] = context["calibrated_tiles"]
+        calls = [
+            {
+                "ms_path": calibrated.ms_path,
+                "prefix": context.root
+                / "images"
+                / f"{calibrated.tile.tile_id}_{uuid4().hex[:8]}"
+                / calibrated.tile.tile_id,
+                "root": context.root,
+                "options": self.options,
+                "calibration_set_id": calibrated.calibration_set_id,
+            }
+            for calibrated in tiles
+        ]
+        return {"tile_images": tuple(context.map(image, calls, "image"))}

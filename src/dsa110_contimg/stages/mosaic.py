@@ -1,0 +1,264 @@
+"""Stage 5: many tile images, one mosaic with its weight, rms and coverage maps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from pydantic import Field
+
+from dsa110_contimg import __version__
+from dsa110_contimg.errors import NothingToDo, UsageError
+from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
+from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.mosaicking import combine, gates, grid
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.options import Options
+from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.quality.preview import save_preview
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.stages.imaging import ImagedTile
+
+MAPS = ("weight", "rms", "coverage")
+
+
+class MosaicOptions(Options):
+    """How tiles are combined."""
+
+    method: combine.Method = Field(
+        "mean", description="mean, weighted (1/rms2) or pbweighted (response2/rms2)"
+    )
+    include_uncorrected: bool = Field(
+        False, description="Take tiles that are not beam-corrected too"
+    )
+    min_tiles: int = Field(1, ge=1, description="Fewest tiles that must pass the gates")
+
+
+@dataclass(frozen=True)
+class MosaicImage:
+    """A mosaic on disk.
+
+    Attributes
+    ----------
+    name : str
+    path : Path
+        FITS file; companions are `_weight`, `_rms`, `_coverage` and a `.png`.
+    method : str
+    tile_ids : tuple of str
+        Tiles in it, in order of time.
+    left_out : mapping
+        Tiles that failed a gate, and why.
+    start, end : float
+        Unix seconds.
+    calibration_set_ids : tuple of str
+    median_rms_jy, frequency_hz : float
+    beam_major_rad, beam_minor_rad, beam_angle_rad : float
+    observed_deg2 : float
+    """
+
+    name: str
+    path: Path
+    method: str
+    tile_ids: tuple[str, ...]
+    left_out: dict[str, str]
+    start: float
+    end: float
+    calibration_set_ids: tuple[str, ...]
+    median_rms_jy: float
+    frequency_hz: float
+    beam_major_rad: float
+    beam_minor_rad: float
+    beam_angle_rad: float
+    observed_deg2: float
+
+    def companion(self, kind: str) -> Path:
+        """Path of the weight, rms or coverage map."""
+        return companion(self.path, kind)
+
+    @property
+    def preview(self) -> Path:
+        """Path of the picture."""
+        return self.path.with_suffix(".png")
+
+
+def companion(path: Path, kind: str) -> Path:
+    """Path of a map that belongs to a mosaic's FITS file."""
+    return path.with_name(f"{path.stem}_{kind}.fits")
+
+
+def mosaic_name(group_id: str, start: float, end: float) -> str:
+    """Streaming's name: neither from a clock nor a row number."""
+    return f"mosaic_{group_id}_{int((start + end) / 2)}"
+
+
+def select_tiles(
+    images: Sequence[ImagedTile], options: MosaicOptions
+) -> tuple[list[ImagedTile], dict[str, str]]:
+    """Tiles that pass the gates, in order of time, and why the others do not.
+
+    Raises
+    ------
+    NothingToDo
+        If too few are left.
+    """
+    ordered = sorted(images, key=lambda image: (image.start, image.calibration_set_id))
+    reasons = gates.tile_gates([facts(image) for image in ordered], options.include_uncorrected)
+    kept = [image for image in ordered if image.tile_id not in reasons]
+    if len(kept) < options.min_tiles:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise NothingToDo(
+            f"{len(kept)} tiles to combine, at least {options.min_tiles} are needed"
+            + (f" (left out: {why})" if why else "")
+        )
+    return kept, reasons
+
+
+def facts(image: ImagedTile) -> gates.TileFacts:
+    """What the tile gates look at."""
+    return gates.TileFacts(
+        image.tile_id, image.rms_jy, image.peak_jy, image.beam_major_rad, image.beam_minor_rad,
+        image.beam_corrected, bool(np.isfinite(image.peak_jy)),
+    )  # fmt: skip
+
+
+def build_mosaic(
+    images: Sequence[ImagedTile], output: Path, name: str, options: MosaicOptions
+) -> MosaicImage:
+    """Combine tile images and write the mosaic.
+
+    Parameters
+    ----------
+    images : sequence of ImagedTile
+    output : Path
+        FITS file to write; must not exist.
+    name : str
+        For header and preview.
+    options : MosaicOptions
+
+    Raises
+    ------
+    NothingToDo
+        If no tile passes the gates.
+    UsageError
+        If the output exists.
+    """
+    if output.exists():
+        raise UsageError(f"{output}: exists already; choose another name or allow overwriting")
+    kept, left_out = select_tiles(images, options)
+    headers = [replace(read_fits(image.file("image")), pixels=_EMPTY) for image in kept]
+    shapes = [
+        replace(header, pixels=np.broadcast_to(np.float32(0), (image.size, image.size)))
+        for header, image in zip(headers, kept, strict=True)
+    ]
+    area = grid.covering_grid(shapes)
+    result = combine.combine(area, _tiles(kept), options.method)
+    observed = result.coverage > 0
+    if not observed.any():
+        raise NothingToDo("no tile sees any pixel within its beam; nothing to combine")
+    beam = RestoringBeam(
+        *(float(np.mean([getattr(i, f) for i in kept])) for f in ("beam_major_rad", "beam_minor_rad")),
+        _mean_axis([image.beam_angle_rad for image in kept]),
+    )  # fmt: skip
+    median_rms = float(np.median(result.rms[observed]))
+    frequency = float(np.mean([image.frequency_hz for image in kept]))
+    start, end = kept[0].start, max(image.start + image.duration_s for image in kept)
+    header = _header(name, options, kept, start, end)
+    planes = {
+        "": (result.brightness, "Jy/beam"),
+        "weight": (result.weight, "" if options.method == "mean" else "Jy-2"),
+        "rms": (result.rms, "Jy/beam"),
+        "coverage": (result.coverage, ""),
+    }
+    for kind, (pixels, unit) in planes.items():
+        picture = Image(
+            pixels, area.centre_rad, area.reference_pixel, area.cell_rad, "TAN", beam, unit,
+            frequency, header,
+        )  # fmt: skip
+        write_fits(companion(output, kind) if kind else output, picture)
+    save_preview(
+        output.with_suffix(".png"), result.brightness, median_rms, area.cell_rad, beam, name
+    )
+    return MosaicImage(
+        name=name,
+        path=output,
+        method=options.method,
+        tile_ids=tuple(image.tile_id for image in kept),
+        left_out=left_out,
+        start=start,
+        end=end,
+        calibration_set_ids=tuple(sorted({image.calibration_set_id for image in kept})),
+        median_rms_jy=median_rms,
+        frequency_hz=frequency,
+        beam_major_rad=beam.major_rad,
+        beam_minor_rad=beam.minor_rad,
+        beam_angle_rad=beam.position_angle_rad,
+        observed_deg2=float(np.count_nonzero(observed) * np.rad2deg(area.cell_rad) ** 2),
+    )
+
+
+_EMPTY = np.zeros((0, 0), np.float32)
+
+
+def _tiles(images: Sequence[ImagedTile]) -> Iterator[combine.Tile]:
+    for image in images:
+        yield combine.Tile(
+            read_fits(image.file("image")), read_fits(image.file("pb")).pixels, image.rms_jy
+        )
+
+
+def _mean_axis(angles_rad: Sequence[float]) -> float:
+    """Mean of directions that repeat every half turn."""
+    doubled = np.exp(2j * np.asarray(angles_rad)).mean()
+    return float(np.mod(np.angle(doubled) / 2, np.pi))
+
+
+def _header(
+    name: str, options: MosaicOptions, kept: Sequence[ImagedTile], start: float, end: float
+) -> dict[str, Any]:
+    from astropy.time import Time
+
+    header: dict[str, Any] = {
+        "OBJECT": name,
+        "TELESCOP": "OVRO_MMA",
+        "DATE-OBS": Time(start, format="unix", scale="utc").isot,
+        "DATE-END": Time(end, format="unix", scale="utc").isot,
+        "TIMESYS": "UTC",
+        "ORIGIN": f"dsa110-contimg {__version__}",
+        "METHOD": (options.method, "combination"),
+        "NTILES": (len(kept), "tiles combined"),
+        "PBCOR": True,
+    }
+    for number, image in enumerate(kept[:99], start=1):
+        header[f"TILE{number:02d}"] = image.tile_id
+    for number, calset in enumerate(sorted({i.calibration_set_id for i in kept})[:99], start=1):
+        header[f"CALSET{number:02d}"] = calset
+    return header
+
+
+class MosaicStage(Stage):
+    """Combines `tile_images`.
+
+    The context may hold `output` (a FITS path) and `name`; else the mosaic is staged under the
+    root with streaming's name.
+    """
+
+    inputs = ("tile_images",)
+    outputs = ("mosaic",)
+
+    def __init__(self, options: MosaicOptions | None = None):
+        self.options = options or MosaicOptions()
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Combine."""
+        images: Sequence[ImagedTile] = sorted(context["tile_images"], key=lambda i: i.start)
+        if not images:
+            raise NothingToDo("there are no tile images to combine")
+        end = max(image.start + image.duration_s for image in images)
+        name = context.get("name") or mosaic_name(images[0].tile_id, images[0].start, end)
+        output = context.get("output") or (
+            context.root / "images" / f"{name}_{uuid4().hex[:8]}" / f"{name}.fits"
+        )
+        call = {"images": images, "output": Path(output), "name": name, "options": self.options}
+        return {"mosaic": context.map(build_mosaic, [call], "mosaic")[0]}

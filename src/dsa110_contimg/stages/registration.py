@@ -1,0 +1,117 @@
+"""Stage 7: put what was made into the database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import CalibrationSet, Mosaic, TileImage
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages.calibration_solve import SolvedSet
+from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.mosaic import MosaicImage
+from dsa110_contimg.stages.validation import Validation
+
+
+@dataclass(frozen=True)
+class RegisteredMosaic:
+    """A mosaic that the database knows.
+
+    Attributes
+    ----------
+    name : str
+    group_id : str
+    staged_path : Path
+    """
+
+    name: str
+    group_id: str
+    staged_path: Path
+
+
+def open_registry(context: PipelineContext) -> Registry:
+    """The run's database: the context's `registry`, else the one of its root."""
+    return context.get("registry") or Registry(Settings(root=context.root).database)
+
+
+def add_calibration_set(session: Session, solved: SolvedSet) -> None:
+    """Record a calibration set, replacing an earlier solution of the same tile and options."""
+    session.merge(
+        CalibrationSet(
+            id=solved.id,
+            tile_id=solved.tile_id,
+            path=str(solved.path),
+            observed=solved.observed,
+            apparent_dec_deg=solved.apparent_dec_deg,
+            bandpass_valid_s=solved.bandpass_valid_s,
+            gains_valid_s=solved.gains_valid_s,
+            quality=records.to_json(solved),
+        )
+    )
+
+
+def add_image(session: Session, image: ImagedTile, options_key: str) -> None:
+    """Record a tile image under its key; one made again replaces the row."""
+    session.query(TileImage).filter_by(
+        tile_id=image.tile_id,
+        calibration_set_id=image.calibration_set_id,
+        options_key=options_key,
+    ).delete()
+    session.add(
+        TileImage(
+            tile_id=image.tile_id,
+            calibration_set_id=image.calibration_set_id,
+            options_key=options_key,
+            start=image.start,
+            beam_corrected=image.beam_corrected,
+            record=records.to_json(image),
+        )
+    )
+
+
+class RegistrationStage(Stage):
+    """Registers `mosaic` with its validation, and the tile images it was made of.
+
+    The context may hold `claim`: then nothing is registered once the claim has passed on.
+    """
+
+    inputs = ("mosaic", "validation")
+    outputs = ("registered",)
+
+    def __init__(self, options_key: str = ""):
+        self.options_key = options_key
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Register in one transaction."""
+        mosaic: MosaicImage = context["mosaic"]
+        validation: Validation = context["validation"]
+        claim = context.get("claim")
+        with open_registry(context).write() as session:
+            if claim is not None:
+                claims.change(session, claim, reason="")
+            if context.get("calibration_set") is not None:
+                add_calibration_set(session, context["calibration_set"])
+            for image in context.get("tile_images", ()):
+                add_image(session, image, self.options_key)
+            session.merge(
+                Mosaic(
+                    name=mosaic.name,
+                    group_id=claim.id if claim is not None else "",
+                    start=mosaic.start,
+                    method=mosaic.method,
+                    state="staged",
+                    verdict=validation.verdict,
+                    record={
+                        "mosaic": records.to_json(mosaic),
+                        "validation": records.to_json(validation),
+                    },
+                )
+            )
+        group_id = claim.id if claim is not None else ""
+        return {"registered": RegisteredMosaic(mosaic.name, group_id, mosaic.path)}

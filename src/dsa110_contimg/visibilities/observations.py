@@ -1,0 +1,35 @@
+"""Names and groups of observations: the data's own first time is the key, never a file name."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from dsa110_contimg.visibilities.uvh5 import SubbandHeader
+
+_UNIX_EPOCH_JD = 2440587.5
+DAY_S = 86400.0
+
+
+def unix_seconds(jd_utc: float) -> float:
+    """Unix time of a Julian date, rounded to the millisecond a JD can hold."""
+    return round((jd_utc - _UNIX_EPOCH_JD) * DAY_S, 3)
+
+
+def tile_id(jd_utc: float) -> str:
+    """Name of the tile whose first integration is centred at a time: YYYYMMDDTHHMMSS, UTC."""
+    return datetime.fromtimestamp(int(unix_seconds(jd_utc)), UTC).strftime("%Y%m%dT%H%M%S")
+
+
+def group_by_time(headers: Iterable[SubbandHeader]) -> dict[float, list[SubbandHeader]]:
+    """Headers by the exact time of their first integration, in order of time."""
+    groups: dict[float, list[SubbandHeader]] = {}
+    for header in sorted(headers, key=lambda h: (h.time_key, h.path.name)):
+        groups.setdefault(header.time_key, []).append(header)
+    return groups
+
+
+def too_few_message(
+    found: int, expected: int, needed: int, absent: Sequence[int] = ()
+) -> str:
+    """Why an observation is rejected."""
+    which = f" (absent: {', '.join(f'sb{n:02d}' for n in absent)})" if absent else ""
+    return f"{found} of {expected} sub-bands arrived{which}, at least {needed} are needed"
