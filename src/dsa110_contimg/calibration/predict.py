@@ -49,7 +49,7 @@ def predict_apparent(
     delays = source_delays_m(vis.array, vis.times_jd, vis.phase_centre_rad, directions)
     out = np.zeros(vis.data.shape[:2], np.complex64)
     starts = np.searchsorted(vis.time_index, np.arange(vis.times_jd.size + 1))
-    _sum_sources(
+    sum_sources(
         delays, np.ascontiguousarray(apparent_jy, np.float32), vis.frequencies_hz,
         vis.antenna1, vis.antenna2, starts, out,
     )  # fmt: skip
@@ -74,10 +74,25 @@ def source_delays_m(
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _sum_sources(
+def sum_sources(
     delays_m: np.ndarray, apparent_jy: np.ndarray, frequencies_hz: np.ndarray,
     antenna1: np.ndarray, antenna2: np.ndarray, starts: np.ndarray, out: np.ndarray,
 ) -> None:  # fmt: skip
+    """Add sources to visibilities.
+
+    Parameters
+    ----------
+    delays_m : ndarray, shape (ntime, nsource, nantenna)
+        Path relative to the phase centre.
+    apparent_jy : ndarray of float32, shape (ntime, nsource, nchan)
+    frequencies_hz : ndarray, shape (nchan,)
+    antenna1, antenna2 : ndarray of int, shape (nrow,)
+        Rows in order of time.
+    starts : ndarray of int, shape (ntime + 1,)
+        Where each time's rows begin.
+    out : ndarray of complex64, shape (nrow, nchan)
+        Measurement Set sign.
+    """
     ntime, nsource, nant = delays_m.shape
     nchan = frequencies_hz.size
     phasor = np.empty((nant, nchan), np.complex64)

@@ -11,16 +11,14 @@ correction (one number a tile):
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.mosaicking import METHODS
 from dsa110_contimg.mosaicking import grid as grids
 
-Method = Literal["mean", "weighted", "pbweighted"]
-METHODS: tuple[str, ...] = get_args(Method)
 _LEAST_RESPONSE = {"mean": 0.5, "weighted": 0.5, "pbweighted": 0.2}
 
 

@@ -23,12 +23,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def publish_file(source: Path, target: Path) -> str:
+def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
     """Publish one file; doing it again with the same bytes changes nothing.
 
     Parameters
     ----------
     source, target : Path
+    orphaned : bool
+        A file that has the public name was left by a crash before the database knew of it: it is
+        replaced, at once.
 
     Returns
     -------
@@ -54,9 +57,11 @@ def publish_file(source: Path, target: Path) -> str:
                 os.link(hidden, target)
             except FileExistsError as error:
                 if sha256(target) != checksum:
-                    raise PermanentError(
-                        f"{target}: a different product has this name; it is never overwritten"
-                    ) from error
+                    if not orphaned:
+                        raise PermanentError(
+                            f"{target}: a different product has this name; it is never overwritten"
+                        ) from error
+                    os.replace(hidden, target)
             _sync_directory(target.parent)
         finally:
             hidden.unlink(missing_ok=True)

@@ -61,17 +61,20 @@ def claim_next(registry: Registry, kind: Kind, owner: str, lease_s: float) -> Cl
         (table.state == kind.working) & (table.lease_until < now),
     )
     with registry.write() as session:
-        row = session.scalars(select(table).where(free).order_by(table.start).limit(1)).first()
-        if row is None:
+        found = session.execute(
+            select(table.id, table.attempt).where(free).order_by(table.start).limit(1)
+        ).first()
+        if found is None:
             return None
+        claim = Claim(kind, found.id, found.attempt + 1)
         taken = session.execute(
             update(table)
-            .where(table.id == row.id, table.attempt == row.attempt, free)
+            .where(table.id == claim.id, table.attempt == found.attempt, free)
             .values(
-                state=kind.working, attempt=row.attempt + 1, owner=owner, lease_until=now + lease_s
+                state=kind.working, attempt=claim.attempt, owner=owner, lease_until=now + lease_s
             )
         )
-        return Claim(kind, row.id, row.attempt + 1) if _rowcount(taken) else None
+        return claim if _rowcount(taken) else None
 
 
 def heartbeat(registry: Registry, claim: Claim, lease_s: float) -> None:

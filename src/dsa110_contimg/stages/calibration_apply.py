@@ -7,33 +7,24 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stages.calibration_solve import (
     BANDPASS_NAME,
     GAINS_NAME,
-    CalibrationSolveOptions,
     CalibrationSolveStage,
     SolvedSet,
     sky_model,
+    solve_limits,
 )
 from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.visibilities import measurement_set
-
-
-class CalibrationApplyOptions(CalibrationSolveOptions):
-    """How a calibration set is applied."""
-
-    refine_phases: bool = Field(
-        True, description="Solve each tile's phases again against the sky model"
-    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ def apply(
     bandpass = _gains_for(vis, tables.read(calibration_set.path / BANDPASS_NAME))
     gains = _gains_for(vis, tables.read(calibration_set.path / GAINS_NAME))
     model = sky_model(vis, root, options) if options.refine_phases else None
-    result = tile_calibration.calibrate_tile(vis, bandpass, gains, model, options.limits())
+    result = tile_calibration.calibrate_tile(vis, bandpass, gains, model, solve_limits(options))
     notes = (
         *result.vis.notes,
         f"calibrated with set {calibration_set.id}",

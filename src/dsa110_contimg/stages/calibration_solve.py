@@ -9,59 +9,22 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.stages.conversion import ConvertedTile
-from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
 from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 BANDPASS_NAME = "bandpass.b"
 GAINS_NAME = "gains.g"
 RECORD_NAME = "set.json"
-
-
-class SkyModelOptions(Options):
-    """Which sky the data are compared with."""
-
-    sky_catalog: str = Field("nvss", description="Catalogue of the sky model")
-    model_radius_deg: float = Field(
-        5.0, gt=0, description="Sources within so many degrees of the tile's centre"
-    )
-    model_min_jy: float = Field(
-        0.005, ge=0, description="Least apparent flux density (Jy) of a model source"
-    )
-
-
-class CalibrationSolveOptions(SkyModelOptions):
-    """How bandpass and gains are solved."""
-
-    reference_tile: int = Field(
-        5, ge=1, description="Which tile is the reference, counted from 1 (of fewer: the middle one)"
-    )
-    min_baselines: int = Field(4, ge=1, description="Fewest baselines an antenna needs")
-    min_snr: float = Field(3.0, ge=0, description="Solutions of lower signal-to-noise are flagged")
-    uvmin: float = Field(100.0, ge=0, description="Shortest baseline used, wavelengths")
-    refant: str = Field(
-        ",".join(DSA110.reference_antennas),
-        description="Reference antennas by name, comma-separated, in order of preference",
-    )
-    bandpass_valid_h: float = Field(24.0, gt=0, description="Hours a bandpass holds")
-    gains_valid_h: float = Field(1.0, gt=0, description="Hours gains hold")
-
-    def limits(self) -> tile_calibration.SolveLimits:
-        """The solver's part of the options."""
-        return tile_calibration.SolveLimits(
-            self.min_baselines, self.min_snr, self.uvmin, tuple(self.refant.split(","))
-        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +64,13 @@ class SolvedSet:
     gains_valid_s: float
 
 
+def solve_limits(options: CalibrationSolveOptions) -> tile_calibration.SolveLimits:
+    """The solver's part of the options."""
+    return tile_calibration.SolveLimits(
+        options.min_baselines, options.min_snr, options.uvmin, tuple(options.refant.split(","))
+    )
+
+
 def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyModel:
     """Catalogue sources that the beam sees during a tile."""
     catalogue = catalogues.load(root, options.sky_catalog)
@@ -132,7 +102,7 @@ def solve(
     """
     vis = measurement_set.read(tile.ms_path)
     model = sky_model(vis, root, options)
-    solution = tile_calibration.solve_reference(vis, model, options.limits())
+    solution = tile_calibration.solve_reference(vis, model, solve_limits(options))
     output.mkdir(parents=True)
     middle_s = (vis.times_jd.mean() - measurement_set.MJD_OF_JD) * measurement_set.DAY_S
     for name, kind, gains in (

@@ -7,22 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.stages.options import ConversionOptions
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
-
-
-class ConversionOptions(Options):
-    """How sub-band files become a Measurement Set."""
-
-    min_subbands: int = Field(
-        12, ge=1, description="Fewest sub-bands that make a tile; absent ones are flagged"
-    )
 
 
 @dataclass(frozen=True)

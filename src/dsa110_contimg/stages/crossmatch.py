@@ -6,26 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import ArcSec, Options
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sources.finding import find_sources
+from dsa110_contimg.stages.options import CrossmatchOptions
 from dsa110_contimg.stages.publishing import PublishedMosaic
-
-
-class CrossmatchOptions(Options):
-    """How sources are found and matched."""
-
-    sky_catalog: str = Field("nvss", description="Catalogue to match with")
-    radius: ArcSec = Field(10.0, gt=0, description="Largest distance of a match (arcsec)")
-    threshold: float = Field(6.0, gt=0, description="Least peak over local rms of a source")
 
 
 @dataclass(frozen=True)

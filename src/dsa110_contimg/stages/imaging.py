@@ -7,78 +7,22 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg import __version__
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging import tile as tile_imaging
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import ArcSec
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
-from dsa110_contimg.stages.calibration_solve import SkyModelOptions, sky_model
+from dsa110_contimg.stages.calibration_solve import sky_model
+from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.visibilities import measurement_set, observations
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 _CORRECTED_CUT = 0.2
-
-
-class ImagingOptions(SkyModelOptions):
-    """How a tile is imaged."""
-
-    size: int = Field(1024, ge=64, le=16384, multiple_of=2, description="Pixels a side")
-    cell: ArcSec | None = Field(
-        None,
-        gt=0,
-        description="Pixel size (arcsec, or with a unit: 6arcsec). Default: a quarter of the "
-        "restoring beam's minor axis, but large enough to cover the half-power beam",
-    )
-    weighting: Literal["briggs", "natural", "uniform"] = Field(
-        "briggs", description="Imaging weights"
-    )
-    robust: float = Field(0.5, ge=-2, le=2, description="Briggs' robustness")
-    niter: int = Field(20000, ge=0, description="Most CLEAN iterations; 0 for a dirty image")
-    auto_mask: float = Field(4.0, gt=0, description="Sigma down to which CLEAN looks everywhere")
-    auto_threshold: float = Field(
-        1.0, gt=0, description="Sigma down to which CLEAN goes on inside the mask"
-    )
-    major_gain: float = Field(
-        0.8, gt=0, le=1, description="Most of the peak that one major cycle may take"
-    )
-    max_major: int = Field(25, ge=1, description="Most major cycles")
-    uvmin: float = Field(0.0, ge=0, description="Shortest baseline used, wavelengths")
-    averaging_loss: float = Field(
-        0.001,
-        ge=0,
-        lt=0.1,
-        description="Flux that baseline-dependent averaging may lose at the field's edge",
-    )
-    subtract_outside: bool = Field(
-        True, description="Subtract sources outside the image and the drift of those inside"
-    )
-    threads: int = Field(
-        1, ge=1, description="Threads; more than 1 is not reproducible to the last bit"
-    )
-
-    def science(self) -> tile_imaging.TileImageOptions:
-        """The imager's part of the options."""
-        return tile_imaging.TileImageOptions(
-            size=self.size,
-            cell_rad=None if self.cell is None else self.cell * astrometry.ARCSEC_RAD,
-            scheme=self.weighting,
-            robust=self.robust,
-            niter=self.niter,
-            auto_mask_sigma=self.auto_mask,
-            auto_threshold_sigma=self.auto_threshold,
-            major_gain=self.major_gain,
-            max_major=self.max_major,
-            uv_min_lambda=self.uvmin,
-            averaging_loss=self.averaging_loss,
-            threads=self.threads,
-        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +106,7 @@ def image(
         raise UsageError(f"{prefix}.image.fits: exists already; choose another --output")
     vis = measurement_set.read(ms_path, column)
     model = sky_model(vis, root, options) if options.subtract_outside else None
-    result = tile_imaging.image_tile(vis, model, options.science())
+    result = tile_imaging.image_tile(vis, model, _imager_options(options))
     start = float(vis.times_jd[0])
     tile = ImagedTile(
         tile_id=observations.tile_id(start),
@@ -188,6 +132,23 @@ def image(
     )
     _write(tile, vis, result, options)
     return tile
+
+
+def _imager_options(options: ImagingOptions) -> tile_imaging.TileImageOptions:
+    return tile_imaging.TileImageOptions(
+        size=options.size,
+        cell_rad=None if options.cell is None else options.cell * astrometry.ARCSEC_RAD,
+        scheme=options.weighting,
+        robust=options.robust,
+        niter=options.niter,
+        auto_mask_sigma=options.auto_mask,
+        auto_threshold_sigma=options.auto_threshold,
+        major_gain=options.major_gain,
+        max_major=options.max_major,
+        uv_min_lambda=options.uvmin,
+        averaging_loss=options.averaging_loss,
+        threads=options.threads,
+    )
 
 
 def _write(

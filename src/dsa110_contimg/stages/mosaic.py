@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg import __version__
 from dsa110_contimg.errors import NothingToDo, UsageError
@@ -15,25 +14,12 @@ from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import combine, gates, grid
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
-from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.options import MosaicOptions
 
 MAPS = ("weight", "rms", "coverage")
-
-
-class MosaicOptions(Options):
-    """How tiles are combined."""
-
-    method: combine.Method = Field(
-        "mean", description="mean, weighted (1/rms2) or pbweighted (response2/rms2)"
-    )
-    include_uncorrected: bool = Field(
-        False, description="Take tiles that are not beam-corrected too"
-    )
-    min_tiles: int = Field(1, ge=1, description="Fewest tiles that must pass the gates")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
 
 from dsa110_contimg.calibration import tables
 
@@ -56,7 +57,7 @@ class PublishingStage(Stage):
     """Publishes the registered mosaic with its maps, picture, report and provenance.
 
     Runs where the database is. Only a verdict of `passed` publishes; anything else is held for
-    an operator. `report_inputs` are further artifacts that the report shows.
+    an operator.
     """
 
     inputs = ("registered", "mosaic", "validation")
@@ -83,9 +84,11 @@ class PublishingStage(Stage):
         ]
         rows = []
         if passed:
+            known = _known_products(context)
             for kind, path in files:
-                checksum = publish_file(path, target / path.name)
-                rows.append((kind, target / path.name, checksum))
+                public = target / path.name
+                checksum = publish_file(path, public, orphaned=str(public) not in known)
+                rows.append((kind, public, checksum))
         reason = "" if passed else validation.reasons()
         now = time.time()
         with open_registry(context).write() as session:
@@ -118,6 +121,11 @@ class PublishingStage(Stage):
                 reason=reason,
             )
         }
+
+
+def _known_products(context: PipelineContext) -> set[str]:
+    with open_registry(context).read() as session:
+        return set(session.scalars(select(Product.path)))
 
 
 def _write_evidence(

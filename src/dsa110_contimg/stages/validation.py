@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.imaging.restore import robust_rms
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.gates import Gate, Verdict
@@ -20,31 +18,7 @@ from dsa110_contimg.sky import astrometry, catalogues
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages.mosaic import MosaicImage, companion
-
-
-class ValidationOptions(Options):
-    """Limits of the gates."""
-
-    sky_catalog: str = Field("nvss", description="Catalogue to compare with")
-    min_flux_jy: float = Field(0.05, gt=0, description="Faintest catalogue source used (Jy)")
-    isolation: float = Field(
-        120.0, ge=0, description="Sources with a catalogue neighbour within so many arcsec are left out"
-    )
-    model_share: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="The brightest sources that make up this share of the catalogue flux are left "
-        "out of the flux ratio: they set the calibration, so they prove nothing",
-    )
-    flux_ratio_low: float = Field(0.8, description="Least median flux ratio")
-    flux_ratio_high: float = Field(1.2, description="Largest median flux ratio")
-    min_sources: int = Field(3, ge=1, description="Fewest sources for a ratio or an offset")
-    completeness: float = Field(0.6, ge=0, le=1, description="Least share of sources seen")
-    expected_rms_jy: float = Field(0.008, gt=0, description="Expected rms (Jy/beam)")
-    rms_factor: float = Field(2.0, gt=0, description="Largest rms over expected rms")
-    min_dynamic_range: float = Field(5.0, gt=0, description="Least peak over rms")
-    detection_sigma: float = Field(5.0, gt=0, description="A source counts as seen above this")
+from dsa110_contimg.stages.options import ValidationOptions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""REST: jobs and products."""

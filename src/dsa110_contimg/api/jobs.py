@@ -1,0 +1,147 @@
+"""Batch jobs over HTTP: submit, follow, cancel."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from dsa110_contimg.api.security import require_local
+from dsa110_contimg.batch import jobs as queue
+from dsa110_contimg.registry.models import Job, JobState
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+_MAX_LOG_BYTES = 1_000_000
+JobId = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class JobRequest(BaseModel):
+    """What to do."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "mosaic",
+                    "params": {"name": "my_mosaic", "method": "pbweighted", "since": 1700000000},
+                }
+            ]
+        },
+    )
+    type: str = Field(description=f"One of: {', '.join(queue.KINDS)}")
+    params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the type")
+
+
+class JobStatus(BaseModel):
+    """How far a job is."""
+
+    id: int
+    type: str
+    status: JobState
+    stage: str
+    progress: float = Field(description="Fraction of the stage that is done, 0 to 1")
+    message: str
+    error: str
+    created: float = Field(description="Unix seconds")
+    started: float | None
+    ended: float | None
+
+
+class JobDetail(JobStatus):
+    """A job with its parameters and result."""
+
+    params: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+def _status(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "type": job.type,
+        "status": job.state,
+        "stage": job.stage,
+        "progress": job.fraction,
+        "message": job.message,
+        "error": job.error,
+        "created": job.created,
+        "started": job.started,
+        "ended": job.ended,
+    }
+
+
+def _find(request: Request, job_id: int) -> Job:
+    with request.app.state.registry.read() as session:
+        job = session.get(Job, job_id)
+    if job is None:
+        raise HTTPException(404, f"no job {job_id}")
+    return job
+
+
+@router.post("/", status_code=201, dependencies=[Depends(require_local)])
+def submit(
+    body: JobRequest,
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(max_length=128)] = None,
+) -> JobStatus:
+    """Queue a job."""
+    state = request.app.state
+    job = queue.submit(state.registry, state.settings, body.type, body.params, idempotency_key)
+    state.runner.notify()
+    return JobStatus(**_status(job))
+
+
+@router.get("/")
+def list_jobs(
+    request: Request,
+    status: JobState | None = None,
+    type: Annotated[str | None, Query(max_length=32)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+) -> list[JobStatus]:
+    """Newest jobs first; `before` is the last id of the page before."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(Job.state == status)
+    if type is not None:
+        query = query.where(Job.type == type)
+    if before is not None:
+        query = query.where(Job.id < before)
+    with request.app.state.registry.read() as session:
+        return [JobStatus(**_status(job)) for job in session.scalars(query)]
+
+
+@router.get("/{job_id}")
+def detail(job_id: JobId, request: Request) -> JobDetail:
+    """One job with its parameters and result."""
+    job = _find(request, job_id)
+    return JobDetail(**_status(job), params=job.params, result=job.result)
+
+
+@router.get("/{job_id}/status")
+def status(job_id: JobId, request: Request) -> JobStatus:
+    """How far one job is."""
+    return JobStatus(**_status(_find(request, job_id)))
+
+
+@router.get("/{job_id}/logs", response_class=PlainTextResponse)
+def logs(job_id: JobId, request: Request) -> str:
+    """The end of what a job printed."""
+    _find(request, job_id)
+    path = queue.log_path(request.app.state.settings, job_id)
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _MAX_LOG_BYTES))
+        return file.read().decode(errors="replace")
+
+
+@router.delete("/{job_id}", dependencies=[Depends(require_local)])
+def cancel(job_id: JobId, request: Request) -> JobStatus:
+    """Cancel a job that is queued or running."""
+    job = _find(request, job_id)
+    if not queue.cancel(request.app.state.registry, job_id):
+        raise HTTPException(409, f"job {job_id} has ended already ({job.state})")
+    request.app.state.runner.notify()
+    return JobStatus(**_status(_find(request, job_id)))

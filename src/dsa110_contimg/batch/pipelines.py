@@ -1,0 +1,49 @@
+"""All nine stages on explicit sub-band files, once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
+from dsa110_contimg.stages import graphs
+from dsa110_contimg.stages.options import PipelineOptions
+from dsa110_contimg.visibilities import uvh5
+
+
+def subband_files(inputs: Sequence[Path]) -> list[Path]:
+    """Sub-band files of a list of files and directories.
+
+    Raises
+    ------
+    UsageError
+        If a name does not exist or a directory holds none.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if uvh5.parse_name(p) is not None)
+            if not inside:
+                raise UsageError(f"{path}: holds no file named like a sub-band file")
+            files.extend(inside)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"{path}: does not exist")
+    if not files:
+        raise BadInputError("no sub-band files were given")
+    return files
+
+
+def run_pipeline(
+    files: Sequence[Path], options: PipelineOptions, context: PipelineContext
+) -> PipelineResult:
+    """Sub-band files to a published, cross-matched mosaic; fails at once.
+
+    Raises
+    ------
+    ContimgError
+        The first stage's error.
+    """
+    given = context.with_artifacts({"subband_files": [Path(path).absolute() for path in files]})
+    return PipelineOrchestrator(graphs.from_subbands(options)).run(given).raise_on_failure()

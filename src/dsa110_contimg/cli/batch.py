@@ -1,0 +1,312 @@
+"""Theme 2 on the command line: plan, build, and one stage on explicit files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsa110_contimg.cli.common import (
+    CatalogOption,
+    JsonOption,
+    RootOption,
+    WorkersOption,
+    iso,
+    load_settings,
+    parse_time,
+    print_json,
+    run_app,
+    with_options,
+)
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.stages.options import (
+    CalibrationApplyOptions,
+    CalibrationSolveOptions,
+    ConversionOptions,
+    CrossmatchOptions,
+    ImagingOptions,
+    ValidationOptions,
+    parse_options,
+)
+
+MsArgument = Annotated[Path, typer.Argument(help="Measurement Set")]
+mosaic = typer.Typer(
+    name="dsa110-contimg-mosaic",
+    help="Mosaics of chosen tiles: plan first, then build exactly that.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def mosaic_main() -> None:
+    """Entry point of dsa110-contimg-mosaic."""
+    run_app(mosaic)
+
+
+@mosaic.command("plan")
+def plan(
+    name: Annotated[str, typer.Option(help="Name of the plan")],
+    since: Annotated[
+        str | None, typer.Option(help="First observation time: Unix seconds or ISO")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Last observation time")] = None,
+    method: Annotated[Method, typer.Option(help="How tiles are combined")] = "mean",
+    include_uncorrected: Annotated[
+        bool, typer.Option("--include-uncorrected", help="Take tiles without beam correction too")
+    ] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose tiles by observation time and store the plan."""
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root)
+    made = plans.plan(
+        Registry(settings.database), name, parse_time(since), parse_time(until), method,
+        include_uncorrected,
+    )  # fmt: skip
+    rows = plans.plan_rows(made)
+    if as_json:
+        print_json({"name": name, "method": method, "tiles": rows})
+        return
+    typer.echo(f"plan {name}: {len(rows)} tiles, method {method}")
+    for row in rows:
+        typer.echo(
+            f"  {row['tile']}  {iso(row['start'])}  rms {row['rms_mjy']:.2f} mJy  {row['gate']}"
+        )
+
+
+@mosaic.command("build")
+def build(
+    name: Annotated[str, typer.Option(help="Name of the plan")],
+    output: Annotated[Path, typer.Option(help="File to write: NAME.fits or NAME.image")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, write nothing")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that exists")
+    ] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a planned mosaic."""
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root)
+    made = plans.load_plan(Registry(settings.database), name)
+    target = output.absolute()
+    if dry_run:
+        tiles = plans.check_build(made, target, overwrite)
+        typer.echo(f"would combine {len(tiles)} tiles ({made.method}) into {target}")
+        return
+    built = plans.build(made, target, overwrite)
+    if as_json:
+        print_json(records.to_json(built))
+        return
+    typer.echo(f"{target}: {len(built.tile_ids)} tiles, {made.method}")
+    for tile, reason in built.left_out.items():
+        typer.echo(f"  left out {tile}: {reason}")
+
+
+@with_options(ConversionOptions)
+def convert(
+    files: Annotated[list[Path], typer.Argument(help="Sub-band files of one observation")],
+    output: Annotated[Path, typer.Option(help="Measurement Set to write")],
+    options: dict[str, Any],
+) -> None:
+    """Convert the sub-band files of one observation."""
+    from dsa110_contimg.stages.conversion import convert as run
+    from dsa110_contimg.telescope import DSA110
+
+    tile = run(
+        [f.absolute() for f in files], output.absolute(), DSA110,
+        parse_options(ConversionOptions, options, "convert"),
+    )  # fmt: skip
+    typer.echo(
+        f"{output}: tile {tile.tile_id} at RA {tile.ra_deg:.4f} Dec {tile.dec_deg:.4f}, "
+        f"{tile.n_subbands} sub-bands; dead antennas: {', '.join(tile.dead_antennas) or 'none'}"
+    )
+    for warning in tile.warnings:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+
+
+@with_options(CalibrationSolveOptions)
+def calibrate(
+    ms: MsArgument,
+    options: dict[str, Any],
+    output: Annotated[
+        Path | None, typer.Option(help="Directory to make (default: a new one in caltables/)")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Solve bandpass and gains of a Measurement Set against the sky."""
+    from dsa110_contimg.stages import calibration_solve
+    from dsa110_contimg.stages.conversion import describe
+
+    settings = load_settings(root=root)
+    tile = describe(ms.absolute())
+    target = (
+        output.absolute()
+        if output
+        else calibration_solve.fresh_set_path(settings.root, tile.tile_id)
+    )
+    if target.exists():
+        raise UsageError(f"{target}: exists already; choose another --output")
+    solved = calibration_solve.solve(
+        tile, target, settings.root,
+        parse_options(
+            CalibrationSolveOptions,
+            {"sky_catalog": settings.sky_catalog, **settings.calibrate, **options}, "calibrate",
+        ),
+    )  # fmt: skip
+    typer.echo(
+        f"{target}: reference antenna {solved.reference_antenna}, "
+        f"{100 * solved.flagged_fraction:.1f} % flagged, median signal-to-noise "
+        f"{solved.median_snr:.0f}, {solved.n_model_sources} model sources"
+    )
+
+
+@with_options(CalibrationApplyOptions)
+def apply(
+    ms: MsArgument,
+    tables: Annotated[Path, typer.Option(help="Calibration set (a directory of 'calibrate')")],
+    options: dict[str, Any],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Calibrated Measurement Set (default: CORRECTED_DATA in place)"),
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Apply a calibration set."""
+    from dsa110_contimg.stages import calibration_apply
+    from dsa110_contimg.stages.calibration_solve import load_set
+    from dsa110_contimg.stages.conversion import describe
+
+    settings = load_settings(root=root)
+    done = calibration_apply.apply(
+        describe(ms.absolute()), load_set(tables.absolute()),
+        output.absolute() if output else None, settings.root,
+        parse_options(
+            CalibrationApplyOptions,
+            {"sky_catalog": settings.sky_catalog, **settings.calibrate, **settings.apply, **options},
+            "apply",
+        ),
+    )  # fmt: skip
+    typer.echo(
+        f"{done.ms_path}: {100 * done.flagged_fraction:.1f} % flagged, phases moved "
+        f"{done.phase_rms_deg:.1f} deg, noise {done.noise_jy:.2f} Jy a visibility"
+    )
+
+
+@with_options(ImagingOptions)
+def image(
+    ms: MsArgument,
+    output: Annotated[Path, typer.Option(help="Prefix of the files to write")],
+    options: dict[str, Any],
+    column: Annotated[str, typer.Option(help="DATA or CORRECTED_DATA")] = "DATA",
+    root: RootOption = None,
+) -> None:
+    """Image a calibrated Measurement Set."""
+    from dsa110_contimg.stages import imaging
+    from dsa110_contimg.telescope import ARCSEC_PER_RAD
+
+    settings = load_settings(root=root)
+    made = imaging.image(
+        ms.absolute(), output.absolute(), settings.root,
+        parse_options(
+            ImagingOptions, {"sky_catalog": settings.sky_catalog, **settings.image, **options}, "image"
+        ),
+        column=column,
+    )  # fmt: skip
+    typer.echo(
+        f"{made.file('image')}: {made.size} x {made.size} at {made.cell_arcsec:g} arcsec, beam "
+        f"{made.beam_major_rad * ARCSEC_PER_RAD:.1f} x {made.beam_minor_rad * ARCSEC_PER_RAD:.1f} "
+        f"arcsec, rms {1e3 * made.rms_jy:.3f} mJy/beam, peak {made.peak_jy:.4f} Jy/beam"
+    )
+    for remark in made.remarks:
+        typer.echo(f"  {remark}")
+
+
+@with_options(ValidationOptions)
+def validate(
+    mosaic_file: Annotated[Path, typer.Argument(help="Mosaic (FITS)")],
+    options: dict[str, Any],
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a mosaic; exit status 1 if a gate failed."""
+    from dsa110_contimg.quality.gates import Verdict
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.stages import validation
+
+    settings = load_settings(root=root)
+    given = {"sky_catalog": settings.sky_catalog, **settings.validate_, **options}
+    result = validation.validate(
+        mosaic_file.absolute(), settings.root, parse_options(ValidationOptions, given, "validate")
+    )
+    if as_json:
+        print_json(records.to_json(result))
+    else:
+        typer.echo(f"{mosaic_file}: {result.verdict}")
+        for gate in result.gates:
+            typer.echo(
+                f"  {gate.verdict:8} {gate.name}: {gate.value:.4g}  ({gate.limit}) {gate.note}"
+            )
+    if result.verdict is Verdict.FAILED:
+        raise typer.Exit(1)
+
+
+@with_options(CrossmatchOptions)
+def crossmatch(
+    mosaic_file: Annotated[Path, typer.Argument(help="Mosaic (FITS)")],
+    output: Annotated[Path, typer.Option(help="Table to write (FITS)")],
+    options: dict[str, Any],
+    root: RootOption = None,
+) -> None:
+    """Find the sources of a mosaic and match them with a catalogue."""
+    from dsa110_contimg.stages.crossmatch import crossmatch as run
+
+    settings = load_settings(root=root)
+    given = {"sky_catalog": settings.sky_catalog, **settings.crossmatch, **options}
+    found = run(
+        mosaic_file.absolute(), output.absolute(), settings.root,
+        parse_options(CrossmatchOptions, given, "crossmatch"),
+    )  # fmt: skip
+    typer.echo(
+        f"{output}: {found.n_sources} sources, {found.n_matched} matched, {found.n_missing} of the "
+        f"catalogue missing, median flux ratio {found.flux_ratio:.3f}"
+    )
+
+
+def pipeline(
+    files: Annotated[list[Path], typer.Argument(help="Sub-band files, or directories of them")],
+    root: RootOption = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the mosaic (default: streaming's)")
+    ] = None,
+    sky_catalog: CatalogOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """All nine stages on explicit sub-band files, once: one mosaic of all their tiles."""
+    from dsa110_contimg.batch import pipelines
+    from dsa110_contimg.cli.progress import shown
+    from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.stages.options import options_from
+
+    settings = load_settings(root=root, sky_catalog=sky_catalog, workers=workers)
+    inputs = {"name": name} if name else {}
+    found = pipelines.subband_files(files)
+    with LocalExecutor(settings.workers, settings.slots_dir) as executor, shown() as progress:
+        context = PipelineContext(settings.root, inputs, executor=executor, progress=progress)
+        result = pipelines.run_pipeline(found, options_from(settings), context)
+    published = result["published"]
+    typer.echo(f"{'published' if published.published else 'held'}: {published.path}")
+    typer.echo(f"report: {published.report}")
+    if not published.published:
+        typer.secho(f"held because: {published.reason}", fg="yellow", err=True)

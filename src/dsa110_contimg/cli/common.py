@@ -1,0 +1,152 @@
+"""What every command shares: options from models, settings, errors to exit status."""
+
+import inspect
+import json
+import logging
+import os
+import sys
+import typing
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+from pydantic import BeforeValidator
+
+from dsa110_contimg import settings as settings_module
+from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.pipeline.options import Options
+from dsa110_contimg.settings import Settings
+
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", help="Directory that holds everything (default: $CONTIMG_ROOT or here)"),
+]
+CatalogOption = Annotated[
+    str | None, typer.Option("--sky-catalog", help="Catalogue of the sky model and of validation")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes (default: one a core)")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def load_settings(announce: bool = True, **given: Any) -> Settings:
+    """Settings of this command; says on standard error which root holds."""
+    settings = settings_module.load(**given)
+    if announce:
+        typer.echo(f"root: {settings.root}", err=True)
+    return settings
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line: an error of ours is one line and exit status 1, usage is 2."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    try:
+        app()
+    except ContimgError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+def with_options(
+    model: type[Options], name: str = "options"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command one option for each field of a model.
+
+    The command receives the values that were given, as a dict, in parameter `name`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+        hints = typing.get_type_hints(function, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints.get(key, parameter.annotation))
+            for key, parameter in signature.parameters.items()
+            if key != name
+        ]
+        taken = {parameter.name for parameter in own}
+        added = [
+            _parameter(key, field) for key, field in model.model_fields.items() if key not in taken
+        ]
+
+        @wraps(function)
+        def wrapper(**values: Any) -> Any:
+            given = {p.name: values.pop(p.name) for p in added}
+            values[name] = {key: value for key, value in given.items() if value is not None}
+            return function(**values)
+
+        parameters = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *added)
+        ]
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _parameter(name: str, field: Any) -> inspect.Parameter:
+    kind = field.annotation
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(member for member in get_args(kind) if member is not type(None))
+    if get_origin(kind) is Annotated or any(isinstance(m, BeforeValidator) for m in field.metadata):
+        kind = str
+    default = "" if field.default is None else f" (default: {field.default})"
+    extra: dict[str, Any] = {"help": f"{field.description}{default}", "show_default": False}
+    flag = "--" + name.replace("_", "-")
+    declarations = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None,
+        annotation=Annotated[kind | None, typer.Option(*declarations, **extra)],
+    )  # fmt: skip
+
+
+def parse_time(text: str | None) -> float | None:
+    """Unix seconds from a number or an ISO time (UTC unless it says otherwise).
+
+    Raises
+    ------
+    UsageError
+    """
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"time {text!r}: give Unix seconds or an ISO time") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def iso(unix_s: float) -> str:
+    """A time for people."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output."""
+    typer.echo(json.dumps(value, indent=1, default=str))
+
+
+def setup_logging() -> None:
+    """One line an event on standard error, keys and values after the message."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

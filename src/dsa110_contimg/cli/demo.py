@@ -1,0 +1,163 @@
+"""The whole job on synthetic data: an hour of sky through the two streaming programs."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import webbrowser
+from pathlib import Path
+
+import typer
+from sqlalchemy import func, select
+
+from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Product, Tile, TileState
+from dsa110_contimg.settings import load
+from dsa110_contimg.simulation import hour
+from dsa110_contimg.sky import catalogues
+
+_GROUPS = 12
+_CATALOG = "demo"
+_MARKER = ".contimg-demo"
+_DEADLINE_S = 1800.0
+_LOOK_S = 0.5
+
+
+def run_demo(directory: Path, picture: Path | None) -> None:
+    """Simulate, stream, publish, and say where the products are.
+
+    Parameters
+    ----------
+    directory : Path
+        Made afresh; only a directory that an earlier demo made is replaced.
+    picture : Path or None
+        Where to copy the mosaic's picture.
+
+    Raises
+    ------
+    UsageError
+        If the directory holds something else.
+    """
+    start = time.monotonic()
+    _fresh(directory)
+    incoming = directory / "incoming"
+    incoming.mkdir()
+    (directory / "contimg.toml").write_text(f'sky_catalog = "{_CATALOG}"\n')
+    options = hour.RunOptions(groups=_GROUPS, antennas=40, channels=2)
+    run = hour.prepare(options)
+    run.write_truth(directory)
+    catalogues.save(directory, run.sky.catalogue(_CATALOG))
+    typer.echo(
+        f"sky: {run.sky.flux_jy.size} sources, the brightest {run.sky.flux_jy.max():.1f} Jy; "
+        f"array: {options.antennas} antennas; {_GROUPS} observations of 309 s"
+    )
+    with _programs(directory, incoming):
+        for group in range(_GROUPS):
+            run.write(incoming, group)
+            _progress(start, f"simulated observation {group + 1}/{_GROUPS}")
+        _watch(directory, start)
+    _report(directory, start, picture)
+
+
+def _fresh(directory: Path) -> None:
+    if directory.exists():
+        if not (directory / _MARKER).exists() and any(directory.iterdir()):
+            raise UsageError(
+                f"{directory}: holds something that is not a demo; give another --directory"
+            )
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    (directory / _MARKER).touch()
+
+
+def _progress(start: float, message: str) -> None:
+    typer.echo(f"[{time.monotonic() - start:5.0f} s] {message}")
+
+
+class _programs:
+    """The two streaming programs, running while the block does."""
+
+    def __init__(self, root: Path, incoming: Path):
+        scripts = Path(sys.executable).parent
+        self._commands = {
+            "convert": [
+                str(scripts / "dsa110-contimg-convert-stream"), "--input-dir", str(incoming),
+                "--output-dir", str(root / "ms"), "--root", str(root), "--poll-interval", "1",
+            ],
+            "mosaic": [
+                str(scripts / "dsa110-contimg-streaming-mosaic"), "--loop", "--root", str(root),
+                "--interval", "1",
+            ],
+        }  # fmt: skip
+        self._logs = root / "logs"
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "_programs":
+        self._logs.mkdir()
+        for name, command in self._commands.items():
+            typer.echo(f"$ {Path(command[0]).name} {' '.join(command[1:])}")
+            with (self._logs / f"{name}.log").open("wb") as log:
+                self._running[name] = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._running.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._running.values():
+            process.wait(60)
+
+
+def _watch(root: Path, start: float) -> None:
+    """Show progress from the database and the log until the mosaic is published."""
+    registry = Registry(load(root=root).database)
+    log = (root / "logs" / "mosaic.log").open()
+    seen_tiles = 0
+    last_event = 0
+    while time.monotonic() - start < _DEADLINE_S:
+        with registry.read() as session:
+            converted = session.scalar(
+                select(func.count()).where(Tile.state == TileState.CONVERTED)
+            ) or 0
+            events = list(
+                session.scalars(select(Event).where(Event.id > last_event).order_by(Event.id))
+            )
+            groups = list(session.scalars(select(MosaicGroup)))
+            matched = session.scalars(select(Product)).first()
+        if converted > seen_tiles:
+            seen_tiles = converted
+            _progress(start, f"converted {converted}/{_GROUPS} observations")
+        for line in log.read().splitlines():
+            if "stage=" in line:
+                message, _, rest = line.partition("]")[2].strip().partition("  ")
+                _progress(start, f"{rest.rpartition('stage=')[2].strip():10} {message.strip()}")
+        for event in events:
+            last_event = event.id
+            _progress(start, f"{event.subject}: {event.message}")
+        ended = [g for g in groups if g.state in (GroupState.HELD, GroupState.QUARANTINED)]
+        if ended:
+            raise ContimgError(f"group {ended[0].id} is {ended[0].state}: {ended[0].reason}")
+        if matched is not None and any("published" in event.message for event in events):
+            return
+        time.sleep(_LOOK_S)
+    raise ContimgError(f"no mosaic after {_DEADLINE_S:.0f} s; see {root / 'logs'}")
+
+
+def _report(root: Path, start: float, picture: Path | None) -> None:
+    mosaics = root / "products" / "mosaics"
+    fits = next(p for p in sorted(mosaics.glob("mosaic_*.fits")) if p.stem.count("_") == 2)
+    if picture is not None:
+        shutil.copyfile(fits.with_suffix(".png"), picture)
+    typer.echo("")
+    typer.echo(f"mosaic     {fits}")
+    typer.echo(f"picture    {fits.with_suffix('.png')}")
+    typer.echo(f"report     {fits.with_suffix('.html')}")
+    typer.echo(f"catalogue  {root / 'products' / 'catalogues' / (fits.stem + '_sources.fits')}")
+    typer.echo(f"truth      {root / hour.TRUTH_NAME}")
+    typer.echo(f"\n{time.monotonic() - start:.0f} s in all")
+    if sys.stdout.isatty():
+        webbrowser.open(fits.with_suffix(".html").as_uri())

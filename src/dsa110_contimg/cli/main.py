@@ -1,0 +1,43 @@
+"""The one command: its parts are imported when they are called."""
+
+import typer
+
+from dsa110_contimg.cli import batch, operate
+from dsa110_contimg.cli.common import run_app
+
+app = typer.Typer(
+    name="dsa110-contimg",
+    help="Continuum imaging for the DSA-110: sub-band files in, published mosaics out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+catalog = typer.Typer(help="Reference catalogues.", no_args_is_help=True)
+catalog.command("import")(operate.catalog_import)
+catalog.command("list")(operate.catalog_list)
+catalog.command("cone")(operate.catalog_cone)
+
+app.command()(operate.demo)
+app.command()(operate.simulate)
+app.command()(operate.status)
+app.command()(operate.retry)
+app.command()(operate.serve)
+app.command()(operate.config)
+app.add_typer(catalog, name="catalog")
+app.command()(batch.convert)
+app.command()(batch.calibrate)
+app.command()(batch.apply)
+app.command()(batch.image)
+app.command()(batch.validate)
+app.command()(batch.crossmatch)
+app.command()(batch.pipeline)
+
+
+def main() -> None:
+    """Entry point of dsa110-contimg."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

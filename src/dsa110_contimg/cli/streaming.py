@@ -1,0 +1,118 @@
+"""The two daemons of theme 1."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsa110_contimg.cli.common import (
+    CatalogOption,
+    RootOption,
+    WorkersOption,
+    load_settings,
+    run_app,
+    setup_logging,
+)
+
+
+def convert_stream(
+    input_dir: Annotated[Path, typer.Option(help="Directory that sub-band files arrive in")],
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Directory for Measurement Sets (default: ms/ in the root)")
+    ] = None,
+    root: RootOption = None,
+    poll_interval: Annotated[
+        float | None, typer.Option(help="Seconds between looks (default: 5)")
+    ] = None,
+    grace: Annotated[
+        float | None, typer.Option(help="Seconds to wait for absent sub-bands (default: 300)")
+    ] = None,
+    workers: WorkersOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Take the input as final, finish it, and end")
+    ] = False,
+) -> None:
+    """Watch a directory and convert each observation to a Measurement Set."""
+    from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming.converter import StreamingConverter
+
+    setup_logging()
+    settings = load_settings(
+        root=root, poll_interval_s=poll_interval, grace_s=grace, workers=workers
+    )
+    registry = Registry(settings.database)
+    executor = LocalExecutor(
+        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s
+    )
+    finished = False
+    try:
+        converter = StreamingConverter(
+            input_dir.absolute(), (output_dir or settings.root / "ms").absolute(), registry,
+            settings, executor, once=once,
+        )  # fmt: skip
+        converter.stop.install()
+        converter.run()
+        finished = True
+    finally:
+        executor.close(wait=finished and once)
+        registry.close()
+
+
+def streaming_mosaic(
+    root: RootOption = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Run until interrupted; without it, one pass")
+    ] = False,
+    interval: Annotated[
+        float | None, typer.Option(help="Seconds between looks for groups (default: 60)")
+    ] = None,
+    sky_catalog: CatalogOption = None,
+    workers: WorkersOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="One pass (the default without --loop)")
+    ] = False,
+) -> None:
+    """Form groups of ten tiles and make, check and publish their mosaics."""
+    from dsa110_contimg.errors import UsageError
+    from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
+
+    if loop and once:
+        raise UsageError("--loop and --once exclude each other")
+    setup_logging()
+    settings = load_settings(
+        root=root, mosaic_interval_s=interval, sky_catalog=sky_catalog, workers=workers
+    )
+    registry = Registry(settings.database)
+    executor = LocalExecutor(
+        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s
+    )
+    finished = False
+    try:
+        manager = StreamingMosaicManager(registry, settings, executor, once=not loop)
+        manager.stop.install()
+        manager.run()
+        finished = True
+        for mosaic in manager.finished:
+            typer.echo(mosaic.path)
+    finally:
+        executor.close(wait=finished and not loop)
+        registry.close()
+
+
+def _single(command: object) -> typer.Typer:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)  # type: ignore[type-var]
+    return app
+
+
+def convert_stream_main() -> None:
+    """Entry point of dsa110-contimg-convert-stream."""
+    run_app(_single(convert_stream))
+
+
+def streaming_mosaic_main() -> None:
+    """Entry point of dsa110-contimg-streaming-mosaic."""
+    run_app(_single(streaming_mosaic))

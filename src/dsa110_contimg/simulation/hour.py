@@ -1,0 +1,145 @@
+"""A run of consecutive observations of one strip, with its truth."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_contimg.simulation import instrument, observation
+from dsa110_contimg.simulation.sky import KnownSky, random_sky
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.telescope import DSA110, Telescope
+
+DEFAULT_START = datetime.fromisoformat("2026-01-25T22:05:21+00:00")
+TRUTH_NAME = "truth.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to simulate.
+
+    Attributes
+    ----------
+    groups : int
+        Observations.
+    antennas : int
+    channels : int
+        In each sub-band.
+    apparent_dec_deg : float
+    seed : int
+    integrations : int or None
+        In each observation; None is the telescope's.
+    start : datetime
+        Centre of the first integration.
+    noise : bool
+    rfi : float
+        Share of channels with interference.
+    """
+
+    groups: int = 10
+    antennas: int = 32
+    channels: int = 4
+    apparent_dec_deg: float = 16.2
+    seed: int = 1
+    integrations: int | None = None
+    start: datetime = DEFAULT_START
+    noise: bool = True
+    rfi: float = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A simulated run, ready to be written.
+
+    Attributes
+    ----------
+    options : RunOptions
+    observatory : Observatory
+    sky : KnownSky
+    starts_jd : ndarray, shape (ngroup,)
+    """
+
+    options: RunOptions
+    observatory: observation.Observatory
+    sky: KnownSky
+    starts_jd: np.ndarray
+
+    def write(self, directory: Path, group: int, subbands: tuple[int, ...] | None = None) -> list[Path]:
+        """Write one observation of the run."""
+        return observation.observe(
+            directory, float(self.starts_jd[group]), self.observatory, self.sky.model(),
+            self.options.seed * 10_000 + group, self.options.integrations, subbands,
+        )  # fmt: skip
+
+    def write_truth(self, directory: Path) -> Path:
+        """Write every source's true and catalogue flux density."""
+        path = directory / TRUTH_NAME
+        rows = [
+            {"ra_deg": ra, "dec_deg": dec, "flux_jy": flux, "catalogue_jy": listed}
+            for ra, dec, flux, listed in zip(
+                self.sky.ra_deg.tolist(), self.sky.dec_deg.tolist(), self.sky.flux_jy.tolist(),
+                self.sky.catalogue_jy.tolist(), strict=True,
+            )
+        ]  # fmt: skip
+        path.write_text(json.dumps(rows, indent=1))
+        return path
+
+
+def prepare(
+    options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | None = None
+) -> Run:
+    """Choose antennas, gains and sky of a run.
+
+    Parameters
+    ----------
+    options : RunOptions
+    telescope : Telescope
+    sky : KnownSky, optional
+        Instead of a random one over the strip.
+    """
+    rng = np.random.default_rng(options.seed)
+    start_s = options.start.timestamp()
+    ntime = options.integrations or telescope.integrations_per_file
+    length_s = ntime * telescope.integration_s
+    starts_jd = 2440587.5 + (start_s + length_s * np.arange(options.groups)) / 86400.0
+    antennas = instrument.antennas_in_data(options.antennas)
+    observatory = observation.Observatory(
+        telescope=telescope,
+        antennas=antennas,
+        gains=instrument.random_gains(options.antennas, rng, start_s),
+        channels_per_subband=options.channels,
+        apparent_dec_deg=options.apparent_dec_deg,
+        sefd_jy=telescope.system_equivalent_flux_density_jy if options.noise else 0.0,
+        rfi=options.rfi,
+    )
+    return Run(
+        options, observatory, sky or _strip(options, telescope, starts_jd, length_s, rng), starts_jd
+    )
+
+
+def _strip(
+    options: RunOptions, telescope: Telescope, starts_jd: np.ndarray, length_s: float,
+    rng: np.random.Generator,
+) -> KnownSky:  # fmt: skip
+    """A sky that covers what the run will see, the calibrator in its middle."""
+    site = astrometry.Site(
+        np.deg2rad(telescope.latitude_deg), np.deg2rad(telescope.longitude_deg), telescope.altitude_m
+    )
+    drift = astrometry.meridian_direction(
+        np.deg2rad(options.apparent_dec_deg), site.longitude_rad
+    )
+    ends = np.array([starts_jd[0], starts_jd[-1] + length_s / 86400.0])
+    ra, dec = astrometry.vector_to_radec(astrometry.EarthFrame(ends, site).icrs_direction(drift))
+    first, last = np.rad2deg(ra)
+    margin = 4.0 / np.cos(dec[0])
+    return random_sky(
+        (float(first - margin), float(last + margin + (360 if last < first else 0))),
+        float(np.rad2deg(dec.mean())), rng,
+    )  # fmt: skip
+
+
+def write_group(run_options: RunOptions, group: int, directory: Path) -> list[Path]:
+    """Write one observation in a process of its own: equal options give equal files."""
+    return prepare(run_options).write(directory, group)

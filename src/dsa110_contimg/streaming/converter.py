@@ -1,0 +1,116 @@
+"""The first daemon: sub-band files to Measurement Sets."""
+
+from pathlib import Path
+
+import structlog
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry.claims import Claim
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import TileState
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages.conversion import ConvertedTile, convert, fresh_ms_path
+from dsa110_contimg.stages.options import options_from
+from dsa110_contimg.streaming import daemon, ingest
+from dsa110_contimg.streaming.work import InFlight
+from dsa110_contimg.telescope import DSA110, Telescope
+
+log = structlog.get_logger()
+
+
+class StreamingConverter:
+    """Watches a directory and converts each complete observation.
+
+    Parameters
+    ----------
+    input_dir, output_dir : Path
+    registry : Registry
+    settings : Settings
+    executor : Executor
+    telescope : Telescope
+    once : bool
+        Treat the input as final: what has not arrived counts as absent, without a grace time.
+    """
+
+    def __init__(
+        self,
+        input_dir: Path,
+        output_dir: Path,
+        registry: Registry,
+        settings: Settings,
+        executor: Executor,
+        telescope: Telescope = DSA110,
+        once: bool = False,
+    ):
+        self._input_dir = input_dir
+        self._output_dir = output_dir
+        self._registry = registry
+        self._settings = settings
+        self._executor = executor
+        self._telescope = telescope
+        self._once = once
+        self._options = options_from(settings).convert
+        self._in_flight = InFlight(registry, settings)
+        self.stop = daemon.Stop()
+        if not input_dir.is_dir():
+            raise UsageError(f"{input_dir}: is not a directory; give the right --input-dir")
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{output_dir}: cannot be made ({error.strerror}); give another --output-dir"
+            ) from error
+
+    def cycle(self) -> bool:
+        """One pass: look, decide, submit, commit; True while there is work."""
+        settings = self._settings
+        self._in_flight.collect(self._commit)
+        found = ingest.scan(self._input_dir, 0.0 if self._once else settings.settle_s)
+        new = ingest.unknown(self._registry, found)
+        if new:
+            count = ingest.register(
+                self._registry, new, self._telescope, settings.grace_s, self._once
+            )
+            log.info("files registered", new=len(new), registered=count)
+        ingest.decide(
+            self._registry, self._telescope, settings.min_subbands, settings.grace_s, self._once
+        )
+        while len(self._in_flight) < settings.workers and not self.stop:
+            claim = claims.claim_next(
+                self._registry, claims.TILES, daemon.owner_name(), settings.lease_s
+            )
+            if claim is None:
+                break
+            future = self._executor.submit(
+                convert,
+                files=ingest.files_of(self._registry, claim.id),
+                output=fresh_ms_path(self._output_dir, claim.id),
+                telescope=self._telescope,
+                options=self._options,
+            )
+            self._in_flight.add(claim, future)
+            future.add_done_callback(lambda _: self.stop.wake())
+        return len(self._in_flight) > 0
+
+    def _commit(self, claim: Claim, tile: ConvertedTile) -> None:
+        with self._registry.write() as session:
+            claims.change(
+                session, claim, state=TileState.CONVERTED, ms_path=str(tile.ms_path), owner="",
+                lease_until=0.0, reason="", converted=records.to_json(tile),
+            )  # fmt: skip
+        for warning in tile.warnings:
+            self._registry.record_event(claim.id, warning, "warning")
+        log.info(
+            "tile converted", tile=claim.id, subbands=tile.n_subbands,
+            absent=list(tile.absent_subbands), dead_antennas=list(tile.dead_antennas),
+            ms=str(tile.ms_path),
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Cycle until stopped, or with `once` until everything there is converted."""
+        try:
+            daemon.run(self.cycle, self.stop, self._settings.poll_interval_s, self._once)
+        finally:
+            self._in_flight.release()

@@ -1,0 +1,254 @@
+"""Which files are in the input directory, and which tile each belongs to.
+
+A file is known by path, size and modification time: a poll reads only what is new. The header's
+first time is the tile; the name is a hint that nothing depends on.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Event, FileState, SubbandFile, Tile, TileState
+from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.visibilities import observations, uvh5
+
+_LATE = (TileState.CONVERTING, TileState.CONVERTED)
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A finished file in the input directory."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+def scan(directory: Path, settle_s: float) -> list[FoundFile]:
+    """Finished sub-band files: named as such, not hidden, not incomplete, not changing.
+
+    Parameters
+    ----------
+    directory : Path
+    settle_s : float
+        A file changed less than this ago may still be growing; zero takes all.
+
+    Raises
+    ------
+    UsageError
+        If the directory cannot be read.
+    """
+    now_ns = time.time_ns()
+    found = []
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if uvh5.parse_name(Path(entry.name)) is None:
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                age_s = (now_ns - status.st_mtime_ns) / 1e9
+                if settle_s and (status.st_size == 0 or 0 <= age_s < settle_s):
+                    continue
+                found.append(FoundFile(Path(entry.path), status.st_size, status.st_mtime_ns))
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be read ({error.strerror})") from error
+    return sorted(found, key=lambda file: file.path.name)
+
+
+def unknown(registry: Registry, found: Iterable[FoundFile]) -> list[FoundFile]:
+    """Files that are new or changed, and those that could not be read yet."""
+    with registry.read() as session:
+        rows = session.execute(
+            select(SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns, SubbandFile.state)
+        )
+        known = {
+            path: (size, mtime_ns)
+            for path, size, mtime_ns, state in rows
+            if state != FileState.UNREADABLE
+        }
+    return [file for file in found if known.get(str(file.path)) != (file.size, file.mtime_ns)]
+
+
+def register(
+    registry: Registry,
+    files: Iterable[FoundFile],
+    telescope: Telescope,
+    grace_s: float,
+    final: bool,
+) -> int:
+    """Read headers and record which tile each file belongs to.
+
+    Parameters
+    ----------
+    registry : Registry
+    files : iterable of FoundFile
+    telescope : Telescope
+    grace_s : float
+        A file that cannot be read is asked again for so long, then rejected.
+    final : bool
+        Nothing more will arrive: reject at once.
+
+    Returns
+    -------
+    int
+        Files registered.
+    """
+    count = 0
+    for file in files:
+        try:
+            header = uvh5.read_header(file.path)
+            number = header.subband(telescope)
+        except BadInputError as error:
+            _record_unreadable(registry, file, str(error), grace_s, final)
+            continue
+        with registry.write() as session:
+            count += _record(session, file, header, number)
+    return count
+
+
+def _record(
+    session: Session, file: FoundFile, header: uvh5.SubbandHeader, number: int
+) -> bool:
+    now = time.time()
+    tile_id = observations.tile_id(header.time_key)
+    tile = session.scalars(select(Tile).where(Tile.time_key == header.time_key)).one_or_none()
+    if tile is None:
+        if session.get(Tile, tile_id) is not None:
+            # Two data sets within one second: the fraction tells them apart.
+            tile_id = f"{tile_id}_{round(header.time_key % 1 * 86400e3) % 1000:03d}"
+        tile = Tile(
+            id=tile_id,
+            time_key=header.time_key,
+            start=observations.unix_seconds(header.time_key),
+            apparent_dec_deg=float(np.rad2deg(header.apparent_dec_rad)),
+            state=TileState.COLLECTING,
+            last_arrival=now,
+        )
+        session.add(tile)
+        session.flush()
+    row = _row(session, file, now)
+    row.subband, row.tile_id, row.reason = number, tile.id, ""
+    twin = session.scalars(
+        select(SubbandFile).where(
+            SubbandFile.tile_id == tile.id,
+            SubbandFile.subband == number,
+            SubbandFile.state == FileState.REGISTERED,
+            SubbandFile.path != row.path,
+        )
+    ).first()
+    if twin is not None:
+        row.state = FileState.DUPLICATE
+        row.reason = (
+            f"duplicate of sub-band {number} of tile {tile.id}: {Path(twin.path).name} "
+            "was there first"
+        )
+        session.add(Event(at=now, level="warning", subject=tile.id, message=row.reason))
+        return False
+    row.state = FileState.REGISTERED
+    if tile.state in _LATE:
+        session.add(
+            Event(
+                at=now, level="warning", subject=tile.id,
+                message=f"{file.path.name} arrived after the tile was converted and is not in it",
+            )
+        )  # fmt: skip
+        return True
+    session.flush()
+    tile.n_subbands = session.scalar(
+        select(func.count()).where(
+            SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
+        )
+    ) or 0
+    tile.last_arrival = now
+    if tile.state == TileState.REJECTED:
+        tile.state, tile.reason = TileState.COLLECTING, ""
+    return True
+
+
+def _row(session: Session, file: FoundFile, now: float) -> SubbandFile:
+    row = session.get(SubbandFile, str(file.path))
+    if row is None:
+        row = SubbandFile(
+            path=str(file.path), first_seen=now, size=0, mtime_ns=0, state=FileState.UNREADABLE
+        )
+        session.add(row)
+    row.size, row.mtime_ns = file.size, file.mtime_ns
+    return row
+
+
+def _record_unreadable(
+    registry: Registry, file: FoundFile, reason: str, grace_s: float, final: bool
+) -> None:
+    now = time.time()
+    with registry.write() as session:
+        row = _row(session, file, now)
+        row.reason = reason
+        row.subband = row.tile_id = None
+        if final or now - row.first_seen >= grace_s:
+            row.state = FileState.REJECTED
+            session.add(
+                Event(at=now, level="warning", subject=file.path.name, message=reason)
+            )
+        else:
+            row.state = FileState.UNREADABLE
+
+
+def decide(
+    registry: Registry, telescope: Telescope, min_subbands: int, grace_s: float, final: bool
+) -> None:
+    """Make collecting tiles ready, or reject them when their grace time is over."""
+    now = time.time()
+    with registry.read() as session:
+        waiting = session.scalars(
+            select(Tile.id).where(Tile.state == TileState.COLLECTING).order_by(Tile.start)
+        ).all()
+    for tile_id in waiting:
+        with registry.write() as session:
+            tile = session.get_one(Tile, tile_id)
+            if tile.state != TileState.COLLECTING:
+                continue
+            overdue = final or now - tile.last_arrival >= grace_s
+            if tile.n_subbands >= telescope.n_subbands or (
+                overdue and tile.n_subbands >= min_subbands
+            ):
+                tile.state = TileState.READY
+            elif overdue:
+                have = session.scalars(
+                    select(SubbandFile.subband).where(
+                        SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
+                    )
+                ).all()
+                absent = sorted(set(range(telescope.n_subbands)) - {n for n in have if n is not None})
+                tile.state = TileState.REJECTED
+                tile.reason = observations.too_few_message(
+                    tile.n_subbands, telescope.n_subbands, min_subbands, absent
+                )
+                session.add(
+                    Event(at=now, level="warning", subject=tile.id, message=tile.reason)
+                )
+
+
+def files_of(registry: Registry, tile_id: str) -> list[Path]:
+    """Registered sub-band files of a tile, in order of frequency from the top."""
+    with registry.read() as session:
+        return [
+            Path(path)
+            for path in session.scalars(
+                select(SubbandFile.path)
+                .where(
+                    SubbandFile.tile_id == tile_id, SubbandFile.state == FileState.REGISTERED
+                )
+                .order_by(SubbandFile.subband)
+            )
+        ]

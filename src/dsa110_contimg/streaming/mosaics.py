@@ -1,0 +1,160 @@
+"""The second daemon: groups of tiles to published mosaics."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from sqlalchemy import select
+
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
+from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry.claims import Claim
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages import graphs
+from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.stages.options import options_from
+from dsa110_contimg.stages.publishing import PublishedMosaic
+from dsa110_contimg.streaming import daemon, groups
+from dsa110_contimg.streaming.work import InFlight
+from dsa110_contimg.telescope import DSA110, Telescope
+
+log = structlog.get_logger()
+
+_PROSPECTS = {
+    TileState.CONVERTED: groups.Prospect.CONVERTED,
+    TileState.REJECTED: groups.Prospect.NEVER,
+    TileState.QUARANTINED: groups.Prospect.NEVER,
+}
+
+
+class StreamingMosaicManager:
+    """Forms mosaic groups and takes each through stages 2 to 9.
+
+    Parameters
+    ----------
+    registry : Registry
+    settings : Settings
+    executor : Executor
+        Does the computing; this process only decides and commits.
+    telescope : Telescope
+    once : bool
+        Finish every complete group, then end.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        executor: Executor,
+        telescope: Telescope = DSA110,
+        once: bool = False,
+    ):
+        self._registry = registry
+        self._settings = settings
+        self._executor = executor
+        self._telescope = telescope
+        self._once = once
+        self._options = options_from(settings)
+        self._threads = ThreadPoolExecutor(settings.parallel_groups, "group")
+        self._in_flight = InFlight(registry, settings)
+        self.stop = daemon.Stop()
+        self.finished: list[PublishedMosaic] = []
+
+    def get_next_complete_groups(
+        self, n_ms: int = 10, sliding_window: bool = True
+    ) -> list[list[str]]:
+        """Tile ids of the groups that can be formed now, in order of time."""
+        with self._registry.read() as session:
+            tiles = [
+                groups.GroupableTile(
+                    row.id, row.start, row.apparent_dec_deg,
+                    _PROSPECTS.get(TileState(row.state), groups.Prospect.PENDING),
+                )
+                for row in session.scalars(select(Tile))
+            ]  # fmt: skip
+            formed = list(session.scalars(select(MosaicGroup.tile_ids)))
+        return groups.next_complete_groups(
+            tiles, formed, n_ms=n_ms, sliding_window=sliding_window,
+            overlap=self._settings.group_overlap, max_gap_s=self._settings.max_gap_s,
+        )  # fmt: skip
+
+    def cycle(self) -> bool:
+        """One pass: form groups, submit, commit; True while there is work."""
+        self._in_flight.collect(self._commit)
+        for tile_ids in self.get_next_complete_groups(self._settings.group_size):
+            self._form(tile_ids)
+        while len(self._in_flight) < self._settings.parallel_groups and not self.stop:
+            claim = claims.claim_next(
+                self._registry, claims.GROUPS, daemon.owner_name(), self._settings.lease_s
+            )
+            if claim is None:
+                break
+            future = self._threads.submit(self._process, claim)
+            self._in_flight.add(claim, future)
+            future.add_done_callback(lambda _: self.stop.wake())
+        return len(self._in_flight) > 0
+
+    def _form(self, tile_ids: list[str]) -> None:
+        with self._registry.write() as session:
+            if session.get(MosaicGroup, tile_ids[0]) is not None:
+                return
+            start = session.get_one(Tile, tile_ids[0]).start
+            session.add(
+                MosaicGroup(id=tile_ids[0], start=start, tile_ids=tile_ids, state=GroupState.READY)
+            )
+            session.add(
+                Event(
+                    at=time.time(), level="info", subject=tile_ids[0],
+                    message=f"mosaic group of {len(tile_ids)} tiles formed",
+                )
+            )  # fmt: skip
+        log.info("group formed", group=tile_ids[0], tiles=len(tile_ids))
+
+    def _process(self, claim: Claim) -> PipelineResult:
+        """Stages 2 to 9 of one group, in a thread that only waits for the executor."""
+        with self._registry.read() as session:
+            group = session.get_one(MosaicGroup, claim.id)
+            rows = [session.get_one(Tile, tile_id) for tile_id in group.tile_ids]
+        tiles = tuple(records.from_json(ConvertedTile, row.converted or {}) for row in rows)
+        context = PipelineContext(
+            root=self._settings.root,
+            inputs={"measurement_sets": tiles, "claim": claim, "registry": self._registry},
+            executor=self._executor,
+            telescope=self._telescope,
+            progress=lambda stage, fraction, message: log.info(
+                message, group=claim.id, stage=stage
+            ),
+        )
+        stages = graphs.from_measurement_sets(self._options)
+        result = PipelineOrchestrator(stages).run(context)
+        # Cross-matching is optional: once the mosaic is published the group is done.
+        return result if "published" in result.artifacts else result.raise_on_failure()
+
+    def _commit(self, claim: Claim, result: PipelineResult) -> None:
+        """The group's own row was committed by the publishing stage; say what became of it."""
+        published: PublishedMosaic = result["published"]
+        if result.error is not None:
+            self._registry.record_event(claim.id, f"cross-match failed: {result.error}", "error")
+        self.finished.append(published)
+        message = (
+            f"published {published.path}"
+            if published.published
+            else f"held {published.path}: {published.reason}"
+        )
+        self._registry.record_event(claim.id, message, "info" if published.published else "warning")
+        log.info(
+            "mosaic published" if published.published else "mosaic held", group=claim.id,
+            mosaic=str(published.path), reason=published.reason,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Cycle until stopped, or with `once` until every complete group is finished."""
+        try:
+            daemon.run(self.cycle, self.stop, self._settings.mosaic_interval_s, self._once)
+        finally:
+            self._in_flight.release()
+            self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,100 @@
+"""Claimed work in flight: heartbeats while it runs, and what to do when it comes back."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import structlog
+
+from dsa110_contimg.errors import StaleClaimError
+from dsa110_contimg.registry import claims
+from dsa110_contimg.registry.claims import Claim
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.settings import Settings
+
+log = structlog.get_logger()
+
+
+class InFlight:
+    """Futures with the claims they run under.
+
+    Parameters
+    ----------
+    registry : Registry
+    settings : Settings
+        Lease and retry rules.
+    """
+
+    def __init__(self, registry: Registry, settings: Settings):
+        self._registry = registry
+        self._settings = settings
+        self._work: dict[Claim, Future[Any]] = {}
+        self._beat_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def add(self, claim: Claim, future: "Future[Any]") -> None:
+        """Watch over a future."""
+        self._work[claim] = future
+
+    def collect(self, commit: Callable[[Claim, Any], None]) -> int:
+        """Commit what is finished, record what failed, prolong the rest.
+
+        Parameters
+        ----------
+        commit : callable
+            Called with claim and result; may raise StaleClaimError.
+
+        Returns
+        -------
+        int
+            Pieces of work that came back.
+        """
+        done = [claim for claim, future in self._work.items() if future.done()]
+        for claim in done:
+            future = self._work.pop(claim)
+            try:
+                self._finish(claim, future, commit)
+            except StaleClaimError as error:
+                log.warning("result thrown away", id=claim.id, reason=str(error))
+        self._heartbeat()
+        return len(done)
+
+    def _finish(
+        self, claim: Claim, future: "Future[Any]", commit: Callable[[Claim, Any], None]
+    ) -> None:
+        error = future.exception()
+        if isinstance(error, CancelledError | StaleClaimError):
+            raise StaleClaimError(str(error))
+        if isinstance(error, Exception):
+            state = claims.fail(
+                self._registry, claim, error, self._settings.max_attempts,
+                self._settings.retry_delay_s,
+            )  # fmt: skip
+            self._registry.record_event(claim.id, f"{state}: {error}", "error")
+            log.error("work failed", id=claim.id, state=state, error=str(error))
+            return
+        commit(claim, future.result())
+
+    def _heartbeat(self) -> None:
+        if time.monotonic() - self._beat_at < self._settings.lease_s / 4:
+            return
+        self._beat_at = time.monotonic()
+        for claim in list(self._work):
+            try:
+                claims.heartbeat(self._registry, claim, self._settings.lease_s)
+            except StaleClaimError as error:
+                log.warning("claim lost", id=claim.id, reason=str(error))
+                self._work.pop(claim).cancel()
+
+    def release(self) -> None:
+        """Give everything back on a clean stop, so that the next start need not wait."""
+        for claim, future in self._work.items():
+            future.cancel()
+            try:
+                claims.release(self._registry, claim)
+            except StaleClaimError:
+                continue
+        self._work.clear()
