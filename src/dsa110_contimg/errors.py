@@ -14,7 +14,7 @@ class RetryableError(ContimgError):
 
 
 class PermanentError(ContimgError):
-    """The work can never succeed as given; the message names the input, the cause and the remedy."""
+    """The work can never succeed as given; the message names the input, cause and remedy."""
 
 
 class NothingToDo(ContimgError):

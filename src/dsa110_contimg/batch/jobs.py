@@ -92,9 +92,7 @@ def _pipeline(
     inputs: dict[str, Any] = {"registry": registry}
     if params.name:
         inputs["name"] = params.name
-    result = pipelines.run_pipeline(
-        files, options_from(settings), context.with_artifacts(inputs)
-    )
+    result = pipelines.run_pipeline(files, options_from(settings), context.with_artifacts(inputs))
     return records.to_json(result["published"])
 
 

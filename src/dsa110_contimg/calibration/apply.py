@@ -9,7 +9,9 @@ from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 
-def apply_gains(vis: Visibilities, gains: Gains, interval: np.ndarray | None = None) -> Visibilities:
+def apply_gains(
+    vis: Visibilities, gains: Gains, interval: np.ndarray | None = None
+) -> Visibilities:
     """Calibrated copy of a data set.
 
     ``V_ij -> V_ij / (g_i conj(g_j))``, ``w_ij -> w_ij |g_i g_j|**2``; a flagged gain flags

@@ -14,7 +14,8 @@ import numpy as np
 from dsa110_contimg.errors import CalibrationError
 
 _CAUCHY_SCALE = 2.385
-"""Residual, in sigma, at which the weight halves; 95 % efficient for Gaussian noise (Holland and Welsch 1977)."""
+"""Residual, in sigma, at which the weight halves: 95 % efficient for Gaussian noise
+(Holland and Welsch 1977, Communications in Statistics A6, 813)."""
 _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-7
 
@@ -217,9 +218,7 @@ def solve_gains(
     for round_number in range(robust_rounds + 1):
         cross = np.zeros((*shape, nantenna), np.complex128)
         power = np.zeros((*shape, nantenna))
-        _accumulate(
-            data, model, current, antenna1, antenna2, interval, channel_bin, cross, power
-        )
+        _accumulate(data, model, current, antenna1, antenna2, interval, channel_bin, cross, power)
         _solve_all(cross, power, min_baselines, phase_only, gains, flags, error)
         if flags.all():
             raise CalibrationError(
@@ -266,7 +265,9 @@ def _noise_per_weight(
     return float(np.median(used) / (2 * np.log(2))) if used.size else 1.0
 
 
-def refer_phases(gains: Gains, names: tuple[str, ...], preference: tuple[str, ...]) -> tuple[Gains, str]:
+def refer_phases(
+    gains: Gains, names: tuple[str, ...], preference: tuple[str, ...]
+) -> tuple[Gains, str]:
     """Rotate phases so that a reference antenna's are zero.
 
     The first antenna of `preference` that is solved everywhere the most-solved antenna is

@@ -14,6 +14,9 @@ import numpy as np
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import BadInputError
 
+_READ = (
+    "TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "CPARAM", "FLAG", "SNR",
+)  # fmt: skip
 _KINDS = ("B Jones", "G Jones")
 _SUBTABLES = ("OBSERVATION", "ANTENNA", "FIELD", "SPECTRAL_WINDOW", "HISTORY")
 
@@ -56,7 +59,8 @@ def write(path: Path, table: CalibrationTable, ms_path: Path) -> None:
         [
             scalar("TIME", 0.0, keywords={"QuantumUnits": ["s"],
                    "MEASINFO": {"type": "epoch", "Ref": "UTC"}}),
-            *(scalar(name, 0) for name in ("FIELD_ID", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2")),
+            *(scalar(name, 0) for name in
+              ("FIELD_ID", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2")),
             scalar("INTERVAL", 0.0, keywords={"QuantumUnits": ["s"]}),
             *(scalar(name, 0) for name in ("SCAN_NUMBER", "OBSERVATION_ID")),
             *(tables.makearrcoldesc(name, start, ndim=2, valuetype=kind) for name, start, kind in (
@@ -127,8 +131,7 @@ def read(path: Path) -> CalibrationTable:
             raise BadInputError(f"{path}: holds {kind or 'no'} solutions, not one of {_KINDS}")
         names = _subtable(table, "ANTENNA").getcol("NAME")
         window = _subtable(table, "SPECTRAL_WINDOW")
-        column = {name: table.getcol(name) for name in (
-            "TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "CPARAM", "FLAG", "SNR")}  # fmt: skip
+        column = {name: table.getcol(name) for name in _READ}
         windows = np.unique(column["SPECTRAL_WINDOW_ID"])
         frequencies = [np.asarray(window.getcell("CHAN_FREQ", int(w)), float) for w in windows]
     order = np.argsort(np.concatenate(frequencies), kind="stable")

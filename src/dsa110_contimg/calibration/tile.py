@@ -87,9 +87,7 @@ class CalibratedTile:
     noise_jy: float
 
 
-def solve_reference(
-    vis: Visibilities, model: SkyModel, limits: SolveLimits
-) -> ReferenceSolution:
+def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
     """Solve bandpass and gains on the reference tile.
 
     Flags of the raw amplitudes serve the first solution only; those of data minus model
@@ -232,9 +230,7 @@ def _solve_channels(
     return _solve(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)
 
 
-def _refine(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
-) -> Gains:
+def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits) -> Gains:
     phases = _solve(
         vis, sky, rfi, limits, np.zeros(vis.frequencies_hz.size, np.int64), phase_only=True
     )
@@ -253,7 +249,7 @@ def _split(raw: Gains) -> tuple[Gains, Gains]:
     power = np.sum(np.where(used, np.abs(raw.values) ** 2, 0), axis=2, keepdims=True) / count
     total = np.sum(np.where(used, raw.values, 0), axis=2, keepdims=True)
     phase = np.where(np.abs(total) > 0, total / np.maximum(np.abs(total), 1e-30), 1.0)
-    none = ~used.any(axis=2, keepdims=True)
+    none: np.ndarray = ~np.any(used, axis=2, keepdims=True)
     gain = np.where(none, 1.0, np.sqrt(power) * phase)
     snr = np.sqrt(np.sum(np.where(used, raw.snr, 0) ** 2, axis=2, keepdims=True))
     bandpass = np.where(used, raw.values / gain, 1.0)
@@ -268,6 +264,4 @@ def _noise_scale(vis: Visibilities, sky: np.ndarray, flags: np.ndarray) -> float
     used = ~flags[rows]
     if not used.any():
         return 1.0
-    return float(
-        np.median((vis.weights[rows] * np.abs(residual) ** 2)[used]) / (2 * np.log(2))
-    )
+    return float(np.median((vis.weights[rows] * np.abs(residual) ** 2)[used]) / (2 * np.log(2)))

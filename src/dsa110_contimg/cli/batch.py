@@ -188,14 +188,12 @@ def apply(
     from dsa110_contimg.stages.conversion import describe
 
     settings = load_settings(root=root)
+    sky = {"sky_catalog": settings.sky_catalog}
+    given = {**sky, **settings.calibrate, **settings.apply, **options}
     done = calibration_apply.apply(
         describe(ms.absolute()), load_set(tables.absolute()),
         output.absolute() if output else None, settings.root,
-        parse_options(
-            CalibrationApplyOptions,
-            {"sky_catalog": settings.sky_catalog, **settings.calibrate, **settings.apply, **options},
-            "apply",
-        ),
+        parse_options(CalibrationApplyOptions, given, "apply"),
     )  # fmt: skip
     typer.echo(
         f"{done.ms_path}: {100 * done.flagged_fraction:.1f} % flagged, phases moved "
@@ -216,12 +214,10 @@ def image(
     from dsa110_contimg.telescope import ARCSEC_PER_RAD
 
     settings = load_settings(root=root)
+    given = {"sky_catalog": settings.sky_catalog, **settings.image, **options}
     made = imaging.image(
         ms.absolute(), output.absolute(), settings.root,
-        parse_options(
-            ImagingOptions, {"sky_catalog": settings.sky_catalog, **settings.image, **options}, "image"
-        ),
-        column=column,
+        parse_options(ImagingOptions, given, "image"), column=column,
     )  # fmt: skip
     typer.echo(
         f"{made.file('image')}: {made.size} x {made.size} at {made.cell_arcsec:g} arcsec, beam "

@@ -53,11 +53,11 @@ def run_demo(directory: Path, picture: Path | None) -> None:
         f"sky: {run.sky.flux_jy.size} sources, the brightest {run.sky.flux_jy.max():.1f} Jy; "
         f"array: {options.antennas} antennas; {_GROUPS} observations of 309 s"
     )
-    with _programs(directory, incoming):
+    with _Programs(directory, incoming) as programs:
         for group in range(_GROUPS):
             run.write(incoming, group)
             _progress(start, f"simulated observation {group + 1}/{_GROUPS}")
-        _watch(directory, start)
+        _watch(directory, start, programs)
     _report(directory, start, picture)
 
 
@@ -76,7 +76,7 @@ def _progress(start: float, message: str) -> None:
     typer.echo(f"[{time.monotonic() - start:5.0f} s] {message}")
 
 
-class _programs:
+class _Programs:
     """The two streaming programs, running while the block does."""
 
     def __init__(self, root: Path, incoming: Path):
@@ -94,7 +94,7 @@ class _programs:
         self._logs = root / "logs"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> "_programs":
+    def __enter__(self) -> "_Programs":
         self._logs.mkdir()
         for name, command in self._commands.items():
             typer.echo(f"$ {Path(command[0]).name} {' '.join(command[1:])}")
@@ -104,6 +104,16 @@ class _programs:
                 )
         return self
 
+    def check(self) -> None:
+        """Fail if a program has ended."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                log = self._logs / f"{name}.log"
+                raise ContimgError(
+                    f"the {name} program ended with exit code {process.returncode}: "
+                    f"{log.read_text()[-500:]}"
+                )
+
     def __exit__(self, *_: object) -> None:
         for process in self._running.values():
             if process.poll() is None:
@@ -112,17 +122,18 @@ class _programs:
             process.wait(60)
 
 
-def _watch(root: Path, start: float) -> None:
+def _watch(root: Path, start: float, programs: _Programs) -> None:
     """Show progress from the database and the log until the mosaic is published."""
     registry = Registry(load(root=root).database)
     log = (root / "logs" / "mosaic.log").open()
     seen_tiles = 0
     last_event = 0
     while time.monotonic() - start < _DEADLINE_S:
+        programs.check()
         with registry.read() as session:
-            converted = session.scalar(
-                select(func.count()).where(Tile.state == TileState.CONVERTED)
-            ) or 0
+            converted = (
+                session.scalar(select(func.count()).where(Tile.state == TileState.CONVERTED)) or 0
+            )
             events = list(
                 session.scalars(select(Event).where(Event.id > last_event).order_by(Event.id))
             )

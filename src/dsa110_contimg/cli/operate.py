@@ -47,9 +47,7 @@ def simulate(
 
 def demo(
     directory: Annotated[Path, typer.Option(help="Directory to make")] = Path("demo"),
-    picture: Annotated[
-        Path | None, typer.Option(help="Copy the mosaic's picture here too")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Copy the mosaic's picture here too")] = None,
 ) -> None:
     """Simulate an hour of observation, stream it, publish a mosaic and cross-match it."""
     from dsa110_contimg.cli.demo import run_demo
@@ -72,10 +70,10 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"{title:8} {counts}")
     if view["latest_tile"] is not None:
         typer.echo(f"latest   tile observed {iso(view['latest_tile'])} UTC")
-    for title, rows in (("tiles with dead antennas", view["dead_antennas"]),
-                        ("problems", view["problems"]), ("warnings", view["warnings"])):  # fmt: skip
+    for title in ("dead_antennas", "problems", "warnings"):
+        rows = view[title]
         if rows:
-            typer.echo(f"{title}:")
+            typer.echo(f"{title.replace('_', ' ')}:")
             for row in rows:
                 typer.echo(f"  {row}")
 

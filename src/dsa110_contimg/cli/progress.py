@@ -15,7 +15,6 @@ def shown() -> Iterator[Progress]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-
     from rich.progress import Progress as Bars
 
     columns = (

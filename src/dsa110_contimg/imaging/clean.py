@@ -19,7 +19,6 @@ from dsa110_contimg.imaging import gridding
 from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
 from dsa110_contimg.visibilities.averaging import Samples
 
-
 _CYCLE_FACTOR = 1.2
 
 
@@ -139,9 +138,7 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _safe_major_gain(
-    psf: np.ndarray, beam: RestoringBeam, cell_rad: float, wanted: float
-) -> float:
+def _safe_major_gain(psf: np.ndarray, beam: RestoringBeam, cell_rad: float, wanted: float) -> float:
     """Major gain that stops a cycle above the sidelobes of the peak it began with.
 
     Components cleaned out of sidelobes feed on each other and diverge; CASA's tclean stops at the

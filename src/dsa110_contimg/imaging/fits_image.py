@@ -14,6 +14,12 @@ from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.imaging.restore import RestoringBeam
 
 _RAD = np.pi / 180
+_STRUCTURAL = {
+    "SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "BUNIT", "BTYPE", "STOKES",
+    "RESTFRQ", "BMAJ", "BMIN", "BPA", "WCSAXES", "CRPIX1", "CRPIX2", "CDELT1", "CDELT2",
+    "CUNIT1", "CUNIT2", "CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "LONPOLE", "LATPOLE", "RADESYS",
+    "MJDREF", "COMMENT", "HISTORY", "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +129,6 @@ def read_fits(path: Path) -> Image:
         beam = RestoringBeam(
             header["BMAJ"] * _RAD, header["BMIN"] * _RAD, header.get("BPA", 0.0) * _RAD
         )
-    structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "BUNIT", "RESTFRQ", "BMAJ", "BMIN",
-                  "BPA", "WCSAXES", "CRPIX1", "CRPIX2", "CDELT1", "CDELT2", "CUNIT1", "CUNIT2",
-                  "CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "LONPOLE", "LATPOLE", "RADESYS",
-                  "MJDREF", "NAXIS1", "NAXIS2", "STOKES", "BTYPE", "COMMENT", "HISTORY", ""}  # fmt: skip
     return Image(
         pixels=np.ascontiguousarray(pixels.squeeze(), dtype=np.float32),
         centre_rad=(wcs.wcs.crval[0] * _RAD, wcs.wcs.crval[1] * _RAD),
@@ -136,7 +138,7 @@ def read_fits(path: Path) -> Image:
         beam=beam,
         unit=str(header.get("BUNIT", "")),
         frequency_hz=float(header.get("RESTFRQ", 0.0)),
-        header={k: header[k] for k in header if k not in structural},
+        header={k: header[k] for k in header if k not in _STRUCTURAL},
     )
 
 

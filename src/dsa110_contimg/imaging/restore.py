@@ -67,7 +67,9 @@ def fit_beam(psf: np.ndarray, cell_rad: float) -> RestoringBeam:
     """
     half = min(psf.shape[0] // 2 - 1, 64)
     centre = psf.shape[0] // 2
-    box = np.asarray(psf[centre - half : centre + half + 1, centre - half : centre + half + 1], float)
+    box = np.asarray(
+        psf[centre - half : centre + half + 1, centre - half : centre + half + 1], float
+    )
     label, _ = ndimage.label(box > _FIT_ABOVE)
     lobe = label == label[half, half]
     if not label[half, half] or lobe.sum() < 6:
@@ -94,9 +96,7 @@ def fit_beam(psf: np.ndarray, cell_rad: float) -> RestoringBeam:
         raise ImagingError("the main lobe of the point spread function is not a peak")
     major, minor = 2 * np.sqrt(np.log(2) / eigenvalues) * cell_rad
     column, row = vectors[:, 0]
-    return RestoringBeam(
-        float(major), float(minor), float(np.mod(np.arctan2(-column, row), np.pi))
-    )
+    return RestoringBeam(float(major), float(minor), float(np.mod(np.arctan2(-column, row), np.pi)))
 
 
 def restore(
@@ -117,8 +117,7 @@ def restore(
     -------
     ndarray of float32, shape (npix, npix), Jy per beam
     """
-    rows, columns = np.nonzero(model)
-    if rows.size == 0:
+    if not np.any(model):
         return residual.astype(np.float32)
     npix = model.shape[0]
     # Padded by a beam's reach, so that the convolution does not wrap around the edges.

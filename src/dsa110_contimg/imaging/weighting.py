@@ -76,9 +76,7 @@ def _cell(u: float, v: float, field_rad: float, npix: int) -> tuple[int, int]:
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _grid_weights(
-    uvw: np.ndarray, weights: np.ndarray, field_rad: float, grid: np.ndarray
-) -> None:
+def _grid_weights(uvw: np.ndarray, weights: np.ndarray, field_rad: float, grid: np.ndarray) -> None:
     for s in range(weights.size):
         i, j = _cell(uvw[s, 0], uvw[s, 1], field_rad, grid.shape[0])
         if i >= 0:

@@ -118,10 +118,15 @@ def resample(grid: MosaicGrid, box: Box, tile: Image, planes: Sequence[np.ndarra
         NaN where the tile has no pixels.
     """
     coefficients = np.stack(
-        [ndimage.spline_filter(plane, order=3, output=np.float64, mode="mirror") for plane in planes]
+        [
+            ndimage.spline_filter(plane, order=3, output=np.float64, mode="mirror")
+            for plane in planes
+        ]
     )
     # Tangent plane of the grid to direction cosines of the tile: one rotation.
-    rotation = astrometry.tangent_axes(*tile.centre_rad) @ astrometry.tangent_axes(*grid.centre_rad).T
+    rotation = (
+        astrometry.tangent_axes(*tile.centre_rad) @ astrometry.tangent_axes(*grid.centre_rad).T
+    )
     out = np.full((len(planes), box.y1 - box.y0, box.x1 - box.x0), np.nan, np.float32)
     _interpolate(
         coefficients, rotation, box.x0 - grid.reference_pixel[0], box.y0 - grid.reference_pixel[1],

@@ -56,7 +56,9 @@ class PipelineContext:
         """The same context inside a stage."""
         return replace(self, stage_name=name)
 
-    def map(self, function: Callable[..., Any], calls: list[dict[str, Any]], what: str) -> list[Any]:
+    def map(
+        self, function: Callable[..., Any], calls: list[dict[str, Any]], what: str
+    ) -> list[Any]:
         """Call a function once per set of arguments on the executor, in order, with progress.
 
         Parameters

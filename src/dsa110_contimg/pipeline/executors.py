@@ -40,7 +40,7 @@ class InlineExecutor:
         future: Future[Any] = Future()
         try:
             future.set_result(function(**arguments))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
             future.set_exception(error)
         return future
 
@@ -62,7 +62,11 @@ class LocalExecutor:
     """
 
     def __init__(
-        self, workers: int, slots_dir: Path, slots: int | None = None, timeout_s: float | None = None
+        self,
+        workers: int,
+        slots_dir: Path,
+        slots: int | None = None,
+        timeout_s: float | None = None,
     ):
         from pebble import ProcessPool
 
@@ -71,7 +75,7 @@ class LocalExecutor:
         self._slots_dir = slots_dir
         self._slots = slots or os.cpu_count() or 1
         self._timeout_s = timeout_s
-        self._pool = ProcessPool(
+        self._pool: Any = ProcessPool(
             max_workers=workers,
             max_tasks=200,
             initializer=_start_worker,
@@ -127,7 +131,7 @@ def _hand_over(done: Any, outer: "Future[Any]", name: str) -> None:
         outer.set_exception(
             RetryableError(f"the worker running {name} died (exit code {error.exitcode})")
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
         outer.set_exception(error)
 
 

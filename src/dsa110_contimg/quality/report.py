@@ -60,4 +60,3 @@ def page(title: str, verdict: str, sections: Sequence[Section]) -> str:
 
 def _data_url(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
-

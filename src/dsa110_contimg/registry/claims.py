@@ -127,16 +127,16 @@ def fail(
         The row's new state.
     """
     with registry.write() as session:
-        row = session.get_one(claim.kind.table, claim.id)
-        failures = row.failures + 1
+        table = claim.kind.table
+        failures = (session.scalar(select(table.failures).where(table.id == claim.id)) or 0) + 1
         # An error that is nobody's of ours may pass: it gets its retries like a retryable one.
         permanent = isinstance(error, ContimgError) and not isinstance(error, RetryableError)
         state = (
-            claim.kind.quarantined
-            if permanent or failures >= max_attempts
-            else claim.kind.failed
+            claim.kind.quarantined if permanent or failures >= max_attempts else claim.kind.failed
         )
-        reason = str(error) if isinstance(error, ContimgError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error) if isinstance(error, ContimgError) else f"{type(error).__name__}: {error}"
+        )
         change(
             session, claim, state=state, failures=failures, reason=reason, owner="",
             lease_until=0.0, not_before=time.time() + retry_delay_s * 2 ** (failures - 1),
@@ -149,9 +149,7 @@ def retry(registry: Registry, kind: Kind, row_id: str) -> bool:
     with registry.write() as session:
         done = session.execute(
             update(kind.table)
-            .where(
-                kind.table.id == row_id, kind.table.state.in_((kind.failed, kind.quarantined))
-            )
+            .where(kind.table.id == row_id, kind.table.state.in_((kind.failed, kind.quarantined)))
             .values(state=kind.ready, failures=0, reason="", not_before=0.0)
         )
         return bool(_rowcount(done))

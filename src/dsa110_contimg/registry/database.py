@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from sqlalchemy import Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -34,7 +35,7 @@ class Registry:
         self.url = url
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(contimg_write=True)
-        with _foreign_errors():
+        with _foreign_errors(), _alone(url):
             Base.metadata.create_all(self._engine)
             self._check_version()
 
@@ -73,6 +74,17 @@ class Registry:
                 )
 
 
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """One program at a time makes the schema: SQLite's switch to write-ahead does not wait."""
+    database = make_url(url).database
+    if make_url(url).get_backend_name() != "sqlite" or not database:
+        yield
+        return
+    with FileLock(f"{database}.lock", timeout=_BUSY_TIMEOUT_S):
+        yield
+
+
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -91,7 +103,8 @@ def _engine(url: str) -> Engine:
     def _prepare(connection: Any, _record: Any) -> None:
         # The driver must not begin transactions by itself: `_begin` says which kind.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 

@@ -69,15 +69,19 @@ def _dead_antennas(session: Session) -> list[str]:
 
 def _problems(session: Session) -> list[str]:
     out = []
-    for table, bad in (
+    tables: tuple[tuple[type[Tile] | type[MosaicGroup], tuple[str, ...]], ...] = (
         (Tile, (TileState.REJECTED, TileState.FAILED, TileState.QUARANTINED)),
         (MosaicGroup, (GroupState.HELD, GroupState.FAILED, GroupState.QUARANTINED)),
-    ):
-        for row in session.scalars(
-            select(table).where(table.state.in_(bad)).order_by(table.start.desc()).limit(_RECENT)
-        ):
-            kind = "tile" if table is Tile else "group"
-            out.append(f"{kind} {row.id} {row.state}: {row.reason}")
+    )
+    for table, bad in tables:
+        kind = "tile" if table is Tile else "group"
+        rows = session.execute(
+            select(table.id, table.state, table.reason)
+            .where(table.state.in_(bad))
+            .order_by(table.start.desc())
+            .limit(_RECENT)
+        )
+        out += [f"{kind} {row.id} {row.state}: {row.reason}" for row in rows]
     for file in session.scalars(
         select(SubbandFile)
         .where(SubbandFile.state.in_((FileState.REJECTED, FileState.UNREADABLE)))

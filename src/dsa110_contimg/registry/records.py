@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -22,4 +22,5 @@ def to_json(record: Any) -> dict[str, Any]:
 
 def from_json(kind: type[T], value: dict[str, Any]) -> T:
     """A frozen result from its JSON values."""
-    return _adapter(kind).validate_python(value)
+    made: T = _adapter(kind).validate_python(value)
+    return made

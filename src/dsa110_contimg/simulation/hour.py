@@ -66,7 +66,9 @@ class Run:
     sky: KnownSky
     starts_jd: np.ndarray
 
-    def write(self, directory: Path, group: int, subbands: tuple[int, ...] | None = None) -> list[Path]:
+    def write(
+        self, directory: Path, group: int, subbands: tuple[int, ...] | None = None
+    ) -> list[Path]:
         """Write one observation of the run."""
         return observation.observe(
             directory, float(self.starts_jd[group]), self.observatory, self.sky.model(),
@@ -87,9 +89,7 @@ class Run:
         return path
 
 
-def prepare(
-    options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | None = None
-) -> Run:
+def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | None = None) -> Run:
     """Choose antennas, gains and sky of a run.
 
     Parameters
@@ -125,11 +125,11 @@ def _strip(
 ) -> KnownSky:  # fmt: skip
     """A sky that covers what the run will see, the calibrator in its middle."""
     site = astrometry.Site(
-        np.deg2rad(telescope.latitude_deg), np.deg2rad(telescope.longitude_deg), telescope.altitude_m
+        np.deg2rad(telescope.latitude_deg),
+        np.deg2rad(telescope.longitude_deg),
+        telescope.altitude_m,
     )
-    drift = astrometry.meridian_direction(
-        np.deg2rad(options.apparent_dec_deg), site.longitude_rad
-    )
+    drift = astrometry.meridian_direction(np.deg2rad(options.apparent_dec_deg), site.longitude_rad)
     ends = np.array([starts_jd[0], starts_jd[-1] + length_s / 86400.0])
     ra, dec = astrometry.vector_to_radec(astrometry.EarthFrame(ends, site).icrs_direction(drift))
     first, last = np.rad2deg(ra)

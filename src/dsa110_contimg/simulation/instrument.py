@@ -118,13 +118,9 @@ def meridian_uvw_m(
     return (positions_m[antenna2] - positions_m[antenna1]) @ axes.T
 
 
-def noise_sigma_jy(
-    sefd_jy: float, channel_width_hz: float, integration_s: float
-) -> float:
+def noise_sigma_jy(sefd_jy: float, channel_width_hz: float, integration_s: float) -> float:
     """Standard deviation of the real (or imaginary) part of one visibility.
 
     ``SEFD / sqrt(2 B t)`` (Thompson, Moran and Swenson 2017, equation 6.50).
     """
     return sefd_jy / np.sqrt(2 * channel_width_hz * integration_s)
-
-

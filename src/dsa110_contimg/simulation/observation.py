@@ -16,7 +16,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.simulation import instrument
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.telescope import DSA110, Telescope
+from dsa110_contimg.telescope import Telescope
 
 _POLARIZATIONS = (-5, -6)
 _AUTO_JY = 40.0
@@ -120,7 +120,9 @@ def _visibilities(
     """Raw visibilities in the files' sign, shape (ntime, nbaseline, nchan, npol)."""
     telescope = observatory.telescope
     site = astrometry.Site(
-        np.deg2rad(telescope.latitude_deg), np.deg2rad(telescope.longitude_deg), telescope.altitude_m
+        np.deg2rad(telescope.latitude_deg),
+        np.deg2rad(telescope.longitude_deg),
+        telescope.altitude_m,
     )
     positions = instrument.station_positions_m(telescope)[observatory.antennas]
     frame = astrometry.EarthFrame(times_jd, site)
@@ -133,12 +135,12 @@ def _visibilities(
     delays_m = (frame.itrf_directions(sky.directions[seen]) - drift) @ positions.T
     ntime, nbaseline = times_jd.size, antenna1.size
     rows1, rows2 = np.tile(antenna1, ntime), np.tile(antenna2, ntime)
-    model = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
+    flat = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
     predict.sum_sources(
         delays_m, np.ascontiguousarray(apparent[:, seen], np.float32), frequencies, rows1, rows2,
-        np.arange(ntime + 1) * nbaseline, model,
+        np.arange(ntime + 1) * nbaseline, flat,
     )  # fmt: skip
-    model = model.reshape(ntime, nbaseline, -1)
+    model = flat.reshape(ntime, nbaseline, -1)
     auto = antenna1 == antenna2
     sigma = (
         instrument.noise_sigma_jy(observatory.sefd_jy, width_hz, telescope.integration_s)
@@ -168,7 +170,7 @@ def _add_interference(
     ntime, nbaseline, nchan, _ = data.shape
     strength = 60.0 * float(np.median(np.abs(data[:, ~auto])))
     for channel in rng.choice(nchan, max(1, round(share * nchan)), replace=False):
-        on = rng.uniform(size=ntime) < 0.7
+        on: np.ndarray = np.less(rng.uniform(size=ntime), 0.7)
         phase = np.exp(2j * np.pi * rng.uniform(size=(int(on.sum()), nbaseline, 1)))
         phase[:, auto] = 1
         data[on, :, channel] += (strength * phase).astype(np.complex64)
@@ -243,5 +245,3 @@ def _write(
         data["flags"] = np.zeros(shape, bool)
         data["nsamples"] = np.ones(shape, np.float32)
     incomplete.rename(path)
-
-

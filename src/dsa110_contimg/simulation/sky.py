@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky import astrometry
 
 _CATALOGUE_HZ = 1.4e9
 

@@ -140,9 +140,7 @@ class EarthFrame:
             tai1, tai2 = erfa.utctai(day, fraction)
             tt1, tt2 = erfa.taitt(tai1, tai2)
         rotation_angle_rad = erfa.era00(ut11, ut12)
-        polar = erfa.pom00(
-            orientation.x_pole_rad, orientation.y_pole_rad, erfa.sp00(tt1, tt2)
-        )
+        polar = erfa.pom00(orientation.x_pole_rad, orientation.y_pole_rad, erfa.sp00(tt1, tt2))
         spin = erfa.rz(rotation_angle_rad, np.broadcast_to(np.eye(3), polar.shape))
         self._cirs_to_itrf = polar @ spin
         self._rotation_angle_rad = rotation_angle_rad
@@ -197,7 +195,7 @@ def meridian_direction(apparent_dec_rad: float, longitude_rad: float) -> np.ndar
     return np.asarray(erfa.s2c(longitude_rad, apparent_dec_rad))
 
 
-def radec_to_vector(ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+def radec_to_vector(ra_rad: np.ndarray | float, dec_rad: np.ndarray | float) -> np.ndarray:
     """Unit vectors of spherical positions, shape (..., 3)."""
     return np.asarray(erfa.s2c(ra_rad, dec_rad))
 

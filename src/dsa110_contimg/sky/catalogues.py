@@ -121,10 +121,7 @@ def read_file(path: Path, name: str, columns: ColumnMap | None = None) -> Catalo
             f"{path}: has no column {', '.join(absent)}; it has {', '.join(table.colnames[:12])}"
         )
     try:
-        ra, dec, flux = (
-            np.ma.filled(np.ma.asarray(table[c], dtype=float), np.nan)
-            for c in (columns.ra, columns.dec, columns.flux)
-        )
+        ra, dec, flux = (_numbers(table[c]) for c in (columns.ra, columns.dec, columns.flux))
     except (TypeError, ValueError) as error:
         raise BadInputError(f"{path}: a column holds no numbers ({error})") from error
     flux = flux * columns.flux_to_jy
@@ -154,6 +151,12 @@ def _read_table(path: Path):  # type: ignore[no-untyped-def]
             return Table.read(path, format=kind)
         except (OSError, ValueError, IndexError) as error:
             raise BadInputError(f"{path}: cannot be read as {kind} ({error})") from error
+
+
+def _numbers(column) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Values of a table column as floats, NaN where masked."""
+    values = column.filled(np.nan) if hasattr(column, "filled") else column
+    return np.asarray(values, dtype=float)
 
 
 def _recognise(path: Path, table) -> ColumnMap:  # type: ignore[no-untyped-def]

@@ -80,5 +80,3 @@ def find_sources(path: Path, threshold_sigma: float, frequency_hz: float) -> Sou
         ).reshape(-1, 8)  # fmt: skip
     columns[:, 0] %= 360
     return SourceList(*columns.T)
-
-

@@ -104,9 +104,7 @@ def apply(
     )
 
 
-def _gains_for(
-    vis: measurement_set.Visibilities, table: tables.CalibrationTable
-) -> Gains:
+def _gains_for(vis: measurement_set.Visibilities, table: tables.CalibrationTable) -> Gains:
     """Gains of a table in the order of the data's antennas and channels."""
     position = {name: i for i, name in enumerate(table.antenna_names)}
     unknown = [n for n in np.array(vis.array.names)[vis.antennas_present()] if n not in position]

@@ -66,9 +66,7 @@ def crossmatch(
     middle = image.wcs.all_pix2world([[nx / 2, ny / 2]], 0)[0]
     radius_deg = float(np.rad2deg(np.hypot(nx, ny) / 2 * image.cell_rad))
     near = catalogue.cone(float(middle[0]), float(middle[1]), radius_deg)
-    match = matching.nearest(
-        found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg, options.radius
-    )
+    match = matching.nearest(found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg, options.radius)
     scaled = near.flux_jy * (image.frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
     has = match.index >= 0
     partner = np.where(has, match.index, 0)
@@ -110,7 +108,9 @@ def _where(has: np.ndarray, values: np.ndarray, partner: np.ndarray) -> np.ndarr
     return np.where(has, values[partner], np.nan) if values.size else np.full(has.shape, np.nan)
 
 
-def _bright_and_observed(image: Any, near: Any, scaled: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+def _bright_and_observed(
+    image: Any, near: Any, scaled: np.ndarray, peaks: np.ndarray
+) -> np.ndarray:
     """Catalogue sources on pixels with a number, twice as bright as the faintest found."""
     if not len(near):
         return np.zeros(0, bool)
@@ -151,5 +151,3 @@ class CrossmatchStage(Stage):
         from dataclasses import replace
 
         return {"crossmatch": replace(result, path=public)}
-
-

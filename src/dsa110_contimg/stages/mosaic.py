@@ -144,9 +144,10 @@ def build_mosaic(
     if not observed.any():
         raise NothingToDo("no tile sees any pixel within its beam; nothing to combine")
     beam = RestoringBeam(
-        *(float(np.mean([getattr(i, f) for i in kept])) for f in ("beam_major_rad", "beam_minor_rad")),
+        float(np.mean([image.beam_major_rad for image in kept])),
+        float(np.mean([image.beam_minor_rad for image in kept])),
         _mean_axis([image.beam_angle_rad for image in kept]),
-    )  # fmt: skip
+    )
     median_rms = float(np.median(result.rms[observed]))
     frequency = float(np.mean([image.frequency_hz for image in kept]))
     start, end = kept[0].start, max(image.start + image.duration_s for image in kept)

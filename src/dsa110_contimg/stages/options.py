@@ -42,7 +42,9 @@ class CalibrationSolveOptions(SkyModelOptions):
     """How bandpass and gains are solved."""
 
     reference_tile: int = Field(
-        5, ge=1, description="Which tile is the reference, counted from 1 (of fewer: the middle one)"
+        5,
+        ge=1,
+        description="Which tile is the reference, counted from 1 (of fewer: the middle one)",
     )
     min_baselines: int = Field(4, ge=1, description="Fewest baselines an antenna needs")
     min_snr: float = Field(3.0, ge=0, description="Solutions of lower signal-to-noise are flagged")
@@ -119,7 +121,9 @@ class ValidationOptions(Options):
     sky_catalog: str = Field("nvss", description="Catalogue to compare with")
     min_flux_jy: float = Field(0.05, gt=0, description="Faintest catalogue source used (Jy)")
     isolation: float = Field(
-        120.0, ge=0, description="Sources with a catalogue neighbour within so many arcsec are left out"
+        120.0,
+        ge=0,
+        description="Sources with a catalogue neighbour within so many arcsec are left out",
     )
     model_share: float = Field(
         0.5,
@@ -190,7 +194,9 @@ def options_from(settings: Settings) -> PipelineOptions:
     solving = {**sky, **settings.calibrate}
     return PipelineOptions(
         convert=parse_options(
-            ConversionOptions, {"min_subbands": settings.min_subbands, **settings.convert}, "convert"
+            ConversionOptions,
+            {"min_subbands": settings.min_subbands, **settings.convert},
+            "convert",
         ),
         calibrate=parse_options(CalibrationSolveOptions, solving, "calibrate"),
         apply=parse_options(CalibrationApplyOptions, {**solving, **settings.apply}, "apply"),

@@ -12,7 +12,6 @@ import numpy as np
 from sqlalchemy import select
 
 from dsa110_contimg.calibration import tables
-
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products import provenance

@@ -93,9 +93,7 @@ def validate(
     image = read_fits(path)
     coverage_path, rms_path = companion(path, "coverage"), companion(path, "rms")
     observed = (
-        read_fits(coverage_path).pixels > 0
-        if coverage_path.exists()
-        else np.isfinite(image.pixels)
+        read_fits(coverage_path).pixels > 0 if coverage_path.exists() else np.isfinite(image.pixels)
     )
     if not observed.any():
         raise BadInputError(f"{path}: holds no observed pixel")
@@ -178,7 +176,7 @@ def _isolated(vectors: np.ndarray, radius_rad: float) -> np.ndarray:
 
     if len(vectors) < 2:
         return np.ones(len(vectors), bool)
-    distance, _ = KDTree(vectors).query(vectors, k=2)
+    distance = np.asarray(KDTree(vectors).query(vectors, k=2)[0])
     return distance[:, 1] > 2 * np.sin(radius_rad / 2)
 
 

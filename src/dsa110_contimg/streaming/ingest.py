@@ -117,9 +117,7 @@ def register(
     return count
 
 
-def _record(
-    session: Session, file: FoundFile, header: uvh5.SubbandHeader, number: int
-) -> bool:
+def _record(session: Session, file: FoundFile, header: uvh5.SubbandHeader, number: int) -> bool:
     now = time.time()
     tile_id = observations.tile_id(header.time_key)
     tile = session.scalars(select(Tile).where(Tile.time_key == header.time_key)).one_or_none()
@@ -165,11 +163,14 @@ def _record(
         )  # fmt: skip
         return True
     session.flush()
-    tile.n_subbands = session.scalar(
-        select(func.count()).where(
-            SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
+    tile.n_subbands = (
+        session.scalar(
+            select(func.count()).where(
+                SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
+            )
         )
-    ) or 0
+        or 0
+    )
     tile.last_arrival = now
     if tile.state == TileState.REJECTED:
         tile.state, tile.reason = TileState.COLLECTING, ""
@@ -197,9 +198,7 @@ def _record_unreadable(
         row.subband = row.tile_id = None
         if final or now - row.first_seen >= grace_s:
             row.state = FileState.REJECTED
-            session.add(
-                Event(at=now, level="warning", subject=file.path.name, message=reason)
-            )
+            session.add(Event(at=now, level="warning", subject=file.path.name, message=reason))
         else:
             row.state = FileState.UNREADABLE
 
@@ -229,14 +228,14 @@ def decide(
                         SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
                     )
                 ).all()
-                absent = sorted(set(range(telescope.n_subbands)) - {n for n in have if n is not None})
+                absent = sorted(
+                    set(range(telescope.n_subbands)) - {n for n in have if n is not None}
+                )
                 tile.state = TileState.REJECTED
                 tile.reason = observations.too_few_message(
                     tile.n_subbands, telescope.n_subbands, min_subbands, absent
                 )
-                session.add(
-                    Event(at=now, level="warning", subject=tile.id, message=tile.reason)
-                )
+                session.add(Event(at=now, level="warning", subject=tile.id, message=tile.reason))
 
 
 def files_of(registry: Registry, tile_id: str) -> list[Path]:
@@ -246,9 +245,7 @@ def files_of(registry: Registry, tile_id: str) -> list[Path]:
             Path(path)
             for path in session.scalars(
                 select(SubbandFile.path)
-                .where(
-                    SubbandFile.tile_id == tile_id, SubbandFile.state == FileState.REGISTERED
-                )
+                .where(SubbandFile.tile_id == tile_id, SubbandFile.state == FileState.REGISTERED)
                 .order_by(SubbandFile.subband)
             )
         ]

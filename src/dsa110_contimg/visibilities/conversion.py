@@ -67,12 +67,8 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     geometry = phasing.drift_geometry(first.times_jd, first.apparent_dec_rad, site)
     cross = np.flatnonzero(first.antenna1 != first.antenna2)
     antenna1, antenna2 = first.antenna1[cross], first.antenna2[cross]
-    uvw = phasing.baseline_uvw(
-        geometry.axes_itrf, first.antenna_positions_m, antenna1, antenna2
-    )
-    arrival_w = phasing.drift_w(
-        geometry.drift_itrf, first.antenna_positions_m, antenna1, antenna2
-    )
+    uvw = phasing.baseline_uvw(geometry.axes_itrf, first.antenna_positions_m, antenna1, antenna2)
+    arrival_w = phasing.drift_w(geometry.drift_itrf, first.antenna_positions_m, antenna1, antenna2)
     ntime, nbaseline = first.times_jd.size, cross.size
     nrow, npol = ntime * nbaseline, len(first.polarizations)
     rows = (np.arange(ntime)[:, None] * first.antenna1.size + cross[None, :]).ravel()
@@ -82,7 +78,7 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     flags = np.ones((nrow, nchan, npol), bool)
     samples = np.zeros((nrow, npol), np.float32)
     n_bad = 0
-    for number, header in headers.items():
+    for header in headers.values():
         channels = np.rint((header.frequencies_hz - frequencies[0]) / width).astype(int)
         visdata, file_flags, nsamples = uvh5.read_visibilities(header)
         band = slice(channels.min(), channels.max() + 1)
@@ -194,9 +190,7 @@ def _dead_antennas(
     for integration in cube:
         power += np.sum(integration.real**2 + integration.imag**2, axis=1, dtype=float)
     present = np.union1d(antenna1, antenna2)
-    per_antenna = np.array(
-        [np.median(power[(antenna1 == a) | (antenna2 == a)]) for a in present]
-    )
+    per_antenna = np.array([np.median(power[(antenna1 == a) | (antenna2 == a)]) for a in present])
     alive = per_antenna[per_antenna > 0]
     if alive.size == 0:
         return present

@@ -43,7 +43,7 @@ def flag_interference(
         New flags only, not those given.
     """
     flagger, strategy = _strategy()
-    both = flags.any(axis=2)
+    both: np.ndarray = np.any(flags, axis=2)
     hands = (0, data.shape[2] - 1)
     # Stokes I, without a copy of all polarizations.
     intensity = 0.5 * (data[:, :, hands[0]] + data[:, :, hands[1]])

@@ -179,7 +179,7 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
 
     array, nant = vis.array, len(vis.array.names)
     npol, nchan = len(vis.polarizations), vis.frequencies_hz.size
-    linear = vis.polarizations[0] <= -5
+    receptors = ["X", "Y"] if vis.polarizations[0] <= -5 else ["R", "L"]
     centre = np.array(vis.phase_centre_rad).reshape(1, 1, 2)
     span_s = np.array([times_s[0] - vis.integration_s / 2, times_s[-1] + vis.integration_s / 2])
     middle_s = np.array([span_s.mean()])
@@ -197,7 +197,7 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
         SPECTRAL_WINDOW_ID=np.full(nant, -1, np.int32), TIME=np.repeat(middle_s, nant),
         INTERVAL=np.full(nant, np.ptp(span_s)), NUM_RECEPTORS=np.full(nant, 2, np.int32),
         BEAM_ID=np.full(nant, -1, np.int32), BEAM_OFFSET=np.zeros((nant, 2, 2)),
-        POLARIZATION_TYPE={"shape": [nant, 2], "array": (["X", "Y"] if linear else ["R", "L"]) * nant},
+        POLARIZATION_TYPE={"shape": [nant, 2], "array": receptors * nant},
         POL_RESPONSE=np.tile(np.eye(2, dtype=np.complex64), (nant, 1, 1)),
         POSITION=np.zeros((nant, 3)), RECEPTOR_ANGLE=np.zeros((nant, 2)),
     )  # fmt: skip
@@ -405,9 +405,8 @@ def _pointings(ms: Any, times_s: np.ndarray, centre: np.ndarray) -> np.ndarray:
         return np.tile(centre_vector, (times_s.size, 1))
     first = np.asarray(antennas) == antennas[0]
     at_s = _column(ms, "POINTING", "TIME")[first]
-    vectors = astrometry.radec_to_vector(
-        *np.moveaxis(_column(ms, "POINTING", "DIRECTION")[first].reshape(first.sum(), -1)[:, :2], 1, 0)
-    )
+    directions = _column(ms, "POINTING", "DIRECTION")[first].reshape(int(first.sum()), -1)
+    vectors = astrometry.radec_to_vector(directions[:, 0], directions[:, 1])
     return vectors[np.abs(at_s[None, :] - times_s[:, None]).argmin(axis=1)]
 
 

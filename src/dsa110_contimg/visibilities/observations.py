@@ -27,9 +27,7 @@ def group_by_time(headers: Iterable[SubbandHeader]) -> dict[float, list[SubbandH
     return groups
 
 
-def too_few_message(
-    found: int, expected: int, needed: int, absent: Sequence[int] = ()
-) -> str:
+def too_few_message(found: int, expected: int, needed: int, absent: Sequence[int] = ()) -> str:
     """Why an observation is rejected."""
     which = f" (absent: {', '.join(f'sb{n:02d}' for n in absent)})" if absent else ""
     return f"{found} of {expected} sub-bands arrived{which}, at least {needed} are needed"

@@ -210,9 +210,7 @@ def _header(path: Path, file: h5py.File) -> SubbandHeader:
         raise BadInputError(f"{path}: its header cannot be understood ({error})") from error
 
 
-def _check_sizes(
-    path: Path, header: h5py.Group, shapes: dict[str, tuple[int, ...]]
-) -> None:
+def _check_sizes(path: Path, header: h5py.Group, shapes: dict[str, tuple[int, ...]]) -> None:
     nblt = header["time_array"].size
     nfreq = header["freq_array"].size
     npol = header["polarization_array"].size
