@@ -16,7 +16,7 @@ app = typer.Typer(
 catalog = typer.Typer(help="Reference catalogues.", no_args_is_help=True)
 catalog.command("import")(operate.catalog_import)
 catalog.command("list")(operate.catalog_list)
-catalog.command("cone")(operate.catalog_cone)
+catalog.command("cone", context_settings={"ignore_unknown_options": True})(operate.catalog_cone)
 
 app.command()(operate.demo)
 app.command()(operate.simulate)

@@ -6,6 +6,7 @@ below lives until the last cycle is over.
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -133,6 +134,8 @@ def _quiet() -> Iterator[None]:
         os.dup2(nowhere, 1)
         yield
     finally:
+        # What C++ still holds in its buffer belongs to nowhere too.
+        ctypes.CDLL(None).fflush(None)
         os.dup2(kept, 1)
         os.close(nowhere)
         os.close(kept)

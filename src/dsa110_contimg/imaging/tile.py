@@ -151,6 +151,10 @@ def _samples(
     )  # fmt: skip
 
 
+def _even(pixels: float) -> int:
+    return 2 * int(np.ceil(pixels / 2 - 1e-9))
+
+
 @dataclass(frozen=True)
 class _Geometry:
     size: int
@@ -174,20 +178,21 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
     rough = _samples(
         vis, vis.data, flags, options.size, coarsest, max(options.averaging_loss, 1e-3)
     )
+    field = options.size * coarsest
 
     def minor_axis(cell: float, taper: float) -> float:
         weights = weighting.imaging_weights(
-            rough.uvw_lambda, rough.weights, options.size, coarsest, options.scheme,
+            rough.uvw_lambda, rough.weights, _even(field / cell), cell, options.scheme,
             options.robust, taper,
         )  # fmt: skip
-        return clean.fitted_beam(rough, weights, 256, cell, options.threads).minor_rad
+        return clean.fitted_beam(rough, weights, 256, 0.5 * cell, options.threads).minor_rad
 
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
-    minor = minor_axis(0.25 / longest, 0.0)
+    minor = minor_axis(0.5 / longest, 0.0)
     # The beam depends on the weights, they on the field; the field is settled by now.
     cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
     if options.cell_rad is not None and options.cell_rad > cell > 0:
-        size = 2 * int(np.ceil(options.size * options.cell_rad / cell / 2))
+        size = _even(field / cell)
         return _Geometry(size, cell, 0.0, (
             f"cell reduced from {options.cell_rad / astrometry.ARCSEC_RAD:g} to "
             f"{cell / astrometry.ARCSEC_RAD:g} arcsec for four cells across the beam, "
@@ -198,10 +203,15 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
     if cell >= coarsest:
         return _Geometry(options.size, float(cell), 0.0, ())
     wanted = CELLS_PER_BEAM * coarsest
-    taper = optimize.brentq(
-        lambda t: minor_axis(coarsest / 2, t) - wanted, 0.0, 2 * wanted,
-        xtol=_CELL_STEP_RAD, maxiter=20, disp=False,
-    )  # fmt: skip
+
+    def shortfall(taper: float) -> float:
+        return minor_axis(coarsest, taper) - wanted
+
+    # The grid drops baselines beyond its edge, which may widen the beam enough by itself.
+    taper = 0.0
+    if shortfall(0.0) < 0:
+        taper = optimize.brentq(shortfall, 0.0, 2 * wanted, xtol=_CELL_STEP_RAD, maxiter=20,
+                                disp=False)  # fmt: skip
     return _Geometry(options.size, float(coarsest), float(taper), (
         f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "
         f"{wanted / astrometry.ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "

@@ -44,6 +44,8 @@ class Registry:
         """A transaction that may write; committed at the end, rolled back on an error."""
         with _foreign_errors(), Session(self._writer, expire_on_commit=False) as session:
             with session.begin():
+                # Sessions begin with their first statement; the lock is wanted now.
+                session.connection()
                 yield session
 
     @contextmanager

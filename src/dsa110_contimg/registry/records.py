@@ -1,22 +1,23 @@
 """Results of stages as JSON and back, so that a row can give a stage its input."""
 
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def to_json(record: Any) -> dict[str, Any]:
     """A frozen result as plain JSON values."""
-    value = _adapter(type(record)).dump_python(record, mode="json")
-    assert isinstance(value, dict)
+    value: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
     return value
 
 

@@ -155,8 +155,8 @@ def _read_table(path: Path):  # type: ignore[no-untyped-def]
 
 def _numbers(column) -> np.ndarray:  # type: ignore[no-untyped-def]
     """Values of a table column as floats, NaN where masked."""
-    values = column.filled(np.nan) if hasattr(column, "filled") else column
-    return np.asarray(values, dtype=float)
+    values = column.astype(float)
+    return np.asarray(values.filled(np.nan) if hasattr(values, "filled") else values)
 
 
 def _recognise(path: Path, table) -> ColumnMap:  # type: ignore[no-untyped-def]

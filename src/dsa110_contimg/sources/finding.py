@@ -1,11 +1,14 @@
 """Find sources in an image with PyBDSF (Mohan and Rafferty 2015, ascl:1502.007)."""
 
 import contextlib
+import gc
 import io
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,30 +56,42 @@ def find_sources(path: Path, threshold_sigma: float, frequency_hz: float) -> Sou
     SourceList
         In order of decreasing flux density.
     """
-    import bdsf
-
     with tempfile.TemporaryDirectory() as scratch:
         # PyBDSF writes its log beside the image, and prints; both go where nobody looks.
         link = Path(scratch) / path.name
         link.symlink_to(path.absolute())
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            found = bdsf.process_image(
-                str(link), thresh_isl=threshold_sigma * 2 / 3, thresh_pix=threshold_sigma,
-                frequency=frequency_hz, quiet=True, ncores=1, debug=False,
-                outdir=scratch, mean_map="zero",
-            )  # fmt: skip
-        sources = sorted(found.sources, key=lambda s: -s.total_flux)
-        columns = np.array(
-            [
-                (
-                    s.posn_sky_centroid[0], s.posn_sky_centroid[1],
-                    s.posn_sky_centroidE[0] * 3600, s.posn_sky_centroidE[1] * 3600,
-                    s.peak_flux_max, s.peak_flux_maxE, s.total_flux, s.total_fluxE,
-                )
-                for s in sources
-            ],
-            float,
-        ).reshape(-1, 8)  # fmt: skip
+            columns = _fit(link, scratch, threshold_sigma, frequency_hz)
+            # PyBDSF leaves the image open until its objects are collected.
+            gc.collect()
     columns[:, 0] %= 360
     return SourceList(*columns.T)
+
+
+def _serial_map(
+    function: Callable[[Any], Any], sequence: Iterable[Any], *_: Any, **__: Any
+) -> list[Any]:
+    return [function(item) for item in sequence]
+
+
+def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) -> np.ndarray:
+    """Columns of `SourceList`, shape (nsource, 8)."""
+    import bdsf
+    from bdsf import multi_proc
+
+    # PyBDSF forks helpers even for one core, which would take more than this process's slot.
+    multi_proc.parallel_map = _serial_map
+    found = bdsf.process_image(
+        str(path), thresh_isl=threshold_sigma * 2 / 3, thresh_pix=threshold_sigma,
+        frequency=frequency_hz, quiet=True, ncores=1, debug=False, outdir=scratch,
+        mean_map="zero",
+    )  # fmt: skip
+    rows = [
+        (
+            *s.posn_sky_centroid, 3600 * s.posn_sky_centroidE[0], 3600 * s.posn_sky_centroidE[1],
+            s.peak_flux_max, s.peak_flux_maxE, s.total_flux, s.total_fluxE,
+        )
+        for s in sorted(found.sources, key=lambda s: -s.total_flux)
+    ]  # fmt: skip
+    return np.array(rows, float).reshape(-1, 8)

@@ -34,18 +34,19 @@ class GroupableTile:
 def runs(tiles: Iterable[GroupableTile], max_gap_s: float) -> list[list[GroupableTile]]:
     """Tiles in order of time, cut at gaps and at changes of declination."""
     out: list[list[GroupableTile]] = []
+    previous: GroupableTile | None = None
     for tile in sorted(tiles, key=lambda t: t.start):
-        if tile.prospect is Prospect.NEVER:
-            continue
-        previous = out[-1][-1] if out else None
         if (
             previous is None
             or tile.start - previous.start > max_gap_s
             or abs(tile.apparent_dec_deg - previous.apparent_dec_deg) > _SAME_DECLINATION_DEG
         ):
             out.append([])
-        out[-1].append(tile)
-    return out
+        # The telescope observed while a rejected tile was taken: it is no gap.
+        previous = tile
+        if tile.prospect is not Prospect.NEVER:
+            out[-1].append(tile)
+    return [run for run in out if run]
 
 
 def next_complete_groups(

@@ -1,0 +1,33 @@
+# Each target makes its own virtual environment (.venv/) and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test install lint peers clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+install: $(STAMP)
+
+demo: install
+	$(BIN)/dsa110-contimg demo --directory demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+test: lint
+	$(BIN)/pytest --numprocesses 2
+
+# Other programs read what this one writes; needs Debian's wsclean, and installs xradio apart.
+peers: install
+	$(BIN)/python benchmarks/peers.py
+
+clean:
+	rm -rf $(VENV) demo build dist

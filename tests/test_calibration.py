@@ -1,0 +1,221 @@
+"""Known gains come back, through noise and interference; tables keep them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Processed, SmallRun
+from dsa110_contimg.calibration import tables
+from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.errors import BadInputError, CalibrationError
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.stages.calibration_apply import apply
+from dsa110_contimg.stages.options import CalibrationApplyOptions
+from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.visibilities import conversion, measurement_set
+
+
+def _array(nant: int, ntime: int) -> tuple[np.ndarray, np.ndarray]:
+    i, j = np.triu_indices(nant, 1)
+    return np.tile(i, ntime), np.tile(j, ntime)
+
+
+def _truth(nant: int, nchan: int, rng: np.random.Generator) -> np.ndarray:
+    shape = (nant, nchan, 2)
+    return rng.uniform(0.7, 1.3, shape) * np.exp(1j * rng.uniform(-np.pi, np.pi, shape))
+
+
+def _corrupt(
+    gains: np.ndarray, model: np.ndarray, a1: np.ndarray, a2: np.ndarray, sigma: float,
+    rng: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    data = gains[a1] * np.conj(gains[a2]) * model[:, :, None]
+    return data + sigma * (rng.normal(size=data.shape) + 1j * rng.normal(size=data.shape))
+
+
+def _solve(
+    data: np.ndarray, model: np.ndarray, weights: np.ndarray, a1: np.ndarray, a2: np.ndarray,
+    nant: int,
+) -> Gains:  # fmt: skip
+    return solve_gains(
+        data, model, weights, a1, a2, np.zeros(a1.size, int), np.arange(data.shape[1]),
+        nantenna=nant,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("jansky", "rfi"), [(3.0, 0.0), (0.8, 0.0), (3.0, 0.05)])
+def test_known_gains_come_back_near_the_theoretical_error(
+    jansky: float, rfi: float, rng: np.random.Generator
+) -> None:
+    nant, ntime, nchan, sigma = 30, 24, 4, 0.5
+    a1, a2 = _array(nant, ntime)
+    gains = _truth(nant, nchan, rng)
+    phase = rng.uniform(-np.pi, np.pi, (a1.size, nchan))
+    model = jansky * (1 + 0.3 * np.exp(1j * phase))
+    data = _corrupt(gains, model, a1, a2, sigma, rng)
+    hit = rng.uniform(size=data.shape) < rfi
+    data[hit] += 50 * sigma * np.exp(2j * np.pi * rng.uniform(size=int(hit.sum())))
+    weights = np.full(data.shape, sigma**-2, np.float32)
+    found = _solve(data, model, weights, a1, a2, nant)
+    assert not found.flags.any()
+    turn = np.exp(1j * np.angle(np.sum(found.values[0] * np.conj(gains), axis=0, keepdims=True)))
+    error = np.abs(found.values[0] * np.conj(turn) - gains)
+    # Cramer-Rao for one antenna when the others are known, per complex gain.
+    power = np.zeros((nant, nchan))
+    for a in range(nant):
+        rows = (a1 == a) | (a2 == a)
+        partner = np.where(a1 == a, a2, a1)[rows]
+        power[a] = np.sum(
+            np.abs(model[rows]) ** 2 * (np.abs(gains[partner]) ** 2).mean(axis=2), axis=0
+        )
+    bound = np.sqrt(2 * sigma**2 / power)[:, :, None]
+    limit = 1.3 if rfi == 0 else 1.5
+    assert np.sqrt(np.mean((error / bound) ** 2)) < limit
+
+
+def test_an_antenna_without_enough_baselines_is_flagged_and_nothing_else(
+    rng: np.random.Generator,
+) -> None:
+    nant = 12
+    a1, a2 = _array(nant, 4)
+    model = np.ones((a1.size, 2), complex)
+    data = _corrupt(_truth(nant, 2, rng), model, a1, a2, 0.01, rng)
+    weights = np.ones(data.shape, np.float32)
+    weights[((a1 == 5) | (a2 == 5)) & (a1 + a2 > 7)] = 0
+    found = _solve(data, model, weights, a1, a2, nant)
+    assert found.flags[0, 5].all()
+    assert not np.delete(found.flags[0], 5, axis=0).any()
+
+
+def test_data_without_any_weight_are_an_error_not_a_solution(rng: np.random.Generator) -> None:
+    a1, a2 = _array(10, 2)
+    nothing = np.zeros((a1.size, 1, 2), np.float32)
+    with pytest.raises(CalibrationError, match="no antenna has enough"):
+        _solve(nothing.astype(complex), np.ones((a1.size, 1)), nothing, a1, a2, 10)
+
+
+def test_the_reference_antenna_is_chosen_by_name_and_falls_back() -> None:
+    values = np.exp(1j * np.arange(3.0))[None, :, None, None] * np.ones((1, 3, 1, 2))
+    flags = np.zeros(values.shape, bool)
+    flags[0, 1] = True
+    gains = Gains(values, flags, np.ones(values.shape, np.float32))
+    turned, name = refer_phases(gains, ("102", "103", "104"), ("103", "104"))
+    assert name == "104"
+    assert np.allclose(np.angle(turned.values[0, 2]), 0)
+    assert np.allclose(np.angle(turned.values[0, 0]), -2)
+
+
+def test_bandpass_and_gains_calibrate_a_simulated_tile_to_its_true_sky(
+    small_run: SmallRun,
+) -> None:
+    observation = conversion.read_observation(small_run.files[1], DSA110)
+    model = small_run.run.sky.model()
+    limits = tile_calibration.SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    vis = observation.vis
+    solution = tile_calibration.solve_reference(vis, model, limits)
+    amplitude = np.abs(solution.bandpass.values[0]) ** 2
+    used = ~solution.bandpass.flags[0]
+    alive = used.any(axis=1)
+    power = np.sum(np.where(used, amplitude, 0), axis=1)[alive] / used.sum(axis=1)[alive]
+    assert np.allclose(power, 1)
+    calibrated = tile_calibration.calibrate_tile(
+        vis, solution.bandpass, solution.gains, model, limits
+    )
+    apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, DSA110.dish_diameter_m)
+    good = ~calibrated.vis.flags[:, :, 0]
+    # The mean visibility towards the brightest source is its apparent flux density.
+    brightest = int(apparent.mean(axis=(0, 2)).argmax())
+    from dsa110_contimg.calibration.predict import predict_apparent
+
+    only = np.zeros_like(apparent[:, [brightest]]) + 1
+    phase = predict_apparent(vis, model.directions[[brightest]], only)
+    others = apparent.copy()
+    others[:, brightest] = 0
+    rest = predict_apparent(vis, model.directions, others)
+    seen = np.mean(((calibrated.vis.data[:, :, 0] - rest) * np.conj(phase))[good].real)
+    assert seen == pytest.approx(apparent[:, brightest].mean(), rel=0.02)
+
+
+def test_an_empty_sky_model_is_an_error(small_run: SmallRun) -> None:
+    vis = conversion.read_observation(small_run.files[0], DSA110).vis
+    nothing = SkyModel(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 1.4e9)
+    limits = tile_calibration.SolveLimits(4, 3.0, 0.0, ("103",))
+    with pytest.raises(CalibrationError, match="no source in the beam"):
+        tile_calibration.solve_reference(vis, nothing, limits)
+
+
+def test_applying_gains_divides_data_multiplies_weights_and_spreads_flags(
+    small_run: SmallRun, rng: np.random.Generator
+) -> None:
+    vis = conversion.read_observation(small_run.files[0], DSA110).vis
+    values = np.ones((1, 117, 1, 2), complex) * 2j
+    flags = np.zeros(values.shape, bool)
+    flags[0, vis.antenna1[0], 0, 1] = True
+    done = apply_gains(vis, Gains(values, flags, np.ones(values.shape, np.float32)))
+    assert np.allclose(done.data, vis.data / 4)
+    assert np.allclose(done.weights, vis.weights * 16)
+    touched = (vis.antenna1 == vis.antenna1[0]) | (vis.antenna2 == vis.antenna1[0])
+    assert done.flags[touched, :, 1].all()
+    assert np.array_equal(done.flags[:, :, 0], vis.flags[:, :, 0])
+
+
+def test_tables_keep_gains_flags_and_names(processed: Processed, tmp_path: Path) -> None:
+    solved = processed.result["calibration_set"]
+    tile = processed.result["measurement_sets"][0]
+    table = tables.read(solved.path / "bandpass.b")
+    assert table.kind == "B Jones"
+    assert table.reference_antenna == solved.reference_antenna
+    tables.write(tmp_path / "again.b", table, tile.ms_path)
+    again = tables.read(tmp_path / "again.b")
+    assert np.array_equal(again.gains.values, table.gains.values)
+    assert np.array_equal(again.gains.flags, table.gains.flags)
+    assert again.antenna_names == table.antenna_names
+    with pytest.raises(BadInputError, match="never overwritten"):
+        tables.write(tmp_path / "again.b", table, tile.ms_path)
+
+
+def test_a_converted_measurement_set_stays_as_it_was(processed: Processed) -> None:
+    raw = processed.result["measurement_sets"][0]
+    calibrated = processed.result["calibrated_tiles"][0]
+    assert calibrated.ms_path != raw.ms_path
+    names = {p.name for p in raw.ms_path.iterdir()}
+    assert "table.f0" in names
+    vis = measurement_set.read(raw.ms_path)
+    assert np.median(np.abs(vis.data)) < 0.1, "raw units, not Jy"
+    weights = measurement_set.read(calibrated.ms_path).weights
+    assert calibrated.noise_jy == pytest.approx(1 / np.sqrt(np.median(weights[weights > 0])))
+
+
+def test_a_bandpass_of_other_channels_is_refused(processed: Processed, tmp_path: Path) -> None:
+    solved = processed.result["calibration_set"]
+    tile = processed.result["measurement_sets"][0]
+    vis = measurement_set.read(tile.ms_path)
+    shifted = replace(vis, frequencies_hz=vis.frequencies_hz + 1e6)
+    measurement_set.write(tmp_path / "other.ms", shifted)
+    other = replace(tile, ms_path=tmp_path / "other.ms")
+    options = CalibrationApplyOptions(sky_catalog="known")
+    with pytest.raises(BadInputError, match="channels are not those of the data"):
+        apply(other, solved, tmp_path / "out.ms", processed.root, options)
+
+
+@pytest.mark.real
+def test_the_real_tables_read_with_the_flagged_fractions_that_are_known(
+    real_data: Path, tmp_path: Path
+) -> None:
+    import tarfile
+
+    with tarfile.open(real_data / "dsa110_caltables_2025-10-13.tgz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    absent = {10, 21, 22, 23, *range(52, 68), 117}
+    present = np.array([n - 1 for n in range(1, 118) if n not in absent])
+    for name, shares in (("bpcal", (29.42, 13.99, 10.25)), ("gpcal", (29.41, 13.96, 2.83))):
+        (path,) = tmp_path.glob(f"*{name}")
+        flags = tables.read(path).gains.flags[0]
+        here = flags[present]
+        alive = here[~here.all(axis=(1, 2))]
+        found = tuple(100 * float(f.mean()) for f in (flags, here, alive))
+        assert found == pytest.approx(shares, abs=0.01)

@@ -1,0 +1,114 @@
+"""A known sky comes out of the conversion where it is, at one phase centre."""
+
+from pathlib import Path
+
+import numpy as np
+from casacore import tables
+
+from conftest import Processed, SmallRun
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.simulation import hour
+from dsa110_contimg.simulation.sky import KnownSky
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.stages.conversion import convert, describe
+from dsa110_contimg.stages.options import ConversionOptions
+from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.visibilities import conversion, measurement_set
+
+
+def _one_source(offset_deg: tuple[float, float]) -> tuple[hour.Run, KnownSky]:
+    options = hour.RunOptions(
+        groups=1, antennas=12, channels=1, integrations=6, noise=False, rfi=0.0
+    )
+    centre = conversion_centre(options)
+    sky = KnownSky(
+        np.array([centre[0] + offset_deg[0]]), np.array([centre[1] + offset_deg[1]]),
+        np.array([3.0]), np.array([3.0]),
+    )  # fmt: skip
+    return hour.prepare(options, sky=sky), sky
+
+
+def conversion_centre(options: hour.RunOptions) -> tuple[float, float]:
+    run = hour.prepare(options)
+    site = astrometry.Site(np.deg2rad(37.2334051), np.deg2rad(-118.2830001), 1188.05)
+    drift = astrometry.meridian_direction(np.deg2rad(16.2), site.longitude_rad)
+    frame = astrometry.EarthFrame(run.starts_jd[:1], site)
+    ra, dec = astrometry.vector_to_radec(frame.icrs_direction(drift))
+    return float(np.rad2deg(ra[0])), float(np.rad2deg(dec[0]))
+
+
+def test_a_source_off_centre_keeps_its_phase_on_every_baseline(tmp_path: Path) -> None:
+    run, sky = _one_source((0.7, -0.5))
+    observation = conversion.read_observation(run.write(tmp_path, 0), DSA110)
+    vis = observation.vis
+    model = SkyModel(
+        astrometry.radec_to_vector(np.deg2rad(sky.ra_deg), np.deg2rad(sky.dec_deg)),
+        sky.flux_jy, np.array([-0.7]), 1.4e9,
+    )  # fmt: skip
+    expected = predict.predict(vis, model)
+    gains = np.stack(
+        [
+            run.observatory.gains.at((jd - 2440587.5) * 86400, vis.frequencies_hz)
+            for jd in vis.times_jd
+        ]
+    )
+    where = np.full(117, -1)
+    where[run.observatory.antennas] = np.arange(run.observatory.antennas.size)
+    first, second = where[vis.antenna1], where[vis.antenna2]
+    corrupted = (
+        gains[vis.time_index, first] * np.conj(gains[vis.time_index, second]) * expected[:, :, None]
+    )
+    assert np.abs(vis.data - corrupted).max() < 1e-4 * np.abs(corrupted).max()
+
+
+def test_the_measurement_set_says_where_and_what_it_is(processed: Processed) -> None:
+    tile = processed.result["measurement_sets"][0]
+    with tables.table(str(tile.ms_path / "OBSERVATION"), ack=False) as observation:
+        assert observation.getcol("TELESCOPE_NAME")[0] == "OVRO_MMA"
+    with tables.table(str(tile.ms_path / "FIELD"), ack=False) as field:
+        centre = np.rad2deg(field.getcol("PHASE_DIR")[0, 0])
+        assert field.getcolkeyword("PHASE_DIR", "MEASINFO")["Ref"] == "ICRS"
+    assert np.allclose(centre % 360, (tile.ra_deg, tile.dec_deg))
+    with tables.table(str(tile.ms_path / "POLARIZATION"), ack=False) as polarization:
+        assert polarization.getcol("CORR_TYPE")[0].tolist() == [9, 12]
+    with tables.table(str(tile.ms_path), ack=False) as main:
+        assert (main.getcol("ANTENNA1") < main.getcol("ANTENNA2")).all()
+    assert describe(tile.ms_path).tile_id == tile.tile_id
+
+
+def test_what_is_written_is_what_is_read(small_run: SmallRun, tmp_path: Path) -> None:
+    observation = conversion.read_observation(small_run.files[0], DSA110)
+    measurement_set.write(tmp_path / "a.ms", observation.vis)
+    vis = measurement_set.read(tmp_path / "a.ms")
+    assert np.array_equal(vis.data, observation.vis.data)
+    assert np.array_equal(vis.flags, observation.vis.flags)
+    assert np.allclose(vis.uvw_m, observation.vis.uvw_m)
+    assert np.allclose(vis.pointings, observation.vis.pointings, atol=1e-14)
+    assert np.allclose(vis.times_jd, observation.vis.times_jd, atol=1e-9)
+    assert (np.diff(vis.frequencies_hz) > 0).all()
+
+
+def test_absent_sub_bands_are_flagged_channels(small_run: SmallRun, tmp_path: Path) -> None:
+    files = [path for path in small_run.files[0] if "sb03" not in path.name]
+    tile = convert(files, tmp_path / "a.ms", DSA110, ConversionOptions())
+    assert tile.absent_subbands == (3,)
+    vis = measurement_set.read(tmp_path / "a.ms")
+    flagged = vis.flags.all(axis=(0, 2))
+    assert flagged.tolist() == [n == 15 - 3 for n in range(16)]
+
+
+def test_antennas_without_signal_are_found_and_flagged(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    options = hour.RunOptions(groups=1, antennas=12, channels=1, integrations=2, rfi=0.0)
+    run = hour.prepare(options)
+    dead = replace(run, observatory=replace(run.observatory, dead=(2, 9)))
+    observation = conversion.read_observation(dead.write(tmp_path, 0), DSA110)
+    names = [str(run.observatory.antennas[i] + 1) for i in (2, 9)]
+    assert list(observation.dead_antennas) == names
+    vis = observation.vis
+    index = [vis.array.names.index(name) for name in names]
+    touched = np.isin(vis.antenna1, index) | np.isin(vis.antenna2, index)
+    assert vis.flags[touched].all()
+    assert not vis.flags[~touched].any()

@@ -1,0 +1,264 @@
+"""Images hold the flux density and position that went in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Processed
+from dsa110_contimg.errors import ImagingError, UsageError
+from dsa110_contimg.imaging import clean, fits_image, gridding, restore, weighting
+from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.sky import astrometry, primary_beam
+from dsa110_contimg.stages.imaging import image
+from dsa110_contimg.stages.options import ImagingOptions
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.visibilities import averaging, measurement_set
+from dsa110_contimg.visibilities.averaging import Samples
+
+CELL = 8 * astrometry.ARCSEC_RAD
+NPIX = 256
+
+
+def _samples(rng: np.random.Generator, sources: list[tuple[float, float, float]]) -> Samples:
+    """Sources as (column offset, row offset, Jy) from the centre, in pixels."""
+    uvw = rng.normal(size=(4000, 3)) * np.array([900, 700, 200.0])
+    values = np.zeros(4000, complex)
+    for column, row, jansky in sources:
+        l, m = -column * CELL, row * CELL
+        n = np.sqrt(1 - l**2 - m**2)
+        values += jansky * np.exp(2j * np.pi * (uvw @ np.array([l, m, n - 1])))
+    weights = rng.uniform(0.5, 1.5, 4000).astype(np.float32)
+    return Samples(
+        uvw, values.astype(np.complex64), weights, np.zeros(4000, np.float32),
+        np.full(4000, 1.4e9, np.float32),
+    )  # fmt: skip
+
+
+def test_the_dirty_image_is_the_direct_fourier_sum(rng: np.random.Generator) -> None:
+    samples = _samples(rng, [(30, -50, 1.0)])
+    dirty = gridding.dirty_image(samples, samples.values, samples.weights, NPIX, CELL)
+    assert dirty[128 - 50, 128 + 30] == pytest.approx(1.0, abs=1e-3)
+    for row, column in ((10, 20), (200, 130), (78, 158)):
+        l, m = -(column - 128) * CELL, (row - 128) * CELL
+        n = np.sqrt(1 - l**2 - m**2)
+        kernel = np.exp(-2j * np.pi * (samples.uvw_lambda @ np.array([l, m, n - 1])))
+        direct = np.sum((samples.weights * samples.values * kernel).real) / samples.weights.sum()
+        assert dirty[row, column] == pytest.approx(direct, abs=1e-3)
+
+
+def test_prediction_is_the_inverse_of_the_sky(rng: np.random.Generator) -> None:
+    samples = _samples(rng, [(30, -50, 1.0), (-20, 11, 0.5)])
+    sky = np.zeros((NPIX, NPIX), np.float32)
+    sky[128 - 50, 128 + 30], sky[128 + 11, 128 - 20] = 1.0, 0.5
+    assert np.abs(gridding.model_values(samples, sky, CELL) - samples.values).max() < 1e-3
+
+
+def test_one_thread_gives_the_same_bytes_twice(rng: np.random.Generator) -> None:
+    samples = _samples(rng, [(3.3, -5.1, 1.0)])
+    one, two = (
+        gridding.dirty_image(samples, samples.values, samples.weights, NPIX, CELL) for _ in "ab"
+    )
+    assert one.tobytes() == two.tobytes()
+
+
+def test_briggs_weights_follow_the_formula(rng: np.random.Generator) -> None:
+    samples = _samples(rng, [])
+    natural = weighting.imaging_weights(samples.uvw_lambda, samples.weights, NPIX, CELL, "natural")
+    assert np.array_equal(natural, samples.weights)
+    cells = np.rint(samples.uvw_lambda[:, :2] * NPIX * CELL).astype(int)
+    cells[samples.uvw_lambda[:, 1] < 0] *= -1
+    gridded: dict[tuple[int, int], float] = {}
+    for cell, w in zip(map(tuple, cells.tolist()), samples.weights.tolist(), strict=True):
+        gridded[cell] = gridded.get(cell, 0.0) + w
+    density = np.array([gridded[c] for c in map(tuple, cells.tolist())])
+    squares = sum(w**2 for w in gridded.values())
+    for robust in (-1.0, 0.5, 2.0):
+        f2 = (5 * 10**-robust) ** 2 / (squares / samples.weights.sum())
+        found = weighting.imaging_weights(
+            samples.uvw_lambda, samples.weights, NPIX, CELL, "briggs", robust
+        )
+        assert np.allclose(found, samples.weights / (1 + density * f2), rtol=1e-4)
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 30.0, 90.0, 150.0])
+def test_the_fitted_beam_is_the_beam_that_was_drawn(angle_deg: float) -> None:
+    beam = RestoringBeam(6.5 * CELL, 4.2 * CELL, np.deg2rad(angle_deg))
+    found = restore.fit_beam(beam.image(NPIX, CELL), CELL)
+    assert found.major_rad == pytest.approx(beam.major_rad, rel=1e-4)
+    assert found.minor_rad == pytest.approx(beam.minor_rad, rel=1e-4)
+    difference = np.rad2deg(found.position_angle_rad) - angle_deg
+    assert abs((difference + 90) % 180 - 90) < 0.1
+
+
+def test_a_beam_pointing_north_east_is_drawn_towards_smaller_columns() -> None:
+    drawn = RestoringBeam(8 * CELL, 4 * CELL, np.deg2rad(45)).image(65, CELL)
+    assert drawn[36, 28] > drawn[36, 36]
+
+
+def test_restoring_puts_each_component_back_with_its_flux() -> None:
+    model = np.zeros((NPIX, NPIX), np.float32)
+    model[40, 200], model[2, 3] = 2.0, 1.0
+    beam = RestoringBeam(6 * CELL, 4 * CELL, 0.3)
+    restored = restore.restore(model, np.zeros_like(model), beam, CELL)
+    assert restored[40, 200] == pytest.approx(2.0, rel=1e-5)
+    assert restored[2, 3] == pytest.approx(1.0, rel=1e-5)
+    assert restored[-20:, -20:].max() < 1e-6, "nothing wraps around"
+
+
+def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
+    sources = [(20.3, -30.4, 1.0), (-60.0, 44.5, 0.2)]
+    samples = _samples(rng, sources)
+    noise = 0.02 * (rng.normal(size=4000) + 1j * rng.normal(size=4000))
+    noisy = Samples(
+        samples.uvw_lambda, (samples.values + noise).astype(np.complex64), samples.weights,
+        samples.time, samples.frequency_hz,
+    )  # fmt: skip
+    result = clean.clean(
+        noisy, noisy.weights, NPIX, CELL, niter=5000, auto_mask_sigma=4, auto_threshold_sigma=1,
+        major_gain=0.8, max_major=20, threads=1,
+    )  # fmt: skip
+    restored = restore.restore(result.model, result.residual, result.beam, CELL)
+    picture = fits_image.Image(
+        restored, (1.0, 0.3), (128.0, 128.0), CELL, "SIN", result.beam, "Jy/beam", 1.4e9
+    )
+    from dsa110_contimg.sources.photometry import measure_at
+
+    columns, rows = 128 + np.array([s[0] for s in sources]), 128 + np.array([s[1] for s in sources])
+    ra, dec = picture.wcs.all_pix2world(columns, rows, 0)
+    found = measure_at(picture, np.full(restored.shape, 1e-3), ra, dec)
+    assert found.peak_jy == pytest.approx([1.0, 0.2], rel=0.02)
+    assert np.abs(found.offset_east_rad).max() < 0.05 * result.beam.major_rad
+    assert np.abs(found.offset_north_rad).max() < 0.05 * result.beam.major_rad
+
+
+def test_flagged_data_are_an_error(rng: np.random.Generator) -> None:
+    samples = _samples(rng, [])
+    with pytest.raises(ImagingError, match="every visibility is flagged"):
+        clean.clean(
+            samples, np.zeros(4000, np.float32), NPIX, CELL, niter=0, auto_mask_sigma=4,
+            auto_threshold_sigma=1, major_gain=0.8, max_major=1, threads=1,
+        )  # fmt: skip
+
+
+def test_averaging_keeps_within_its_stated_loss(rng: np.random.Generator) -> None:
+    """A source at the field's edge, on baselines of 20 to 400 m, loses no more than allowed."""
+    nant, ntime, nchan = 12, 24, 64
+    positions = np.cumsum(rng.uniform(5, 40, nant))
+    i, j = np.triu_indices(nant, 1)
+    hour_angle = (np.arange(ntime) - ntime / 2) * 12.88 * 7.292e-5
+    b = positions[i] - positions[j]
+    uvw = np.stack(
+        [np.outer(np.cos(hour_angle), b), np.outer(np.sin(hour_angle), 0.3 * b),
+         np.outer(np.sin(hour_angle), b)], axis=-1,
+    ).reshape(-1, 3)  # fmt: skip
+    frequencies = np.linspace(1.3e9, 1.5e9, nchan)
+    radius, allowed = 0.02, 0.001
+    for l, m in ((radius, 0.0), (0.0, radius), (radius / 1.5, -radius / 1.5)):
+        n = np.sqrt(1 - l**2 - m**2)
+        turns = (uvw @ np.array([l, m, n - 1]))[:, None] * frequencies / SPEED_OF_LIGHT_M_S
+        data = np.repeat(np.exp(2j * np.pi * turns)[..., None], 2, axis=2).astype(np.complex64)
+        ones = np.ones(data.shape, np.float32)
+        samples = averaging.stokes_i_samples(
+            data, np.zeros(data.shape, bool), ones, uvw, np.tile(i, ntime), np.tile(j, ntime),
+            np.repeat(np.arange(ntime), i.size), frequencies, radius, allowed,
+        )  # fmt: skip
+        phase = np.exp(-2j * np.pi * (samples.uvw_lambda @ np.array([l, m, n - 1])))
+        seen = np.sum(samples.weights * (samples.values * phase).real) / samples.weights.sum()
+        assert 1 - allowed <= seen <= 1 + 1e-6
+        assert samples.weights.size < data.shape[0] * nchan / 3
+        assert samples.weights.sum() == pytest.approx(2 * data.shape[0] * nchan)
+
+
+def test_half_power_of_the_dish_is_where_theory_puts_it() -> None:
+    angle = 0.5145 * SPEED_OF_LIGHT_M_S / 1.4e9 / 4.65
+    assert primary_beam.power_response(np.sin(angle), np.array(1.4e9), 4.65) == pytest.approx(
+        0.5, abs=2e-3
+    )
+
+
+def test_the_effective_beam_is_the_weighted_mean_over_the_drift() -> None:
+    ra = 2.0 + np.deg2rad(np.linspace(-0.6, 0.6, 9))
+    pointings = astrometry.radec_to_vector(ra, np.full(9, 0.3))
+    frequencies = np.array([1.32e9, 1.48e9])
+    weights = np.random.default_rng(1).uniform(size=(9, 2))
+    cell = 30 * astrometry.ARCSEC_RAD
+    beam = primary_beam.effective_beam(pointings, frequencies, weights, 4.65, (2.0, 0.3), 400, cell)
+    for row, column in ((200, 200), (13, 390), (300, 77)):
+        l, m = -(column - 200) * cell, (row - 200) * cell
+        source = np.array([l, m, np.sqrt(1 - l**2 - m**2)]) @ astrometry.tangent_axes(2.0, 0.3)
+        sin_theta = np.sin(astrometry.separation_rad(pointings, source))
+        response = primary_beam.power_response(sin_theta[:, None], frequencies[None], 4.65)
+        assert beam[row, column] == pytest.approx(np.average(response, weights=weights), abs=2e-5)
+
+
+def test_fits_files_keep_everything_and_are_never_overwritten(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).normal(size=(40, 60)).astype(np.float32)
+    pixels[3, 4] = np.nan
+    beam = RestoringBeam(5 * CELL, 4 * CELL, 1.0)
+    made = fits_image.Image(
+        pixels, (5.9, 0.28), (31.0, 22.0), CELL, "TAN", beam, "Jy/beam", 1.4e9, {"METHOD": "mean"}
+    )
+    fits_image.write_fits(tmp_path / "a.fits", made)
+    read = fits_image.read_fits(tmp_path / "a.fits")
+    assert np.array_equal(read.pixels, pixels, equal_nan=True)
+    assert read.reference_pixel == made.reference_pixel
+    assert read.cell_rad == pytest.approx(CELL)
+    assert read.beam is not None
+    assert read.beam.position_angle_rad == pytest.approx(1.0)
+    assert read.header["METHOD"] == "mean"
+    with pytest.raises(UsageError, match="exists already"):
+        fits_image.write_fits(tmp_path / "a.fits", made)
+
+
+def test_a_casa_image_reads_back_equal_to_the_fits(tmp_path: Path) -> None:
+    from casacore import images
+
+    pixels = np.random.default_rng(2).normal(size=(40, 60)).astype(np.float32)
+    pixels[:5] = np.nan
+    beam = RestoringBeam(5 * CELL, 4 * CELL, 1.0)
+    made = fits_image.Image(pixels, (5.9, 0.28), (31.0, 22.0), CELL, "TAN", beam, "Jy/beam", 1.4e9)
+    fits_image.write_fits(tmp_path / "a.fits", made)
+    fits_image.write_casa_image(tmp_path / "a.image", tmp_path / "a.fits")
+    back = images.image(str(tmp_path / "a.image"))
+    finite = np.isfinite(pixels)
+    assert np.array_equal(back.getdata().squeeze()[finite], pixels[finite])
+    assert np.array_equal(back.getmask().squeeze(), ~finite)
+    assert back.unit() == "Jy/beam"
+    info = back.info()["imageinfo"]["restoringbeam"]
+    assert info["major"]["value"] == pytest.approx(5 * CELL / astrometry.ARCSEC_RAD, rel=1e-5)
+
+
+def test_a_coarse_cell_is_made_finer_and_said_so(processed: Processed, tmp_path: Path) -> None:
+    calibrated = processed.result["calibrated_tiles"][0]
+    options = ImagingOptions(sky_catalog="known", size=64, cell="2arcmin", niter=0)
+    made = image(calibrated.ms_path, tmp_path / "x", processed.root, options)
+    assert made.cell_arcsec < 120
+    assert made.beam_minor_rad / (made.cell_arcsec * astrometry.ARCSEC_RAD) >= 3.7
+    assert made.size > 64
+    assert "cell reduced" in made.remarks[0]
+
+
+def test_the_model_is_never_added_back_into_an_image(processed: Processed, tmp_path: Path) -> None:
+    """Data of pure noise give an image of pure noise, whatever the catalogue holds."""
+    from dataclasses import replace
+
+    calibrated = processed.result["calibrated_tiles"][1]
+    vis = measurement_set.read(calibrated.ms_path)
+    rng = np.random.default_rng(5)
+    with np.errstate(divide="ignore"):
+        sigma = np.where(vis.weights > 0, 1 / np.sqrt(vis.weights), 0)
+    noise = sigma * (rng.normal(size=vis.data.shape) + 1j * rng.normal(size=vis.data.shape))
+    measurement_set.write(
+        tmp_path / "noise.ms", replace(vis, data=noise.astype(np.complex64)), spectral_weights=True
+    )
+    options = ImagingOptions(
+        sky_catalog="known", size=256, niter=0, averaging_loss=0, subtract_outside=True
+    )
+    with_model = image(tmp_path / "noise.ms", tmp_path / "a", processed.root, options)
+    apparent = fits_image.read_fits(with_model.file("image"))
+    truth = processed.run.sky
+    brightest = int(truth.flux_jy.argmax())
+    x, y = apparent.wcs.all_world2pix(truth.ra_deg[brightest], truth.dec_deg[brightest], 0)
+    assert truth.flux_jy[brightest] == 6.0
+    assert abs(apparent.pixels[round(float(y)), round(float(x))]) < 0.05

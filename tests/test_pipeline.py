@@ -1,0 +1,157 @@
+"""A graph is checked before anything runs, runs once, and says what each stage did."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import SmallRun, make_root, small_options
+from dsa110_contimg.errors import GraphError, RetryableError, UsageError
+from dsa110_contimg.pipeline.executors import LocalExecutor, machine_slot
+from dsa110_contimg.pipeline.orchestrator import (
+    PipelineContext,
+    PipelineOrchestrator,
+    Stage,
+    StageDefinition,
+    StageStatus,
+)
+
+
+class Make(Stage):
+    outputs = ("number",)
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        return {"number": 20}
+
+
+class Double(Stage):
+    inputs = ("number",)
+    outputs = ("doubled",)
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        return {"doubled": 2 * context["number"]}
+
+
+class Fail(Stage):
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        raise UsageError("no")
+
+
+class Promise(Stage):
+    outputs = ("nothing",)
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        return {}
+
+
+def test_artifacts_flow_along_dependencies(tmp_path: Path) -> None:
+    stages = [StageDefinition("b", Double(), ["a"]), StageDefinition("a", Make(), [])]
+    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path))
+    assert result.success
+    assert result["doubled"] == 40
+    assert [outcome.name for outcome in result.outcomes] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([("a", Make(), ["b"]), ("b", Double(), ["a"])], "a, b depend on each other in a cycle"),
+        ([("a", Make(), ["zzz"])], "depends on 'zzz', which is not in the graph"),
+        ([("a", Make(), []), ("a", Make(), [])], "used twice: a"),
+    ],
+)
+def test_a_broken_graph_is_refused_before_anything_runs(
+    stages: list[tuple[str, Stage, list[str]]], message: str
+) -> None:
+    with pytest.raises(GraphError, match=message):
+        PipelineOrchestrator([StageDefinition(*stage) for stage in stages])
+
+
+def test_a_missing_input_is_named_with_its_stage(tmp_path: Path) -> None:
+    lonely = PipelineOrchestrator([StageDefinition("b", Double(), [])])
+    with pytest.raises(GraphError, match="stage 'b' needs 'number'; give it"):
+        lonely.run(PipelineContext(tmp_path))
+    assert lonely.run(PipelineContext(tmp_path, {"number": 1})).success
+    unlinked = [StageDefinition("a", Make(), []), StageDefinition("b", Double(), [])]
+    with pytest.raises(GraphError, match="stage 'a' makes it: add that to depends_on"):
+        PipelineOrchestrator(unlinked).run(PipelineContext(tmp_path))
+
+
+def test_a_failure_skips_what_follows_and_is_in_the_result(tmp_path: Path) -> None:
+    stages = [
+        StageDefinition("a", Fail(), []),
+        StageDefinition("b", Make(), ["a"]),
+        StageDefinition("c", Double(), ["b"]),
+    ]
+    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path))
+    assert not result.success
+    assert [o.status for o in result.outcomes] == [
+        StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.SKIPPED,
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no"):
+        result.raise_on_failure()
+
+
+def test_an_output_that_was_promised_must_be_made(tmp_path: Path) -> None:
+    result = PipelineOrchestrator([StageDefinition("p", Promise(), [])]).run(
+        PipelineContext(tmp_path)
+    )
+    assert "declared nothing but made none" in str(result.error)
+
+
+def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
+    from dsa110_contimg.stages import CalibrationStage, ConversionStage, ImagingStage, MosaicStage
+
+    root = make_root(tmp_path / "root", small_run)
+    options = small_options(root)
+    context = PipelineContext(root, {"subband_files": list(small_run.files[0])})
+    stages = [
+        StageDefinition("convert", ConversionStage(), []),
+        StageDefinition("calibrate", CalibrationStage(options.apply), ["convert"]),
+        StageDefinition("image", ImagingStage(options.image), ["calibrate"]),
+        StageDefinition("mosaic", MosaicStage(), ["image"]),
+    ]
+    result = PipelineOrchestrator(stages).run(context)
+    assert result.success, result.error
+    assert result["mosaic"].path.exists()
+
+
+def _double(number: int) -> int:
+    return 2 * number
+
+
+def _crash() -> None:
+    os._exit(7)
+
+
+def _hang() -> None:
+    time.sleep(60)
+
+
+def test_a_crash_and_a_time_out_cost_only_their_own_call(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots", timeout_s=3.0) as executor:
+        first = executor.submit(_double, number=4)
+        crash = executor.submit(_crash)
+        hang = executor.submit(_hang)
+        last = executor.submit(_double, number=5)
+        assert first.result(60) == 8
+        with pytest.raises(RetryableError, match="died"):
+            crash.result(60)
+        with pytest.raises(RetryableError, match="time-out"):
+            hang.result(60)
+        assert last.result(60) == 10
+
+
+def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    with machine_slot(tmp_path, 2) as first, machine_slot(tmp_path, 2) as second:
+        assert {first, second} == {0, 1}
+        for number in (0, 1):
+            with pytest.raises(Timeout):
+                FileLock(tmp_path / f"slot{number:02d}.lock", is_singleton=False).acquire(timeout=0)
+    with machine_slot(tmp_path, 2) as again:
+        assert again == 0

@@ -1,0 +1,124 @@
+"""Publishing happens exactly once; gates judge by numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Processed
+from dsa110_contimg.errors import PermanentError
+from dsa110_contimg.imaging.fits_image import read_fits, write_fits
+from dsa110_contimg.products.publish import publish_file
+from dsa110_contimg.quality import gates
+from dsa110_contimg.quality.gates import Verdict
+from dsa110_contimg.stages.options import ValidationOptions
+from dsa110_contimg.stages.validation import validate
+
+
+def test_publishing_twice_is_publishing_once(tmp_path: Path) -> None:
+    source = tmp_path / "a.fits"
+    source.write_bytes(b"pixels")
+    target = tmp_path / "public" / "a.fits"
+    checksum = publish_file(source, target)
+    assert publish_file(source, target) == checksum
+    assert [p.name for p in target.parent.iterdir()] == ["a.fits"]
+
+
+def test_a_published_product_is_never_overwritten_but_an_orphan_is(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "public" / "a"
+    source.write_bytes(b"first")
+    publish_file(source, target)
+    source.write_bytes(b"second")
+    with pytest.raises(PermanentError, match="never overwritten"):
+        publish_file(source, target)
+    assert target.read_bytes() == b"first"
+    publish_file(source, target, orphaned=True)
+    assert target.read_bytes() == b"second"
+    assert [p.name for p in target.parent.iterdir()] == ["a"]
+
+
+def test_gates_say_what_failed_and_by_how_much() -> None:
+    assert gates.flux_ratio(np.full(9, 0.5), 3, 0.8, 1.2).verdict is Verdict.FAILED
+    assert gates.flux_ratio(np.full(9, 1.05), 3, 0.8, 1.2).verdict is Verdict.PASSED
+    assert gates.flux_ratio(np.ones(2), 3, 0.8, 1.2).verdict is Verdict.WARNING
+    assert gates.noise(0.020, 0.008, 2.0).verdict is Verdict.WARNING
+    assert gates.noise(0.030, 0.008, 2.0).verdict is Verdict.FAILED
+    assert gates.completeness(3, 10, 0.6).verdict is Verdict.FAILED
+    assert gates.overall([gates.completeness(9, 10, 0.6), gates.noise(1, 0.1, 2)]) is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("spoil", "gate"),
+    [
+        (lambda p: 0.6 * p, "flux ratio"),
+        (lambda p: np.roll(p, 6, axis=1), "astrometry"),
+        (lambda p: p + 0.3 * np.random.default_rng(1).normal(size=p.shape), "rms"),
+    ],
+)
+def test_a_spoiled_mosaic_is_caught_by_the_gate_meant_for_it(
+    spoil: object, gate: str, processed: Processed, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    mosaic = processed.result["mosaic"]
+    good = read_fits(mosaic.path)
+    options = ValidationOptions(sky_catalog="known", expected_rms_jy=0.05)
+    names = {g.name for g in validate(mosaic.path, processed.root, options).gates
+             if g.verdict is not Verdict.PASSED}  # fmt: skip
+    assert gate not in names
+    bad = replace(good, pixels=spoil(good.pixels).astype(np.float32))  # type: ignore[operator]
+    write_fits(tmp_path / "bad.fits", bad)
+    found = validate(tmp_path / "bad.fits", processed.root, options)
+    assert gate in {g.name for g in found.gates if g.verdict is not Verdict.PASSED}
+    assert gate in found.reasons()
+
+
+def test_blank_pixels_do_not_count_as_missed_sources(processed: Processed, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    good = read_fits(processed.result["mosaic"].path)
+    half = good.pixels.copy()
+    half[:, : half.shape[1] // 2] = np.nan
+    write_fits(tmp_path / "half.fits", replace(good, pixels=half))
+    options = ValidationOptions(sky_catalog="known", expected_rms_jy=0.05)
+    found = {g.name: g for g in validate(tmp_path / "half.fits", processed.root, options).gates}
+    assert found["completeness"].value >= 0.9
+
+
+def test_fluxes_and_positions_of_the_known_sky_come_back(processed: Processed) -> None:
+    from dsa110_contimg.sky.astrometry import ARCSEC_RAD
+    from dsa110_contimg.sources.photometry import measure_at
+
+    sky = processed.run.sky
+    mosaic = processed.result["published"].path
+    picture = read_fits(mosaic)
+    noise = read_fits(mosaic.with_name(f"{mosaic.stem}_rms.fits")).pixels
+    bright = sky.flux_jy > 0.15
+    found = measure_at(picture, noise, sky.ra_deg[bright], sky.dec_deg[bright])
+    true = sky.flux_jy[bright] * (picture.frequency_hz / 1.4e9) ** -0.7
+    seen = found.observed & (found.peak_jy > 20 * found.noise_jy)
+    assert seen.sum() >= 4
+    ratio = found.peak_jy[seen] / true[seen]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.03)
+    offset = np.hypot(found.offset_east_rad, found.offset_north_rad)[seen] / ARCSEC_RAD
+    assert picture.beam is not None
+    assert np.median(offset) < 0.05 * picture.beam.major_rad / ARCSEC_RAD
+
+
+def test_the_report_needs_nothing_but_itself(processed: Processed) -> None:
+    page = processed.result["published"].report.read_text()
+    assert "data:image/png;base64," in page
+    for outside in ("http://", "https://", "<script", 'src="/', "url("):
+        assert outside not in page
+    assert "flux ratio" in page
+
+
+def test_the_cross_match_finds_the_catalogue_again(processed: Processed) -> None:
+    from astropy.table import Table
+
+    match = processed.result["crossmatch"]
+    table = Table.read(match.path)
+    assert len(table) == match.n_sources
+    assert match.n_matched >= 5
+    assert table["matched"].sum() == match.n_matched
+    assert table["flux_jy"].unit == "Jy"

@@ -1,0 +1,120 @@
+"""The independent data set in the telescope's layout: made by others, with its truth."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import MosaicGroup, Tile, TileState
+from dsa110_contimg.settings import load
+from dsa110_contimg.sky import astrometry, matching
+from dsa110_contimg.sources.photometry import Measurements, measure_at
+
+pytestmark = pytest.mark.real
+SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def streamed(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sample")
+    for command in (
+        ("dsa110-contimg", "catalog", "import", real_data / "nvss_50mjy.fits.gz", "--name", "nvss"),
+        ("dsa110-contimg-convert-stream", "--input-dir", real_data / "uvh5-sample",
+         "--output-dir", root / "ms", "--once"),
+        ("dsa110-contimg-streaming-mosaic", "--once"),
+    ):  # fmt: skip
+        program, *arguments = map(str, command)
+        done = subprocess.run(
+            [str(SCRIPTS / program), *arguments, "--root", str(root)], capture_output=True,
+            text=True, timeout=900, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    return root
+
+
+@pytest.fixture(scope="module")
+def mosaic(streamed: Path) -> Path:
+    (path,) = (
+        p for p in (streamed / "products" / "mosaics").glob("*.fits") if p.stem.count("_") == 2
+    )
+    return path
+
+
+def test_eleven_tiles_are_converted_and_the_ninth_of_a_group_rejected(streamed: Path) -> None:
+    with Registry(load(root=streamed).database).read() as session:
+        tiles = list(session.scalars(select(Tile).order_by(Tile.start)))
+        group = session.scalars(select(MosaicGroup)).one()
+    converted = [tile for tile in tiles if tile.state == TileState.CONVERTED]
+    assert len(converted) == 11
+    assert [tile.n_subbands for tile in converted].count(16) == 10
+    (short,) = (tile for tile in converted if tile.n_subbands == 14)
+    assert len(short.converted["absent_subbands"]) == 2
+    (rejected,) = (tile for tile in tiles if tile.state == TileState.REJECTED)
+    assert "9 of 16 sub-bands" in rejected.reason
+    assert all(tile.converted["dead_antennas"] == ["33", "87"] for tile in converted)
+    assert group.tile_ids == [tile.id for tile in converted[:10]]
+    assert group.state == "published"
+
+
+class Sample:
+    """Truth and what the mosaic shows of it."""
+
+    def __init__(self, real_data: Path, mosaic: Path):
+        truth = json.loads((real_data / "uvh5-sample-truth.json").read_text())
+        self.ra, self.dec, self.flux, self.catalogue = (
+            np.array([source[name] for source in truth])
+            for name in ("ra_deg", "dec_deg", "flux_jy", "catalogue_jy")
+        )
+        noise = read_fits(mosaic.with_name(f"{mosaic.stem}_rms.fits")).pixels
+        self.found: Measurements = measure_at(read_fits(mosaic), noise, self.ra, self.dec)
+        self.ratio = self.found.peak_jy / self.flux
+        vectors = astrometry.radec_to_vector(np.deg2rad(self.ra), np.deg2rad(self.dec))
+        gap = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+        np.fill_diagonal(gap, 9)
+        self.alone = gap.min(axis=1) > np.deg2rad(2 / 60)
+
+
+@pytest.fixture(scope="module")
+def sample(real_data: Path, mosaic: Path) -> Sample:
+    return Sample(real_data, mosaic)
+
+
+def test_flux_densities_and_positions_come_back(sample: Sample) -> None:
+    used = sample.found.observed & sample.alone & (sample.flux >= 0.3)
+    assert used.sum() >= 8
+    ratio = sample.ratio[used]
+    middle = np.median(ratio)
+    assert middle == pytest.approx(1.0, abs=0.02)
+    assert 1.4826 * np.median(np.abs(ratio - middle)) < 0.04
+    east = sample.found.offset_east_rad[used] / astrometry.ARCSEC_RAD
+    north = sample.found.offset_north_rad[used] / astrometry.ARCSEC_RAD
+    assert np.median(np.hypot(east, north)) < 2.0
+    assert abs(east.mean()) < 0.7
+    assert abs(north.mean()) < 0.7
+
+
+def test_the_brightest_source_is_within_three_percent(sample: Sample) -> None:
+    assert sample.ratio[sample.flux.argmax()] == pytest.approx(1.0, abs=0.03)
+
+
+def test_sources_that_differ_from_the_catalogue_show_their_true_flux(sample: Sample) -> None:
+    changed = np.abs(sample.catalogue / sample.flux - 1) > 0.05
+    seen = changed & sample.found.observed
+    assert changed.sum() == 5
+    assert seen.sum() == 5
+    assert np.abs(sample.ratio[seen] - 1).max() < 0.08
+
+
+def test_the_found_sources_are_the_true_ones(sample: Sample, streamed: Path, mosaic: Path) -> None:
+    from astropy.table import Table
+
+    (path,) = (streamed / "products" / "catalogues").glob("*.fits")
+    table = Table.read(path)
+    match = matching.nearest(table["ra_deg"], table["dec_deg"], sample.ra, sample.dec, 30.0)
+    assert np.mean(match.index >= 0) > 0.9

@@ -1,0 +1,119 @@
+"""Claims fence: whoever lost a lease changes nothing."""
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from dsa110_contimg.errors import BadInputError, PermanentError, RetryableError, StaleClaimError
+from dsa110_contimg.registry import claims
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import SchemaVersion, Tile, TileState
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    registry = Registry(f"sqlite:///{tmp_path / 'a.sqlite3'}")
+    with registry.write() as session:
+        for k in range(3):
+            session.add(
+                Tile(
+                    id=f"t{k}", time_key=float(k), start=float(k), apparent_dec_deg=16.0,
+                    last_arrival=0.0, state=TileState.READY,
+                )
+            )  # fmt: skip
+    return registry
+
+
+def _tile(registry: Registry, name: str = "t0") -> Tile:
+    with registry.read() as session:
+        return session.get_one(Tile, name)
+
+
+def test_the_oldest_is_claimed_first_and_only_once(registry: Registry) -> None:
+    taken = [claims.claim_next(registry, claims.TILES, f"w{k}", 60) for k in range(4)]
+    assert [claim.id if claim else None for claim in taken] == ["t0", "t1", "t2", None]
+
+
+def test_a_lease_that_ran_out_passes_on_and_the_old_owner_changes_nothing(
+    registry: Registry,
+) -> None:
+    frozen = claims.claim_next(registry, claims.TILES, "frozen", 0.0)
+    time.sleep(0.01)
+    heir = claims.claim_next(registry, claims.TILES, "heir", 60)
+    assert frozen is not None
+    assert heir is not None
+    assert heir.id == frozen.id
+    assert heir.attempt == frozen.attempt + 1
+    with pytest.raises(StaleClaimError), registry.write() as session:
+        claims.change(session, frozen, state=TileState.CONVERTED, ms_path="wrong")
+    with pytest.raises(StaleClaimError):
+        claims.heartbeat(registry, frozen, 60)
+    with pytest.raises(StaleClaimError):
+        claims.fail(registry, frozen, RetryableError("x"), 3, 0.0)
+    assert _tile(registry).ms_path == ""
+    with registry.write() as session:
+        claims.change(session, heir, state=TileState.CONVERTED, ms_path="right")
+    assert _tile(registry).ms_path == "right"
+
+
+def test_a_stale_commit_takes_back_everything_in_its_transaction(registry: Registry) -> None:
+    frozen = claims.claim_next(registry, claims.TILES, "frozen", 0.0)
+    assert frozen is not None
+    time.sleep(0.01)
+    claims.claim_next(registry, claims.TILES, "heir", 60)
+    with pytest.raises(StaleClaimError), registry.write() as session:
+        session.get_one(Tile, "t2").ms_path = "written before the check"
+        claims.change(session, frozen, state=TileState.CONVERTED)
+    assert _tile(registry, "t2").ms_path == ""
+
+
+def test_failures_are_retried_with_a_pause_then_quarantined(registry: Registry) -> None:
+    for attempt in range(1, 4):
+        claim = claims.claim_next(registry, claims.TILES, "w", 60)
+        assert claim is not None
+        assert claim.id == "t0"
+        state = claims.fail(registry, claim, RetryableError(f"try {attempt}"), 3, 0.0)
+    assert state == TileState.QUARANTINED
+    assert _tile(registry).reason == "try 3"
+    following = claims.claim_next(registry, claims.TILES, "w", 60)
+    assert following is not None
+    assert following.id == "t1", "a failing item never blocks the next"
+    assert claims.retry(registry, claims.TILES, "t0")
+    assert _tile(registry).state == TileState.READY
+
+
+def test_a_pause_keeps_failed_work_from_being_claimed(registry: Registry) -> None:
+    claim = claims.claim_next(registry, claims.TILES, "w", 60)
+    assert claim is not None
+    claims.fail(registry, claim, RetryableError("busy"), 3, 1000.0)
+    following = claims.claim_next(registry, claims.TILES, "w", 60)
+    assert following is not None
+    assert following.id == "t1"
+
+
+def test_bad_input_is_quarantined_at_once(registry: Registry) -> None:
+    claim = claims.claim_next(registry, claims.TILES, "w", 60)
+    assert claim is not None
+    assert claims.fail(registry, claim, BadInputError("broken"), 3, 0.0) == TileState.QUARANTINED
+
+
+def test_a_database_of_another_version_is_refused(registry: Registry, tmp_path: Path) -> None:
+    with registry.write() as session:
+        session.scalars(select(SchemaVersion)).one().version = 99
+    with pytest.raises(PermanentError, match="schema version 99"):
+        Registry(registry.url)
+
+
+def test_a_database_that_stays_locked_is_a_retryable_error(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dsa110_contimg.registry.database as database
+
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.05)
+    impatient = Registry(registry.url)
+    with registry.write(), pytest.raises(RetryableError, match="locked"), impatient.write():
+        pass
+    with impatient.read() as session:
+        assert session.get_one(Tile, "t0").id == "t0"

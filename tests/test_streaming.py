@@ -1,0 +1,292 @@
+"""The two daemons: files in, one published mosaic out, nothing twice, nothing lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from conftest import Processed, SmallRun, make_root
+from dsa110_contimg import settings as settings_module
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import (
+    FileState,
+    Mosaic,
+    MosaicGroup,
+    Product,
+    SubbandFile,
+    Tile,
+    TileState,
+)
+from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, groups, ingest
+from dsa110_contimg.streaming.groups import GroupableTile, Prospect
+from dsa110_contimg.telescope import DSA110
+
+
+@pytest.fixture
+def root(tmp_path: Path, small_run: SmallRun) -> Path:
+    return make_root(tmp_path / "root", small_run)
+
+
+@pytest.fixture
+def incoming(tmp_path: Path) -> Path:
+    directory = tmp_path / "incoming"
+    directory.mkdir()
+    return directory
+
+
+def _link(files: tuple[Path, ...], directory: Path) -> list[Path]:
+    out = []
+    for path in files:
+        target = directory / path.name
+        os.link(path, target)
+        out.append(target)
+    return out
+
+
+def _converter(root: Path, incoming: Path, once: bool = True, **given: float) -> StreamingConverter:
+    settings = settings_module.load(root=root, workers=1, **given)
+    registry = Registry(settings.database)
+    return StreamingConverter(
+        incoming, root / "ms", registry, settings, InlineExecutor(), once=once
+    )
+
+
+def _manager(root: Path) -> StreamingMosaicManager:
+    settings = settings_module.load(root=root, workers=1)
+    return StreamingMosaicManager(
+        Registry(settings.database), settings, InlineExecutor(), once=True
+    )
+
+
+def _registry(root: Path) -> Registry:
+    return Registry(settings_module.load(root=root).database)
+
+
+def test_files_in_published_mosaic_out_equal_to_batch_byte_for_byte(
+    root: Path, incoming: Path, small_run: SmallRun, processed: Processed
+) -> None:
+    for files in small_run.files:
+        _link(files, incoming)
+    _converter(root, incoming).run()
+    manager = _manager(root)
+    manager.run()
+    (published,) = manager.finished
+    assert published.published, published.reason
+    with _registry(root).read() as session:
+        assert session.scalars(select(MosaicGroup.state)).all() == ["published"]
+        mosaic = session.scalars(select(Mosaic)).one()
+        kinds = set(session.scalars(select(Product.kind)))
+    start = int(mosaic.record["mosaic"]["start"])
+    assert mosaic.name.startswith(f"mosaic_{mosaic.group_id}_")
+    assert int(mosaic.name.rsplit("_", 1)[1]) > start
+    assert kinds == {"mosaic", "weight", "rms", "coverage", "preview", "report", "provenance"}
+    batch = processed.result["published"]
+    assert published.path.name == batch.path.name
+    for kind in ("", "_weight", "_rms", "_coverage"):
+        ours = published.path.with_name(f"{published.path.stem}{kind}.fits")
+        theirs = batch.path.with_name(f"{batch.path.stem}{kind}.fits")
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_second_pass_does_nothing_again(root: Path, incoming: Path, small_run: SmallRun) -> None:
+    _link(small_run.files[0], incoming)
+    _converter(root, incoming).run()
+    with _registry(root).read() as session:
+        before = [(t.id, t.attempt, t.ms_path) for t in session.scalars(select(Tile))]
+    _converter(root, incoming).run()
+    with _registry(root).read() as session:
+        after = [(t.id, t.attempt, t.ms_path) for t in session.scalars(select(Tile))]
+    assert before == after
+    assert len(list((root / "ms").glob("*.ms"))) == 1
+
+
+def test_incomplete_observations_are_accepted_or_rejected_with_the_reason(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    _link(small_run.files[0][:13], incoming)
+    _link(small_run.files[1][:9], incoming)
+    _converter(root, incoming).run()
+    with _registry(root).read() as session:
+        first, second = session.scalars(select(Tile).order_by(Tile.start))
+    assert first.state == TileState.CONVERTED
+    assert first.converted["absent_subbands"] == [13, 14, 15]
+    assert second.state == TileState.REJECTED
+    assert "9 of 16 sub-bands arrived" in second.reason
+    assert "sb15" in second.reason
+
+
+def test_the_grace_time_is_waited_for_and_a_late_file_completes_the_tile(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    _link(small_run.files[0][:15], incoming)
+    converter = _converter(root, incoming, once=False, grace_s=1000.0, settle_s=0.0)
+    converter.cycle()
+    with _registry(root).read() as session:
+        assert session.scalars(select(Tile.state)).one() == TileState.COLLECTING
+    _link(small_run.files[0][15:], incoming)
+    while converter.cycle():
+        pass
+    with _registry(root).read() as session:
+        tile = session.scalars(select(Tile)).one()
+    assert tile.state == TileState.CONVERTED
+    assert tile.n_subbands == 16
+
+
+def test_bad_files_harm_nothing_else(root: Path, incoming: Path, small_run: SmallRun) -> None:
+    files = _link(small_run.files[0], incoming)
+    files[2].unlink()
+    files[2].write_bytes(b"")
+    files[4].unlink()
+    shutil.copy(small_run.files[0][4], files[4])
+    with files[4].open("rb+") as file:
+        file.truncate(5000)
+    shutil.copy(small_run.files[0][7], incoming / "2026-01-25T22:05:24_sb07.hdf5")
+    shutil.copy(small_run.files[0][7], incoming / "2026-01-25T22:05:24_sb07_incomplete.hdf5")
+    shutil.copy(small_run.files[0][7], incoming / ".2026-01-25T22:05:24_sb07.hdf5.Xyz")
+    _converter(root, incoming).run()
+    with _registry(root).read() as session:
+        tile = session.scalars(select(Tile)).one()
+        states = {
+            Path(row.path).name: (row.state, row.reason)
+            for row in session.scalars(select(SubbandFile))
+        }
+    assert tile.state == TileState.CONVERTED
+    assert tile.converted["absent_subbands"] == [2, 4]
+    assert states[files[2].name][0] == FileState.REJECTED
+    assert "is empty" in states[files[2].name][1]
+    assert "truncated" in states[files[4].name][1]
+    assert [s for s, _ in states.values()].count(FileState.DUPLICATE) == 1
+    assert len(states) == 17
+
+
+def test_unfinished_files_are_left_alone_until_they_settle(
+    incoming: Path, small_run: SmallRun
+) -> None:
+    (path,) = _link(small_run.files[0][:1], incoming)
+    fresh = incoming / "2026-01-25T22:05:21_sb01.hdf5"
+    shutil.copy(small_run.files[0][1], fresh)
+    old = time.time() - 100
+    os.utime(path, (old, old))
+    assert [f.path for f in ingest.scan(incoming, settle_s=30.0)] == [path]
+    assert len(ingest.scan(incoming, settle_s=0.0)) == 2
+
+
+def test_a_poll_reads_only_what_is_new(
+    root: Path, incoming: Path, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _link(small_run.files[0], incoming)
+    registry = _registry(root)
+    found = ingest.scan(incoming, 0.0)
+    assert ingest.register(registry, ingest.unknown(registry, found), DSA110, 0.0, True) == 16
+    assert ingest.unknown(registry, ingest.scan(incoming, 0.0)) == []
+    os.utime(found[3].path, (1, 1))
+    again = ingest.unknown(registry, ingest.scan(incoming, 0.0))
+    assert [f.path for f in again] == [found[3].path]
+
+
+def _tiles(*prospects: Prospect, gap_after: int | None = None) -> list[GroupableTile]:
+    tiles = []
+    start = 0.0
+    for k, prospect in enumerate(prospects):
+        tiles.append(GroupableTile(f"t{k:02d}", start, 16.2, prospect))
+        start += 5000.0 if k == gap_after else (605.0 if k % 5 == 4 else 309.0)
+    return tiles
+
+
+OK, WAIT, NEVER = Prospect.CONVERTED, Prospect.PENDING, Prospect.NEVER
+
+
+def test_the_first_group_forms_and_windows_slide_by_eight() -> None:
+    found = groups.next_complete_groups(_tiles(*[OK] * 27), [])
+    assert [(g[0], g[-1]) for g in found] == [("t00", "t09"), ("t08", "t17"), ("t16", "t25")]
+    later = groups.next_complete_groups(_tiles(*[OK] * 35), found)
+    assert [(g[0], g[-1]) for g in later] == [("t24", "t33")]
+
+
+def test_without_a_sliding_window_groups_share_nothing() -> None:
+    found = groups.next_complete_groups(_tiles(*[OK] * 20), [], sliding_window=False)
+    assert [(g[0], g[-1]) for g in found] == [("t00", "t09"), ("t10", "t19")]
+
+
+def test_a_pending_tile_is_waited_for_and_a_rejected_one_is_not() -> None:
+    assert groups.next_complete_groups(_tiles(*[OK] * 4, WAIT, *[OK] * 20), []) == []
+    found = groups.next_complete_groups(_tiles(*[OK] * 4, NEVER, *[OK] * 6), [])
+    assert found == [["t00", "t01", "t02", "t03", "t05", "t06", "t07", "t08", "t09", "t10"]]
+
+
+def test_gaps_and_declinations_end_a_run_but_ordinary_gaps_do_not() -> None:
+    assert groups.next_complete_groups(_tiles(*[OK] * 12, gap_after=5), []) == []
+    moved = [
+        GroupableTile(t.id, t.start, 16.2 if k < 5 else 33.0, t.prospect)
+        for k, t in enumerate(_tiles(*[OK] * 12))
+    ]
+    assert groups.next_complete_groups(moved, []) == []
+    assert len(groups.next_complete_groups(_tiles(*[OK] * 12), [])) == 1
+
+
+def test_a_killed_converter_leaves_work_that_the_next_one_finishes(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    """kill -9 while converting, then a second start: converted once, no lease waited out."""
+    for files in small_run.files:
+        _link(files, incoming)
+    (root / "contimg.toml").write_text((root / "contimg.toml").read_text() + "\n")
+    command = [
+        str(Path(sys.executable).parent / "dsa110-contimg-convert-stream"), "--input-dir",
+        str(incoming), "--output-dir", str(root / "ms"), "--root", str(root), "--workers", "1",
+    ]  # fmt: skip
+    environment = {**os.environ, "CONTIMG_LEASE_S": "2", "CONTIMG_SETTLE_S": "0",
+                   "CONTIMG_POLL_INTERVAL_S": "0.5"}  # fmt: skip
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        _until(lambda: _count(root, TileState.CONVERTING) > 0)
+        first.send_signal(signal.SIGKILL)
+    finally:
+        first.wait()
+    second = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        _until(lambda: _count(root, TileState.CONVERTED) == 3)
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(30) == 0, "a clean stop on SIGTERM"
+    finally:
+        second.kill()
+    with _registry(root).read() as session:
+        tiles = list(session.scalars(select(Tile)))
+    assert all(tile.failures == 0 for tile in tiles), "a killed daemon is nobody's failure"
+    assert len({tile.ms_path for tile in tiles}) == 3
+
+
+def _count(root: Path, state: TileState) -> int:
+    if not (root / "state" / "products.sqlite3").exists():
+        return 0
+    with _registry(root).read() as session:
+        return session.scalar(select(func.count()).where(Tile.state == state)) or 0
+
+
+def _until(condition: object, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def test_products_are_registered_with_their_checksums(processed: Processed) -> None:
+    from dsa110_contimg.products.publish import sha256
+
+    with _registry(processed.root).read() as session:
+        products = list(session.scalars(select(Product)))
+    assert len(products) == 7
+    assert all(sha256(Path(p.path)) == p.sha256 for p in products)
+    hidden = list((processed.root / "products").rglob(".*"))
+    assert hidden == []
+    assert read_fits(processed.result["published"].path).beam is not None

@@ -1,0 +1,136 @@
+"""Bad files are refused with name, cause and remedy; good ones read in either layout."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import SmallRun
+from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.stages.conversion import convert
+from dsa110_contimg.stages.options import ConversionOptions
+from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.visibilities import conversion, uvh5
+
+
+@pytest.fixture
+def files(small_run: SmallRun, tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copy(path, tmp_path)) for path in small_run.files[0]]
+
+
+def _edit(change: Callable[[h5py.File], None]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        with h5py.File(path, "r+", locking=False) as file:
+            change(file)
+
+    return apply
+
+
+def _replace(name: str, make: Callable[[np.ndarray], object]) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        value = file[name][()]
+        del file[name]
+        file[name] = make(value)
+
+    return change
+
+
+def _truncate(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb+") as file:
+        file.truncate(size // 2)
+
+
+BAD = {
+    "empty": (lambda p: p.write_bytes(b""), "is empty"),
+    "truncated": (_truncate, "truncated"),
+    "not HDF5": (lambda p: p.write_text("hello"), "not an HDF5 file"),
+    "missing item": (_edit(lambda f: f.__delitem__("Header/freq_array")), "freq_array is missing"),
+    "no data": (_edit(lambda f: f.__delitem__("Data/visdata")), "no Header or Data/visdata"),
+    "wrong frequency": (
+        _edit(_replace("Header/freq_array", lambda v: v + 3e6)), "not one of the 16 sub-bands"),
+    "outside the band": (
+        _edit(_replace("Header/freq_array", lambda v: v + 600e6)), "not one of the 16 sub-bands"),
+    "wrong shape": (
+        _edit(_replace("Data/visdata", lambda v: v[:-1])), "has shape"),
+    "unordered times": (
+        _edit(_replace("Header/time_array", lambda v: v[::-1])), "time_array is not finite"),
+    "no number": (
+        _edit(_replace("Header/phase_center_app_dec", lambda v: np.nan)), "not finite or out of"),
+    "unknown antenna": (
+        _edit(_replace("Header/ant_2_array", lambda v: v + 500)), "antenna_numbers does not list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_refused_with_its_name_and_the_cause(
+    kind: str, files: list[Path], tmp_path: Path
+) -> None:
+    spoil, cause = BAD[kind]
+    spoil(files[5])
+    output = tmp_path / "out.ms"
+    with pytest.raises(BadInputError) as caught:
+        convert(files, output, DSA110, ConversionOptions())
+    assert str(files[5]) in str(caught.value)
+    assert cause in str(caught.value)
+    assert not output.exists()
+
+
+def test_a_duplicate_sub_band_is_refused_and_both_files_are_named(
+    files: list[Path], tmp_path: Path
+) -> None:
+    twin = Path(shutil.copy(files[3], tmp_path / "2026-01-25T22:05:25_sb03.hdf5"))
+    with pytest.raises(BadInputError, match="duplicate of sub-band 3") as caught:
+        conversion.read_observation([*files, twin], DSA110)
+    assert files[3].name in str(caught.value)
+
+
+def test_files_of_two_observations_are_not_mixed(small_run: SmallRun) -> None:
+    mixed = [*small_run.files[0][:8], *small_run.files[1][8:]]
+    with pytest.raises(BadInputError, match="not of one observation"):
+        conversion.read_observation(mixed, DSA110)
+
+
+def test_too_few_sub_bands_are_refused(files: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="11 of 16 sub-bands arrived"):
+        convert(files[:11], tmp_path / "out.ms", DSA110, ConversionOptions())
+
+
+def test_an_output_that_exists_or_has_no_directory_is_refused(
+    files: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "there.ms").mkdir()
+    with pytest.raises(UsageError, match="exists already"):
+        convert(files, tmp_path / "there.ms", DSA110, ConversionOptions())
+    with pytest.raises(UsageError, match="is not a directory"):
+        convert(files, tmp_path / "nowhere" / "x.ms", DSA110, ConversionOptions())
+
+
+def test_the_newer_layout_without_the_window_axis_reads_the_same(files: list[Path]) -> None:
+    header = uvh5.read_header(files[0])
+    before = uvh5.read_visibilities(header)
+    for name in ("visdata", "flags", "nsamples"):
+        _edit(_replace(f"Data/{name}", lambda v: v[:, 0]))(files[0])
+    _edit(_replace("Header/freq_array", lambda v: v[0]))(files[0])
+    after = uvh5.read_visibilities(uvh5.read_header(files[0]))
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_sub_bands_are_numbered_by_frequency_not_by_name(files: list[Path], tmp_path: Path) -> None:
+    renamed = files[0].rename(tmp_path / "2026-01-25T22:05:21_sb99.hdf5")
+    assert uvh5.read_header(renamed).subband(DSA110) == 0
+
+
+def test_values_that_are_no_numbers_are_flagged_and_counted(files: list[Path]) -> None:
+    def spoil(visdata: np.ndarray) -> np.ndarray:
+        visdata[1, 0, 0, 0] = np.nan
+        visdata[4, 0, 0, 1] = 1e30
+        return visdata
+
+    _edit(_replace("Data/visdata", spoil))(files[0])
+    observation = conversion.read_observation(files, DSA110)
+    assert observation.n_bad_samples == 2
+    assert np.isfinite(observation.vis.data).all()
