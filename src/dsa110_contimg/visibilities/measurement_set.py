@@ -16,6 +16,9 @@ from dsa110_contimg.sky import astrometry
 
 MJD_OF_JD = 2400000.5
 DAY_S = 86400.0
+DRIFT_KEYWORD = "DRIFT_POINTING"
+"""Keyword of the main table: rows of time (MJD s), right ascension, declination (ICRS, rad) of the
+dish axis. It is no POINTING table because xradio's schema refuses its own reading of one."""
 CORR_TYPE = {-1: 5, -2: 8, -3: 6, -4: 7, -5: 9, -6: 12, -7: 10, -8: 11}
 """Stokes enumeration of casacore for AIPS polarization numbers (RR LL RL LR XX YY XY YX)."""
 
@@ -243,21 +246,7 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
         FLAG_ROW=np.zeros(1, bool),
     )  # fmt: skip
     ra, dec = astrometry.vector_to_radec(vis.pointings)
-    directions = np.stack([ra, dec], axis=-1)
-    present = vis.antennas_present().astype(np.int32)
-    ntime, npresent = times_s.size, present.size
-    pointed = np.repeat(directions, npresent, axis=0).reshape(-1, 1, 2)
-    subtable(
-        "POINTING", ntime * npresent,
-        ANTENNA_ID=np.tile(present, ntime), TIME=np.repeat(times_s, npresent),
-        INTERVAL=np.full(ntime * npresent, vis.integration_s),
-        NAME=["drift"] * (ntime * npresent), NUM_POLY=np.zeros(ntime * npresent, np.int32),
-        TIME_ORIGIN=np.repeat(times_s, npresent), DIRECTION=pointed, TARGET=pointed,
-        TRACKING=np.zeros(ntime * npresent, bool),
-    )  # fmt: skip
-    with tables.table(ms.getkeyword("POINTING"), readonly=False, ack=False) as pointing:
-        for name in ("DIRECTION", "TARGET"):
-            pointing.putcolkeyword(name, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
+    ms.putkeyword(DRIFT_KEYWORD, np.stack([times_s, ra, dec], axis=1))
     if vis.notes:
         n = len(vis.notes)
         subtable(
@@ -399,15 +388,19 @@ def _column(ms: Any, subtable: str, column: str) -> Any:
 
 
 def _pointings(ms: Any, times_s: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    centre_vector = astrometry.radec_to_vector(centre[0], centre[1])
+    """ICRS directions of the dish axis: ours, else POINTING's, else the phase centre."""
     antennas: Sequence[int] = _column(ms, "POINTING", "ANTENNA_ID")
-    if len(antennas) == 0:
-        return np.tile(centre_vector, (times_s.size, 1))
-    first = np.asarray(antennas) == antennas[0]
-    at_s = _column(ms, "POINTING", "TIME")[first]
-    directions = _column(ms, "POINTING", "DIRECTION")[first].reshape(int(first.sum()), -1)
-    vectors = astrometry.radec_to_vector(directions[:, 0], directions[:, 1])
-    return vectors[np.abs(at_s[None, :] - times_s[:, None]).argmin(axis=1)]
+    if DRIFT_KEYWORD in ms.keywordnames():
+        at_s, ra, dec = ms.getkeyword(DRIFT_KEYWORD).T
+    elif len(antennas):
+        first = np.asarray(antennas) == antennas[0]
+        at_s = _column(ms, "POINTING", "TIME")[first]
+        directions = _column(ms, "POINTING", "DIRECTION")[first].reshape(int(first.sum()), -1)
+        ra, dec = directions[:, 0], directions[:, 1]
+    else:
+        at_s, ra, dec = times_s[:1], centre[:1], centre[1:2]
+    nearest = np.abs(at_s[None, :] - times_s[:, None]).argmin(axis=1)
+    return astrometry.radec_to_vector(ra, dec)[nearest]
 
 
 def _site(positions_itrf_m: np.ndarray) -> astrometry.Site:
