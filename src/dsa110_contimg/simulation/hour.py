@@ -14,6 +14,8 @@ from dsa110_contimg.telescope import DSA110, Telescope
 
 DEFAULT_START = datetime.fromisoformat("2026-01-25T22:05:21+00:00")
 TRUTH_NAME = "truth.json"
+_REFERENCE_TILE = 4
+"""From 0: the fifth tile of a group is the one that calibration is solved on."""
 
 
 @dataclass(frozen=True)
@@ -123,23 +125,22 @@ def _strip(
     options: RunOptions, telescope: Telescope, starts_jd: np.ndarray, length_s: float,
     rng: np.random.Generator,
 ) -> KnownSky:  # fmt: skip
-    """A sky that covers what the run will see, the calibrator in its middle."""
+    """A sky that covers what the run will see, its calibrator in the reference tile."""
     site = astrometry.Site(
         np.deg2rad(telescope.latitude_deg),
         np.deg2rad(telescope.longitude_deg),
         telescope.altitude_m,
     )
     drift = astrometry.meridian_direction(np.deg2rad(options.apparent_dec_deg), site.longitude_rad)
-    ends = np.array([starts_jd[0], starts_jd[-1] + length_s / 86400.0])
-    ra, dec = astrometry.vector_to_radec(astrometry.EarthFrame(ends, site).icrs_direction(drift))
-    first, last = np.rad2deg(ra)
+    length_d = length_s / 86400.0
+    reference = _REFERENCE_TILE if options.groups > _REFERENCE_TILE else options.groups // 2
+    moments = np.array(
+        [starts_jd[0], starts_jd[reference] + 0.5 * length_d, starts_jd[-1] + length_d]
+    )
+    ra, dec = astrometry.vector_to_radec(astrometry.EarthFrame(moments, site).icrs_direction(drift))
+    first, calibrator, last = np.rad2deg(np.unwrap(ra))
     margin = 4.0 / np.cos(dec[0])
     return random_sky(
-        (float(first - margin), float(last + margin + (360 if last < first else 0))),
-        float(np.rad2deg(dec.mean())), rng,
+        (float(first - margin), float(last + margin)), float(np.rad2deg(dec.mean())),
+        float(calibrator), rng,
     )  # fmt: skip
-
-
-def write_group(run_options: RunOptions, group: int, directory: Path) -> list[Path]:
-    """Write one observation in a process of its own: equal options give equal files."""
-    return prepare(run_options).write(directory, group)

@@ -44,6 +44,7 @@ class KnownSky:
 def random_sky(
     ra_range_deg: tuple[float, float],
     dec_deg: float,
+    calibrator_ra_deg: float,
     rng: np.random.Generator,
     *,
     half_width_deg: float = 3.0,
@@ -52,7 +53,7 @@ def random_sky(
     calibrator_jy: float = 6.0,
     n_variable: int = 4,
 ) -> KnownSky:
-    """Sources of Euclidean counts at least 3 arcmin apart, a calibrator in the middle.
+    """Sources of Euclidean counts at least 3 arcmin apart, and one bright calibrator.
 
     Parameters
     ----------
@@ -60,13 +61,14 @@ def random_sky(
         First and last right ascension; the second may exceed 360.
     dec_deg : float
         Middle of the strip.
+    calibrator_ra_deg : float
     rng : Generator
     half_width_deg : float
     per_deg2 : float
         Sources per square degree, about those of NVSS above 50 mJy.
     faintest_jy : float
     calibrator_jy : float
-        Flux density of the brightest source, at the middle of the strip.
+        Flux density of the brightest source, 0.2 degrees north of the strip's middle.
     n_variable : int
         Sources above 0.2 Jy whose true flux density is 0.6 to 1.6 of the catalogue's.
     """
@@ -76,7 +78,7 @@ def random_sky(
     ra = rng.uniform(first, last, count)
     dec = rng.uniform(dec_deg - half_width_deg, dec_deg + half_width_deg, count)
     flux = np.minimum(faintest_jy * rng.uniform(size=count) ** (-1 / 1.5), 2.0)
-    ra = np.concatenate([[0.5 * (first + last)], ra])
+    ra = np.concatenate([[calibrator_ra_deg], ra])
     dec = np.concatenate([[dec_deg + 0.2], dec])
     flux = np.concatenate([[calibrator_jy], flux])
     vectors = astrometry.radec_to_vector(np.deg2rad(ra), np.deg2rad(dec))
