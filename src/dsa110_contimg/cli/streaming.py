@@ -13,6 +13,7 @@ from dsa110_contimg.cli.common import (
     run_app,
     setup_logging,
 )
+from dsa110_contimg.errors import ContimgError, UsageError
 
 
 def convert_stream(
@@ -54,6 +55,8 @@ def convert_stream(
         converter.stop.install()
         converter.run()
         finished = True
+        if once and converter.n_failed:
+            raise ContimgError(f"{converter.n_failed} tiles failed; see 'dsa110-contimg status'")
     finally:
         executor.close(wait=finished and once)
         registry.close()
@@ -74,7 +77,6 @@ def streaming_mosaic(
     ] = False,
 ) -> None:
     """Form groups of ten tiles and make, check and publish their mosaics."""
-    from dsa110_contimg.errors import UsageError
     from dsa110_contimg.pipeline.executors import LocalExecutor
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
@@ -97,6 +99,8 @@ def streaming_mosaic(
         finished = True
         for mosaic in manager.finished:
             typer.echo(mosaic.path)
+        if not loop and manager.n_failed:
+            raise ContimgError(f"{manager.n_failed} groups failed; see 'dsa110-contimg status'")
     finally:
         executor.close(wait=finished and not loop)
         registry.close()

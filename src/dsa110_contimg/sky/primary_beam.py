@@ -9,7 +9,7 @@ from functools import cache
 
 import numba
 import numpy as np
-from scipy import ndimage, special
+from scipy import interpolate, special
 
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
@@ -102,25 +102,6 @@ def effective_beam(
     coarse = (total / np.sum(weights)).reshape(l.shape)
     # The beam is smooth on the coarse grid (129 points over a few half-power widths), so a
     # cubic spline brings it to every pixel with an error below 1e-5.
-    fine = np.interp(np.arange(npix), edge, np.arange(edge.size))
-    rows = ndimage.spline_filter1d(coarse, order=3, axis=0, mode="nearest")
-    both = ndimage.spline_filter1d(rows, order=3, axis=1, mode="nearest")
-    y = _spline_matrix(fine, edge.size)
-    return np.asarray(y @ both @ y.T, np.float32)
-
-
-def _spline_matrix(at: np.ndarray, size: int) -> np.ndarray:
-    """Cubic B-spline basis at fractional positions, shape (at.size, size)."""
-    matrix = np.zeros((at.size, size))
-    base = np.floor(at).astype(int)
-    part = at - base
-    basis = (
-        (1 - part) ** 3 / 6,
-        2 / 3 - part**2 + part**3 / 2,
-        2 / 3 - (1 - part) ** 2 + (1 - part) ** 3 / 2,
-        part**3 / 6,
-    )
-    for k, values in enumerate(basis):
-        column = np.clip(base + k - 1, 0, size - 1)
-        np.add.at(matrix, (np.arange(at.size), column), values)
-    return matrix
+    spline = interpolate.RectBivariateSpline(edge, edge, coarse)
+    pixels = np.arange(npix)
+    return np.asarray(spline(pixels, pixels), np.float32)

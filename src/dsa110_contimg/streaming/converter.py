@@ -63,6 +63,11 @@ class StreamingConverter:
                 f"{output_dir}: cannot be made ({error.strerror}); give another --output-dir"
             ) from error
 
+    @property
+    def n_failed(self) -> int:
+        """Pieces of work that failed since the start."""
+        return self._in_flight.n_failed
+
     def cycle(self) -> bool:
         """One pass: look, decide, submit, commit; True while there is work."""
         settings = self._settings

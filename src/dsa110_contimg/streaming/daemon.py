@@ -13,7 +13,7 @@ from types import FrameType
 
 import structlog
 
-from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.errors import ContimgError
 
 log = structlog.get_logger()
 
@@ -67,18 +67,17 @@ def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) ->
     interval_s : float
         Between cycles, unless something wakes the loop.
     once : bool
+        An error of a cycle is then raised; a daemon logs it and tries again in the next cycle.
     """
+    if once:
+        while not stop and cycle():
+            stop.wait(min(interval_s, 0.5))
+        return
     while not stop:
         try:
-            busy = cycle()
-        except UsageError:
-            raise
+            cycle()
         except ContimgError as error:
             log.error("cycle failed; next try in the next cycle", error=str(error))
-            busy = True
         except Exception:
             log.exception("cycle failed; next try in the next cycle")
-            busy = True
-        if once and not busy:
-            return
-        stop.wait(min(interval_s, 0.5) if once else interval_s)
+        stop.wait(interval_s)

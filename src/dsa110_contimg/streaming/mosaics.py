@@ -64,6 +64,11 @@ class StreamingMosaicManager:
         self.stop = daemon.Stop()
         self.finished: list[PublishedMosaic] = []
 
+    @property
+    def n_failed(self) -> int:
+        """Pieces of work that failed since the start."""
+        return self._in_flight.n_failed
+
     def get_next_complete_groups(
         self, n_ms: int = 10, sliding_window: bool = True
     ) -> list[list[str]]:

@@ -31,6 +31,7 @@ class InFlight:
         self._settings = settings
         self._work: dict[Claim, Future[Any]] = {}
         self._beat_at = 0.0
+        self.n_failed = 0
 
     def __len__(self) -> int:
         return len(self._work)
@@ -69,6 +70,7 @@ class InFlight:
         if isinstance(error, CancelledError | StaleClaimError):
             raise StaleClaimError(str(error))
         if isinstance(error, Exception):
+            self.n_failed += 1
             state = claims.fail(
                 self._registry, claim, error, self._settings.max_attempts,
                 self._settings.retry_delay_s,
