@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint peers clean
+.PHONY: demo test install lint accuracy peers clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,10 @@ lint: install
 
 test: lint
 	$(BIN)/pytest --numprocesses 2
+
+# The README's figures on the independent data set that CONTIMG_REAL_DATA points at.
+accuracy: install
+	$(BIN)/python benchmarks/accuracy.py
 
 # Other programs read what this one writes; needs Debian's wsclean, and installs xradio apart.
 peers: install

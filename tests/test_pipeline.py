@@ -145,6 +145,16 @@ def test_a_crash_and_a_time_out_cost_only_their_own_call(tmp_path: Path) -> None
         assert last.result(60) == 10
 
 
+def test_a_stopped_executor_answers_every_call(tmp_path: Path) -> None:
+    executor = LocalExecutor(1, tmp_path / "slots")
+    assert executor.submit(_double, number=1).result(60) == 2
+    running, queued = executor.submit(_hang), executor.submit(_double, number=3)
+    executor.close(wait=False)
+    for future in (running, queued):
+        with pytest.raises(RetryableError):
+            future.result(10)
+
+
 def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
     from filelock import FileLock, Timeout
 

@@ -58,6 +58,16 @@ def test_a_lease_that_ran_out_passes_on_and_the_old_owner_changes_nothing(
     assert _tile(registry).ms_path == "right"
 
 
+def test_a_committed_claim_has_nothing_left_to_hold(registry: Registry) -> None:
+    claim = claims.claim_next(registry, claims.TILES, "w", 60)
+    assert claim is not None
+    assert claims.heartbeat(registry, claim, 60)
+    with registry.write() as session:
+        claims.change(session, claim, state=TileState.CONVERTED, lease_until=0.0)
+    assert not claims.heartbeat(registry, claim, 60)
+    assert _tile(registry).lease_until == 0.0
+
+
 def test_a_stale_commit_takes_back_everything_in_its_transaction(registry: Registry) -> None:
     frozen = claims.claim_next(registry, claims.TILES, "frozen", 0.0)
     assert frozen is not None

@@ -18,6 +18,7 @@ from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     FileState,
+    GroupState,
     Mosaic,
     MosaicGroup,
     Product,
@@ -262,6 +263,27 @@ def test_a_killed_converter_leaves_work_that_the_next_one_finishes(
         tiles = list(session.scalars(select(Tile)))
     assert all(tile.failures == 0 for tile in tiles), "a killed daemon is nobody's failure"
     assert len({tile.ms_path for tile in tiles}) == 3
+
+
+def test_a_stopped_mosaic_daemon_leaves_at_once_and_gives_its_group_back(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    for files in small_run.files:
+        _link(files, incoming)
+    _converter(root, incoming).run()
+    program = str(Path(sys.executable).parent / "dsa110-contimg-streaming-mosaic")
+    log = root / "mosaic.log"
+    with log.open("wb") as stream:
+        daemon = subprocess.Popen([program, "--loop", "--root", str(root)], stderr=stream)
+    try:
+        _until(lambda: "stage=calibrate" in log.read_text())
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(15) == 0
+    finally:
+        daemon.kill()
+    with _registry(root).read() as session:
+        group = session.scalars(select(MosaicGroup)).one()
+    assert (group.state, group.failures, group.owner) == (GroupState.READY, 0, "")
 
 
 def _count(root: Path, state: TileState) -> int:

@@ -1,5 +1,6 @@
 """The whole job on synthetic data: an hour of sky through the two streaming programs."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -8,21 +9,25 @@ import time
 import webbrowser
 from pathlib import Path
 
+import numpy as np
 import typer
 from sqlalchemy import func, select
 
 from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Product, Tile, TileState
 from dsa110_contimg.settings import load
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
+from dsa110_contimg.sources.accuracy import Accuracy, against_truth
 
 _GROUPS = 12
 _CATALOG = "demo"
 _MARKER = ".contimg-demo"
 _DEADLINE_S = 1800.0
 _LOOK_S = 0.5
+_MIN_FLUX_JY = 0.3
 
 
 def run_demo(directory: Path, picture: Path | None) -> None:
@@ -138,7 +143,7 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
                 session.scalars(select(Event).where(Event.id > last_event).order_by(Event.id))
             )
             groups = list(session.scalars(select(MosaicGroup)))
-            matched = session.scalars(select(Product)).first()
+            matched = session.scalars(select(Product).where(Product.kind == "catalogue")).first()
         if converted > seen_tiles:
             seen_tiles = converted
             _progress(start, f"converted {converted}/{_GROUPS} observations")
@@ -149,10 +154,12 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
         for event in events:
             last_event = event.id
             _progress(start, f"{event.subject}: {event.message}")
+            if event.level == "error":
+                raise ContimgError(f"{event.subject}: {event.message}; see {root / 'logs'}")
         ended = [g for g in groups if g.state in (GroupState.HELD, GroupState.QUARANTINED)]
         if ended:
             raise ContimgError(f"group {ended[0].id} is {ended[0].state}: {ended[0].reason}")
-        if matched is not None and any("published" in event.message for event in events):
+        if matched is not None:
             return
         time.sleep(_LOOK_S)
     raise ContimgError(f"no mosaic after {_DEADLINE_S:.0f} s; see {root / 'logs'}")
@@ -169,6 +176,16 @@ def _report(root: Path, start: float, picture: Path | None) -> None:
     typer.echo(f"report     {fits.with_suffix('.html')}")
     typer.echo(f"catalogue  {root / 'products' / 'catalogues' / (fits.stem + '_sources.fits')}")
     typer.echo(f"truth      {root / hour.TRUTH_NAME}")
+    typer.echo(f"accuracy   {_accuracy(root, fits)}")
     typer.echo(f"\n{time.monotonic() - start:.0f} s in all")
     if sys.stdout.isatty():
         webbrowser.open(fits.with_suffix(".html").as_uri())
+
+
+def _accuracy(root: Path, fits: Path) -> Accuracy:
+    truth = json.loads((root / hour.TRUTH_NAME).read_text())
+    ra, dec, flux = (
+        np.array([source[name] for source in truth]) for name in ("ra_deg", "dec_deg", "flux_jy")
+    )
+    noise = read_fits(fits.with_name(f"{fits.stem}_rms.fits")).pixels
+    return against_truth(read_fits(fits), noise, ra, dec, flux, _MIN_FLUX_JY)

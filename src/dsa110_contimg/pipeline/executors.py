@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -75,6 +75,7 @@ class LocalExecutor:
         self._slots_dir = slots_dir
         self._slots = slots or os.cpu_count() or 1
         self._timeout_s = timeout_s
+        self._outstanding: set[Future[Any]] = set()
         self._pool: Any = ProcessPool(
             max_workers=workers,
             max_tasks=200,
@@ -92,17 +93,23 @@ class LocalExecutor:
         )
         outer: Future[Any] = Future()
         outer.set_running_or_notify_cancel()
-        inner.add_done_callback(lambda done: _hand_over(done, outer, function.__name__))
         outer.cancel = inner.cancel  # type: ignore[method-assign]
+        self._outstanding.add(outer)
+        outer.add_done_callback(self._outstanding.discard)
+        inner.add_done_callback(lambda done: _hand_over(done, outer, function.__name__))
         return outer
 
     def close(self, wait: bool = True) -> None:
-        """Stop the workers, after their work or at once."""
+        """Stop the workers, after their work or at once; calls cut short fail."""
         if wait:
             self._pool.close()
         else:
             self._pool.stop()
         self._pool.join()
+        # The pool leaves the calls that it stopped unanswered, and somebody waits for them.
+        for future in list(self._outstanding):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(RetryableError("the executor was stopped"))
 
     def __enter__(self) -> "LocalExecutor":
         return self

@@ -77,15 +77,28 @@ def claim_next(registry: Registry, kind: Kind, owner: str, lease_s: float) -> Cl
         return claim if _rowcount(taken) else None
 
 
-def heartbeat(registry: Registry, claim: Claim, lease_s: float) -> None:
+def heartbeat(registry: Registry, claim: Claim, lease_s: float) -> bool:
     """Prolong a lease.
+
+    Returns
+    -------
+    bool
+        False if this claim's work is committed, so that there is nothing left to hold.
 
     Raises
     ------
     StaleClaimError
+        If somebody else has claimed the row since.
     """
+    table = claim.kind.table
     with registry.write() as session:
+        row = session.execute(
+            select(table.attempt, table.state).where(table.id == claim.id)
+        ).one_or_none()
+        if row is not None and row.attempt == claim.attempt and row.state != claim.kind.working:
+            return False
         change(session, claim, lease_until=time.time() + lease_s)
+    return True
 
 
 def change(session: Session, claim: Claim, **values: Any) -> None:

@@ -1,7 +1,8 @@
 """Stage 9: sources of a mosaic, matched with a catalogue."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
+from dsa110_contimg.registry.models import Event, Product
 from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.stages.options import CrossmatchOptions
 from dsa110_contimg.stages.publishing import PublishedMosaic
+from dsa110_contimg.stages.registration import open_registry
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,20 @@ class CrossmatchStage(Stage):
         if not published.published:
             return {"crossmatch": result}
         public = context.root / "products" / "catalogues" / staged.name
-        publish_file(staged, public)
-        from dataclasses import replace
-
+        checksum = publish_file(staged, public)
+        now = time.time()
+        with open_registry(context).write() as session:
+            session.merge(
+                Product(
+                    path=str(public), kind="catalogue", name=published.name, sha256=checksum,
+                    size=public.stat().st_size, published=now,
+                )
+            )  # fmt: skip
+            session.add(
+                Event(
+                    at=now, level="info", subject=published.name,
+                    message=f"{result.n_sources} sources found, {result.n_matched} of them in "
+                    f"{self.options.sky_catalog}",
+                )
+            )  # fmt: skip
         return {"crossmatch": replace(result, path=public)}

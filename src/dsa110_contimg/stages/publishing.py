@@ -20,7 +20,7 @@ from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.registry import claims
-from dsa110_contimg.registry.models import GroupState, Mosaic, Product
+from dsa110_contimg.registry.models import Event, GroupState, Mosaic, Product
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME
 from dsa110_contimg.stages.imaging import ImagedTile
@@ -104,6 +104,15 @@ class PublishingStage(Stage):
                         published=now,
                     )
                 )
+            session.add(
+                Event(
+                    at=now, level="info" if passed else "warning",
+                    subject=claim.id if claim is not None else mosaic.name,
+                    message=f"published {target / mosaic.path.name}"
+                    if passed
+                    else f"held {mosaic.path}: {reason}",
+                )
+            )  # fmt: skip
             if claim is not None:
                 claims.change(
                     session, claim, state=GroupState.PUBLISHED if passed else GroupState.HELD,

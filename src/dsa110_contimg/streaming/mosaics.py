@@ -140,17 +140,11 @@ class StreamingMosaicManager:
         return result if "published" in result.artifacts else result.raise_on_failure()
 
     def _commit(self, claim: Claim, result: PipelineResult) -> None:
-        """The group's own row was committed by the publishing stage; say what became of it."""
+        """The publishing stage has committed the group; say what became of it."""
         published: PublishedMosaic = result["published"]
         if result.error is not None:
             self._registry.record_event(claim.id, f"cross-match failed: {result.error}", "error")
         self.finished.append(published)
-        message = (
-            f"published {published.path}"
-            if published.published
-            else f"held {published.path}: {published.reason}"
-        )
-        self._registry.record_event(claim.id, message, "info" if published.published else "warning")
         log.info(
             "mosaic published" if published.published else "mosaic held", group=claim.id,
             mosaic=str(published.path), reason=published.reason,
