@@ -88,7 +88,8 @@ def test_files_in_published_mosaic_out_equal_to_batch_byte_for_byte(
     start = int(mosaic.record["mosaic"]["start"])
     assert mosaic.name.startswith(f"mosaic_{mosaic.group_id}_")
     assert int(mosaic.name.rsplit("_", 1)[1]) > start
-    assert kinds == {"mosaic", "weight", "rms", "coverage", "preview", "report", "provenance"}
+    maps = {"mosaic", "weight", "rms", "coverage"}
+    assert kinds == maps | {"preview", "report", "provenance", "catalogue"}
     batch = processed.result["published"]
     assert published.path.name == batch.path.name
     for kind in ("", "_weight", "_rms", "_coverage"):
@@ -307,7 +308,7 @@ def test_products_are_registered_with_their_checksums(processed: Processed) -> N
 
     with _registry(processed.root).read() as session:
         products = list(session.scalars(select(Product)))
-    assert len(products) == 7
+    assert len(products) == 8
     assert all(sha256(Path(p.path)) == p.sha256 for p in products)
     hidden = list((processed.root / "products").rglob(".*"))
     assert hidden == []
