@@ -31,7 +31,7 @@ def _samples(rng: np.random.Generator, sources: list[tuple[float, float, float]]
     weights = rng.uniform(0.5, 1.5, 4000).astype(np.float32)
     return Samples(
         uvw, values.astype(np.complex64), weights, np.zeros(4000, np.float32),
-        np.full(4000, 1.4e9, np.float32),
+        np.full(4000, 1.4e9, np.float32), np.zeros(4000, np.float32),
     )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
     noise = 0.02 * (rng.normal(size=4000) + 1j * rng.normal(size=4000))
     noisy = Samples(
         samples.uvw_lambda, (samples.values + noise).astype(np.complex64), samples.weights,
-        samples.time, samples.frequency_hz,
+        samples.time, samples.frequency_hz, samples.loss,
     )  # fmt: skip
     result = clean.clean(
         noisy, noisy.weights, NPIX, CELL, niter=5000, auto_mask_sigma=4, auto_threshold_sigma=1,

@@ -2,8 +2,8 @@
 
 The model of a visibility is ``D_ij = g_i conj(g_j) M_ij``. Within a solution interval the
 normal equations need only ``sum w D conj(M)`` and ``sum w |M|**2`` of each baseline, so the
-data are read once an interval and iterations cost antennas squared.
-Outliers lose their weight by iterative re-weighting with a Cauchy loss.
+data are read once and iterations cost antennas squared.
+Outliers among blocks of samples lose their weight by iterative re-weighting with a Cauchy loss.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,10 @@ _CAUCHY_SCALE = 2.385
 (Holland and Welsch 1977, Communications in Statistics A6, 813)."""
 _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-7
+_ROWS_PER_BLOCK = 6
+_CHANNELS_PER_BLOCK = 16
+"""Samples are summed so far before outliers are looked for: interference is flagged by then."""
+_BINS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,36 +42,35 @@ class Gains:
     snr: np.ndarray
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _accumulate(
-    data: np.ndarray, model: np.ndarray, weights: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, interval: np.ndarray, channel_bin: np.ndarray,
-    cross: np.ndarray, power: np.ndarray,
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def _products(
+    data: np.ndarray, model: np.ndarray, weights: np.ndarray, flags: np.ndarray,
+    block: np.ndarray, channel_block: np.ndarray, cross: np.ndarray, power: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add the normal equations: cross[k, f, p, i, j] and power[k, f, p, i, j], both halves."""
+    """Sums of w D conj(M) and w |M|**2 over each block of rows and channels."""
     for row in range(data.shape[0]):
-        i, j, k = antenna1[row], antenna2[row], interval[row]
+        b = block[row]
         for f in range(data.shape[1]):
-            b = channel_bin[f]
+            c = channel_block[f]
             m = model[row, f]
             mm = m.real * m.real + m.imag * m.imag
             for p in range(data.shape[2]):
                 w = weights[row, f, p]
-                if w > 0:
-                    c = w * data[row, f, p] * np.conj(m)
-                    cross[k, b, p, i, j] += c
-                    cross[k, b, p, j, i] += np.conj(c)
-                    power[k, b, p, i, j] += w * mm
-                    power[k, b, p, j, i] += w * mm
+                if w > 0 and not flags[row, f, p]:
+                    cross[b, c, p] += w * data[row, f, p] * np.conj(m)
+                    power[b, c, p] += w * mm
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _alternate(
-    cross: np.ndarray, power: np.ndarray, min_baselines: int, phase_only: bool, gains: np.ndarray,
-    flags: np.ndarray, error: np.ndarray,
+    cross_re: np.ndarray, cross_im: np.ndarray, power: np.ndarray, min_baselines: int,
+    phase_only: bool, warm: bool, gain_re: np.ndarray, gain_im: np.ndarray, flags: np.ndarray,
 ) -> None:  # fmt: skip
-    """Solve one system of shape (nant, nant) into gains, flags, error (nant,)."""
-    nant = cross.shape[0]
+    """Solve one system of shape (nant, nant) into gains and flags (nant,).
+
+    With `warm` the given gains are the start.
+    """
+    nant = power.shape[0]
     for i in range(nant):
         flags[i] = False
     # An antenna without enough partners cannot be solved, and its partners then lose one.
@@ -83,84 +86,116 @@ def _alternate(
                 if partners < min_baselines:
                     flags[i] = True
                     changed = True
-    new = np.empty(nant, np.complex128)
     scale = 0.0
     weight = 0.0
     for i in range(nant):
         for j in range(nant):
-            if power[i, j] > 0 and not flags[i] and not flags[j]:
-                scale += abs(cross[i, j])
-                weight += power[i, j]
-    start = np.sqrt(scale / weight) if weight > 0 else 1.0
-    for i in range(nant):
-        gains[i] = start
-    for iteration in range(_MAX_ITERATIONS):
+            if flags[i] or flags[j]:
+                # Takes the pair out of every sum below without a test in it.
+                power[i, j] = cross_re[i, j] = cross_im[i, j] = 0
+            scale += np.hypot(cross_re[i, j], cross_im[i, j])
+            weight += power[i, j]
+    if not warm:
+        start = np.sqrt(scale / weight) if weight > 0 and not phase_only else 1.0
         for i in range(nant):
-            top = 0j
-            bottom = 0.0
-            if not flags[i]:
-                for j in range(nant):
-                    if not flags[j]:
-                        g = gains[j]
-                        top += cross[i, j] * g
-                        bottom += power[i, j] * (g.real * g.real + g.imag * g.imag)
-            new[i] = top / bottom if bottom > 0 else gains[i]
-            if phase_only and abs(new[i]) > 0:
-                new[i] /= abs(new[i])
+            gain_re[i], gain_im[i] = start, 0.0
+    new_re, new_im = np.empty(nant), np.empty(nant)
+    for iteration in range(_MAX_ITERATIONS):
         change = 0.0
         total = 0.0
         for i in range(nant):
+            top_re = top_im = bottom = 0.0
+            for j in range(nant):
+                top_re += cross_re[i, j] * gain_re[j] - cross_im[i, j] * gain_im[j]
+                top_im += cross_re[i, j] * gain_im[j] + cross_im[i, j] * gain_re[j]
+                bottom += power[i, j] * (gain_re[j] * gain_re[j] + gain_im[j] * gain_im[j])
+            if phase_only:
+                bottom = np.hypot(top_re, top_im)
+            new_re[i] = top_re / bottom if bottom > 0 else gain_re[i]
+            new_im[i] = top_im / bottom if bottom > 0 else gain_im[i]
+        for i in range(nant):
             if not flags[i]:
-                # Averaging every other step is what makes the iteration converge.
-                value = 0.5 * (new[i] + gains[i]) if iteration % 2 else new[i]
-                if phase_only and abs(value) > 0:
-                    value /= abs(value)
-                difference = value - gains[i]
-                change += difference.real**2 + difference.imag**2
-                total += value.real**2 + value.imag**2
-                gains[i] = value
+                re, im = new_re[i], new_im[i]
+                if iteration % 2:
+                    # Averaging every other step is what makes the iteration converge.
+                    re, im = 0.5 * (re + gain_re[i]), 0.5 * (im + gain_im[i])
+                    if phase_only:
+                        length = np.hypot(re, im)
+                        if length > 0:
+                            re, im = re / length, im / length
+                change += (re - gain_re[i]) ** 2 + (im - gain_im[i]) ** 2
+                total += re * re + im * im
+                gain_re[i], gain_im[i] = re, im
         if iteration % 2 and change <= _TOLERANCE**2 * total:
             break
-    for i in range(nant):
-        bottom = 0.0
-        for j in range(nant):
-            if not flags[j]:
-                bottom += power[i, j] * (gains[j].real ** 2 + gains[j].imag ** 2)
-        error[i] = np.sqrt(1 / bottom) if bottom > 0 else np.inf
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _solve_all(
-    cross: np.ndarray, power: np.ndarray, min_baselines: int, phase_only: bool, gains: np.ndarray,
-    flags: np.ndarray, error: np.ndarray,
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def _solve_interval(
+    cross: np.ndarray, power: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
+    channel_bin: np.ndarray, first_block: np.ndarray, sigma2: float, min_baselines: int,
+    phase_only: bool, gains: np.ndarray, flags: np.ndarray, error: np.ndarray,
 ) -> None:  # fmt: skip
-    for k in range(cross.shape[0]):
-        for f in range(cross.shape[1]):
-            for p in range(cross.shape[2]):
+    """Solve all channel bins of one interval.
+
+    With `sigma2` the given gains say which blocks are outliers, and are the start.
+
+    Parameters
+    ----------
+    cross, power : ndarray, shape (nblock, nchannelblock, npol)
+        Of the interval's blocks of rows.
+    antenna1, antenna2 : ndarray of int, shape (nblock,)
+    channel_bin : ndarray of int, shape (nchannelblock,)
+    first_block : ndarray of int, shape (nbin + 1,)
+        Where each bin's channel blocks begin.
+    sigma2 : float
+        Noise per weight; zero for a first solution.
+    gains, flags, error : ndarray, shape (nbin, npol, nantenna)
+    """
+    nbin, npol, nant = gains.shape
+    robust = sigma2 > 0
+    for b0 in range(0, nbin, _BINS_AT_ONCE):
+        b1 = min(nbin, b0 + _BINS_AT_ONCE)
+        re = np.zeros((b1 - b0, npol, nant, nant))
+        im = np.zeros((b1 - b0, npol, nant, nant))
+        pw = np.zeros((b1 - b0, npol, nant, nant))
+        for n in range(cross.shape[0]):
+            i, j = antenna1[n], antenna2[n]
+            for c in range(first_block[b0], first_block[b1]):
+                b = channel_bin[c]
+                for p in range(npol):
+                    x, y = cross[n, c, p], power[n, c, p]
+                    if y > 0:
+                        w = 1.0
+                        if robust:
+                            r = x - gains[b, p, i] * np.conj(gains[b, p, j]) * y
+                            r2 = (r.real * r.real + r.imag * r.imag) / (y * sigma2)
+                            w = 1 / (1 + r2 / (2 * _CAUCHY_SCALE**2))
+                        re[b - b0, p, i, j] += w * x.real
+                        im[b - b0, p, i, j] += w * x.imag
+                        pw[b - b0, p, i, j] += w * y
+        gain_re, gain_im = np.empty(nant), np.empty(nant)
+        for b in range(b0, b1):
+            for p in range(npol):
+                a, c, d = re[b - b0, p], im[b - b0, p], pw[b - b0, p]
+                for i in range(nant):
+                    for j in range(i):
+                        # Both halves of each pair, whichever way round its rows are.
+                        a[i, j] += a[j, i]
+                        c[i, j] -= c[j, i]
+                        d[i, j] += d[j, i]
+                        a[j, i], c[j, i], d[j, i] = a[i, j], -c[i, j], d[i, j]
+                for i in range(nant):
+                    gain_re[i], gain_im[i] = gains[b, p, i].real, gains[b, p, i].imag
                 _alternate(
-                    cross[k, f, p], power[k, f, p], min_baselines, phase_only,
-                    gains[k, f, p], flags[k, f, p], error[k, f, p],
-                )  # fmt: skip
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _cauchy_weights(
-    data: np.ndarray, model: np.ndarray, base: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, interval: np.ndarray, channel_bin: np.ndarray, gains: np.ndarray,
-    sigma2: float, out: np.ndarray,
-) -> None:  # fmt: skip
-    for row in range(data.shape[0]):
-        for f in range(data.shape[1]):
-            for p in range(data.shape[2]):
-                w = base[row, f, p]
-                if w > 0:
-                    at = gains[interval[row], channel_bin[f], p]
-                    g = at[antenna1[row]] * np.conj(at[antenna2[row]])
-                    r = data[row, f, p] - g * model[row, f]
-                    r2 = w * (r.real * r.real + r.imag * r.imag) / sigma2
-                    out[row, f, p] = w / (1 + r2 / (2 * _CAUCHY_SCALE**2))
-                else:
-                    out[row, f, p] = 0
+                    a, c, d, min_baselines, phase_only, robust, gain_re, gain_im, flags[b, p]
+                )
+                for i in range(nant):
+                    gains[b, p, i] = complex(gain_re[i], gain_im[i])
+                    bottom = 0.0
+                    for j in range(nant):
+                        bottom += d[i, j] * (gain_re[j] ** 2 + gain_im[j] ** 2)
+                    error[b, p, i] = np.sqrt(1 / bottom) if bottom > 0 else np.inf
 
 
 def solve_gains(
@@ -173,6 +208,7 @@ def solve_gains(
     channel_bin: np.ndarray,
     *,
     nantenna: int,
+    flags: np.ndarray | None = None,
     min_baselines: int = 4,
     min_snr: float = 3.0,
     phase_only: bool = False,
@@ -186,14 +222,16 @@ def solve_gains(
     model : ndarray of complex, shape (nrow, nchan)
         Unpolarized: the same for each parallel-hand polarization.
     weights : ndarray, shape (nrow, nchan, npol)
-        Relative inverse variances; zero where flagged.
+        Relative inverse variances; samples of none are left out.
     antenna1, antenna2 : ndarray of int, shape (nrow,)
         Below `nantenna`.
     interval : ndarray of int, shape (nrow,)
         Solution interval of each row.
     channel_bin : ndarray of int, shape (nchan,)
-        Frequency bin of each channel.
+        Frequency bin of each channel, ascending.
     nantenna : int
+    flags : ndarray of bool, shape (nrow, nchan, npol), optional
+        Samples to leave out.
     min_baselines : int
         An antenna with fewer usable baselines is flagged.
     min_snr : float
@@ -208,61 +246,91 @@ def solve_gains(
     CalibrationError
         If nothing could be solved.
     """
-    shape = (int(interval.max()) + 1, int(channel_bin.max()) + 1, data.shape[2], nantenna)
+    ninterval, nbin, npol = int(interval.max()) + 1, int(channel_bin.max()) + 1, data.shape[2]
+    block, first_row = _row_blocks(interval, antenna1, antenna2)
+    channel_block, first_channel = _channel_blocks(channel_bin)
+    cross = np.zeros((first_row.size, first_channel.size, npol), np.complex64)
+    power = np.zeros(cross.shape, np.float32)
+    left_out = np.broadcast_to(False, data.shape) if flags is None else flags
+    _products(data, model, weights, left_out, block, channel_block, cross, power)
+    ends = np.searchsorted(interval[first_row], np.arange(ninterval + 1))
+    bins = channel_bin[first_channel]
+    first_block = np.searchsorted(bins, np.arange(nbin + 1))
+
+    shape = (ninterval, nbin, npol, nantenna)
     gains = np.ones(shape, np.complex128)
-    flags = np.zeros(shape, bool)
+    bad = np.zeros(shape, bool)
     error = np.full(shape, np.inf)
-    current = np.ascontiguousarray(weights, np.float32)
-    base = current
-    sigma2 = 1.0
-    for round_number in range(robust_rounds + 1):
-        cross = np.zeros((*shape, nantenna), np.complex128)
-        power = np.zeros((*shape, nantenna))
-        _accumulate(data, model, current, antenna1, antenna2, interval, channel_bin, cross, power)
-        _solve_all(cross, power, min_baselines, phase_only, gains, flags, error)
-        if flags.all():
+    sigma2 = 0.0
+    for _ in range(robust_rounds + 1):
+        for k in range(ninterval):
+            rows = slice(ends[k], ends[k + 1])
+            _solve_interval(
+                cross[rows], power[rows], antenna1[first_row[rows]], antenna2[first_row[rows]],
+                bins, first_block, sigma2, min_baselines, phase_only, gains[k], bad[k], error[k],
+            )  # fmt: skip
+        if bad.all():
             raise CalibrationError(
                 "no antenna has enough unflagged baselines to solve for gains; "
                 "look at the flags and at the sky model"
             )
         sigma2 = _noise_per_weight(
-            data, model, base, antenna1, antenna2, interval, channel_bin, gains
+            cross, power, interval[first_row], antenna1[first_row], antenna2[first_row], bins, gains
         )
-        if round_number < robust_rounds:
-            current = np.empty_like(base)
-            _cauchy_weights(
-                data, model, base, antenna1, antenna2, interval, channel_bin, gains, sigma2,
-                current,
-            )  # fmt: skip
     snr = np.abs(gains) / (error * np.sqrt(sigma2))
-    flags |= ~(snr >= min_snr) | ~np.isfinite(gains)
-    gains[flags] = 1.0
+    bad |= ~(snr >= min_snr) | ~np.isfinite(gains)
+    gains[bad] = 1.0
     axes = (0, 3, 1, 2)
     return Gains(
         values=gains.transpose(axes).copy(),
-        flags=flags.transpose(axes).copy(),
+        flags=bad.transpose(axes).copy(),
         snr=np.where(np.isfinite(snr), snr, 0).astype(np.float32).transpose(axes).copy(),
     )
 
 
+def _row_blocks(
+    interval: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Block of each row, and one row of each block: a few rows of one baseline and interval.
+
+    Blocks are in order of interval.
+    """
+    order = np.lexsort((antenna2, antenna1, interval))
+    keys = np.stack([interval[order], antenna1[order], antenna2[order]])
+    new = np.any(np.diff(keys, axis=1, prepend=-1) != 0, axis=0)
+    group = np.cumsum(new) - 1
+    within = np.arange(order.size) - np.flatnonzero(new)[group]
+    new |= within % _ROWS_PER_BLOCK == 0
+    block = np.empty(order.size, np.int64)
+    block[order] = np.cumsum(new) - 1
+    return block, order[new]
+
+
+def _channel_blocks(channel_bin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Block of each channel, and the first channel of each block, within ascending bins."""
+    new = np.diff(channel_bin, prepend=-1) != 0
+    within = np.arange(channel_bin.size) - np.flatnonzero(new)[np.cumsum(new) - 1]
+    new |= within % _CHANNELS_PER_BLOCK == 0
+    return np.cumsum(new) - 1, np.flatnonzero(new)
+
+
 def _noise_per_weight(
-    data: np.ndarray, model: np.ndarray, weights: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, interval: np.ndarray, channel_bin: np.ndarray, gains: np.ndarray,
+    cross: np.ndarray, power: np.ndarray, interval: np.ndarray, antenna1: np.ndarray,
+    antenna2: np.ndarray, channel_bin: np.ndarray, gains: np.ndarray,
 ) -> float:  # fmt: skip
     """Robust variance of sqrt(weight) * residual, per real component.
 
-    The median of a chi-square of two degrees of freedom is 2 ln 2.
+    The residual of a block is ``(cross - g power) / sqrt(power)``; the median of a chi-square
+    of two degrees of freedom is 2 ln 2.
     """
-    step = max(1, data.shape[0] // 20000)
+    step = max(1, cross.size // 2_000_000)
     rows = slice(None, None, step)
-    at = gains[interval[rows]][:, channel_bin]
-    index = np.arange(at.shape[0])
-    first = at[index, :, :, antenna1[rows]]
-    second = at[index, :, :, antenna2[rows]]
-    residual = data[rows] - first * np.conj(second) * model[rows, :, None]
-    normalised = weights[rows] * (residual.real**2 + residual.imag**2)
-    used = normalised[weights[rows] > 0]
-    return float(np.median(used) / (2 * np.log(2))) if used.size else 1.0
+    at = gains[:, channel_bin].transpose(0, 3, 1, 2)
+    g = at[interval[rows], antenna1[rows]] * np.conj(at[interval[rows], antenna2[rows]])
+    used = power[rows] > 0
+    residual = (cross[rows] - g * power[rows])[used]
+    normalised = (residual.real**2 + residual.imag**2) / power[rows][used]
+    return float(np.median(normalised) / (2 * np.log(2))) if normalised.size else 1.0
 
 
 def refer_phases(

@@ -5,9 +5,11 @@ phases refined against the model, never its amplitudes: amplitudes fitted tile b
 follow a source that differs from the catalogue and erase its variability.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numba
 import numpy as np
+from scipy import ndimage
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
@@ -21,6 +23,8 @@ from dsa110_contimg.visibilities.measurement_set import Visibilities
 MIN_ANTENNAS = 10
 MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
+_SAMPLE_ROWS = 5000
+_SMOOTH_CHANNELS = 9
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ class CalibratedTile:
 def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
     """Solve bandpass and gains on the reference tile.
 
-    Flags of the raw amplitudes serve the first solution only; those of data minus model
-    replace them for the second.
+    The first solution leans on robust weights alone; interference is then flagged in data minus
+    model, for the second.
 
     Raises
     ------
@@ -103,9 +107,9 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
             "the sky model holds no source in the beam; import a deeper catalogue"
         )
     sky = predict.predict(vis, model)
-    rfi = _interference(vis, vis.data)
-    raw = _solve_channels(vis, sky, rfi, limits)
-    rfi = _interference(vis, vis.data - _times_model(raw, vis, sky))
+    nothing = np.zeros(sky.shape, bool)
+    raw = _solve_channels(vis, sky, nothing, limits)
+    rfi = _interference(vis, sky, _smoothed(raw))
     raw = _solve_channels(vis, sky, rfi, limits)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
 
@@ -132,7 +136,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         flagged_fraction=flagged,
         median_snr=float(np.median(raw.snr[~raw.flags])),
         model_flux_jy=float(apparent.mean(axis=0).sum()),
-        rfi_fraction=_share(rfi, vis),
+        rfi_fraction=_share(rfi, *_there(vis)),
     )
 
 
@@ -144,43 +148,96 @@ def calibrate_tile(
     Parameters
     ----------
     vis : Visibilities
-        Raw.
+        Raw; its arrays are overwritten.
     bandpass, gains : Gains
         Of all antennas of the array.
     model : SkyModel or None
         Without one, phases are left as they are and the data themselves are flagged.
     limits : SolveLimits
     """
-    calibrated = apply_gains(apply_gains(vis, bandpass), gains)
-    npol = vis.data.shape[2]
+    there = _there(vis)
+    calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
-        rfi = _interference(calibrated, calibrated.data)
-        one = np.ones((1, len(vis.array.names), 1, npol), complex)
+        rfi = _interference(calibrated, sky, residual=False)
+        one = np.ones((1, len(vis.array.names), 1, vis.data.shape[2]), complex)
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
     else:
         sky = predict.predict(vis, model)
-        rfi = _interference(calibrated, calibrated.data - sky[:, :, None])
+        rfi = _interference(calibrated, sky)
         phases = _refine(calibrated, sky, rfi, limits)
     moved = np.angle(phases.values[~phases.flags])
-    calibrated = apply_gains(calibrated, phases)
-    flags = calibrated.flags | rfi[:, :, None]
-    scale = _noise_scale(calibrated, sky, flags)
-    weights = (calibrated.weights / np.float32(scale)).astype(np.float32)
+    calibrated = apply_gains(calibrated, phases, in_place=True)
+    flags, weights = calibrated.flags, calibrated.weights
+    flags |= rfi[:, :, None]
+    weights /= np.float32(_noise_scale(calibrated, sky, flags))
     weights[flags] = 0
-    good = weights[~flags]
+    typical = _typical(weights)
     return CalibratedTile(
-        vis=replace(calibrated, flags=flags, weights=weights),
+        vis=calibrated,
         phases=phases,
-        flagged_fraction=_share(flags.all(axis=2), vis),
-        rfi_fraction=_share(rfi, vis),
+        flagged_fraction=_share(np.all(flags, axis=2), *there),
+        rfi_fraction=_share(rfi, *there),
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
-        noise_jy=float(1 / np.sqrt(np.median(good))) if good.size else float("nan"),
+        noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
     )
 
 
-def _interference(vis: Visibilities, data: np.ndarray) -> np.ndarray:
-    return flag_interference(data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
+def _typical(weights: np.ndarray) -> float:
+    """Median of the weights that are not zero, of every so many rows."""
+    some = weights[:: max(1, weights.shape[0] // _SAMPLE_ROWS)]
+    some = some[some > 0]
+    return float(np.median(some)) if some.size else 0.0
+
+
+def _interference(
+    vis: Visibilities, sky: np.ndarray, gains: Gains | None = None, *, residual: bool = True
+) -> np.ndarray:
+    """Flags of data minus model, the data divided by gains if they are given."""
+    shape = (len(vis.array.names), sky.shape[1], vis.data.shape[2])
+    if gains is None:
+        inverse = np.ones(shape, np.complex64)
+    else:
+        inverse = (1 / gains.values[0]).astype(np.complex64)
+    amplitude = np.empty(sky.shape, np.float32)
+    known = np.empty(sky.shape, bool)
+    _residual_amplitude(
+        vis.data, vis.flags, inverse, sky, vis.antenna1, vis.antenna2, amplitude, known
+    )
+    return flag_interference(
+        amplitude, known, vis.antenna1, vis.antenna2, vis.time_index, residual=residual
+    )
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _residual_amplitude(
+    data: np.ndarray, flags: np.ndarray, inverse: np.ndarray, sky: np.ndarray,
+    antenna1: np.ndarray, antenna2: np.ndarray, amplitude: np.ndarray, known: np.ndarray,
+) -> None:  # fmt: skip
+    last = data.shape[2] - 1
+    half = np.float32(0.5)
+    for row in range(data.shape[0]):
+        i, j = antenna1[row], antenna2[row]
+        for f in range(data.shape[1]):
+            flagged = False
+            for p in range(data.shape[2]):
+                flagged |= flags[row, f, p]
+            x = data[row, f, 0] * inverse[i, f, 0] * np.conj(inverse[j, f, 0]) - sky[row, f]
+            y = (
+                data[row, f, last] * inverse[i, f, last] * np.conj(inverse[j, f, last])
+                - sky[row, f]
+            )
+            power = x.real * x.real + x.imag * x.imag + y.real * y.real + y.imag * y.imag
+            known[row, f] = flagged
+            amplitude[row, f] = 0 if flagged else np.sqrt(half * power)
+
+
+def _smoothed(gains: Gains) -> Gains:
+    """Gains without what single channels have: lasting interference would fit into those."""
+    values = gains.values.copy()
+    for part in (values.real, values.imag):
+        part[:] = ndimage.median_filter(part, (1, 1, _SMOOTH_CHANNELS, 1), mode="nearest")
+    return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
 
 
 def _alive(vis: Visibilities) -> np.ndarray:
@@ -189,18 +246,25 @@ def _alive(vis: Visibilities) -> np.ndarray:
     return np.union1d(vis.antenna1[rows], vis.antenna2[rows])
 
 
-def _share(mask: np.ndarray, vis: Visibilities) -> float:
-    """Flagged share of the samples (nrow, nchan) of antennas that have data."""
+def _there(vis: Visibilities) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and channels that hold data: of antennas that are alive, of sub-bands that came."""
     alive = _alive(vis)
-    rows = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
-    present = ~vis.flags[rows].all(axis=(0, 2))
-    return float(mask[rows][:, present].mean()) if rows.any() and present.any() else 1.0
+    rows: np.ndarray = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
+    channels: np.ndarray = ~vis.flags[rows].all(axis=(0, 2))
+    return rows, channels
 
 
-def _solve_weights(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
+def _share(mask: np.ndarray, rows: np.ndarray, channels: np.ndarray) -> float:
+    """Share of true samples (nrow, nchan) among those of some rows and channels."""
+    return float(mask[rows][:, channels].mean()) if rows.any() and channels.any() else 1.0
+
+
+def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
+    """Samples that take no part in a solution."""
     length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
-    out = vis.flags | rfi[:, :, None] | (length < limits.uv_min_lambda)[:, None, None]
-    return np.where(out, np.float32(0), vis.weights).astype(np.float32)
+    out = vis.flags | rfi[:, :, None]
+    out[length < limits.uv_min_lambda] = True
+    return out
 
 
 def _solve(
@@ -212,9 +276,10 @@ def _solve(
     index = np.zeros(len(vis.array.names), np.int64)
     index[present] = np.arange(present.size)
     some = solve_gains(
-        vis.data, sky, _solve_weights(vis, rfi, limits), index[vis.antenna1], index[vis.antenna2],
+        vis.data, sky, vis.weights, index[vis.antenna1], index[vis.antenna2],
         np.zeros(vis.data.shape[0], np.int64), channel_bin, nantenna=present.size,
-        min_baselines=limits.min_baselines, min_snr=limits.min_snr, phase_only=phase_only,
+        flags=_left_out(vis, rfi, limits), min_baselines=limits.min_baselines,
+        min_snr=limits.min_snr, phase_only=phase_only,
     )  # fmt: skip
     shape = (1, len(vis.array.names), *some.values.shape[2:])
     values = np.ones(shape, complex)
@@ -237,11 +302,6 @@ def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLi
     return refer_phases(phases, vis.array.names, limits.reference_antennas)[0]
 
 
-def _times_model(gains: Gains, vis: Visibilities, sky: np.ndarray) -> np.ndarray:
-    g = gains.values[0].astype(np.complex64)
-    return g[vis.antenna1] * np.conj(g[vis.antenna2]) * sky[:, :, None]
-
-
 def _split(raw: Gains) -> tuple[Gains, Gains]:
     """Bandpass of rms amplitude one and mean phase zero, and the gain that was taken out."""
     used = ~raw.flags
@@ -258,7 +318,7 @@ def _split(raw: Gains) -> tuple[Gains, Gains]:
 
 def _noise_scale(vis: Visibilities, sky: np.ndarray, flags: np.ndarray) -> float:
     """Factor that turns relative weights into inverse variances, from data minus model."""
-    step = max(1, vis.data.shape[0] // 20000)
+    step = max(1, vis.data.shape[0] // _SAMPLE_ROWS)
     rows = slice(None, None, step)
     residual = vis.data[rows] - sky[rows, :, None]
     used = ~flags[rows]

@@ -158,5 +158,5 @@ def fitted_beam(
 ) -> RestoringBeam:
     """Restoring beam that an image of these samples will have, from a small psf."""
     ones = np.ones(weights.size, np.complex64)
-    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads)
+    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads, w_terms=False)
     return fit_beam(psf, cell_rad)

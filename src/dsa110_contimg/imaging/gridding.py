@@ -23,6 +23,7 @@ def dirty_image(
     npix: int,
     cell_rad: float,
     threads: int = 1,
+    w_terms: bool = True,
 ) -> np.ndarray:
     """Weighted mean of ``values exp(-2 pi i (u l + v m + w (n - 1)))``.
 
@@ -38,6 +39,8 @@ def dirty_image(
     cell_rad : float
     threads : int
         More than one gives results that differ in the last bits from run to run.
+    w_terms : bool
+        False leaves them out, which is right near the phase centre and four times faster.
 
     Returns
     -------
@@ -46,7 +49,7 @@ def dirty_image(
     image = ducc0.wgridder.vis2dirty(
         uvw=samples.uvw_lambda, freq=_FREQUENCY, vis=values.reshape(-1, 1),
         wgt=weights.reshape(-1, 1), npix_x=npix, npix_y=npix, pixsize_x=cell_rad,
-        pixsize_y=cell_rad, epsilon=_ACCURACY, do_wgridding=True, divide_by_n=False,
+        pixsize_y=cell_rad, epsilon=_ACCURACY, do_wgridding=w_terms, divide_by_n=False,
         nthreads=threads, **_SIGNS,
     )  # fmt: skip
     return np.ascontiguousarray(image.T) / np.float32(np.sum(weights, dtype=float))

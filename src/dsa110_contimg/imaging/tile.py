@@ -21,6 +21,8 @@ HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
 _EDGE_PIXELS = 16
+_ROUGH_LOSS = 0.02
+"""Averaging that is good enough to choose the geometry by."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class TileImage:
     beam : RestoringBeam
     n_iterations, n_major, n_samples, n_subtracted : int
         `n_subtracted` counts sources modelled outside the image.
+    averaging_loss : float
+        What averaging takes from a source in the middle of an edge of the image.
     remarks : tuple of str
         What differs from what was asked, and why.
     """
@@ -77,6 +81,7 @@ class TileImage:
     n_major: int
     n_samples: int
     n_subtracted: int
+    averaging_loss: float
     remarks: tuple[str, ...] = ()
 
 
@@ -89,8 +94,8 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         Calibrated, in Jy.
     model : SkyModel or None
         Sources in the beam. Those outside the image are subtracted; of those inside only
-        the change of their apparent flux density during the tile, which has no mean: the
-        model is never added back, so an image shows what the data hold.
+        the change of their apparent flux density with time and frequency, which has no mean:
+        the model is never added back, so an image shows what the data hold.
     options : TileImageOptions
 
     Raises
@@ -104,14 +109,10 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         raise ImagingError("every visibility is flagged: nothing to image")
     geometry = _geometry(vis, flags, options)
     size, cell_rad = geometry.size, geometry.cell_rad
-    data, n_subtracted = vis.data, 0
+    predicted, n_subtracted = None, 0
     if model is not None and len(model):
-        data, n_subtracted = _subtract(vis, flags, model, size, cell_rad)
-    samples = _samples(vis, data, flags, size, cell_rad, options.averaging_loss)
-    weights = weighting.imaging_weights(
-        samples.uvw_lambda, samples.weights, size, cell_rad, options.scheme, options.robust,
-        geometry.taper_rad,
-    )  # fmt: skip
+        predicted, n_subtracted = _unseen_by_clean(vis, geometry, model)
+    samples, weights, loss = _averaged(vis, flags, geometry, options, predicted)
     result = clean.clean(
         samples, weights, size, cell_rad, niter=options.niter,
         auto_mask_sigma=options.auto_mask_sigma,
@@ -137,18 +138,38 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         n_major=result.n_major,
         n_samples=int(np.count_nonzero(weights)),
         n_subtracted=n_subtracted,
+        averaging_loss=loss,
         remarks=geometry.remarks,
     )
 
 
 def _samples(
-    vis: Visibilities, data: np.ndarray, flags: np.ndarray, size: int, cell_rad: float,
-    loss: float,
+    vis: Visibilities, flags: np.ndarray, size: int, cell_rad: float, loss: float,
+    subtract: np.ndarray | None = None,
 ) -> averaging.Samples:  # fmt: skip
     return averaging.stokes_i_samples(
-        data, flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
-        vis.frequencies_hz, 0.5 * size * cell_rad, loss,
+        vis.data, flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
+        vis.frequencies_hz, 0.5 * size * cell_rad, loss, subtract,
     )  # fmt: skip
+
+
+def _averaged(
+    vis: Visibilities, flags: np.ndarray, geometry: "_Geometry", options: TileImageOptions,
+    subtract: np.ndarray | None,
+) -> tuple[averaging.Samples, np.ndarray, float]:  # fmt: skip
+    """Samples, their imaging weights, and the loss in the image, which is at most the allowed."""
+    allowed = options.averaging_loss
+    target = allowed / max(1.0, geometry.loss_in_image)
+    while True:
+        samples = _samples(vis, flags, geometry.size, geometry.cell_rad, target, subtract)
+        weights = weighting.imaging_weights(
+            samples.uvw_lambda, samples.weights, geometry.size, geometry.cell_rad,
+            options.scheme, options.robust, geometry.taper_rad,
+        )  # fmt: skip
+        loss = float(np.average(samples.loss, weights=weights)) if weights.any() else 0.0
+        if loss <= allowed:
+            return samples, weights, loss
+        target *= 0.9 * allowed / loss
 
 
 def _even(pixels: float) -> int:
@@ -157,9 +178,18 @@ def _even(pixels: float) -> int:
 
 @dataclass(frozen=True)
 class _Geometry:
+    """Pixels, taper, and how the imaging weights lie.
+
+    `loss_in_image` is the loss by averaging with imaging weights over that with equal weights;
+    the table is the weight of each integration and frequency bin.
+    """
+
     size: int
     cell_rad: float
     taper_rad: float
+    loss_in_image: float
+    time_frequency_weights: np.ndarray
+    bin_centres_hz: np.ndarray
     remarks: tuple[str, ...]
 
 
@@ -175,9 +205,7 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
     coarsest = options.cell_rad or _CELL_STEP_RAD * np.ceil(
         field_rad / options.size / _CELL_STEP_RAD
     )
-    rough = _samples(
-        vis, vis.data, flags, options.size, coarsest, max(options.averaging_loss, 1e-3)
-    )
+    rough = _samples(vis, flags, options.size, coarsest, _ROUGH_LOSS)
     field = options.size * coarsest
 
     def minor_axis(cell: float, taper: float) -> float:
@@ -187,21 +215,30 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
         )  # fmt: skip
         return clean.fitted_beam(rough, weights, 256, 0.5 * cell, options.threads).minor_rad
 
+    def settled(size: int, cell: float, taper: float, *remarks: str) -> _Geometry:
+        weights = weighting.imaging_weights(
+            rough.uvw_lambda, rough.weights, size, cell, options.scheme, options.robust, taper
+        )
+        table, centres = _weights_by_time_and_frequency(rough, weights, vis)
+        loss = np.average(rough.loss, weights=weights) / _ROUGH_LOSS
+        return _Geometry(size, float(cell), float(taper), float(loss), table, centres, remarks)
+
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
     minor = minor_axis(0.5 / longest, 0.0)
     # The beam depends on the weights, they on the field; the field is settled by now.
     cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
     if options.cell_rad is not None and options.cell_rad > cell > 0:
         size = _even(field / cell)
-        return _Geometry(size, cell, 0.0, (
+        return settled(
+            size, cell, 0.0,
             f"cell reduced from {options.cell_rad / astrometry.ARCSEC_RAD:g} to "
             f"{cell / astrometry.ARCSEC_RAD:g} arcsec for four cells across the beam, "
             f"size raised to {size} to keep the field",
-        ))  # fmt: skip
+        )  # fmt: skip
     if options.cell_rad is not None:
-        return _Geometry(options.size, options.cell_rad, 0.0, ())
+        return settled(options.size, options.cell_rad, 0.0)
     if cell >= coarsest:
-        return _Geometry(options.size, float(cell), 0.0, ())
+        return settled(options.size, cell, 0.0)
     wanted = CELLS_PER_BEAM * coarsest
 
     def shortfall(taper: float) -> float:
@@ -212,34 +249,41 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
     if shortfall(0.0) < 0:
         taper = optimize.brentq(shortfall, 0.0, 2 * wanted, xtol=_CELL_STEP_RAD, maxiter=20,
                                 disp=False)  # fmt: skip
-    return _Geometry(options.size, float(coarsest), float(taper), (
+    return settled(
+        options.size, coarsest, taper,
         f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "
         f"{wanted / astrometry.ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
         "cover the half-power beam; give --size and --cell for full resolution",
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
-def _subtract(
-    vis: Visibilities, flags: np.ndarray, model: SkyModel, size: int, cell_rad: float
+def _unseen_by_clean(
+    vis: Visibilities, geometry: _Geometry, model: SkyModel
 ) -> tuple[np.ndarray, int]:
-    """Data less the sources outside the image and less the others' change with time."""
+    """Visibilities of what an image of one tile and one band cannot hold.
+
+    Sources outside the image; of those inside what the drift and the spectrum change about
+    their mean. The mean is taken with the imaging weights, so that the rest adds nothing to
+    the image at the source's own place.
+
+    Returns
+    -------
+    predicted : ndarray of complex64, shape (nrow, nchan)
+    n_outside : int
+    """
     lmn = astrometry.direction_cosines(model.directions, *vis.phase_centre_rad)
-    half = (size / 2 - _EDGE_PIXELS) * cell_rad
+    half = (geometry.size / 2 - _EDGE_PIXELS) * geometry.cell_rad
     inside = (np.abs(lmn[:, 0]) < half) & (np.abs(lmn[:, 1]) < half) & (lmn[:, 2] > 0)
     dish_m = float(np.median(vis.array.dish_diameters_m))
     apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
-    weights = np.where(flags.any(axis=2), 0, vis.weights.min(axis=2))
-    per_time = np.zeros((vis.times_jd.size, vis.frequencies_hz.size))
-    np.add.at(per_time, vis.time_index, weights)
-    # Mean over time in each channel: CLEAN sees that constant, and the drift is taken out.
-    total = per_time.sum(axis=0)
-    mean = np.einsum("tf,tsf->sf", per_time, apparent) / np.where(total > 0, total, 1)
-    apparent[:, inside] -= mean[None, inside]
-    predicted = predict.predict_apparent(vis, model.directions, apparent)
-    data = vis.data.copy()
-    for hand in {0, data.shape[2] - 1}:
-        data[:, :, hand] -= predicted
-    return data, int(np.count_nonzero(~inside))
+    table = geometry.time_frequency_weights
+    binned = model.apparent_jy(vis.pointings, geometry.bin_centres_hz, dish_m)
+    mean = np.einsum("tf,tsf->s", table, binned) / table.sum()
+    apparent[:, inside] -= mean[None, inside, None]
+    return (
+        predict.predict_apparent(vis, model.directions, apparent),
+        int(np.count_nonzero(~inside)),
+    )
 
 
 def _weights_by_time_and_frequency(

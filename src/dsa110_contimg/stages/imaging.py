@@ -44,6 +44,8 @@ class ImagedTile:
     beam_major_rad, beam_minor_rad, beam_angle_rad : float
     cell_arcsec, frequency_hz : float
     size, n_iterations, n_major, n_samples, n_subtracted : int
+    averaging_loss : float
+        What averaging takes from a source in the middle of an edge of the image.
     beam_corrected : bool
     remarks : tuple of str
     """
@@ -67,6 +69,7 @@ class ImagedTile:
     n_major: int
     n_samples: int
     n_subtracted: int
+    averaging_loss: float = 0.0
     beam_corrected: bool = True
     remarks: tuple[str, ...] = ()
 
@@ -128,6 +131,7 @@ def image(
         n_major=result.n_major,
         n_samples=result.n_samples,
         n_subtracted=result.n_subtracted,
+        averaging_loss=result.averaging_loss,
         remarks=result.remarks,
     )
     _write(tile, vis, result, options)
@@ -167,6 +171,7 @@ def _write(
         "WEIGHTNG": options.weighting,
         "ROBUST": options.robust,
         "CLEANIT": (tile.n_iterations, "CLEAN iterations"),
+        "AVGLOSS": (tile.averaging_loss, "lost by averaging at the middle of an edge"),
         "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
     }
     with np.errstate(divide="ignore", invalid="ignore"):

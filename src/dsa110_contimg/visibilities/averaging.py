@@ -1,8 +1,9 @@
 """Baseline-dependent averaging: short baselines rotate slowly, so few samples hold them.
 
-Averaging N samples whose phase at the field edge turns by x turns in all loses
-``(pi x)**2 / 6 (1 - 1/N**2)`` of a source's flux there. Each baseline is averaged as far as
-the allowed loss permits, half of it spent in time and half in frequency.
+Averaging N samples whose phase at the field edge turns by x from one to the next loses
+``(pi x)**2 / 6 (N**2 - 1)`` of a source's flux there. What is allowed is the loss of a
+source in the image, the mean over all samples: spending it where it saves most samples (long
+baselines may lose more than short ones) leaves a third of what equal losses would leave.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Samples:
     time : ndarray of float32, shape (nsample,)
         Mean integration number.
     frequency_hz : ndarray of float32, shape (nsample,)
+    loss : ndarray of float32, shape (nsample,)
+        What averaging takes from a source at the field edge in this sample.
     """
 
     uvw_lambda: np.ndarray
@@ -32,6 +35,7 @@ class Samples:
     weights: np.ndarray
     time: np.ndarray
     frequency_hz: np.ndarray
+    loss: np.ndarray
 
 
 def averaging_factors(
@@ -42,8 +46,8 @@ def averaging_factors(
     frequencies_hz: np.ndarray,
     field_radius_rad: float,
     allowed_loss: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Integrations and channels that each baseline may be averaged over.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integrations and channels that each baseline is averaged over.
 
     Parameters
     ----------
@@ -57,30 +61,50 @@ def averaging_factors(
     field_radius_rad : float
         Where the loss is allowed.
     allowed_loss : float
-        Fraction of the flux density.
+        Mean fraction of the flux density, every sample counting alike.
 
     Returns
     -------
     ntime, nchan : ndarray of int, shape (nbaseline,)
+    loss : ndarray, shape (nbaseline,)
     """
+    nchan = frequencies_hz.size
     top_hz = float(frequencies_hz.max())
-    width_hz = float(np.median(np.diff(frequencies_hz))) if frequencies_hz.size > 1 else top_hz
+    width_hz = float(np.median(np.diff(frequencies_hz))) if nchan > 1 else top_hz
     sorted_uv = uvw_m[order, :2]
     step = np.diff(sorted_uv, axis=0, append=sorted_uv[-1:])
     span = np.diff(time_index[order], append=time_index[order[-1:]] + 1)
     rate = np.where(span > 0, np.hypot(*step.T) / np.maximum(span, 1), 0.0)
-    per_time = np.maximum.reduceat(rate, edges[:-1]) * field_radius_rad * top_hz
-    length = np.maximum.reduceat(np.hypot(*sorted_uv.T), edges[:-1])
-    per_channel = length * field_radius_rad * width_hz
-    factors = []
-    for turns_per_sample, most in (
-        (per_time / SPEED_OF_LIGHT_M_S, int(time_index.max()) + 1),
-        (per_channel / SPEED_OF_LIGHT_M_S, frequencies_hz.size),
-    ):
-        # (pi x)^2/6 (1 - 1/N^2) with x = N turns, solved for N.
-        square = 6 * (allowed_loss / 2) / (np.pi * np.maximum(turns_per_sample, 1e-12)) ** 2 + 1
-        factors.append(np.clip(np.sqrt(square).astype(int), 1, most))
-    return factors[0], factors[1]
+    turns_per_time = np.maximum.reduceat(rate, edges[:-1]) * top_hz
+    turns_per_channel = np.maximum.reduceat(np.hypot(*sorted_uv.T), edges[:-1]) * width_hz
+    unit = np.pi * field_radius_rad / SPEED_OF_LIGHT_M_S / np.sqrt(6)
+    in_time, in_channels = (unit * turns_per_time) ** 2, (unit * turns_per_channel) ** 2
+
+    times, channels = _candidates(int(time_index.max()) + 1), _candidates(nchan)
+    pairs = np.array([(t, c) for t in times for c in channels])
+    losses = np.outer(in_time, pairs[:, 0] ** 2 - 1) + np.outer(in_channels, pairs[:, 1] ** 2 - 1)
+    samples = 1 / pairs.prod(axis=1)
+    share = np.diff(edges) / order.size
+
+    def choose(price: float) -> np.ndarray:
+        return np.asarray((samples + price * losses).argmin(axis=1))
+
+    rows = np.arange(edges.size - 1)
+    cheap, dear = 1e-6, 1e12
+    while dear > 1.01 * cheap:
+        middle = np.sqrt(cheap * dear)
+        if share @ losses[rows, choose(middle)] > allowed_loss:
+            cheap = middle
+        else:
+            dear = middle
+    best = choose(dear)
+    return pairs[best, 0], pairs[best, 1], losses[rows, best]
+
+
+def _candidates(most: int) -> np.ndarray:
+    """Averaging lengths to choose from: every small one, then steps of about a quarter."""
+    steps = np.unique(np.round(1.25 ** np.arange(0, 60)).astype(int))
+    return np.unique(np.append(steps[steps < most], most))
 
 
 def stokes_i_samples(
@@ -94,6 +118,7 @@ def stokes_i_samples(
     frequencies_hz: np.ndarray,
     field_radius_rad: float,
     allowed_loss: float,
+    subtract: np.ndarray | None = None,
 ) -> Samples:
     """Average total intensity (both parallel hands present) baseline by baseline.
 
@@ -107,39 +132,43 @@ def stokes_i_samples(
         Ascending.
     field_radius_rad, allowed_loss : float
         See `averaging_factors`; a loss of zero averages nothing.
+    subtract : ndarray of complex64, shape (nrow, nchan), optional
+        Taken off the total intensity before averaging.
     """
     order = np.lexsort((time_index, antenna2, antenna1))
     pair = antenna1[order].astype(np.int64) * (int(antenna2.max()) + 1) + antenna2[order]
     edges = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [order.size]])
     if allowed_loss > 0:
-        nt, nc = averaging_factors(
+        nt, nc, loss = averaging_factors(
             uvw_m, time_index, order, edges, frequencies_hz, field_radius_rad, allowed_loss
         )
     else:
         nt = nc = np.ones(edges.size - 1, int)
+        loss = np.zeros(edges.size - 1)
     size = int(np.sum(np.diff(edges) * -(-frequencies_hz.size // nc)))
-    out = (
+    out: tuple[np.ndarray, ...] = (
         np.empty((size, 3)),
         np.empty(size, np.complex64),
-        np.empty(size, np.float32),
-        np.empty(size, np.float32),
-        np.empty(size, np.float32),
+        *(np.empty(size, np.float32) for _ in range(4)),
     )
     n = _average(
-        data, flags, weights, uvw_m, time_index, frequencies_hz, order, edges, nt, nc, *out
-    )
+        data, flags, weights, np.zeros((0, 0), np.complex64) if subtract is None else subtract,
+        uvw_m, time_index, frequencies_hz, order, edges, nt, nc, loss, *out,
+    )  # fmt: skip
     return Samples(*(array[:n].copy() for array in out))
 
 
 @numba.njit(cache=True, error_model="numpy")
 def _average(
-    data: np.ndarray, flags: np.ndarray, weights: np.ndarray, uvw_m: np.ndarray,
-    time_index: np.ndarray, frequencies_hz: np.ndarray, order: np.ndarray, edges: np.ndarray,
-    ntimes: np.ndarray, nchans: np.ndarray, uvw: np.ndarray, values: np.ndarray,
-    out_weights: np.ndarray, times: np.ndarray, frequencies: np.ndarray,
+    data: np.ndarray, flags: np.ndarray, weights: np.ndarray, subtract: np.ndarray,
+    uvw_m: np.ndarray, time_index: np.ndarray, frequencies_hz: np.ndarray,
+    order: np.ndarray, edges: np.ndarray, ntimes: np.ndarray, nchans: np.ndarray,
+    loss: np.ndarray, uvw: np.ndarray, values: np.ndarray, out_weights: np.ndarray,
+    times: np.ndarray, frequencies: np.ndarray, out_loss: np.ndarray,
 ) -> int:  # fmt: skip
     last = data.shape[2] - 1
     nchan = frequencies_hz.size
+    less = subtract.size > 0
     n = 0
     for b in range(edges.size - 1):
         begin = edges[b]
@@ -160,7 +189,10 @@ def _average(
                             continue
                         # Inverse variance of (XX + YY) / 2.
                         weight = 4 * wx * wy / (wx + wy)
-                        value += weight * 0.5 * (data[row, f, 0] + data[row, f, last])
+                        sample = 0.5 * (data[row, f, 0] + data[row, f, last])
+                        if less:
+                            sample -= subtract[row, f]
+                        value += weight * sample
                         scale = weight * frequencies_hz[f]
                         u += scale * uvw_m[row, 0]
                         v += scale * uvw_m[row, 1]
@@ -176,6 +208,7 @@ def _average(
                     out_weights[n] = total
                     times[n] = at / total
                     frequencies[n] = hz / total
+                    out_loss[n] = loss[b]
                     n += 1
             begin = end
     return n

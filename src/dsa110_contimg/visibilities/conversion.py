@@ -81,14 +81,11 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     for header in headers.values():
         channels = np.rint((header.frequencies_hz - frequencies[0]) / width).astype(int)
         visdata, file_flags, nsamples = uvh5.read_visibilities(header)
-        band = slice(channels.min(), channels.max() + 1)
-        flags[:, band] = file_flags[rows][:, np.argsort(channels)] | (
-            nsamples[rows][:, np.argsort(channels)] <= 0
-        )
         n_bad += phasing.rephase(
-            visdata, rows, w_shift, header.frequencies_hz, channels, data, flags
-        )
-        samples += nsamples[rows].mean(axis=1) / len(headers)
+            visdata, file_flags, nsamples, rows, w_shift, header.frequencies_hz, channels,
+            data, flags, samples,
+        )  # fmt: skip
+    samples /= len(headers)
 
     dead = _dead_antennas(data, antenna1, antenna2, ntime)
     is_dead = np.isin(antenna1, dead) | np.isin(antenna2, dead)

@@ -138,22 +138,28 @@ def drift_w(
     return per_antenna[antenna1] - per_antenna[antenna2]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def rephase(
     visdata: np.ndarray,
+    flags: np.ndarray,
+    nsamples: np.ndarray,
     rows: np.ndarray,
     w_shift_m: np.ndarray,
     frequencies_hz: np.ndarray,
     channels: np.ndarray,
     out: np.ndarray,
-    bad: np.ndarray,
+    out_flags: np.ndarray,
+    out_samples: np.ndarray,
 ) -> int:
-    """Conjugate, rotate and reorder one sub-band into a tile's array, in one pass.
+    """Conjugate, rotate and reorder one sub-band into a tile's arrays, in one pass.
 
     Parameters
     ----------
     visdata : ndarray of complex64, shape (nblt, nfreq, npol)
         As in the sub-band file (conjugate of the Measurement Set's DATA).
+    flags : ndarray of bool, shape (nblt, nfreq, npol)
+    nsamples : ndarray of float32, shape (nblt, nfreq, npol)
+        A sample of none is flagged.
     rows : ndarray of int, shape (nrow,)
         Row of `visdata` for each output row.
     w_shift_m : ndarray, shape (nrow,)
@@ -164,29 +170,54 @@ def rephase(
         Output channel of each of the file's channels.
     out : ndarray of complex64, shape (nrow, nchan, npol)
         Filled at `channels`.
-    bad : ndarray of bool, shape (nrow, nchan, npol)
-        Set where the input is not finite or absurd (above 1e15); the output is zero there.
+    out_flags : ndarray of bool, shape (nrow, nchan, npol)
+        Filled at `channels`; also true where the input is not finite or absurd (above 1e15), the
+        output being zero there.
+    out_samples : ndarray of float32, shape (nrow, npol)
+        The mean sample count is added.
 
     Returns
     -------
     int
-        Number of samples that were bad.
+        Number of samples that were not finite or absurd.
     """
     n_bad = 0
+    npol = out.shape[2]
+    nfreq = frequencies_hz.size
+    per_channel = np.float32(1 / nfreq)
     for i in range(rows.size):
+        row = rows[i]
         turns_per_hz = -w_shift_m[i] / SPEED_OF_LIGHT_M_S
-        for f in range(frequencies_hz.size):
-            turns = turns_per_hz * frequencies_hz[f]
-            phase = 2 * np.pi * (turns - np.round(turns))
-            rotation = complex(np.cos(phase), np.sin(phase))
+        rotation = phasor(turns_per_hz * frequencies_hz[0])
+        last_step = 0.0
+        turn = 1.0 + 0.0j
+        for f in range(nfreq):
+            if f > 0:
+                # Channels are evenly spaced: one more step of phase each, no sine.
+                step = frequencies_hz[f] - frequencies_hz[f - 1]
+                if step != last_step:
+                    turn = phasor(turns_per_hz * step)
+                    last_step = step
+                rotation *= turn
             channel = channels[f]
-            for p in range(out.shape[2]):
-                value = visdata[rows[i], f, p]
+            factor = np.complex64(rotation)
+            for p in range(npol):
+                value = visdata[row, f, p]
+                count = nsamples[row, f, p]
                 # False for NaN too, which a comparison the other way round would let through.
-                if abs(value.real) < 1e15 and abs(value.imag) < 1e15:
-                    out[i, channel, p] = np.conj(value) * rotation
+                good = abs(value.real) < 1e15 and abs(value.imag) < 1e15
+                if good:
+                    out[i, channel, p] = np.conj(value) * factor
                 else:
                     out[i, channel, p] = 0
-                    bad[i, channel, p] = True
                     n_bad += 1
+                out_flags[i, channel, p] = flags[row, f, p] or not count > 0 or not good
+                out_samples[i, p] += count * per_channel
     return n_bad
+
+
+@numba.njit(cache=True, error_model="numpy")
+def phasor(turns: float) -> complex:
+    """``exp(2 pi i turns)``, for use in compiled loops."""
+    phase = 2 * np.pi * (turns - np.round(turns))
+    return complex(np.cos(phase), np.sin(phase))
