@@ -21,6 +21,7 @@ from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
 from dsa110_contimg.visibilities.averaging import Samples
 
 _CYCLE_FACTOR = 1.2
+_FIT_PIXELS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class CleanResult:
     residual, psf : ndarray of float32, shape (npix, npix)
         Jy per beam.
     beam : RestoringBeam
-        Fitted to the psf.
+        Of the psf.
     n_iterations, n_major : int
     """
 
@@ -89,7 +90,7 @@ def clean(
     psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads)
     residual = gridding.dirty_image(samples, samples.values, weights, npix, cell_rad, threads)
     model = np.zeros_like(residual)
-    beam = fit_beam(psf, cell_rad)
+    beam = fitted_beam(samples, weights, cell_rad, threads)
     if niter == 0:
         return CleanResult(model, residual, psf, beam, 0, 0)
 
@@ -154,9 +155,15 @@ def _safe_major_gain(psf: np.ndarray, beam: RestoringBeam, cell_rad: float, want
 
 
 def fitted_beam(
-    samples: Samples, weights: np.ndarray, npix: int, cell_rad: float, threads: int
+    samples: Samples, weights: np.ndarray, cell_rad: float, threads: int
 ) -> RestoringBeam:
-    """Restoring beam that an image of these samples will have, from a small psf."""
+    """Restoring beam of an image with these cells, fitted to twice as fine a psf.
+
+    Where the main lobe has a narrow core, a coarsely sampled fit would jump with the pixels that
+    happen to be in it.
+    """
     ones = np.ones(weights.size, np.complex64)
-    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads, w_terms=False)
-    return fit_beam(psf, cell_rad)
+    psf = gridding.dirty_image(
+        samples, ones, weights, _FIT_PIXELS, 0.5 * cell_rad, threads, w_terms=False
+    )
+    return fit_beam(psf, 0.5 * cell_rad)

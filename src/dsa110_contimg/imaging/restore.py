@@ -8,8 +8,9 @@ from scipy import fft, ndimage, optimize
 from dsa110_contimg.errors import ImagingError
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
-_FIT_ABOVE = 0.35
-"""Fraction of the peak down to which the main lobe is fitted."""
+_FIT_ABOVE, _FIT_FULLY = 0.2, 0.6
+"""Fractions of the peak between which a pixel of the main lobe gains its weight in the fit: a sharp
+border would let the beam jump as pixels cross it."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ def fit_beam(psf: np.ndarray, cell_rad: float) -> RestoringBeam:
         lobe[half - 2 : half + 3, half - 2 : half + 3] = True
     y, x = (axis[lobe] for axis in np.indices(box.shape) - half)
     values = box[lobe]
+    ramp = np.clip((values - _FIT_ABOVE) / (_FIT_FULLY - _FIT_ABOVE), 0.01, 1)
     used = values > 0.05
-    y, x, values = y[used], x[used], values[used]
+    y, x, values, ramp = y[used], x[used], values[used], ramp[used]
     if values.size < 4 or not np.isfinite(values).all():
         raise ImagingError("the point spread function has no main lobe to fit")
 
     def misfit(q: np.ndarray) -> np.ndarray:
-        return np.exp(-(q[0] * x**2 + 2 * q[1] * x * y + q[2] * y**2)) - values
+        return ramp * (np.exp(-(q[0] * x**2 + 2 * q[1] * x * y + q[2] * y**2)) - values)
 
     # Logarithms give the start: -ln(psf) is quadratic near the peak.
     design = np.stack([x**2, 2 * x * y, y**2], axis=1).astype(float)

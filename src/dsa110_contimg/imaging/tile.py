@@ -213,7 +213,7 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
             rough.uvw_lambda, rough.weights, _even(field / cell), cell, options.scheme,
             options.robust, taper,
         )  # fmt: skip
-        return clean.fitted_beam(rough, weights, 256, 0.5 * cell, options.threads).minor_rad
+        return clean.fitted_beam(rough, weights, cell, options.threads).minor_rad
 
     def settled(size: int, cell: float, taper: float, *remarks: str) -> _Geometry:
         weights = weighting.imaging_weights(
