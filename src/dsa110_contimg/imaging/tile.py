@@ -8,7 +8,7 @@ from scipy import optimize
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.errors import ImagingError
-from dsa110_contimg.imaging import clean, weighting
+from dsa110_contimg.imaging import clean, components, weighting
 from dsa110_contimg.imaging.restore import RestoringBeam, restore, robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
@@ -21,6 +21,9 @@ HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
 _EDGE_PIXELS = 16
+_MOST_COMPONENTS = 24
+_COMPONENT_SIGMA = 100.0
+"""Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
 _ROUGH_LOSS = 0.02
 """Averaging that is good enough to choose the geometry by."""
 
@@ -60,8 +63,9 @@ class TileImage:
     cell_rad, frequency_hz, rms_jy : float
         `rms_jy` is the residual's, before beam correction.
     beam : RestoringBeam
-    n_iterations, n_major, n_samples, n_subtracted : int
-        `n_subtracted` counts sources modelled outside the image.
+    n_iterations, n_major, n_samples, n_components, n_subtracted : int
+        `n_components` counts sources fitted in the visibilities, which `model` does not hold;
+        `n_subtracted` those modelled outside the image.
     averaging_loss : float
         What averaging takes from a source in the middle of an edge of the image.
     remarks : tuple of str
@@ -80,6 +84,7 @@ class TileImage:
     n_iterations: int
     n_major: int
     n_samples: int
+    n_components: int
     n_subtracted: int
     averaging_loss: float
     remarks: tuple[str, ...] = ()
@@ -93,9 +98,11 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     vis : Visibilities
         Calibrated, in Jy.
     model : SkyModel or None
-        Sources in the beam. Those outside the image are subtracted; of those inside only
-        the change of their apparent flux density with time and frequency, which has no mean:
-        the model is never added back, so an image shows what the data hold.
+        Sources in the beam. The bright ones are fitted in the visibilities, subtracted, and
+        restored with the flux density that was found. Of the others, those outside the image
+        are subtracted; of those inside only the change of their apparent flux density with
+        time and frequency, which has no mean. The model's own flux densities are never added
+        back, so an image shows what the data hold.
     options : TileImageOptions
 
     Raises
@@ -109,9 +116,12 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         raise ImagingError("every visibility is flagged: nothing to image")
     geometry = _geometry(vis, flags, options)
     size, cell_rad = geometry.size, geometry.cell_rad
+    bright = _Bright(np.zeros((0, 3)), np.zeros(0))
     predicted, n_subtracted = None, 0
     if model is not None and len(model):
-        predicted, n_subtracted = _unseen_by_clean(vis, geometry, model)
+        predicted, bright, n_subtracted = _unseen_by_clean(
+            vis, geometry, model, fit=options.niter > 0
+        )
     samples, weights, loss = _averaged(vis, flags, geometry, options, predicted)
     result = clean.clean(
         samples, weights, size, cell_rad, niter=options.niter,
@@ -124,8 +134,10 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         vis.pointings, centres, table, float(np.median(vis.array.dish_diameters_m)),
         vis.phase_centre_rad, size, cell_rad,
     )  # fmt: skip
+    apparent = restore(result.model, result.residual, result.beam, cell_rad)
+    components.add_components(apparent, bright.lmn, bright.flux_jy, result.beam, cell_rad)
     return TileImage(
-        apparent=restore(result.model, result.residual, result.beam, cell_rad),
+        apparent=apparent,
         residual=result.residual,
         model=result.model,
         psf=result.psf,
@@ -137,6 +149,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         n_iterations=result.n_iterations,
         n_major=result.n_major,
         n_samples=int(np.count_nonzero(weights)),
+        n_components=bright.flux_jy.size,
         n_subtracted=n_subtracted,
         averaging_loss=loss,
         remarks=geometry.remarks,
@@ -181,13 +194,15 @@ class _Geometry:
     """Pixels, taper, and how the imaging weights lie.
 
     `loss_in_image` is the loss by averaging with imaging weights over that with equal weights;
-    the table is the weight of each integration and frequency bin.
+    `rough` are generously averaged samples; the table is the weight of each integration and
+    frequency bin.
     """
 
     size: int
     cell_rad: float
     taper_rad: float
     loss_in_image: float
+    rough: averaging.Samples
     time_frequency_weights: np.ndarray
     bin_centres_hz: np.ndarray
     remarks: tuple[str, ...]
@@ -221,7 +236,9 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
         )
         table, centres = _weights_by_time_and_frequency(rough, weights, vis)
         loss = np.average(rough.loss, weights=weights) / _ROUGH_LOSS
-        return _Geometry(size, float(cell), float(taper), float(loss), table, centres, remarks)
+        return _Geometry(
+            size, float(cell), float(taper), float(loss), rough, table, centres, remarks
+        )
 
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
     minor = minor_axis(0.5 / longest, 0.0)
@@ -257,31 +274,58 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
     )  # fmt: skip
 
 
-def _unseen_by_clean(
-    vis: Visibilities, geometry: _Geometry, model: SkyModel
-) -> tuple[np.ndarray, int]:
-    """Visibilities of what an image of one tile and one band cannot hold.
+@dataclass(frozen=True, eq=False)
+class _Bright:
+    """Sources in the image that are fitted in the visibilities: direction cosines, apparent Jy."""
 
-    Sources outside the image; of those inside what the drift and the spectrum change about
-    their mean. The mean is taken with the imaging weights, so that the rest adds nothing to
-    the image at the source's own place.
+    lmn: np.ndarray
+    flux_jy: np.ndarray
+
+
+def _unseen_by_clean(
+    vis: Visibilities, geometry: _Geometry, model: SkyModel, *, fit: bool
+) -> tuple[np.ndarray, _Bright, int]:
+    """Visibilities of what CLEAN of one tile and one band cannot hold.
+
+    Bright sources, with flux densities fitted to the data (unless the image stays dirty); other
+    sources outside the image; of
+    the others inside what the drift and the spectrum change about their mean. Means are
+    taken with the imaging weights, so that a change adds nothing to the image at the source's own
+    place.
 
     Returns
     -------
     predicted : ndarray of complex64, shape (nrow, nchan)
+    bright : _Bright
+        To be restored.
     n_outside : int
     """
     lmn = astrometry.direction_cosines(model.directions, *vis.phase_centre_rad)
-    half = (geometry.size / 2 - _EDGE_PIXELS) * geometry.cell_rad
-    inside = (np.abs(lmn[:, 0]) < half) & (np.abs(lmn[:, 1]) < half) & (lmn[:, 2] > 0)
+    radius = 0.5 * geometry.size * geometry.cell_rad
+    inside = (np.abs(lmn[:, :2]) < radius - _EDGE_PIXELS * geometry.cell_rad).all(axis=1)
+    inside &= lmn[:, 2] > 0
     dish_m = float(np.median(vis.array.dish_diameters_m))
     apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
     table = geometry.time_frequency_weights
     binned = model.apparent_jy(vis.pointings, geometry.bin_centres_hz, dish_m)
     mean = np.einsum("tf,tsf->s", table, binned) / table.sum()
-    apparent[:, inside] -= mean[None, inside, None]
+
+    noise_jy = 1 / np.sqrt(np.sum(geometry.rough.weights, dtype=float))
+    order = np.argsort(-mean)[: _MOST_COMPONENTS if fit else 0]
+    bright = order[(mean[order] > _COMPONENT_SIGMA * noise_jy) & (lmn[order, 2] > 0)]
+    if bright.size:
+        factors = components.fit_components(
+            geometry.rough, lmn[bright], apparent[:, bright], vis.frequencies_hz, radius
+        )
+        apparent[:, bright] *= factors[None, :, None]
+    rest = inside.copy()
+    rest[bright] = False
+    apparent[:, rest] -= mean[None, rest, None]
+    restored = bright[inside[bright]]
+    fluxes = mean[restored] * factors[inside[bright]] if bright.size else np.zeros(0)
     return (
         predict.predict_apparent(vis, model.directions, apparent),
+        _Bright(lmn[restored], fluxes),
         int(np.count_nonzero(~inside)),
     )
 
