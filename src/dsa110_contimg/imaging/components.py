@@ -20,7 +20,6 @@ def fit_components(
     lmn: np.ndarray,
     expected: np.ndarray,
     frequencies_hz: np.ndarray,
-    field_radius_rad: float,
 ) -> np.ndarray:
     """Factors by which sources are brighter than expected.
 
@@ -35,8 +34,6 @@ def fit_components(
         Expected apparent flux densities.
     frequencies_hz : ndarray, shape (nchan,)
         Ascending.
-    field_radius_rad : float
-        Where `samples.loss` is stated.
 
     Returns
     -------
@@ -47,14 +44,15 @@ def fit_components(
         0.5 * (frequencies_hz[1:] + frequencies_hz[:-1]), samples.frequency_hz
     )
     time = np.clip(np.rint(samples.time).astype(np.int64), 0, expected.shape[0] - 1)
-    # Averaging takes the more from a source the farther out it is.
-    smearing = np.minimum((lmn[:, 0] ** 2 + lmn[:, 1] ** 2) / field_radius_rad**2, 4.0)
+    l, m = lmn[:, 0], lmn[:, 1]
+    kept = 1 - samples.smearing @ np.array([l * l, 2 * l * m, m * m])
     normal = np.zeros((nsource, nsource))
     right = np.zeros(nsource)
     _normal_equations(
-        samples.uvw_lambda, samples.values, samples.weights, samples.loss, time, channel,
-        np.column_stack([lmn[:, 0], lmn[:, 1], lmn[:, 2] - 1]),
-        np.ascontiguousarray(expected.transpose(0, 2, 1), np.float32), smearing, normal, right,
+        samples.uvw_lambda, samples.values, samples.weights, samples.baseline, time, channel,
+        np.column_stack([l, m, lmn[:, 2] - 1]),
+        np.ascontiguousarray(expected.transpose(0, 2, 1), np.float32), np.maximum(kept, 0.0),
+        normal, right,
     )  # fmt: skip
     normal += np.tril(normal, -1).T
     return np.asarray(linalg.lstsq(normal, right)[0])
@@ -62,8 +60,9 @@ def fit_components(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _normal_equations(
-    uvw: np.ndarray, values: np.ndarray, weights: np.ndarray, loss: np.ndarray, time: np.ndarray,
-    channel: np.ndarray, directions: np.ndarray, expected: np.ndarray, smearing: np.ndarray,
+    uvw: np.ndarray, values: np.ndarray, weights: np.ndarray, baseline: np.ndarray,
+    time: np.ndarray, channel: np.ndarray, directions: np.ndarray, expected: np.ndarray,
+    kept: np.ndarray,
     normal: np.ndarray, right: np.ndarray,
 ) -> None:  # fmt: skip
     """Add to the lower triangle of the normal matrix and to the right side."""
@@ -80,7 +79,7 @@ def _normal_equations(
                 + uvw[k, 2] * directions[s, 2]
             )
             phase = 2 * np.pi * (turns - np.round(turns))
-            flux = expected[time[k], channel[k], s] * max(0.0, 1 - loss[k] * smearing[s])
+            flux = expected[time[k], channel[k], s] * kept[baseline[k], s]
             real[s], imag[s] = flux * np.cos(phase), flux * np.sin(phase)
         for s in range(nsource):
             right[s] += weight * (values[k].real * real[s] + values[k].imag * imag[s])

@@ -24,6 +24,9 @@ _EDGE_PIXELS = 16
 _MOST_COMPONENTS = 24
 _COMPONENT_SIGMA = 100.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
+_CORRECTED = 10.0
+"""Averaging may take so many times the allowed loss, because an image is corrected for it: the
+mean over all samples is known to a few per cent of itself."""
 _ROUGH_LOSS = 0.02
 """Averaging that is good enough to choose the geometry by."""
 
@@ -67,7 +70,8 @@ class TileImage:
         `n_components` counts sources fitted in the visibilities, which `model` does not hold;
         `n_subtracted` those modelled outside the image.
     averaging_loss : float
-        What averaging takes from a source in the middle of an edge of the image.
+        What averaging took from a source in the middle of an edge of the image; `apparent` is
+        corrected for it.
     remarks : tuple of str
         What differs from what was asked, and why.
     """
@@ -122,7 +126,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         predicted, bright, n_subtracted = _unseen_by_clean(
             vis, geometry, model, fit=options.niter > 0
         )
-    samples, weights, loss = _averaged(vis, flags, geometry, options, predicted)
+    samples, weights, smearing = _averaged(vis, flags, geometry, options, predicted)
     result = clean.clean(
         samples, weights, size, cell_rad, niter=options.niter,
         auto_mask_sigma=options.auto_mask_sigma,
@@ -135,6 +139,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         vis.phase_centre_rad, size, cell_rad,
     )  # fmt: skip
     apparent = restore(result.model, result.residual, result.beam, cell_rad)
+    apparent /= _kept(smearing, size, cell_rad)
     components.add_components(apparent, bright.lmn, bright.flux_jy, result.beam, cell_rad)
     return TileImage(
         apparent=apparent,
@@ -151,7 +156,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         n_samples=int(np.count_nonzero(weights)),
         n_components=bright.flux_jy.size,
         n_subtracted=n_subtracted,
-        averaging_loss=loss,
+        averaging_loss=_edge_loss(smearing, size, cell_rad),
         remarks=geometry.remarks,
     )
 
@@ -169,9 +174,9 @@ def _samples(
 def _averaged(
     vis: Visibilities, flags: np.ndarray, geometry: "_Geometry", options: TileImageOptions,
     subtract: np.ndarray | None,
-) -> tuple[averaging.Samples, np.ndarray, float]:  # fmt: skip
-    """Samples, their imaging weights, and the loss in the image, which is at most the allowed."""
-    allowed = options.averaging_loss
+) -> tuple[averaging.Samples, np.ndarray, np.ndarray]:  # fmt: skip
+    """Samples, their imaging weights, and their smearing, which takes at most what may be."""
+    allowed = _CORRECTED * options.averaging_loss
     target = allowed / max(1.0, geometry.loss_in_image)
     while True:
         samples = _samples(vis, flags, geometry.size, geometry.cell_rad, target, subtract)
@@ -179,10 +184,24 @@ def _averaged(
             samples.uvw_lambda, samples.weights, geometry.size, geometry.cell_rad,
             options.scheme, options.robust, geometry.taper_rad,
         )  # fmt: skip
-        loss = float(np.average(samples.loss, weights=weights)) if weights.any() else 0.0
+        smearing = samples.mean_smearing(weights)
+        loss = _edge_loss(smearing, geometry.size, geometry.cell_rad)
         if loss <= allowed:
-            return samples, weights, loss
+            return samples, weights, smearing
         target *= 0.9 * allowed / loss
+
+
+def _edge_loss(smearing: np.ndarray, size: int, cell_rad: float) -> float:
+    """What averaging takes in the middle of the edge where it takes most."""
+    return float(max(smearing[0], smearing[2]) * (0.5 * size * cell_rad) ** 2)
+
+
+def _kept(smearing: np.ndarray, size: int, cell_rad: float) -> np.ndarray:
+    """What averaging leaves of a source in each pixel."""
+    axis = (np.arange(size) - size // 2) * cell_rad
+    l, m = -axis[None, :], axis[:, None]
+    lost = smearing[0] * l * l + 2 * smearing[1] * l * m + smearing[2] * m * m
+    return np.asarray((1 - lost).astype(np.float32))
 
 
 def _even(pixels: float) -> int:
@@ -235,10 +254,8 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
             rough.uvw_lambda, rough.weights, size, cell, options.scheme, options.robust, taper
         )
         table, centres = _weights_by_time_and_frequency(rough, weights, vis)
-        loss = np.average(rough.loss, weights=weights) / _ROUGH_LOSS
-        return _Geometry(
-            size, float(cell), float(taper), float(loss), rough, table, centres, remarks
-        )
+        loss = _edge_loss(rough.mean_smearing(weights), size, cell) / _ROUGH_LOSS
+        return _Geometry(size, float(cell), float(taper), loss, rough, table, centres, remarks)
 
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
     minor = minor_axis(0.5 / longest, 0.0)
@@ -315,7 +332,7 @@ def _unseen_by_clean(
     bright = order[(mean[order] > _COMPONENT_SIGMA * noise_jy) & (lmn[order, 2] > 0)]
     if bright.size:
         factors = components.fit_components(
-            geometry.rough, lmn[bright], apparent[:, bright], vis.frequencies_hz, radius
+            geometry.rough, lmn[bright], apparent[:, bright], vis.frequencies_hz
         )
         apparent[:, bright] *= factors[None, :, None]
     rest = inside.copy()

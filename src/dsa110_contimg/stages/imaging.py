@@ -45,7 +45,7 @@ class ImagedTile:
     cell_arcsec, frequency_hz : float
     size, n_iterations, n_major, n_samples, n_subtracted : int
     averaging_loss : float
-        What averaging takes from a source in the middle of an edge of the image.
+        What averaging took from a source in the middle of an edge of the image; corrected.
     beam_corrected : bool
     remarks : tuple of str
     """
@@ -171,7 +171,7 @@ def _write(
         "WEIGHTNG": options.weighting,
         "ROBUST": options.robust,
         "CLEANIT": (tile.n_iterations, "CLEAN iterations"),
-        "AVGLOSS": (tile.averaging_loss, "lost by averaging at the middle of an edge"),
+        "AVGLOSS": (tile.averaging_loss, "lost by averaging at mid-edge, corrected"),
         "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
     }
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -93,7 +93,8 @@ class ImagingOptions(SkyModelOptions):
         0.001,
         ge=0,
         lt=0.1,
-        description="Flux that baseline-dependent averaging may lose at the field's edge",
+        description="Flux that baseline-dependent averaging may lose at the image's edge, after "
+        "the image is corrected for its mean",
     )
     subtract_outside: bool = Field(
         True, description="Subtract sources outside the image and the drift of those inside"

@@ -26,8 +26,10 @@ class Samples:
     time : ndarray of float32, shape (nsample,)
         Mean integration number.
     frequency_hz : ndarray of float32, shape (nsample,)
-    loss : ndarray of float32, shape (nsample,)
-        What averaging takes from a source at the field edge in this sample.
+    baseline : ndarray of int32, shape (nsample,)
+    smearing : ndarray, shape (nbaseline, 3)
+        What averaging took: a source at direction cosines (l, m) has lost
+        ``s0 l**2 + 2 s1 l m + s2 m**2`` of its amplitude in the baseline's samples.
     """
 
     uvw_lambda: np.ndarray
@@ -35,7 +37,14 @@ class Samples:
     weights: np.ndarray
     time: np.ndarray
     frequency_hz: np.ndarray
-    loss: np.ndarray
+    baseline: np.ndarray
+    smearing: np.ndarray
+
+    def mean_smearing(self, weights: np.ndarray) -> np.ndarray:
+        """Smearing in an image with these weights, shape (3,)."""
+        per_baseline = np.bincount(self.baseline, weights, self.smearing.shape[0])
+        total = per_baseline.sum()
+        return per_baseline @ self.smearing / total if total > 0 else np.zeros(3)
 
 
 def averaging_factors(
@@ -66,23 +75,31 @@ def averaging_factors(
     Returns
     -------
     ntime, nchan : ndarray of int, shape (nbaseline,)
-    loss : ndarray, shape (nbaseline,)
+    smearing : ndarray, shape (nbaseline, 3)
+        See `Samples`.
     """
     nchan = frequencies_hz.size
-    top_hz = float(frequencies_hz.max())
-    width_hz = float(np.median(np.diff(frequencies_hz))) if nchan > 1 else top_hz
+    mean_square_hz = float(np.mean(np.square(frequencies_hz)))
+    width_hz = float(np.median(np.diff(frequencies_hz))) if nchan > 1 else 0.0
     sorted_uv = uvw_m[order, :2]
     step = np.diff(sorted_uv, axis=0, append=sorted_uv[-1:])
     span = np.diff(time_index[order], append=time_index[order[-1:]] + 1)
-    rate = np.where(span > 0, np.hypot(*step.T) / np.maximum(span, 1), 0.0)
-    turns_per_time = np.maximum.reduceat(rate, edges[:-1]) * top_hz
-    turns_per_channel = np.maximum.reduceat(np.hypot(*sorted_uv.T), edges[:-1]) * width_hz
-    unit = np.pi * field_radius_rad / SPEED_OF_LIGHT_M_S / np.sqrt(6)
-    in_time, in_channels = (unit * turns_per_time) ** 2, (unit * turns_per_channel) ** 2
+    # The last row of a baseline has no next one.
+    rate = np.where((span > 0)[:, None], step / np.maximum(span, 1)[:, None], 0.0)
+    moves = np.maximum(np.add.reduceat(span > 0, edges[:-1]), 1)[:, None]
+    rows_of = np.diff(edges)[:, None]
+    unit = np.pi**2 / 6 / SPEED_OF_LIGHT_M_S**2
+    in_time = np.add.reduceat(_products(rate), edges[:-1]) / moves * unit * mean_square_hz
+    in_channels = np.add.reduceat(_products(sorted_uv), edges[:-1]) / rows_of * unit * width_hz**2
+    worst_time, worst_channels = (
+        field_radius_rad**2 * (form[:, 0] + form[:, 2]) for form in (in_time, in_channels)
+    )
 
-    times, channels = _candidates(int(time_index.max()) + 1), _candidates(nchan)
-    pairs = np.array([(t, c) for t in times for c in channels])
-    losses = np.outer(in_time, pairs[:, 0] ** 2 - 1) + np.outer(in_channels, pairs[:, 1] ** 2 - 1)
+    ntime = int(time_index.max()) + 1
+    pairs = np.array([(t, c) for t in _candidates(ntime) for c in _candidates(nchan)])
+    time_growth = _mean_square_minus_one(pairs[:, 0], ntime)
+    channel_growth = _mean_square_minus_one(pairs[:, 1], nchan)
+    losses = np.outer(worst_time, time_growth) + np.outer(worst_channels, channel_growth)
     samples = 1 / pairs.prod(axis=1)
     share = np.diff(edges) / order.size
 
@@ -98,7 +115,20 @@ def averaging_factors(
         else:
             dear = middle
     best = choose(dear)
-    return pairs[best, 0], pairs[best, 1], losses[rows, best]
+    smearing = in_time * time_growth[best, None] + in_channels * channel_growth[best, None]
+    return pairs[best, 0], pairs[best, 1], smearing
+
+
+def _products(vectors: np.ndarray) -> np.ndarray:
+    """x x, x y and y y of vectors (n, 2)."""
+    x, y = vectors.T
+    return np.column_stack([x * x, x * y, y * y])
+
+
+def _mean_square_minus_one(length: np.ndarray, total: int) -> np.ndarray:
+    """Mean of N**2 - 1 over samples, N being the length of each one's block; the last is short."""
+    whole, rest = total // length, total % length
+    return np.asarray((whole * length * (length**2 - 1.0) + rest * (rest**2 - 1.0)) / total)
 
 
 def _candidates(most: int) -> np.ndarray:
@@ -139,23 +169,25 @@ def stokes_i_samples(
     pair = antenna1[order].astype(np.int64) * (int(antenna2.max()) + 1) + antenna2[order]
     edges = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [order.size]])
     if allowed_loss > 0:
-        nt, nc, loss = averaging_factors(
+        nt, nc, smearing = averaging_factors(
             uvw_m, time_index, order, edges, frequencies_hz, field_radius_rad, allowed_loss
         )
     else:
         nt = nc = np.ones(edges.size - 1, int)
-        loss = np.zeros(edges.size - 1)
+        smearing = np.zeros((edges.size - 1, 3))
     size = int(np.sum(np.diff(edges) * -(-frequencies_hz.size // nc)))
     out: tuple[np.ndarray, ...] = (
         np.empty((size, 3)),
         np.empty(size, np.complex64),
-        *(np.empty(size, np.float32) for _ in range(4)),
+        *(np.empty(size, np.float32) for _ in range(3)),
+        np.empty(size, np.int32),
     )
     n = _average(
         data, flags, weights, np.zeros((0, 0), np.complex64) if subtract is None else subtract,
-        uvw_m, time_index, frequencies_hz, order, edges, nt, nc, loss, *out,
+        uvw_m, time_index, frequencies_hz, order, edges, nt, nc, *out,
     )  # fmt: skip
-    return Samples(*(array[:n].copy() for array in out))
+    uvw, values, out_weights, times, at_hz, baseline = (array[:n].copy() for array in out)
+    return Samples(uvw, values, out_weights, times, at_hz, baseline, smearing)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -163,8 +195,8 @@ def _average(
     data: np.ndarray, flags: np.ndarray, weights: np.ndarray, subtract: np.ndarray,
     uvw_m: np.ndarray, time_index: np.ndarray, frequencies_hz: np.ndarray,
     order: np.ndarray, edges: np.ndarray, ntimes: np.ndarray, nchans: np.ndarray,
-    loss: np.ndarray, uvw: np.ndarray, values: np.ndarray, out_weights: np.ndarray,
-    times: np.ndarray, frequencies: np.ndarray, out_loss: np.ndarray,
+    uvw: np.ndarray, values: np.ndarray, out_weights: np.ndarray, times: np.ndarray,
+    frequencies: np.ndarray, baselines: np.ndarray,
 ) -> int:  # fmt: skip
     last = data.shape[2] - 1
     nchan = frequencies_hz.size
@@ -208,7 +240,7 @@ def _average(
                     out_weights[n] = total
                     times[n] = at / total
                     frequencies[n] = hz / total
-                    out_loss[n] = loss[b]
+                    baselines[n] = b
                     n += 1
             begin = end
     return n
