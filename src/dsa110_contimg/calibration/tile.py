@@ -236,7 +236,7 @@ def _smoothed(gains: Gains) -> Gains:
     """Gains without what single channels have: lasting interference would fit into those."""
     values = gains.values.copy()
     for part in (values.real, values.imag):
-        part[:] = ndimage.median_filter(part, (1, 1, _SMOOTH_CHANNELS, 1), mode="nearest")
+        part[:] = ndimage.median_filter(part, (1, 1, _SMOOTH_CHANNELS, 1), mode="mirror")
     return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
 
 

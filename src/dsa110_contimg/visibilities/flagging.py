@@ -93,7 +93,7 @@ def _noise_profile(amplitude: np.ndarray, known: np.ndarray) -> np.ndarray:
     if not seen.any():
         return profile
     middle = np.nanmedian(some[:, seen], axis=0)
-    smooth = ndimage.median_filter(middle, _PROFILE_CHANNELS, mode="nearest")
+    smooth = ndimage.median_filter(middle, _PROFILE_CHANNELS, mode="mirror")
     profile[seen] = np.where(smooth > 0, smooth / np.median(middle[middle > 0]), 1.0)
     return profile
 

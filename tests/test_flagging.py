@@ -1,0 +1,52 @@
+"""Injected interference is found and little else."""
+
+import numpy as np
+import pytest
+
+from dsa110_contimg.visibilities.flagging import flag_interference
+
+NTIME = 24
+
+
+def _noise(nant: int, nchan: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Complex noise of unit variance in each part, both hands: shape (nrow, nchan, 2)."""
+    i, j = np.triu_indices(nant, 1)
+    shape = (NTIME * i.size, nchan, 2)
+    data = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    return data, np.tile(i, NTIME), np.tile(j, NTIME), np.repeat(np.arange(NTIME), i.size)
+
+
+def _flags(data: np.ndarray, a1: np.ndarray, a2: np.ndarray, times: np.ndarray) -> np.ndarray:
+    amplitude = np.sqrt(np.mean(np.abs(data) ** 2, axis=2)).astype(np.float32)
+    known = np.zeros(amplitude.shape, bool)
+    return flag_interference(amplitude, known, a1, a2, times, residual=True)
+
+
+@pytest.mark.parametrize("nchan", [32, 96])
+@pytest.mark.parametrize("channel", [0, 1, 15, -1])
+def test_a_transmitter_in_one_channel_is_found_also_at_the_edge_of_the_band(
+    nchan: int, channel: int, rng: np.random.Generator
+) -> None:
+    data, a1, a2, times = _noise(8, nchan, rng)
+    on = rng.uniform(size=NTIME) < 0.7
+    data[on[times], channel] += 60 * np.exp(2j * np.pi * rng.uniform(size=(on[times].sum(), 2)))
+    found = _flags(data, a1, a2, times)
+    assert found[on[times], channel].all()
+    assert np.delete(found, channel, axis=1).mean() < 0.02
+
+
+def test_bursts_are_found_and_noise_is_kept(rng: np.random.Generator) -> None:
+    data, a1, a2, times = _noise(12, 192, rng)
+    hit = np.zeros(data.shape[:2], bool)
+    for t, c in zip(rng.integers(0, NTIME - 3, 12), rng.integers(0, 184, 12), strict=True):
+        hit[(times >= t) & (times < t + 3), c : c + 8] = True
+    data[hit] += 8 * np.exp(2j * np.pi * rng.uniform(size=(hit.sum(), 2)))
+    found = _flags(data, a1, a2, times)
+    assert found[hit].mean() > 0.99
+    assert found[~hit].mean() < 0.01
+
+
+def test_noise_that_grows_along_the_band_is_not_interference(rng: np.random.Generator) -> None:
+    data, a1, a2, times = _noise(8, 192, rng)
+    data *= np.linspace(1, 3, 192)[:, None]
+    assert _flags(data, a1, a2, times).mean() < 0.01
