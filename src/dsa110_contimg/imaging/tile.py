@@ -156,18 +156,18 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         n_samples=int(np.count_nonzero(weights)),
         n_components=bright.flux_jy.size,
         n_subtracted=n_subtracted,
-        averaging_loss=_edge_loss(smearing, size, cell_rad),
+        averaging_loss=averaging.edge_loss(smearing, 0.5 * size * cell_rad),
         remarks=geometry.remarks,
     )
 
 
 def _samples(
     vis: Visibilities, flags: np.ndarray, size: int, cell_rad: float, loss: float,
-    subtract: np.ndarray | None = None,
+    importance: np.ndarray | None = None, subtract: np.ndarray | None = None,
 ) -> averaging.Samples:  # fmt: skip
     return averaging.stokes_i_samples(
         vis.data, flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
-        vis.frequencies_hz, 0.5 * size * cell_rad, loss, subtract,
+        vis.frequencies_hz, 0.5 * size * cell_rad, loss, importance, subtract,
     )  # fmt: skip
 
 
@@ -177,23 +177,20 @@ def _averaged(
 ) -> tuple[averaging.Samples, np.ndarray, np.ndarray]:  # fmt: skip
     """Samples, their imaging weights, and their smearing, which takes at most what may be."""
     allowed = _CORRECTED * options.averaging_loss
-    target = allowed / max(1.0, geometry.loss_in_image)
+    target = allowed
     while True:
-        samples = _samples(vis, flags, geometry.size, geometry.cell_rad, target, subtract)
+        samples = _samples(
+            vis, flags, geometry.size, geometry.cell_rad, target, geometry.baseline_weights, subtract
+        )
         weights = weighting.imaging_weights(
             samples.uvw_lambda, samples.weights, geometry.size, geometry.cell_rad,
             options.scheme, options.robust, geometry.taper_rad,
         )  # fmt: skip
         smearing = samples.mean_smearing(weights)
-        loss = _edge_loss(smearing, geometry.size, geometry.cell_rad)
+        loss = averaging.edge_loss(smearing, 0.5 * geometry.size * geometry.cell_rad)
         if loss <= allowed:
             return samples, weights, smearing
-        target *= 0.9 * allowed / loss
-
-
-def _edge_loss(smearing: np.ndarray, size: int, cell_rad: float) -> float:
-    """What averaging takes in the middle of the edge where it takes most."""
-    return float(max(smearing[0], smearing[2]) * (0.5 * size * cell_rad) ** 2)
+        target *= 0.98 * allowed / loss
 
 
 def _kept(smearing: np.ndarray, size: int, cell_rad: float) -> np.ndarray:
@@ -212,16 +209,15 @@ def _even(pixels: float) -> int:
 class _Geometry:
     """Pixels, taper, and how the imaging weights lie.
 
-    `loss_in_image` is the loss by averaging with imaging weights over that with equal weights;
-    `rough` are generously averaged samples; the table is the weight of each integration and
-    frequency bin.
+    `rough` are generously averaged samples; `baseline_weights` are their imaging weights by
+    baseline, the table those of each integration and frequency bin.
     """
 
     size: int
     cell_rad: float
     taper_rad: float
-    loss_in_image: float
     rough: averaging.Samples
+    baseline_weights: np.ndarray
     time_frequency_weights: np.ndarray
     bin_centres_hz: np.ndarray
     remarks: tuple[str, ...]
@@ -254,8 +250,10 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
             rough.uvw_lambda, rough.weights, size, cell, options.scheme, options.robust, taper
         )
         table, centres = _weights_by_time_and_frequency(rough, weights, vis)
-        loss = _edge_loss(rough.mean_smearing(weights), size, cell) / _ROUGH_LOSS
-        return _Geometry(size, float(cell), float(taper), loss, rough, table, centres, remarks)
+        per_baseline = rough.baseline_weights(weights)
+        return _Geometry(
+            size, float(cell), float(taper), rough, per_baseline, table, centres, remarks
+        )
 
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
     minor = minor_axis(0.5 / longest, 0.0)

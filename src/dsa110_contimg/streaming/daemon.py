@@ -4,10 +4,11 @@ A daemon keeps no state of its own: whatever it knows it can read again, so a ki
 loses nothing and starting it twice does no harm.
 """
 
+import contextlib
 import os
+import select
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -24,14 +25,21 @@ def owner_name() -> str:
 
 
 class Stop:
-    """A request to stop, by signal or by hand; anything that waits wakes at once."""
+    """A request to stop, by signal or by hand; anything that waits wakes at once.
+
+    Waiting is on a pipe, which the signal itself writes to: a lock could be held by the code that
+    a signal interrupts, and a signal that reaches another thread would not end a wait on one.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._wake = threading.Event()
+        self._asked = False
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
 
     def install(self) -> None:
         """Stop on Ctrl-C and SIGTERM."""
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
@@ -40,20 +48,24 @@ class Stop:
 
     def set(self) -> None:
         """Ask to stop."""
-        self._event.set()
-        self._wake.set()
+        self._asked = True
+        self.wake()
 
     def wake(self) -> None:
         """End the current wait, because something happened."""
-        self._wake.set()
+        # A full pipe wakes as well as one more byte would.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, b"w")
 
     def __bool__(self) -> bool:
-        return self._event.is_set()
+        return self._asked
 
     def wait(self, seconds: float) -> None:
         """Wait for a wake, a stop or the time."""
-        self._wake.wait(seconds)
-        self._wake.clear()
+        select.select([self._read], [], [], max(0.0, seconds))
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._read, 4096):
+                pass
 
 
 def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) -> None:

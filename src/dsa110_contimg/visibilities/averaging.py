@@ -2,8 +2,8 @@
 
 Averaging N samples whose phase at the field edge turns by x from one to the next loses
 ``(pi x)**2 / 6 (N**2 - 1)`` of a source's flux there. What is allowed is the loss of a
-source in the image, the mean over all samples: spending it where it saves most samples (long
-baselines may lose more than short ones) leaves a third of what equal losses would leave.
+source in the image, the mean over all samples with their imaging weights: spending it where it
+saves most samples for least weight leaves a fraction of what equal losses would leave.
 """
 
 from dataclasses import dataclass
@@ -40,9 +40,13 @@ class Samples:
     baseline: np.ndarray
     smearing: np.ndarray
 
+    def baseline_weights(self, weights: np.ndarray) -> np.ndarray:
+        """Sums of weights by baseline, shape (nbaseline,)."""
+        return np.bincount(self.baseline, weights, self.smearing.shape[0])
+
     def mean_smearing(self, weights: np.ndarray) -> np.ndarray:
         """Smearing in an image with these weights, shape (3,)."""
-        per_baseline = np.bincount(self.baseline, weights, self.smearing.shape[0])
+        per_baseline = self.baseline_weights(weights)
         total = per_baseline.sum()
         return per_baseline @ self.smearing / total if total > 0 else np.zeros(3)
 
@@ -55,6 +59,7 @@ def averaging_factors(
     frequencies_hz: np.ndarray,
     field_radius_rad: float,
     allowed_loss: float,
+    importance: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Integrations and channels that each baseline is averaged over.
 
@@ -68,9 +73,11 @@ def averaging_factors(
         Where each baseline begins in `order`.
     frequencies_hz : ndarray, shape (nchan,)
     field_radius_rad : float
-        Where the loss is allowed.
+        Where the loss is allowed, north, south, east and west of the phase centre.
     allowed_loss : float
-        Mean fraction of the flux density, every sample counting alike.
+        Mean fraction of the flux density.
+    importance : ndarray, shape (nbaseline,), optional
+        Weight of each baseline in that mean; without it, its number of rows.
 
     Returns
     -------
@@ -91,32 +98,37 @@ def averaging_factors(
     unit = np.pi**2 / 6 / SPEED_OF_LIGHT_M_S**2
     in_time = np.add.reduceat(_products(rate), edges[:-1]) / moves * unit * mean_square_hz
     in_channels = np.add.reduceat(_products(sorted_uv), edges[:-1]) / rows_of * unit * width_hz**2
-    worst_time, worst_channels = (
-        field_radius_rad**2 * (form[:, 0] + form[:, 2]) for form in (in_time, in_channels)
-    )
 
     ntime = int(time_index.max()) + 1
     pairs = np.array([(t, c) for t in _candidates(ntime) for c in _candidates(nchan)])
     time_growth = _mean_square_minus_one(pairs[:, 0], ntime)
     channel_growth = _mean_square_minus_one(pairs[:, 1], nchan)
-    losses = np.outer(worst_time, time_growth) + np.outer(worst_channels, channel_growth)
+    both_ways = field_radius_rad**2 * np.array([1, 0, 1])
+    losses = np.outer(in_time @ both_ways, time_growth)
+    losses += np.outer(in_channels @ both_ways, channel_growth)
     samples = 1 / pairs.prod(axis=1)
     share = np.diff(edges) / order.size
+    importance = share if importance is None else importance / importance.sum()
+    size_of, loss_of = np.outer(share, samples), importance[:, None] * losses
 
-    def choose(price: float) -> np.ndarray:
-        return np.asarray((samples + price * losses).argmin(axis=1))
+    def choose(price: float) -> tuple[np.ndarray, np.ndarray]:
+        best = (size_of + price * loss_of).argmin(axis=1)
+        return best, in_time * time_growth[best, None] + in_channels * channel_growth[best, None]
 
-    rows = np.arange(edges.size - 1)
     cheap, dear = 1e-6, 1e12
     while dear > 1.01 * cheap:
         middle = np.sqrt(cheap * dear)
-        if share @ losses[rows, choose(middle)] > allowed_loss:
+        if edge_loss(importance @ choose(middle)[1], field_radius_rad) > allowed_loss:
             cheap = middle
         else:
             dear = middle
-    best = choose(dear)
-    smearing = in_time * time_growth[best, None] + in_channels * channel_growth[best, None]
+    best, smearing = choose(dear)
     return pairs[best, 0], pairs[best, 1], smearing
+
+
+def edge_loss(smearing: np.ndarray, field_radius_rad: float) -> float:
+    """What smearing, shape (3,), takes in the middle of the edge where it takes most."""
+    return float(max(smearing[0], smearing[2]) * field_radius_rad**2)
 
 
 def _products(vectors: np.ndarray) -> np.ndarray:
@@ -148,6 +160,7 @@ def stokes_i_samples(
     frequencies_hz: np.ndarray,
     field_radius_rad: float,
     allowed_loss: float,
+    importance: np.ndarray | None = None,
     subtract: np.ndarray | None = None,
 ) -> Samples:
     """Average total intensity (both parallel hands present) baseline by baseline.
@@ -160,8 +173,9 @@ def stokes_i_samples(
     antenna1, antenna2, time_index : ndarray of int, shape (nrow,)
     frequencies_hz : ndarray, shape (nchan,)
         Ascending.
-    field_radius_rad, allowed_loss : float
-        See `averaging_factors`; a loss of zero averages nothing.
+    field_radius_rad, allowed_loss, importance
+        See `averaging_factors`; a loss of zero averages nothing. Baselines are in order of
+        their antennas.
     subtract : ndarray of complex64, shape (nrow, nchan), optional
         Taken off the total intensity before averaging.
     """
@@ -170,8 +184,9 @@ def stokes_i_samples(
     edges = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [order.size]])
     if allowed_loss > 0:
         nt, nc, smearing = averaging_factors(
-            uvw_m, time_index, order, edges, frequencies_hz, field_radius_rad, allowed_loss
-        )
+            uvw_m, time_index, order, edges, frequencies_hz, field_radius_rad, allowed_loss,
+            importance,
+        )  # fmt: skip
     else:
         nt = nc = np.ones(edges.size - 1, int)
         smearing = np.zeros((edges.size - 1, 3))
