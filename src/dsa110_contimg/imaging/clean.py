@@ -20,7 +20,10 @@ from dsa110_contimg.imaging import gridding
 from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
 from dsa110_contimg.visibilities.averaging import Samples
 
-_CYCLE_FACTOR = 1.2
+_CYCLE_FACTOR = 0.6
+_GRIDDING_ERROR = 0.3
+_ACCURACIES = 1e-6, 1e-3
+"""What gridding may add to an image, in thermal noises, and the limits of its relative error."""
 _FIT_PIXELS = 256
 
 
@@ -87,7 +90,8 @@ def clean(
     if not used.any():
         raise ImagingError("every visibility is flagged: nothing to image")
     ones = np.ones(weights.size, np.complex64)
-    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads)
+    # CLEAN takes one psf for the whole field, as if there were no w-terms.
+    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads, w_terms=False)
     residual = gridding.dirty_image(samples, samples.values, weights, npix, cell_rad, threads)
     model = np.zeros_like(residual)
     beam = fitted_beam(samples, weights, cell_rad, threads)
@@ -95,6 +99,9 @@ def clean(
         return CleanResult(model, residual, psf, beam, 0, 0)
 
     dirty_peak = float(np.abs(residual).max())
+    noise = np.sqrt(np.sum(weights[used].astype(float) ** 2 / samples.weights[used]))
+    noise /= np.sum(weights, dtype=float)
+    accuracy = float(np.clip(_GRIDDING_ERROR * noise / dirty_peak, *_ACCURACIES))
     settings = radler.Settings()
     settings.algorithm_type = radler.AlgorithmType.generic_clean
     settings.trimmed_image_width = settings.trimmed_image_height = npix
@@ -112,8 +119,10 @@ def clean(
         with _quiet():
             more = engine.perform(n_major)
         n_major += 1
-        left = samples.values - gridding.model_values(samples, model, cell_rad, threads)
-        residual[:] = gridding.dirty_image(samples, left, weights, npix, cell_rad, threads)
+        left = samples.values - gridding.model_values(samples, model, cell_rad, threads, accuracy)
+        residual[:] = gridding.dirty_image(
+            samples, left, weights, npix, cell_rad, threads, accuracy=accuracy
+        )
         if not np.isfinite(residual).all() or np.abs(residual).max() > 2 * dirty_peak:
             raise ImagingError(
                 f"CLEAN diverged in major cycle {n_major}: residual peak "

@@ -14,6 +14,10 @@ from scipy import linalg
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.visibilities.averaging import Samples
 
+_ENOUGH_SAMPLES = 500_000
+"""A fit to every so many samples is good to about the noise of the image; what it misses is left
+in the residual image."""
+
 
 def fit_components(
     samples: Samples,
@@ -40,16 +44,18 @@ def fit_components(
     ndarray, shape (nsource,)
     """
     nsource = lmn.shape[0]
+    some = slice(None, None, max(1, samples.weights.size // _ENOUGH_SAMPLES))
     channel = np.searchsorted(
-        0.5 * (frequencies_hz[1:] + frequencies_hz[:-1]), samples.frequency_hz
+        0.5 * (frequencies_hz[1:] + frequencies_hz[:-1]), samples.frequency_hz[some]
     )
-    time = np.clip(np.rint(samples.time).astype(np.int64), 0, expected.shape[0] - 1)
+    time = np.clip(np.rint(samples.time[some]).astype(np.int64), 0, expected.shape[0] - 1)
     l, m = lmn[:, 0], lmn[:, 1]
     kept = 1 - samples.smearing @ np.array([l * l, 2 * l * m, m * m])
     normal = np.zeros((nsource, nsource))
     right = np.zeros(nsource)
     _normal_equations(
-        samples.uvw_lambda, samples.values, samples.weights, samples.baseline, time, channel,
+        samples.uvw_lambda[some], samples.values[some], samples.weights[some],
+        samples.baseline[some], time, channel,
         np.column_stack([l, m, lmn[:, 2] - 1]),
         np.ascontiguousarray(expected.transpose(0, 2, 1), np.float32), np.maximum(kept, 0.0),
         normal, right,

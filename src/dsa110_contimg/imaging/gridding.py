@@ -10,8 +10,8 @@ import numpy as np
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.averaging import Samples
 
-_ACCURACY = 1e-4
-"""Relative error of a gridded image, far below its noise."""
+ACCURACY = 1e-4
+"""Relative error of a gridded image."""
 _FREQUENCY = np.array([SPEED_OF_LIGHT_M_S])
 """Makes metres of the gridder into wavelengths."""
 
@@ -24,6 +24,7 @@ def dirty_image(
     cell_rad: float,
     threads: int = 1,
     w_terms: bool = True,
+    accuracy: float = ACCURACY,
 ) -> np.ndarray:
     """Weighted mean of ``values exp(-2 pi i (u l + v m + w (n - 1)))``.
 
@@ -41,6 +42,8 @@ def dirty_image(
         More than one gives results that differ in the last bits from run to run.
     w_terms : bool
         False leaves them out, which is right near the phase centre and four times faster.
+    accuracy : float
+        Relative error of the image.
 
     Returns
     -------
@@ -49,15 +52,16 @@ def dirty_image(
     image = ducc0.wgridder.vis2dirty(
         uvw=samples.uvw_lambda, freq=_FREQUENCY, vis=values.reshape(-1, 1),
         wgt=weights.reshape(-1, 1), npix_x=npix, npix_y=npix, pixsize_x=cell_rad,
-        pixsize_y=cell_rad, epsilon=_ACCURACY, do_wgridding=w_terms, divide_by_n=False,
+        pixsize_y=cell_rad, epsilon=accuracy, do_wgridding=w_terms, divide_by_n=False,
         nthreads=threads, **_SIGNS,
     )  # fmt: skip
     return np.ascontiguousarray(image.T) / np.float32(np.sum(weights, dtype=float))
 
 
 def model_values(
-    samples: Samples, image: np.ndarray, cell_rad: float, threads: int = 1
-) -> np.ndarray:
+    samples: Samples, image: np.ndarray, cell_rad: float, threads: int = 1,
+    accuracy: float = ACCURACY,
+) -> np.ndarray:  # fmt: skip
     """Samples that an image of point sources (Jy per pixel) would give.
 
     Returns
@@ -67,7 +71,7 @@ def model_values(
     values = ducc0.wgridder.dirty2vis(
         uvw=samples.uvw_lambda, freq=_FREQUENCY,
         dirty=np.ascontiguousarray(image.T, dtype=np.float32), pixsize_x=cell_rad,
-        pixsize_y=cell_rad, epsilon=_ACCURACY, do_wgridding=True, divide_by_n=False,
+        pixsize_y=cell_rad, epsilon=accuracy, do_wgridding=True, divide_by_n=False,
         nthreads=threads, **_SIGNS,
     )  # fmt: skip
     return np.asarray(values).reshape(-1)

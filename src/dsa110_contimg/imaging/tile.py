@@ -21,9 +21,11 @@ HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
 _EDGE_PIXELS = 16
-_MOST_COMPONENTS = 24
-_COMPONENT_SIGMA = 100.0
+_MOST_COMPONENTS = 48
+_COMPONENT_SIGMA = 30.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
+_SEEN_SIGMA = 3.0
+"""Fainter sources outside the image leave no sidelobes in it that the noise would not hide."""
 _CORRECTED = 10.0
 """Averaging may take so many times the allowed loss, because an image is corrected for it: the
 mean over all samples is known to a few per cent of itself."""
@@ -68,7 +70,7 @@ class TileImage:
     beam : RestoringBeam
     n_iterations, n_major, n_samples, n_components, n_subtracted : int
         `n_components` counts sources fitted in the visibilities, which `model` does not hold;
-        `n_subtracted` those modelled outside the image.
+        `n_subtracted` those outside the image that were taken off.
     averaging_loss : float
         What averaging took from a source in the middle of an edge of the image; `apparent` is
         corrected for it.
@@ -104,9 +106,8 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     model : SkyModel or None
         Sources in the beam. The bright ones are fitted in the visibilities, subtracted, and
         restored with the flux density that was found. Of the others, those outside the image
-        are subtracted; of those inside only the change of their apparent flux density with
-        time and frequency, which has no mean. The model's own flux densities are never added
-        back, so an image shows what the data hold.
+        are subtracted. The model's own flux densities are never added back, so an image shows
+        what the data hold.
     options : TileImageOptions
 
     Raises
@@ -180,7 +181,13 @@ def _averaged(
     target = allowed
     while True:
         samples = _samples(
-            vis, flags, geometry.size, geometry.cell_rad, target, geometry.baseline_weights, subtract
+            vis,
+            flags,
+            geometry.size,
+            geometry.cell_rad,
+            target,
+            geometry.baseline_weights,
+            subtract,
         )
         weights = weighting.imaging_weights(
             samples.uvw_lambda, samples.weights, geometry.size, geometry.cell_rad,
@@ -299,14 +306,12 @@ class _Bright:
 
 def _unseen_by_clean(
     vis: Visibilities, geometry: _Geometry, model: SkyModel, *, fit: bool
-) -> tuple[np.ndarray, _Bright, int]:
+) -> tuple[np.ndarray | None, _Bright, int]:
     """Visibilities of what CLEAN of one tile and one band cannot hold.
 
-    Bright sources, with flux densities fitted to the data (unless the image stays dirty); other
-    sources outside the image; of
-    the others inside what the drift and the spectrum change about their mean. Means are
-    taken with the imaging weights, so that a change adds nothing to the image at the source's own
-    place.
+    Bright sources, with flux densities fitted to the data (unless the image stays dirty), and
+    other sources outside the image. What drift and spectrum change about the mean of
+    fainter sources inside is lost in the noise.
 
     Returns
     -------
@@ -320,7 +325,6 @@ def _unseen_by_clean(
     inside = (np.abs(lmn[:, :2]) < radius - _EDGE_PIXELS * geometry.cell_rad).all(axis=1)
     inside &= lmn[:, 2] > 0
     dish_m = float(np.median(vis.array.dish_diameters_m))
-    apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
     table = geometry.time_frequency_weights
     binned = model.apparent_jy(vis.pointings, geometry.bin_centres_hz, dish_m)
     mean = np.einsum("tf,tsf->s", table, binned) / table.sum()
@@ -328,20 +332,22 @@ def _unseen_by_clean(
     noise_jy = 1 / np.sqrt(np.sum(geometry.rough.weights, dtype=float))
     order = np.argsort(-mean)[: _MOST_COMPONENTS if fit else 0]
     bright = order[(mean[order] > _COMPONENT_SIGMA * noise_jy) & (lmn[order, 2] > 0)]
+    beside = np.flatnonzero(~inside & (mean > _SEEN_SIGMA * noise_jy))
+    subtracted = np.concatenate([bright, np.setdiff1d(beside, bright)])
+    if subtracted.size == 0:
+        return None, _Bright(np.zeros((0, 3)), np.zeros(0)), 0
+    apparent = model.select(subtracted).apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
+    factors = np.ones(bright.size)
     if bright.size:
         factors = components.fit_components(
-            geometry.rough, lmn[bright], apparent[:, bright], vis.frequencies_hz
+            geometry.rough, lmn[bright], apparent[:, : bright.size], vis.frequencies_hz
         )
-        apparent[:, bright] *= factors[None, :, None]
-    rest = inside.copy()
-    rest[bright] = False
-    apparent[:, rest] -= mean[None, rest, None]
-    restored = bright[inside[bright]]
-    fluxes = mean[restored] * factors[inside[bright]] if bright.size else np.zeros(0)
+        apparent[:, : bright.size] *= factors[None, :, None]
+    restored = inside[bright]
     return (
-        predict.predict_apparent(vis, model.directions, apparent),
-        _Bright(lmn[restored], fluxes),
-        int(np.count_nonzero(~inside)),
+        predict.predict_apparent(vis, model.directions[subtracted], apparent),
+        _Bright(lmn[bright[restored]], (mean[bright] * factors)[restored]),
+        beside.size,
     )
 
 
