@@ -115,13 +115,31 @@ def _image(work: Path, ms_path: Path, prefix: Path, **options: Any) -> Any:
 
 
 def _flag(ms_path: Path) -> Any:
-    """Flagging alone: data minus a model of nothing, as the calibration stage does it."""
-    from dsa110_contimg.calibration import tile
-    from dsa110_contimg.visibilities import measurement_set
+    """Flagging alone, as the calibration stage does it, but for an empty model."""
+    from dsa110_contimg.visibilities import flagging, measurement_set
 
     vis = measurement_set.read(ms_path)
     nothing = np.zeros(vis.data.shape[:2], np.complex64)
-    return float(tile._interference(vis, nothing).mean())
+    found = flagging.flag_interference(
+        vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index, nothing
+    )
+    return float(found.mean())
+
+
+def _bandpass(work: Path, ms_path: Path) -> float:
+    """Seconds to read a tile and solve its bandpass, model and flags being given, as for CASA."""
+    from dsa110_contimg.calibration import predict, tile
+    from dsa110_contimg.stages.calibration_solve import sky_model, solve_limits
+    from dsa110_contimg.stages.options import CalibrationSolveOptions
+    from dsa110_contimg.visibilities import measurement_set
+
+    options = CalibrationSolveOptions(sky_catalog="bench")
+    vis = measurement_set.read(ms_path)
+    sky = predict.predict(vis, sky_model(vis, work, options))
+    begin = time.perf_counter()
+    vis = measurement_set.read(ms_path)
+    tile.solve_channels(vis, sky, np.zeros(sky.shape, bool), solve_limits(options))
+    return time.perf_counter() - begin
 
 
 def _timed(function: Any, arguments: dict[str, Any]) -> tuple[float, Any, float]:
@@ -263,7 +281,8 @@ def _chain(ours: Ours, work: Path, repetition: int) -> None:
 def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Step]:
     convert = Step("convert", "pyuvdata")
     flag = Step("flag", "aoflagger")
-    solve = Step("solve", "CASA bandpass and gaincal")
+    bandpass = Step("bandpass", "CASA bandpass")
+    solve = Step("flag, solve", "CASA bandpass and gaincal")
     apply = Step("flag and apply", "CASA applycal (and aoflagger)")
     image = Step("image, 1024 px", "WSClean")
     averaged = Step("image, 1024 px", "WSClean -baseline-averaging 5")
@@ -299,6 +318,11 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
             shutil.copytree(ms, work / "ao.ms")
             warm(work / "ao.ms")
             flag.peer_s.append(_command(["aoflagger", "-j", _WORKERS, work / "ao.ms"]))
+        note("bandpass")
+        _, seconds_each = ours.run(
+            _bandpass, [{"work": work, "ms_path": tiles[k].ms_path} for k in pair]
+        )
+        bandpass.ours_s.append(float(np.mean(seconds_each)))
         note("solve")
         seconds, sets = ours.run(
             _solve,
@@ -326,6 +350,7 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
                 sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
             casa_s = json.loads(done.stdout.split("SECONDS ")[1])
             solve.peer_s.append(casa_s["bandpass"] + casa_s["gaincal"])
+            bandpass.peer_s.append(casa_s["bandpass"])
             solve.remark = f"bandpass {casa_s['bandpass']:.1f} s, gaincal {casa_s['gaincal']:.1f} s"
             apply.peer_s.append(casa_s["applycal"] + flag.peer_s[-1])
             shutil.rmtree(work / "ao.ms")
@@ -346,7 +371,7 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
                     _image,
                     [
                         {"work": work, "ms_path": applied[k].ms_path,
-                         "prefix": work / f"images/{step.name[:10].strip()}{len(arguments)}{tag}{k}", **arguments}
+                         "prefix": work / f"images/{len(arguments)}_{tag}_{k}", **arguments}
                         for k in pair
                     ],
                 )  # fmt: skip
@@ -367,13 +392,12 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
             whole.peer_s.append(
                 convert.peer_s[r] + apply.peer_s[r] + image.peer_s[r] + solve.peer_s[r] / _SHARED_BY
             )
-    return [convert, flag, solve, apply, image, averaged, large, whole]
+    return [convert, flag, bandpass, solve, apply, image, averaged, large, whole]
 
 
 def _report(steps: list[Step], peak_gib: float, options: argparse.Namespace) -> int:
-    print(
-        f"{'step':24}{'s a worker':>12}{'tiles/h':>9}   {'peer':32}{'s':>8}{'tiles/h':>9}{'ratio':>8}"
-    )
+    head = f"{'step':24}{'s a worker':>12}{'tiles/h':>9}   "
+    print(f"{head}{'peer':32}{'s':>8}{'tiles/h':>9}{'ratio':>8}")
     for step in steps:
         line = f"{step.name:24}{min(step.ours_s):12.1f}{step.ours_per_hour:9.0f}"
         if step.peer_s:

@@ -17,9 +17,9 @@ def _noise(nant: int, nchan: int, rng: np.random.Generator) -> tuple[np.ndarray,
 
 
 def _flags(data: np.ndarray, a1: np.ndarray, a2: np.ndarray, times: np.ndarray) -> np.ndarray:
-    amplitude = np.sqrt(np.mean(np.abs(data) ** 2, axis=2)).astype(np.float32)
-    known = np.zeros(amplitude.shape, bool)
-    return flag_interference(amplitude, known, a1, a2, times, residual=True)
+    model = np.zeros(data.shape[:2], np.complex64)
+    known = np.zeros(data.shape, bool)
+    return flag_interference(data.astype(np.complex64), known, a1, a2, times, model)
 
 
 @pytest.mark.parametrize("nchan", [32, 96])

@@ -1,4 +1,4 @@
-"""Sub-band files to a Measurement Set with pyuvdata (phased to the first zenith): prints the seconds it took."""
+"""Sub-band files to a Measurement Set with pyuvdata, phased to a zenith: prints the seconds."""
 
 import sys
 import time

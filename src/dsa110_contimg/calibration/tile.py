@@ -7,7 +7,6 @@ follow a source that differs from the catalogue and erase its variability.
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from scipy import ndimage
 
@@ -17,7 +16,7 @@ from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
-from dsa110_contimg.visibilities.flagging import flag_interference
+from dsa110_contimg.visibilities.flagging import flag_interference, unflagged
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 MIN_ANTENNAS = 10
@@ -108,9 +107,9 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         )
     sky = predict.predict(vis, model)
     nothing = np.zeros(sky.shape, bool)
-    raw = _solve_channels(vis, sky, nothing, limits)
+    raw = solve_channels(vis, sky, nothing, limits)
     rfi = _interference(vis, sky, _smoothed(raw))
-    raw = _solve_channels(vis, sky, rfi, limits)
+    raw = solve_channels(vis, sky, rfi, limits)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
 
     alive = _alive(vis)
@@ -136,7 +135,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         flagged_fraction=flagged,
         median_snr=float(np.median(raw.snr[~raw.flags])),
         model_flux_jy=float(apparent.mean(axis=0).sum()),
-        rfi_fraction=_share(rfi, *_there(vis)),
+        rfi_fraction=np.count_nonzero(rfi) / _n_there(vis),
     )
 
 
@@ -155,11 +154,11 @@ def calibrate_tile(
         Without one, phases are left as they are and the data themselves are flagged.
     limits : SolveLimits
     """
-    there = _there(vis)
+    n_there = _n_there(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
-        rfi = _interference(calibrated, sky, residual=False)
+        rfi = _interference(calibrated, None)
         one = np.ones((1, len(vis.array.names), 1, vis.data.shape[2]), complex)
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
     else:
@@ -176,8 +175,8 @@ def calibrate_tile(
     return CalibratedTile(
         vis=calibrated,
         phases=phases,
-        flagged_fraction=_share(np.all(flags, axis=2), *there),
-        rfi_fraction=_share(rfi, *there),
+        flagged_fraction=1 - int(unflagged(flags)[0].sum()) / n_there,
+        rfi_fraction=np.count_nonzero(rfi) / n_there,
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
     )
@@ -191,45 +190,13 @@ def _typical(weights: np.ndarray) -> float:
 
 
 def _interference(
-    vis: Visibilities, sky: np.ndarray, gains: Gains | None = None, *, residual: bool = True
+    vis: Visibilities, sky: np.ndarray | None, gains: Gains | None = None
 ) -> np.ndarray:
     """Flags of data minus model, the data divided by gains if they are given."""
-    shape = (len(vis.array.names), sky.shape[1], vis.data.shape[2])
-    if gains is None:
-        inverse = np.ones(shape, np.complex64)
-    else:
-        inverse = (1 / gains.values[0]).astype(np.complex64)
-    amplitude = np.empty(sky.shape, np.float32)
-    known = np.empty(sky.shape, bool)
-    _residual_amplitude(
-        vis.data, vis.flags, inverse, sky, vis.antenna1, vis.antenna2, amplitude, known
-    )
+    inverse = None if gains is None else (1 / gains.values[0]).astype(np.complex64)
     return flag_interference(
-        amplitude, known, vis.antenna1, vis.antenna2, vis.time_index, residual=residual
+        vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index, sky, inverse
     )
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _residual_amplitude(
-    data: np.ndarray, flags: np.ndarray, inverse: np.ndarray, sky: np.ndarray,
-    antenna1: np.ndarray, antenna2: np.ndarray, amplitude: np.ndarray, known: np.ndarray,
-) -> None:  # fmt: skip
-    last = data.shape[2] - 1
-    half = np.float32(0.5)
-    for row in range(data.shape[0]):
-        i, j = antenna1[row], antenna2[row]
-        for f in range(data.shape[1]):
-            flagged = False
-            for p in range(data.shape[2]):
-                flagged |= flags[row, f, p]
-            x = data[row, f, 0] * inverse[i, f, 0] * np.conj(inverse[j, f, 0]) - sky[row, f]
-            y = (
-                data[row, f, last] * inverse[i, f, last] * np.conj(inverse[j, f, last])
-                - sky[row, f]
-            )
-            power = x.real * x.real + x.imag * x.imag + y.real * y.real + y.imag * y.imag
-            known[row, f] = flagged
-            amplitude[row, f] = 0 if flagged else np.sqrt(half * power)
 
 
 def _smoothed(gains: Gains) -> Gains:
@@ -242,21 +209,16 @@ def _smoothed(gains: Gains) -> Gains:
 
 def _alive(vis: Visibilities) -> np.ndarray:
     """Antennas with at least one unflagged sample."""
-    rows = ~vis.flags.all(axis=(1, 2))
+    rows = unflagged(vis.flags)[0] > 0
     return np.union1d(vis.antenna1[rows], vis.antenna2[rows])
 
 
-def _there(vis: Visibilities) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and channels that hold data: of antennas that are alive, of sub-bands that came."""
-    alive = _alive(vis)
-    rows: np.ndarray = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
-    channels: np.ndarray = ~vis.flags[rows].all(axis=(0, 2))
-    return rows, channels
-
-
-def _share(mask: np.ndarray, rows: np.ndarray, channels: np.ndarray) -> float:
-    """Share of true samples (nrow, nchan) among those of some rows and channels."""
-    return float(mask[rows][:, channels].mean()) if rows.any() and channels.any() else 1.0
+def _n_there(vis: Visibilities) -> int:
+    """Samples (row, channel) that could hold data: of antennas and channels that are alive."""
+    per_row, per_channel = unflagged(vis.flags)
+    alive = np.union1d(vis.antenna1[per_row > 0], vis.antenna2[per_row > 0])
+    rows = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
+    return max(1, int(np.count_nonzero(rows)) * int(np.count_nonzero(per_channel)))
 
 
 def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
@@ -289,9 +251,20 @@ def _solve(
     return Gains(values, flags, snr)
 
 
-def _solve_channels(
+def solve_channels(
     vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
 ) -> Gains:
+    """One solution a channel and polarization for the whole tile.
+
+    Parameters
+    ----------
+    vis : Visibilities
+    sky : ndarray of complex64, shape (nrow, nchan)
+        Model of total intensity.
+    rfi : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+    limits : SolveLimits
+    """
     return _solve(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)
 
 

@@ -77,17 +77,18 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     data = np.zeros((nrow, nchan, npol), np.complex64)
     flags = np.ones((nrow, nchan, npol), bool)
     samples = np.zeros((nrow, npol), np.float32)
+    power = np.zeros(nrow)
     n_bad = 0
     for header in headers.values():
         channels = np.rint((header.frequencies_hz - frequencies[0]) / width).astype(int)
         visdata, file_flags, nsamples = uvh5.read_visibilities(header)
         n_bad += phasing.rephase(
             visdata, file_flags, nsamples, rows, w_shift, header.frequencies_hz, channels,
-            data, flags, samples,
+            data, flags, samples, power,
         )  # fmt: skip
     samples /= len(headers)
 
-    dead = _dead_antennas(data, antenna1, antenna2, ntime)
+    dead = _dead_antennas(power.reshape(ntime, nbaseline).sum(axis=0), antenna1, antenna2)
     is_dead = np.isin(antenna1, dead) | np.isin(antenna2, dead)
     flags.reshape(ntime, nbaseline, nchan, npol)[:, is_dead] = True
     absent = tuple(n for n in range(telescope.n_subbands) if n not in headers)
@@ -177,15 +178,8 @@ def _check_together(
     return dict(sorted(by_number.items()))
 
 
-def _dead_antennas(
-    data: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, ntime: int
-) -> np.ndarray:
-    """Indices of antennas whose cross-correlations carry no power in any polarization."""
-    nbaseline = antenna1.size
-    power = np.zeros(nbaseline)
-    cube = data.reshape(ntime, nbaseline, -1)
-    for integration in cube:
-        power += np.sum(integration.real**2 + integration.imag**2, axis=1, dtype=float)
+def _dead_antennas(power: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray) -> np.ndarray:
+    """Indices of antennas whose cross-correlations carry no power, given each baseline's."""
     present = np.union1d(antenna1, antenna2)
     per_antenna = np.array([np.median(power[(antenna1 == a) | (antenna2 == a)]) for a in present])
     alive = per_antenna[per_antenna > 0]

@@ -13,6 +13,7 @@ import numpy as np
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.visibilities.flagging import unflagged
 
 MJD_OF_JD = 2400000.5
 DAY_S = 86400.0
@@ -148,7 +149,7 @@ def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> N
         ms.addrows(nrow)
         ms.putcol("DATA", vis.data)
         ms.putcol("FLAG", vis.flags)
-        ms.putcol("FLAG_ROW", vis.flags.all(axis=(1, 2)))
+        ms.putcol("FLAG_ROW", unflagged(vis.flags)[0] == 0)
         ms.putcol("UVW", vis.uvw_m)
         if spectral_weights:
             ms.putcol("WEIGHT_SPECTRUM", np.ascontiguousarray(vis.weights))

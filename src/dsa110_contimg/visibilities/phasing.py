@@ -21,6 +21,8 @@ import numpy as np
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 
+_ABSURD = np.float32(1e30)
+"""Squared amplitude that no correlator gives."""
 _STEP = 1e-4
 """Step in l and m for the derivative of the delay; the second-order term cancels."""
 
@@ -150,6 +152,7 @@ def rephase(
     out: np.ndarray,
     out_flags: np.ndarray,
     out_samples: np.ndarray,
+    out_power: np.ndarray,
 ) -> int:
     """Conjugate, rotate and reorder one sub-band into a tile's arrays, in one pass.
 
@@ -175,6 +178,8 @@ def rephase(
         output being zero there.
     out_samples : ndarray of float32, shape (nrow, npol)
         The mean sample count is added.
+    out_power : ndarray, shape (nrow,)
+        The sum of squared amplitudes is added.
 
     Returns
     -------
@@ -184,9 +189,11 @@ def rephase(
     n_bad = 0
     npol = out.shape[2]
     nfreq = frequencies_hz.size
-    per_channel = np.float32(1 / nfreq)
+    total = np.empty(npol, np.float32)
     for i in range(rows.size):
         row = rows[i]
+        total[:] = 0
+        power = 0.0
         turns_per_hz = -w_shift_m[i] / SPEED_OF_LIGHT_M_S
         rotation = phasor(turns_per_hz * frequencies_hz[0])
         last_step = 0.0
@@ -200,19 +207,24 @@ def rephase(
                     last_step = step
                 rotation *= turn
             channel = channels[f]
-            factor = np.complex64(rotation)
+            cos, sin = np.float32(rotation.real), np.float32(rotation.imag)
             for p in range(npol):
-                value = visdata[row, f, p]
+                re, im = visdata[row, f, p].real, visdata[row, f, p].imag
                 count = nsamples[row, f, p]
+                square = re * re + im * im
                 # False for NaN too, which a comparison the other way round would let through.
-                good = abs(value.real) < 1e15 and abs(value.imag) < 1e15
-                if good:
-                    out[i, channel, p] = np.conj(value) * factor
-                else:
-                    out[i, channel, p] = 0
+                good = square < _ABSURD
+                if not good:
+                    re = im = square = np.float32(0)
                     n_bad += 1
+                # The conjugate, rotated.
+                out[i, channel, p] = complex(re * cos + im * sin, re * sin - im * cos)
                 out_flags[i, channel, p] = flags[row, f, p] or not count > 0 or not good
-                out_samples[i, p] += count * per_channel
+                total[p] += count
+                power += square
+        for p in range(npol):
+            out_samples[i, p] += total[p] / np.float32(nfreq)
+        out_power[i] += power
     return n_bad
 
 
