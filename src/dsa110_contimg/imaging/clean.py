@@ -62,6 +62,7 @@ def clean(
     major_gain: float,
     max_major: int,
     threads: int,
+    multiscale: bool = False,
 ) -> CleanResult:
     """Image samples and deconvolve.
 
@@ -80,6 +81,8 @@ def clean(
         Fraction of the peak taken off before the next major cycle.
     max_major : int
     threads : int
+    multiscale : bool
+        Clean with components of several sizes, for extended emission.
 
     Raises
     ------
@@ -103,7 +106,9 @@ def clean(
     noise /= np.sum(weights, dtype=float)
     accuracy = float(np.clip(_GRIDDING_ERROR * noise / dirty_peak, *_ACCURACIES))
     settings = radler.Settings()
-    settings.algorithm_type = radler.AlgorithmType.generic_clean
+    settings.algorithm_type = (
+        radler.AlgorithmType.multiscale if multiscale else radler.AlgorithmType.generic_clean
+    )
     settings.trimmed_image_width = settings.trimmed_image_height = npix
     settings.pixel_scale.x = settings.pixel_scale.y = cell_rad
     settings.minor_iteration_count = niter
@@ -131,7 +136,10 @@ def clean(
             )
         if engine.iteration_number >= niter:
             break
-    return CleanResult(model, residual, psf, beam, int(engine.iteration_number), n_major)
+    n_iterations = int(engine.iteration_number)
+    with _quiet():
+        del engine
+    return CleanResult(model, residual, psf, beam, n_iterations, n_major)
 
 
 @contextlib.contextmanager

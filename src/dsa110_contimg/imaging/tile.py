@@ -49,6 +49,7 @@ class TileImageOptions:
     uv_min_lambda: float
     averaging_loss: float
     threads: int
+    deconvolver: Literal["hogbom", "multiscale"] = "hogbom"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +134,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         auto_mask_sigma=options.auto_mask_sigma,
         auto_threshold_sigma=options.auto_threshold_sigma, major_gain=options.major_gain,
         max_major=options.max_major, threads=options.threads,
+        multiscale=options.deconvolver == "multiscale",
     )  # fmt: skip
     table, centres = _weights_by_time_and_frequency(samples, weights, vis)
     beam_response = primary_beam.effective_beam(

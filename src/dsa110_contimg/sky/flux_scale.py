@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.sky import astrometry
+
 
 @dataclass(frozen=True)
 class Calibrator:
@@ -70,3 +72,18 @@ CALIBRATORS: tuple[Calibrator, ...] = (
         "3C295", 212.8360321, 52.2025392, ((1983.4, (1.4701, -0.7658, -0.2780, -0.0347, 0.0399)),)
     ),
 )
+
+
+_MATCH_DEG = 0.005
+
+
+def at_position(ra_deg: float, dec_deg: float) -> Calibrator | None:
+    """The primary calibrator at a position, within 18 arcsec."""
+    here = astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
+    for calibrator in CALIBRATORS:
+        there = astrometry.radec_to_vector(
+            np.deg2rad(calibrator.ra_deg), np.deg2rad(calibrator.dec_deg)
+        )
+        if np.linalg.norm(here - there) < np.deg2rad(_MATCH_DEG):
+            return calibrator
+    return None

@@ -152,6 +152,7 @@ def _imager_options(options: ImagingOptions) -> tile_imaging.TileImageOptions:
         uv_min_lambda=options.uvmin,
         averaging_loss=options.averaging_loss,
         threads=options.threads,
+        deconvolver=options.deconvolver,
     )
 
 

@@ -79,6 +79,9 @@ class ImagingOptions(SkyModelOptions):
         "briggs", description="Imaging weights"
     )
     robust: float = Field(0.5, ge=-2, le=2, description="Briggs' robustness")
+    deconvolver: Literal["hogbom", "multiscale"] = Field(
+        "hogbom", description="multiscale is slower and better where emission is extended"
+    )
     niter: int = Field(20000, ge=0, description="Most CLEAN iterations; 0 for a dirty image")
     auto_mask: float = Field(4.0, gt=0, description="Sigma down to which CLEAN looks everywhere")
     auto_threshold: float = Field(
@@ -97,7 +100,7 @@ class ImagingOptions(SkyModelOptions):
         "the image is corrected for its mean",
     )
     subtract_outside: bool = Field(
-        True, description="Subtract sources outside the image and the drift of those inside"
+        True, description="Subtract sources outside the image, and fit bright ones before CLEAN"
     )
     threads: int = Field(
         1, ge=1, description="Threads; more than 1 is not reproducible to the last bit"

@@ -1,0 +1,261 @@
+"""Calibrate an array that observes calibrators and targets in turn.
+
+Delays and bandpass come from one calibrator, complex gains from every calibrator, the flux scale
+from the primary one; targets get gains interpolated in time. (A drift scan is calibrated
+against the sky in its beam instead: see `calibration.tile`.)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsa110_contimg.calibration import delay, predict
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
+from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.sky import astrometry, flux_scale
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+
+@dataclass(frozen=True)
+class FieldSolveOptions:
+    """How calibrators are solved.
+
+    Attributes
+    ----------
+    solint_s, max_gap_s : float
+        Longest interval of a gain solution; a longer gap in the data ends one.
+    phase_solint_s : float
+        Interval of the phases that are taken out before the bandpass is solved.
+    min_baselines : int
+    min_snr : float
+    reference_antennas : tuple of str
+        In order of preference.
+    """
+
+    solint_s: float = np.inf
+    max_gap_s: float = 120.0
+    phase_solint_s: float = 60.0
+    min_baselines: int = 4
+    min_snr: float = 3.0
+    reference_antennas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FieldCalibration:
+    """Solutions of a set of fields.
+
+    Attributes
+    ----------
+    delays_s, delay_flags : ndarray, shape (1, nantenna, 1, npol)
+    delay_reference_hz : float
+    bandpass : Gains
+        Shape (1, nantenna, nchan, npol).
+    gains : Gains
+        Shape (ninterval, nantenna, 1, npol), on the flux scale of the primary calibrator.
+    gain_times_s : ndarray, shape (ninterval,)
+        MJD seconds, ascending.
+    reference_antenna : str
+    flux_jy : mapping of str to (float, float)
+        Flux density and its error by field; no error for a primary calibrator.
+    """
+
+    delays_s: np.ndarray
+    delay_flags: np.ndarray
+    delay_reference_hz: float
+    bandpass: Gains
+    gains: Gains
+    gain_times_s: np.ndarray
+    reference_antenna: str
+    flux_jy: Mapping[str, tuple[float, float]]
+
+
+def primary_calibrator(vis: Visibilities) -> flux_scale.Calibrator | None:
+    """The flux calibrator at a field's phase centre, if there is one."""
+    return flux_scale.at_position(
+        float(np.rad2deg(vis.phase_centre_rad[0])), float(np.rad2deg(vis.phase_centre_rad[1]))
+    )
+
+
+def point_source_model(vis: Visibilities) -> tuple[np.ndarray, float | None]:
+    """Model of a calibrator at the phase centre.
+
+    Returns
+    -------
+    model : ndarray of complex64, shape (nrow, nchan)
+        Of a primary calibrator's spectrum at its own position, else of 1 Jy at the phase centre.
+    flux_jy : float or None
+        A primary calibrator's flux density at the middle of the band.
+    """
+    nrow, nchan = vis.data.shape[:2]
+    calibrator = primary_calibrator(vis)
+    if calibrator is None:
+        return np.ones((nrow, nchan), np.complex64), None
+    year = 2000.0 + (vis.times_jd[0] - 2451544.5) / 365.25
+    spectrum = calibrator.flux_density_jy(vis.frequencies_hz, year)
+    direction = astrometry.radec_to_vector(
+        np.deg2rad(calibrator.ra_deg), np.deg2rad(calibrator.dec_deg)
+    )
+    apparent = np.broadcast_to(spectrum, (vis.times_jd.size, 1, nchan))
+    middle = calibrator.flux_density_jy(np.array([vis.frequencies_hz.mean()]), year)
+    return predict.predict_apparent(vis, direction[None], apparent), float(middle[0])
+
+
+def calibrate_fields(
+    bandpass_field: Visibilities, gain_fields: Sequence[Visibilities], options: FieldSolveOptions
+) -> FieldCalibration:
+    """Solve delays, bandpass and gains.
+
+    Parameters
+    ----------
+    bandpass_field : Visibilities
+        A bright calibrator.
+    gain_fields : sequence of Visibilities
+        Calibrators at their phase centres, one of them a primary calibrator (the bandpass field
+        may be among them).
+    options : FieldSolveOptions
+
+    Raises
+    ------
+    CalibrationError
+        If no field is a primary calibrator, or nothing can be solved.
+    """
+    names = bandpass_field.array.names
+    reference_hz = float(bandpass_field.frequencies_hz[0])
+    model, _ = point_source_model(bandpass_field)
+    nchan = model.shape[1]
+
+    # Phases move during a scan: they are taken out before channels are solved over all of it.
+    steady = _steady(bandpass_field, model, options)
+    channels, reference = refer_phases(
+        _solve(steady, model, np.zeros(steady.times_jd.size, np.int64), np.arange(nchan), options),
+        names, options.reference_antennas,
+    )  # fmt: skip
+    delays_s, delay_flags = delay.fit_delays(channels, bandpass_field.frequencies_hz, reference_hz)
+    slopes = delay.delay_gains(delays_s, delay_flags, bandpass_field.frequencies_hz, reference_hz)
+    bandpass = _normalised(
+        Gains(channels.values / slopes.values, channels.flags | slopes.flags, channels.snr)
+    )
+
+    solved: dict[str, tuple[Gains, np.ndarray, float | None]] = {}
+    for vis in gain_fields:
+        corrected = apply_gains(vis, slopes, bandpass)
+        model, known = point_source_model(vis)
+        times_s = _seconds(vis)
+        interval = solution_intervals(times_s, options.solint_s, options.max_gap_s)
+        gains = _solve(corrected, model, interval, np.zeros(nchan, np.int64), options)
+        gains, _ = refer_phases(gains, names, (reference,))
+        middles = np.array([times_s[interval == k].mean() for k in range(interval.max() + 1)])
+        solved[vis.field_name] = gains, middles, known
+    return _on_one_scale(solved, delays_s, delay_flags, reference_hz, bandpass, reference)
+
+
+def calibration_at(solution: FieldCalibration, vis: Visibilities) -> tuple[Gains, ...]:
+    """Delays, bandpass, and gains at a field's integrations.
+
+    To be applied together with ``interval=vis.time_index``.
+    """
+    slopes = delay.delay_gains(
+        solution.delays_s, solution.delay_flags, vis.frequencies_hz, solution.delay_reference_hz
+    )
+    gains = interpolated(solution.gains, solution.gain_times_s, _seconds(vis))
+    return slopes, solution.bandpass, gains
+
+
+def transfer_flux_scale(reference: Gains, other: Gains) -> tuple[float, float]:
+    """Flux density of a source whose gains were solved as if it had 1 Jy.
+
+    A source of S Jy makes them sqrt(S) times too large; the ratio is averaged over antennas
+    and polarizations by the median.
+
+    Returns
+    -------
+    flux_jy, error_jy : float
+        The error is the median's.
+
+    Raises
+    ------
+    CalibrationError
+        If no antenna is solved on both.
+    """
+    power = []
+    for gains in (reference, other):
+        good = ~gains.flags
+        count = good.sum(axis=0)
+        total = np.sum(np.where(good, np.abs(gains.values) ** 2, 0), axis=0)
+        power.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+    ratio = power[1] / power[0]
+    ratio = ratio[np.isfinite(ratio)]
+    if ratio.size == 0:
+        raise CalibrationError("no antenna is solved on both calibrators: no flux scale")
+    error = 1.2533 * 1.4826 * np.median(np.abs(ratio - np.median(ratio))) / np.sqrt(ratio.size)
+    return float(np.median(ratio)), float(error)
+
+
+def _on_one_scale(
+    solved: Mapping[str, tuple[Gains, np.ndarray, float | None]], delays_s: np.ndarray,
+    delay_flags: np.ndarray, reference_hz: float, bandpass: Gains, reference: str,
+) -> FieldCalibration:  # fmt: skip
+    primary = next((name for name, (_, _, known) in solved.items() if known is not None), None)
+    if primary is None:
+        raise CalibrationError(
+            f"none of the fields {', '.join(solved)} is a primary flux calibrator "
+            f"({', '.join(c.name for c in flux_scale.CALIBRATORS)}); include one"
+        )
+    flux: dict[str, tuple[float, float]] = {}
+    scaled = []
+    for name, (gains, _, known) in solved.items():
+        if known is not None:
+            flux[name], factor = (known, 0.0), 1.0
+        else:
+            flux[name] = transfer_flux_scale(solved[primary][0], gains)
+            factor = np.sqrt(flux[name][0])
+        scaled.append(Gains(gains.values / factor, gains.flags, gains.snr))
+    times_s = np.concatenate([middles for _, middles, _ in solved.values()])
+    order = np.argsort(times_s)
+    joined = Gains(
+        *(
+            np.concatenate([getattr(gains, part) for gains in scaled])[order]
+            for part in ("values", "flags", "snr")
+        )
+    )
+    return FieldCalibration(
+        delays_s, delay_flags, reference_hz, bandpass, joined, times_s[order], reference, flux
+    )
+
+
+def _steady(vis: Visibilities, model: np.ndarray, options: FieldSolveOptions) -> Visibilities:
+    times_s = _seconds(vis)
+    interval = solution_intervals(times_s, options.phase_solint_s, options.max_gap_s)
+    phases = _solve(
+        vis, model, interval, np.zeros(model.shape[1], np.int64), options, phase_only=True
+    )
+    phases, _ = refer_phases(phases, vis.array.names, options.reference_antennas)
+    return apply_gains(vis, phases, interval=interval[vis.time_index])
+
+
+def _solve(
+    vis: Visibilities, model: np.ndarray, interval: np.ndarray, channel_bin: np.ndarray,
+    options: FieldSolveOptions, phase_only: bool = False,
+) -> Gains:  # fmt: skip
+    return solve_gains(
+        vis.data, model, vis.weights, vis.antenna1, vis.antenna2, interval[vis.time_index],
+        channel_bin, nantenna=len(vis.array.names), flags=vis.flags,
+        min_baselines=options.min_baselines, min_snr=options.min_snr, phase_only=phase_only,
+    )  # fmt: skip
+
+
+def _normalised(bandpass: Gains) -> Gains:
+    """Bandpass of rms amplitude one in each antenna and polarization."""
+    good = ~bandpass.flags
+    count = np.maximum(good.sum(axis=2, keepdims=True), 1)
+    power = np.sum(np.where(good, np.abs(bandpass.values) ** 2, 0), axis=2, keepdims=True) / count
+    values = np.where(good, bandpass.values / np.sqrt(np.maximum(power, 1e-30)), 1.0)
+    return replace(bandpass, values=values)
+
+
+def _seconds(vis: Visibilities) -> np.ndarray:
+    """Times of the integrations, MJD seconds."""
+    return np.asarray((vis.times_jd - 2400000.5) * 86400.0)

@@ -1,0 +1,118 @@
+"""Real VLA data, NGC 5921 of 1995: CASA 6.7 on the same file gives the figures asked for here."""
+
+import lzma
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.fields import (
+    FieldCalibration,
+    FieldSolveOptions,
+    calibrate_fields,
+    calibration_at,
+)
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.imaging.tile import TileImage, TileImageOptions, image_tile
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.visibilities.foreign import read_fields
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+pytestmark = pytest.mark.real
+CELL_RAD = 15 * astrometry.ARCSEC_RAD
+
+
+@pytest.fixture(scope="module")
+def uvfits(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vla") / "ngc5921.uvfits"
+    with lzma.open(real_data / "vla_ngc5921_1995.uvfits.xz") as source, path.open("wb") as out:
+        shutil.copyfileobj(source, out)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fields(uvfits: Path) -> dict[str, Visibilities]:
+    return {vis.field_name: vis for vis in read_fields(uvfits)}
+
+
+@pytest.fixture(scope="module")
+def solution(fields: dict[str, Visibilities]) -> FieldCalibration:
+    primary, secondary = _named(fields, "1331"), _named(fields, "1445")
+    return calibrate_fields(primary, [primary, secondary], FieldSolveOptions())
+
+
+def _named(fields: dict[str, Visibilities], start: str) -> Visibilities:
+    (vis,) = (vis for name, vis in fields.items() if name.startswith(start))
+    return vis
+
+
+def _calibrated(solution: FieldCalibration, vis: Visibilities) -> Visibilities:
+    return apply_gains(vis, *calibration_at(solution, vis), interval=vis.time_index)
+
+
+def _image(vis: Visibilities) -> TileImage:
+    options = TileImageOptions(
+        size=256, cell_rad=CELL_RAD, scheme="briggs", robust=0.5, niter=3000, auto_mask_sigma=5.0,
+        auto_threshold_sigma=1.5, major_gain=0.8, max_major=20, uv_min_lambda=0.0,
+        averaging_loss=0.001, threads=1, deconvolver="multiscale",
+    )  # fmt: skip
+    return image_tile(vis, None, options)
+
+
+def test_fields_are_read_with_their_positions(fields: dict[str, Visibilities]) -> None:
+    assert len(fields) == 3
+    calibrator = _named(fields, "1331")
+    assert np.rad2deg(calibrator.phase_centre_rad) == pytest.approx((202.7845, 30.5092), abs=1e-3)
+    assert calibrator.data.shape[1:] == (63, 2)
+    assert len(calibrator.array.names) >= 27
+    assert np.all(np.diff(calibrator.frequencies_hz) > 0)
+    assert calibrator.array.dish_diameters_m[0] == 25.0
+
+
+def test_one_field_can_be_selected(uvfits: Path, fields: dict[str, Visibilities]) -> None:
+    name = _named(fields, "1445").field_name
+    (only,) = read_fields(uvfits, name)
+    assert only.field_name == name
+    with pytest.raises(BadInputError, match="holds no field 'M31', only"):
+        read_fields(uvfits, "M31")
+
+
+def test_flux_scale_is_transferred(solution: FieldCalibration) -> None:
+    flux = {name[:4]: value for name, value in solution.flux_jy.items()}
+    assert flux["1331"][0] == pytest.approx(15.016, rel=0.001)
+    assert flux["1445"][0] == pytest.approx(2.5265, rel=0.01)
+    assert 0 < flux["1445"][1] < 0.02
+
+
+def test_primary_calibrator_has_its_flux_density_in_its_image(
+    fields: dict[str, Visibilities], solution: FieldCalibration
+) -> None:
+    image = _image(_calibrated(solution, _named(fields, "1331")))
+    peak = np.unravel_index(image.apparent.argmax(), image.apparent.shape)
+    assert peak == (image.apparent.shape[0] // 2,) * 2
+    assert image.apparent.max() == pytest.approx(15.0, rel=0.01)
+
+
+def test_target_field_is_as_deep_as_casa_makes_it(
+    fields: dict[str, Visibilities], solution: FieldCalibration
+) -> None:
+    vis = _calibrated(solution, _named(fields, "N5921"))
+    channels = np.r_[6:21, 40:57]
+    vis = replace(
+        vis, data=vis.data[:, channels], flags=vis.flags[:, channels],
+        weights=vis.weights[:, channels], frequencies_hz=vis.frequencies_hz[channels],
+        channel_width_hz=vis.channel_width_hz[channels],
+    )  # fmt: skip
+    image = _image(vis)
+    assert image.rms_jy <= 0.65e-3
+    source = astrometry.radec_to_vector(
+        np.deg2rad(15 * (15 + 21 / 60 + 54.94 / 3600)), np.deg2rad(4 + 58 / 60 + 30.7 / 3600)
+    )
+    l, m, _ = astrometry.direction_cosines(source[None], *vis.phase_centre_rad)[0]
+    middle = image.apparent.shape[0] // 2
+    x, y = round(middle - l / image.cell_rad), round(middle + m / image.cell_rad)
+    box = image.apparent[y - 2 : y + 3, x - 2 : x + 3]
+    assert box.max() == pytest.approx(86.7e-3, rel=0.03)
