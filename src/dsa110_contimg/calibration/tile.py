@@ -24,6 +24,8 @@ MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
 _SAMPLE_ROWS = 5000
 _SMOOTH_CHANNELS = 9
+_MISSING_POWER = 1e-4
+"""Share of the model's power that may be left out of a refinement of phases."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def calibrate_tile(
         one = np.ones((1, len(vis.array.names), 1, vis.data.shape[2]), complex)
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
     else:
-        sky = predict.predict(vis, model)
+        sky = predict.predict(vis, _leading(vis, model))
         rfi = _interference(calibrated, sky)
         phases = _refine(calibrated, sky, rfi, limits)
     moved = np.angle(phases.values[~phases.flags])
@@ -180,6 +182,21 @@ def calibrate_tile(
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
     )
+
+
+def _leading(vis: Visibilities, model: SkyModel) -> SkyModel:
+    """The brightest sources, which have all but a little of the model's power.
+
+    What the others add to a phase averages out below the noise; a flux scale they would bias.
+    """
+    apparent = model.apparent_jy(
+        vis.pointings, np.array([vis.frequencies_hz.mean()]),
+        float(np.median(vis.array.dish_diameters_m)),
+    )  # fmt: skip
+    power = apparent.mean(axis=(0, 2)) ** 2
+    order = np.argsort(-power)
+    missing = 1 - np.cumsum(power[order]) / power.sum()
+    return model.select(order[: int(np.searchsorted(-missing, -_MISSING_POWER)) + 1])
 
 
 def _typical(weights: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Make the image of one tile: subtract what CLEAN cannot model, weight, CLEAN, correct."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ _EDGE_PIXELS = 16
 _MOST_COMPONENTS = 48
 _COMPONENT_SIGMA = 30.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
+_EXACT_SIGMA = 1000.0
+"""Brighter ones are taken off the data before averaging, others off the averaged samples."""
 _SEEN_SIGMA = 3.0
 """Fainter sources outside the image leave no sidelobes in it that the noise would not hide."""
 _CORRECTED = 10.0
@@ -122,13 +124,13 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         raise ImagingError("every visibility is flagged: nothing to image")
     geometry = _geometry(vis, flags, options)
     size, cell_rad = geometry.size, geometry.cell_rad
-    bright = _Bright(np.zeros((0, 3)), np.zeros(0))
-    predicted, n_subtracted = None, 0
+    unseen = _Unseen()
     if model is not None and len(model):
-        predicted, bright, n_subtracted = _unseen_by_clean(
-            vis, geometry, model, fit=options.niter > 0
-        )
-    samples, weights, smearing = _averaged(vis, flags, geometry, options, predicted)
+        unseen = _unseen_by_clean(vis, geometry, model, fit=options.niter > 0)
+    samples, weights, smearing = _averaged(vis, flags, geometry, options, unseen.predicted)
+    if unseen.sources is not None:
+        values = samples.values - components.source_values(samples, unseen.sources)
+        samples = replace(samples, values=values)
     result = clean.clean(
         samples, weights, size, cell_rad, niter=options.niter,
         auto_mask_sigma=options.auto_mask_sigma,
@@ -143,7 +145,9 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     )  # fmt: skip
     apparent = restore(result.model, result.residual, result.beam, cell_rad)
     apparent /= _kept(smearing, size, cell_rad)
-    components.add_components(apparent, bright.lmn, bright.flux_jy, result.beam, cell_rad)
+    components.add_components(
+        apparent, unseen.restored_lmn, unseen.restored_jy, result.beam, cell_rad
+    )
     return TileImage(
         apparent=apparent,
         residual=result.residual,
@@ -157,8 +161,8 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         n_iterations=result.n_iterations,
         n_major=result.n_major,
         n_samples=int(np.count_nonzero(weights)),
-        n_components=bright.flux_jy.size,
-        n_subtracted=n_subtracted,
+        n_components=unseen.restored_jy.size,
+        n_subtracted=unseen.n_outside,
         averaging_loss=averaging.edge_loss(smearing, 0.5 * size * cell_rad),
         remarks=geometry.remarks,
     )
@@ -299,28 +303,35 @@ def _geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -
 
 
 @dataclass(frozen=True, eq=False)
-class _Bright:
-    """Sources in the image that are fitted in the visibilities: direction cosines, apparent Jy."""
+class _Unseen:
+    """What CLEAN of one tile and one band cannot hold.
 
-    lmn: np.ndarray
-    flux_jy: np.ndarray
+    Attributes
+    ----------
+    predicted : ndarray of complex64, shape (nrow, nchan), or None
+        To be taken off the data.
+    sources : Sources or None
+        To be taken off the averaged samples.
+    restored_lmn, restored_jy : ndarray
+        Direction cosines and apparent flux densities of those that belong into the image.
+    n_outside : int
+        Sources outside the image.
+    """
+
+    predicted: np.ndarray | None = None
+    sources: components.Sources | None = None
+    restored_lmn: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    restored_jy: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    n_outside: int = 0
 
 
 def _unseen_by_clean(
     vis: Visibilities, geometry: _Geometry, model: SkyModel, *, fit: bool
-) -> tuple[np.ndarray | None, _Bright, int]:
-    """Visibilities of what CLEAN of one tile and one band cannot hold.
+) -> _Unseen:
+    """Bright sources, with flux densities fitted to the data, and others outside the image.
 
-    Bright sources, with flux densities fitted to the data (unless the image stays dirty), and
-    other sources outside the image. What drift and spectrum change about the mean of
-    fainter sources inside is lost in the noise.
-
-    Returns
-    -------
-    predicted : ndarray of complex64, shape (nrow, nchan)
-    bright : _Bright
-        To be restored.
-    n_outside : int
+    An image that stays dirty keeps the bright ones that are in it. What drift and spectrum change
+    about the mean of fainter sources inside is lost in the noise.
     """
     lmn = astrometry.direction_cosines(model.directions, *vis.phase_centre_rad)
     radius = 0.5 * geometry.size * geometry.cell_rad
@@ -335,22 +346,32 @@ def _unseen_by_clean(
     order = np.argsort(-mean)[: _MOST_COMPONENTS if fit else 0]
     bright = order[(mean[order] > _COMPONENT_SIGMA * noise_jy) & (lmn[order, 2] > 0)]
     beside = np.flatnonzero(~inside & (mean > _SEEN_SIGMA * noise_jy))
-    subtracted = np.concatenate([bright, np.setdiff1d(beside, bright)])
-    if subtracted.size == 0:
-        return None, _Bright(np.zeros((0, 3)), np.zeros(0)), 0
-    apparent = model.select(subtracted).apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
-    factors = np.ones(bright.size)
-    if bright.size:
-        factors = components.fit_components(
-            geometry.rough, lmn[bright], apparent[:, : bright.size], vis.frequencies_hz
-        )
-        apparent[:, : bright.size] *= factors[None, :, None]
-    restored = inside[bright]
-    return (
-        predict.predict_apparent(vis, model.directions[subtracted], apparent),
-        _Bright(lmn[bright[restored]], (mean[bright] * factors)[restored]),
-        beside.size,
+    taken = np.concatenate([bright, np.setdiff1d(beside, bright)])
+    if taken.size == 0:
+        return _Unseen()
+    edges = components.frequency_bins(vis.frequencies_hz)
+    some = model.select(taken)
+    flux = some.apparent_jy(vis.pointings, 0.5 * (edges[1:] + edges[:-1]), dish_m)
+    sources = components.Sources(
+        lmn[taken], np.ascontiguousarray(flux.transpose(0, 2, 1), np.float32), edges
     )
+    factors = np.ones(taken.size)
+    if bright.size:
+        factors[: bright.size] = components.fit_components(
+            geometry.rough, sources.select(np.arange(bright.size))
+        )
+    sources = sources.scaled(factors)
+    exact = mean[taken] > _EXACT_SIGMA * noise_jy
+    predicted = None
+    if exact.any():
+        apparent = some.select(exact).apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
+        apparent *= factors[exact, None]
+        predicted = predict.predict_apparent(vis, some.directions[exact], apparent)
+    restored = inside[taken]
+    return _Unseen(
+        predicted, sources.select(np.flatnonzero(~exact)), lmn[taken[restored]],
+        (mean[taken] * factors)[restored], beside.size,
+    )  # fmt: skip
 
 
 def _weights_by_time_and_frequency(

@@ -40,6 +40,14 @@ class Samples:
     baseline: np.ndarray
     smearing: np.ndarray
 
+    def every(self, step: int) -> "Samples":
+        """Every so many samples."""
+        some = slice(None, None, step)
+        return Samples(
+            self.uvw_lambda[some], self.values[some], self.weights[some], self.time[some],
+            self.frequency_hz[some], self.baseline[some], self.smearing,
+        )  # fmt: skip
+
     def baseline_weights(self, weights: np.ndarray) -> np.ndarray:
         """Sums of weights by baseline, shape (nbaseline,)."""
         return np.bincount(self.baseline, weights, self.smearing.shape[0])
@@ -201,7 +209,7 @@ def stokes_i_samples(
         data, flags, weights, np.zeros((0, 0), np.complex64) if subtract is None else subtract,
         uvw_m, time_index, frequencies_hz, order, edges, nt, nc, *out,
     )  # fmt: skip
-    uvw, values, out_weights, times, at_hz, baseline = (array[:n].copy() for array in out)
+    uvw, values, out_weights, times, at_hz, baseline = (array[:n] for array in out)
     return Samples(uvw, values, out_weights, times, at_hz, baseline, smearing)
 
 
