@@ -14,7 +14,6 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peer_programs
 
 _WORKERS = 2
 _SHARED_BY = 10
 """Tiles that share one solve and one mosaic."""
-_HERE = Path(__file__).parent
-_CASA = ("casatools==6.7.0.31", "casatasks==6.7.0.31", "casadata==2025.9.22", "six")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -165,28 +163,8 @@ class Ours:
             for future in [self.pool.submit(_timed, function, call) for call in calls]
         ]
         self.peak_gib = max(self.peak_gib, *(peak for _, _, peak in answers))
+        print(f"    peak so far {self.peak_gib:.2f} GiB", file=sys.stderr)
         return float(np.mean([seconds for seconds, _, _ in answers])), [r for _, r, _ in answers]
-
-
-def _command(arguments: list[Any], **options: Any) -> float:
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [str(a) for a in arguments], capture_output=True, text=True, check=False, **options
-    )
-    if done.returncode:
-        sys.exit(f"{arguments[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return time.perf_counter() - begin
-
-
-def casa_python() -> Path:
-    """CASA in an environment of its own."""
-    home = _HERE / ".peers" / "casa"
-    python = home / "bin" / "python"
-    if not (home / ".installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *_CASA], check=True)
-        (home / ".installed").touch()
-    return python
 
 
 def wsclean(ms: Path, work: Path, image: Any, *extra: str) -> tuple[float, float]:
@@ -194,11 +172,11 @@ def wsclean(ms: Path, work: Path, image: Any, *extra: str) -> tuple[float, float
     from dsa110_contimg.imaging.fits_image import read_fits
     from dsa110_contimg.imaging.restore import robust_rms
 
-    seconds = _command(
+    seconds, _ = peer_programs.run(
         [
             "wsclean", "-quiet", "-name", work / "ws", "-size", image.size, image.size, "-scale",
-            f"{image.cell_arcsec}asec", "-weight", "briggs", "0.5", "-niter", "20000", "-mgain",
-            "0.8", "-auto-mask", "4", "-auto-threshold", "1", "-pol", "I", "-j", _WORKERS,
+            f"{image.cell_arcsec}asec", "-weight", "briggs", "0.5", "-niter", "2000", "-mgain",
+            "0.8", "-auto-mask", "5", "-auto-threshold", "1.5", "-pol", "I", "-j", _WORKERS,
             "-no-update-model-required", *extra, ms,
         ],
         cwd=work,
@@ -206,23 +184,16 @@ def wsclean(ms: Path, work: Path, image: Any, *extra: str) -> tuple[float, float
     return seconds, robust_rms(read_fits(work / "ws-residual.fits").pixels)
 
 
-def _model_column(ms: Path, work: Path) -> None:
+def _give_model(ms: Path, work: Path) -> None:
     """Give CASA the model that ours is calibrated against."""
-    from casacore.tables import table
-
     from dsa110_contimg.calibration import predict
     from dsa110_contimg.stages.calibration_solve import sky_model
     from dsa110_contimg.stages.options import CalibrationSolveOptions
     from dsa110_contimg.visibilities import measurement_set
 
     vis = measurement_set.read(ms)
-    sky = predict.predict(vis, sky_model(vis, work, CalibrationSolveOptions(sky_catalog="bench")))
-    with table(str(ms), readonly=False, ack=False) as rows:
-        for name in ("MODEL_DATA", "CORRECTED_DATA"):
-            description = rows.getcoldesc("DATA")
-            description["name"] = name
-            rows.addcols({name: description})
-        rows.putcol("MODEL_DATA", np.repeat(sky[:, :, None], vis.data.shape[2], axis=2))
+    model = sky_model(vis, work, CalibrationSolveOptions(sky_catalog="bench"))
+    peer_programs.give_model(ms, predict.predict(vis, model))
 
 
 def main() -> int:
@@ -239,7 +210,6 @@ def main() -> int:
     if peers and missing:
         sys.exit(f"{' and '.join(missing)} not found: install Debian's packages of these names, "
                  "or give --without-peers")  # fmt: skip
-    casa = casa_python() if peers else None
     ours = Ours()
     with tempfile.TemporaryDirectory(prefix="contimg-bench-") as folder:
         small, work = Path(folder) / "small", Path(folder) / "full"
@@ -248,7 +218,7 @@ def main() -> int:
         _chain(ours, small, 0)
         print("simulating a full-size group", file=sys.stderr)
         simulate(work, options.antennas, options.channels)
-        steps = _measure(ours, work, casa, options.repeat)
+        steps = _measure(ours, work, peers, options.repeat)
     return _report(steps, ours.peak_gib, options)
 
 
@@ -278,7 +248,7 @@ def _chain(ours: Ours, work: Path, repetition: int) -> None:
     )
 
 
-def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Step]:
+def _measure(ours: Ours, work: Path, peers: bool, repeat: int) -> list[Step]:
     convert = Step("convert", "pyuvdata")
     flag = Step("flag", "aoflagger")
     bandpass = Step("bandpass", "CASA bandpass")
@@ -301,23 +271,20 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
         )
         convert.ours_s.append(seconds)
         ms = tiles[0].ms_path
-        if casa:
+        if peers:
             note(convert.peer)
-            done = subprocess.run(
-                [sys.executable, str(_HERE / "programs/pyuvdata_convert.py"), str(work / "in"),
-                 str(work / "pyuvdata.ms")],
-                capture_output=True, text=True, check=True,
-            )  # fmt: skip
-            convert.peer_s.append(float(done.stdout.split()[-1]))
+            seconds = peer_programs.pyuvdata_convert(work / "in", work / "pyuvdata.ms")
+            convert.peer_s.append(seconds)
             shutil.rmtree(work / "pyuvdata.ms")
         note("flag")
         seconds, _ = ours.run(_flag, [{"ms_path": tiles[k].ms_path} for k in pair])
         flag.ours_s.append(seconds)
-        if casa:
+        if peers:
             note(flag.peer)
             shutil.copytree(ms, work / "ao.ms")
             warm(work / "ao.ms")
-            flag.peer_s.append(_command(["aoflagger", "-j", _WORKERS, work / "ao.ms"]))
+            seconds, _ = peer_programs.run(["aoflagger", "-j", _WORKERS, work / "ao.ms"])
+            flag.peer_s.append(seconds)
         note("bandpass")
         _, seconds_each = ours.run(
             _bandpass, [{"work": work, "ms_path": tiles[k].ms_path} for k in pair]
@@ -337,22 +304,23 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
         ]  # fmt: skip
         seconds, applied = ours.run(_apply, calls)
         apply.ours_s.append(seconds)
-        if casa:
+        if peers:
             note(solve.peer)
-            _model_column(work / "ao.ms", work)
+            _give_model(work / "ao.ms", work)
             warm(work / "ao.ms")
-            done = subprocess.run(
-                [str(casa), str(_HERE / "programs/casa_calibrate.py"), str(work / "ao.ms"),
-                 str(work), sets[0].reference_antenna],
-                capture_output=True, text=True, check=False,
+            every = {"solint": "inf", "combine": "scan", "refant": sets[0].reference_antenna,
+                     "minblperant": 4, "vis": str(work / "ao.ms")}  # fmt: skip
+            bandpass_s, gaincal_s, applycal_s = peer_programs.casa(
+                work,
+                ("bandpass", {**every, "caltable": "casa.b"}),
+                ("gaincal", {**every, "caltable": "casa.g", "gaintype": "G", "calmode": "p",
+                             "gaintable": ["casa.b"]}),
+                ("applycal", {"vis": str(work / "ao.ms"), "gaintable": ["casa.b", "casa.g"],
+                              "flagbackup": False}),
             )  # fmt: skip
-            if done.returncode:
-                sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
-            casa_s = json.loads(done.stdout.split("SECONDS ")[1])
-            solve.peer_s.append(casa_s["bandpass"] + casa_s["gaincal"])
-            bandpass.peer_s.append(casa_s["bandpass"])
-            solve.remark = f"bandpass {casa_s['bandpass']:.1f} s, gaincal {casa_s['gaincal']:.1f} s"
-            apply.peer_s.append(casa_s["applycal"] + flag.peer_s[-1])
+            bandpass.peer_s.append(bandpass_s)
+            solve.peer_s.append(bandpass_s + gaincal_s)
+            apply.peer_s.append(applycal_s + flag.peer_s[-1])
             shutil.rmtree(work / "ao.ms")
         for k in pair:
             shutil.rmtree(tiles[k].ms_path)
@@ -376,7 +344,7 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
                     ],
                 )  # fmt: skip
                 step.ours_s.append(seconds)
-            if casa:
+            if peers:
                 note(f"{step.peer}, {images[0].size} px")
                 seconds, rms = wsclean(calibrated, work, images[0], *extra)
                 step.peer_s.append(seconds)
@@ -388,7 +356,7 @@ def _measure(ours: Ours, work: Path, casa: Path | None, repeat: int) -> list[Ste
         whole.ours_s.append(
             convert.ours_s[r] + apply.ours_s[r] + image.ours_s[r] + solve.ours_s[r] / _SHARED_BY
         )
-        if casa:
+        if peers:
             whole.peer_s.append(
                 convert.peer_s[r] + apply.peer_s[r] + image.peer_s[r] + solve.peer_s[r] / _SHARED_BY
             )

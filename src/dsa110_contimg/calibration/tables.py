@@ -1,6 +1,7 @@
 """Calibration tables in CASA's format, so that CASA reads ours and we read CASA's.
 
-A table holds one row an antenna and solution interval: CPARAM (nchan, npol), PARAMERR, FLAG, SNR;
+A table holds one row an antenna and solution interval: CPARAM (nchan, npol) or for delays FPARAM
+(1, npol), PARAMERR, FLAG, SNR;
 its subtables describe antennas, field and spectral window. Gains are in the convention
 of the Measurement Set: corrected = observed / (g_1 conj(g_2)).
 """
@@ -15,7 +16,7 @@ from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import BadInputError
 
 _READ = (
-    "TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "CPARAM", "FLAG", "SNR",
+    "TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "FLAG", "SNR",
 )  # fmt: skip
 _KINDS = ("B Jones", "G Jones")
 _SUBTABLES = ("OBSERVATION", "ANTENNA", "FIELD", "SPECTRAL_WINDOW", "HISTORY")
@@ -47,13 +48,61 @@ class CalibrationTable:
     reference_antenna: str
 
 
+@dataclass(frozen=True, eq=False)
+class DelayTable:
+    """Delays of antennas (CASA's K Jones).
+
+    Attributes
+    ----------
+    delays_s : ndarray, shape (ninterval, nantenna, 1, npol)
+        A gain is ``exp(2 pi i (f - f_0) tau)``, f_0 being the spectral window's reference
+        frequency.
+    flags : ndarray of bool, same shape
+    times_s : ndarray, shape (ninterval,)
+        Middle of each interval, MJD seconds UTC.
+    interval_s : float
+    antenna_names : tuple of str
+    reference_hz : float
+    reference_antenna : str
+    """
+
+    delays_s: np.ndarray
+    flags: np.ndarray
+    times_s: np.ndarray
+    interval_s: float
+    antenna_names: tuple[str, ...]
+    reference_hz: float
+    reference_antenna: str
+
+
 def write(path: Path, table: CalibrationTable, ms_path: Path) -> None:
     """Write a table; subtables are copied from the Measurement Set it was solved on."""
+    gains = table.gains
+    amplitude = np.abs(gains.values)
+    error = np.divide(amplitude, gains.snr, out=np.zeros(amplitude.shape), where=gains.snr > 0)
+    _write(path, table, ms_path, table.kind, gains.values, error, gains.flags, gains.snr)
+
+
+def write_delays(path: Path, table: DelayTable, ms_path: Path) -> None:
+    """Write delays as CASA does, in nanoseconds."""
+    nothing = np.zeros(table.delays_s.shape)
+    snr = np.where(table.flags, 0.0, 1.0)
+    _write(path, table, ms_path, "K Jones", 1e9 * table.delays_s, nothing, table.flags, snr)
+
+
+def _write(
+    path: Path, table: CalibrationTable | DelayTable, ms_path: Path, kind: str,
+    values: np.ndarray, error: np.ndarray, flags: np.ndarray, snr: np.ndarray,
+) -> None:  # fmt: skip
     from casacore import tables
 
     if path.exists():
         raise BadInputError(f"{path}: exists already; a calibration table is never overwritten")
-    ninterval, nant, nchan, npol = table.gains.values.shape
+    ninterval, nant, nchan, npol = values.shape
+    complex_valued = np.iscomplexobj(values)
+    parameter = "CPARAM" if complex_valued else "FPARAM"
+    start = 0j if complex_valued else 0.0
+    valuetype = "complex" if complex_valued else "float"
     scalar = tables.makescacoldesc
     description = tables.maketabdesc(
         [
@@ -64,7 +113,8 @@ def write(path: Path, table: CalibrationTable, ms_path: Path) -> None:
             scalar("INTERVAL", 0.0, keywords={"QuantumUnits": ["s"]}),
             *(scalar(name, 0) for name in ("SCAN_NUMBER", "OBSERVATION_ID")),
             *(tables.makearrcoldesc(name, start, ndim=2, valuetype=kind) for name, start, kind in (
-                ("CPARAM", 0j, "complex"), ("PARAMERR", 0.0, "float"), ("FLAG", False, "boolean"),
+                (parameter, start, valuetype),
+                ("PARAMERR", 0.0, "float"), ("FLAG", False, "boolean"),
                 ("SNR", 0.0, "float"), ("WEIGHT", 0.0, "float"))),
         ]
     )  # fmt: skip
@@ -79,24 +129,23 @@ def write(path: Path, table: CalibrationTable, ms_path: Path) -> None:
             out.putcol(name, np.zeros(nrow, np.int32))
         out.putcol("SCAN_NUMBER", np.ones(nrow, np.int32))
         cells = (nrow, nchan, npol)
-        snr = table.gains.snr.reshape(cells)
-        out.putcol("CPARAM", table.gains.values.reshape(cells).astype(np.complex64))
-        out.putcol("FLAG", table.gains.flags.reshape(cells))
-        out.putcol("SNR", snr)
-        amplitude = np.abs(table.gains.values.reshape(cells))
-        error = np.divide(amplitude, snr, out=np.zeros(cells), where=snr > 0)
-        out.putcol("PARAMERR", error.astype(np.float32))
-        out.putinfo({"type": "Calibration", "subType": table.kind, "readme": ""})
+        out.putcol(
+            parameter, values.reshape(cells).astype(np.complex64 if complex_valued else np.float32)
+        )
+        out.putcol("FLAG", flags.reshape(cells))
+        out.putcol("SNR", snr.reshape(cells).astype(np.float32))
+        out.putcol("PARAMERR", error.reshape(cells).astype(np.float32))
+        out.putinfo({"type": "Calibration", "subType": kind, "readme": ""})
         out.putkeywords(
-            {"ParType": "Complex", "MSName": ms_path.name, "VisCal": table.kind,
-             "PolBasis": "unknown", "CASA_Version": "6.7.0-31"}
+            {"ParType": "Complex" if complex_valued else "Float", "MSName": ms_path.name,
+             "VisCal": kind, "PolBasis": "unknown", "CASA_Version": "6.7.0-31"}
         )  # fmt: skip
         with tables.table(str(ms_path), ack=False) as ms:
             for name in _SUBTABLES:
                 with tables.table(ms.getkeyword(name), ack=False) as source:
                     source.copy(str(path / name), deep=True).close()
                 out.putkeyword(name, f"Table: {path / name}")
-    if nchan == 1:
+    if nchan == 1 and complex_valued:
         _one_channel(path / "SPECTRAL_WINDOW")
 
 
@@ -121,19 +170,76 @@ def read(path: Path) -> CalibrationTable:
     BadInputError
         If it is no such table.
     """
+    content = _read(path, _KINDS, "CPARAM")
+    return CalibrationTable(
+        kind=content.kind,
+        gains=Gains(content.values, content.flags, content.snr),
+        times_s=content.times_s,
+        interval_s=content.interval_s,
+        antenna_names=content.antenna_names,
+        frequencies_hz=content.frequencies_hz,
+        reference_antenna=content.reference_antenna,
+    )
+
+
+def read_delays(path: Path) -> DelayTable:
+    """Read a K table of one spectral window, CASA's or ours.
+
+    Raises
+    ------
+    BadInputError
+        If it is no such table.
+    """
+    content = _read(path, ("K Jones",), "FPARAM")
+    if content.n_windows != 1:
+        raise BadInputError(f"{path}: holds delays of {content.n_windows} spectral windows, not 1")
+    return DelayTable(
+        delays_s=1e-9 * content.values,
+        flags=content.flags,
+        times_s=content.times_s,
+        interval_s=content.interval_s,
+        antenna_names=content.antenna_names,
+        reference_hz=content.reference_hz,
+        reference_antenna=content.reference_antenna,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """Columns of a table, windows joined: arrays are (ninterval, nantenna, nchan, npol)."""
+
+    kind: str
+    values: np.ndarray
+    flags: np.ndarray
+    snr: np.ndarray
+    times_s: np.ndarray
+    interval_s: float
+    antenna_names: tuple[str, ...]
+    frequencies_hz: np.ndarray
+    reference_hz: float
+    reference_antenna: str
+    n_windows: int
+
+
+def _read(path: Path, kinds: tuple[str, ...], parameter: str) -> _Content:
     from casacore import tables
 
     if not (path / "table.dat").exists():
         raise BadInputError(f"{path}: is not a calibration table (no table.dat in it)")
     with tables.table(str(path), ack=False) as table:
         kind = table.info()["subType"]
-        if kind not in _KINDS:
-            raise BadInputError(f"{path}: holds {kind or 'no'} solutions, not one of {_KINDS}")
+        if kind not in kinds:
+            raise BadInputError(f"{path}: holds {kind or 'no'} solutions, not one of {kinds}")
         names = _subtable(table, "ANTENNA").getcol("NAME")
         window = _subtable(table, "SPECTRAL_WINDOW")
-        column = {name: table.getcol(name) for name in _READ}
+        column = {name: table.getcol(name) for name in (*_READ, parameter)}
         windows = np.unique(column["SPECTRAL_WINDOW_ID"])
         frequencies = [np.asarray(window.getcell("CHAN_FREQ", int(w)), float) for w in windows]
+        reference_hz = float(window.getcell("REF_FREQUENCY", int(windows[0])))
+    nchan = column[parameter].shape[1]
+    if nchan == 1:
+        # A table of one solution a window may describe all channels of the data.
+        frequencies = [f.mean(keepdims=True) for f in frequencies]
     order = np.argsort(np.concatenate(frequencies), kind="stable")
     starts = np.cumsum([0, *(f.size for f in frequencies)])
     # Each window has times of its own (the mean of its unflagged data): intervals are counted, not
@@ -141,24 +247,28 @@ def read(path: Path) -> CalibrationTable:
     members = [np.flatnonzero(column["SPECTRAL_WINDOW_ID"] == w) for w in windows]
     ranks = [np.unique(column["TIME"][rows], return_inverse=True) for rows in members]
     longest = max(ranks, key=lambda rank: rank[0].size)[0]
-    shape = (longest.size, len(names), order.size, column["CPARAM"].shape[2])
-    values = np.ones(shape, complex)
+    shape = (longest.size, len(names), order.size, column[parameter].shape[2])
+    values = np.ones(shape, complex if parameter == "CPARAM" else float)
     flags = np.ones(shape, bool)
     snr = np.zeros(shape, np.float32)
     for w, (rows, (_, interval)) in enumerate(zip(members, ranks, strict=True)):
         at = (interval, column["ANTENNA1"][rows], slice(starts[w], starts[w + 1]))
-        values[at] = column["CPARAM"][rows]
+        values[at] = column[parameter][rows]
         flags[at] = column["FLAG"][rows]
         snr[at] = column["SNR"][rows]
     reference = int(np.bincount(np.maximum(column["ANTENNA2"], 0)).argmax())
-    return CalibrationTable(
+    return _Content(
         kind=kind,
-        gains=Gains(values[:, :, order], flags[:, :, order], snr[:, :, order]),
+        values=values[:, :, order],
+        flags=flags[:, :, order],
+        snr=snr[:, :, order],
         times_s=longest,
         interval_s=float(np.median(column["INTERVAL"])),
         antenna_names=tuple(names),
         frequencies_hz=np.concatenate(frequencies)[order],
+        reference_hz=reference_hz,
         reference_antenna=names[reference],
+        n_windows=windows.size,
     )
 
 
