@@ -1,8 +1,7 @@
-"""Other programs on our Measurement Sets: WSClean's image, xradio's schema check.
+"""Do other programs agree? WSClean and CASA on our Measurement Sets and tables, and we on CASA's.
 
-Run by `make peers`. Simulates one tile, calibrates it, and asks WSClean for the brightest
-source; xradio is installed into an environment of its own. With CONTIMG_REAL_DATA set, the
-tile is the independent sample's with 3C454.3.
+Run by `make peers`; needs Debian's `wsclean`. CASA and xradio are installed into environments of
+their own. With CONTIMG_REAL_DATA set, the tile is the independent sample's with 3C454.3.
 """
 
 import json
@@ -11,20 +10,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import peer_programs
 
+from dsa110_contimg.calibration import delay, predict, tables
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.intervals import interpolated
+from dsa110_contimg.imaging import gridding, tile, weighting
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.restore import robust_rms
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry, catalogues
+from dsa110_contimg.sky.catalogues import Catalogue
+from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages import graphs
+from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME, sky_model
 from dsa110_contimg.stages.options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.telescope import DSA110
-from dsa110_contimg.visibilities import uvh5
+from dsa110_contimg.visibilities import averaging, measurement_set, uvh5
 
 _XRADIO = """
 import sys
@@ -34,102 +44,266 @@ issues = list(check_datatree(open_msv2(sys.argv[1])))
 print("xradio schema issues:", issues or "none")
 sys.exit(1 if issues else 0)
 """
+_LARGEST_DELAY_S = 5e-9
 
 
-def _inputs(work: Path) -> tuple[list[Path], str, tuple[float, float, float]]:
-    """Sub-band files, catalogue name, and the brightest source (deg, deg, Jy at 1.4 GHz)."""
+@dataclass(frozen=True)
+class Check:
+    """One comparison: what was found, and what is allowed."""
+
+    what: str
+    found: float
+    most: float
+
+    @property
+    def good(self) -> bool:
+        """True if the programs agree."""
+        return self.found <= self.most
+
+
+@dataclass(frozen=True)
+class Processed:
+    """One tile taken through the first four stages."""
+
+    work: Path
+    raw: Path
+    calibrated: Path
+    prefix: Path
+    calibration_set: Path
+    catalogue: Catalogue
+    sources: np.ndarray
+    """True right ascension and declination (deg) and flux density (Jy)."""
+
+
+def process(work: Path) -> Processed:
+    """Simulate a tile, or take the independent one, and process it."""
     real = os.environ.get("CONTIMG_REAL_DATA")
     if real:
         data = Path(real)
-        found = catalogues.read_file(data / "nvss_50mjy.fits.gz", "nvss")
-        catalogues.save(work, found)
+        catalogue = catalogues.read_file(data / "nvss_50mjy.fits.gz", "nvss")
         files = [
             path
             for path in sorted((data / "uvh5-sample").iterdir())
             if abs(uvh5.read_header(path).time_key - 2461066.4347796296) < 1e-6
         ]
         truth = json.loads((data / "uvh5-sample-truth.json").read_text())
-        best = max(truth, key=lambda source: source["flux_jy"])
-        return files, "nvss", (best["ra_deg"], best["dec_deg"], best["flux_jy"])
-    run = hour.prepare(hour.RunOptions(groups=1, antennas=40, channels=4))
-    (work / "in").mkdir()
-    catalogues.save(work, run.sky.catalogue("known"))
-    i = int(run.sky.flux_jy.argmax())
-    return (
-        run.write(work / "in", 0),
-        "known",
-        (float(run.sky.ra_deg[i]), float(run.sky.dec_deg[i]), float(run.sky.flux_jy[i])),
-    )
-
-
-def _calibrated(work: Path) -> tuple[Path, Path, Path, tuple[float, float, float]]:
-    files, name, source = _inputs(work)
+    else:
+        run = hour.prepare(hour.RunOptions(groups=1, antennas=48, channels=8))
+        (work / "in").mkdir()
+        catalogue = run.sky.catalogue("known")
+        files = run.write(work / "in", 0)
+        truth = json.loads(run.write_truth(work).read_text())
+    catalogues.save(work, catalogue)
+    update = {"sky_catalog": catalogue.name}
+    defaults = PipelineOptions()
     options = PipelineOptions(
-        calibrate=CalibrationSolveOptions(sky_catalog=name),
-        apply=PipelineOptions().apply.model_copy(update={"sky_catalog": name}),
-        image=PipelineOptions().image.model_copy(update={"sky_catalog": name}),
+        calibrate=CalibrationSolveOptions(**update),
+        apply=defaults.apply.model_copy(update=update),
+        image=defaults.image.model_copy(update=update),
     )
-    stages = graphs.from_subbands(options)[:4]
-    result = PipelineOrchestrator(stages).run(
+    result = PipelineOrchestrator(graphs.from_subbands(options)[:4]).run(
         PipelineContext(work, {"subband_files": files}, telescope=DSA110)
     )
     result.raise_on_failure()
-    image = result["tile_images"][0]
-    return (
-        result["measurement_sets"][0].ms_path,
-        result["calibrated_tiles"][0].ms_path,
-        image.prefix,
-        source,
+    return Processed(
+        work=work,
+        raw=result["measurement_sets"][0].ms_path,
+        calibrated=result["calibrated_tiles"][0].ms_path,
+        prefix=result["tile_images"][0].prefix,
+        calibration_set=result["calibration_set"].path,
+        catalogue=catalogue,
+        sources=np.array([[s["ra_deg"], s["dec_deg"], s["flux_jy"]] for s in truth]),
     )
 
 
-def _wsclean(ms: Path, work: Path, pixels: int, cell_arcsec: float) -> Path:
-    subprocess.run(
-        [
-            "wsclean", "-quiet", "-name", str(work / "ws"), "-size", str(pixels), str(pixels),
-            "-scale", f"{cell_arcsec}asec", "-weight", "briggs", "0.5", "-niter", "3000",
-            "-mgain", "0.6", "-auto-mask", "5", "-auto-threshold", "1.5", "-pol", "I",
-            "-no-update-model-required", str(ms),
-        ],
-        check=True,
+def check_casa(done: Processed) -> Iterator[Check]:
+    """CASA applies our K, B and G tables; we apply CASA's."""
+    vis = measurement_set.read(done.raw)
+    bandpass = tables.read(done.calibration_set / BANDPASS_NAME)
+    gains = tables.read(done.calibration_set / GAINS_NAME)
+    rng = np.random.default_rng(1)
+    shape = gains.gains.values.shape
+    delays = tables.DelayTable(
+        rng.uniform(-_LARGEST_DELAY_S, _LARGEST_DELAY_S, shape), np.zeros(shape, bool),
+        gains.times_s, gains.interval_s, gains.antenna_names, float(vis.frequencies_hz[0]),
+        gains.reference_antenna,
     )  # fmt: skip
-    return work / "ws-image.fits"
+    ours = {"our.k": delays, "our.b": bandpass, "our.g": gains}
+    for name, table in ours.items():
+        if isinstance(table, tables.DelayTable):
+            tables.write_delays(done.work / name, table, done.raw)
+        else:
+            tables.write(done.work / name, table, done.raw)
+    copy = done.work / "casa.ms"
+    shutil.copytree(done.raw, copy)
+    catalogue_model = predict.predict(vis, _model(done, vis))
+    peer_programs.give_model(copy, catalogue_model)
+    apply = {"vis": str(copy), "flagbackup": False, "applymode": "calflag"}
+    peer_programs.casa(done.work, ("applycal", {**apply, "gaintable": list(ours)}))
+    yield _difference("CASA applies our K, B, G", copy, _apply(vis, delays, bandpass, gains), 1e-4)
+
+    shutil.rmtree(copy)
+    shutil.copytree(done.raw, copy)
+    peer_programs.give_model(copy, catalogue_model)
+    solve = {"vis": str(copy), "refant": gains.reference_antenna, "minblperant": 4}
+    peer_programs.casa(
+        done.work,
+        ("gaincal", {**solve, "caltable": "its.k", "gaintype": "K", "solint": "inf"}),
+        ("bandpass", {**solve, "caltable": "its.b", "solint": "inf", "gaintable": ["its.k"]}),
+        ("gaincal", {**solve, "caltable": "its.g", "solint": "60s", "calmode": "ap",
+                     "gaintable": ["its.k", "its.b"]}),
+        ("applycal", {**apply, "gaintable": ["its.k", "its.b", "its.g"]}),
+    )  # fmt: skip
+    theirs = _apply(
+        vis, tables.read_delays(done.work / "its.k"), tables.read(done.work / "its.b"),
+        tables.read(done.work / "its.g"),
+    )  # fmt: skip
+    yield _difference("we apply CASA's K, B, G", copy, theirs, 1e-4)
+
+
+def _model(done: Processed, vis: measurement_set.Visibilities) -> SkyModel:
+    return sky_model(vis, done.work, CalibrationSolveOptions(sky_catalog=done.catalogue.name))
+
+
+def _apply(
+    vis: measurement_set.Visibilities, delays: tables.DelayTable, *others: tables.CalibrationTable
+) -> measurement_set.Visibilities:
+    """Apply tables, gains linear in time between solutions, bandpass as it is."""
+    times_s = (vis.times_jd - measurement_set.MJD_OF_JD) * measurement_set.DAY_S
+    slopes = delay.delay_gains(
+        delays.delays_s, delays.flags, vis.frequencies_hz, delays.reference_hz
+    )
+    solved = [(slopes, delays.times_s), *((table.gains, table.times_s) for table in others)]
+    return apply_gains(
+        vis, *(interpolated(gains, middles, times_s) for gains, middles in solved),
+        interval=vis.time_index,
+    )  # fmt: skip
+
+
+def _difference(what: str, ms: Path, ours: measurement_set.Visibilities, most: float) -> Check:
+    theirs = measurement_set.read(ms, "CORRECTED_DATA")
+    both = ~theirs.flags & ~ours.flags
+    if np.mean(theirs.flags != ours.flags) > 1e-3 or not both.any():
+        return Check(f"{what}: share of flags that differ", np.mean(theirs.flags != ours.flags), 0)
+    scale = np.median(np.abs(ours.data[both]))
+    return Check(what, float(np.abs(theirs.data - ours.data)[both].max() / scale), most)
+
+
+def _wsclean(ms: Path, name: str, work: Path, pixels: int, cell_rad: float, *extra: str) -> Path:
+    peer_programs.run(
+        ["wsclean", "-quiet", "-name", work / name, "-size", pixels, pixels, "-scale",
+         f"{cell_rad / astrometry.ARCSEC_RAD}asec", "-pol", "I", "-no-update-model-required",
+         *extra, ms],
+        cwd=work,
+    )  # fmt: skip
+    return work / name
+
+
+def check_dirty(done: Processed) -> Iterator[Check]:
+    """Dirty images without averaging, natural weights, the same gridding algorithm."""
+    vis = measurement_set.read(done.calibrated)
+    size, cell_rad = 1024, 8 * astrometry.ARCSEC_RAD
+    samples = averaging.stokes_i_samples(
+        vis.data, vis.flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
+        vis.frequencies_hz, 0.5 * size * cell_rad, 0.0,
+    )  # fmt: skip
+    weights = weighting.imaging_weights(
+        samples.uvw_lambda, samples.weights, size, cell_rad, "natural", 0.0, 0.0
+    )
+    ours = gridding.dirty_image(samples, samples.values, weights, size, cell_rad)
+    prefix = _wsclean(done.calibrated, "dirty", done.work, size, cell_rad, "-weight", "natural",
+                      "-use-wgridder", "-niter", "0")  # fmt: skip
+    theirs = read_fits(Path(f"{prefix}-dirty.fits")).pixels
+    yield Check("dirty image as WSClean's, of the peak",
+                float(np.abs(ours - theirs).max() / np.abs(theirs).max()), 1e-3)  # fmt: skip
+
+
+def check_restored(done: Processed) -> Iterator[Check]:
+    """Flux densities and noise of restored images, with the same geometry and weights.
+
+    The sources' own drift is left in for both, and averaging is off and on.
+    """
+    vis = measurement_set.read(done.calibrated)
+    size, cell_rad = 1500, 6 * astrometry.ARCSEC_RAD
+    options = tile.TileImageOptions(
+        size=size, cell_rad=cell_rad, scheme="briggs", robust=0.5, niter=20000, auto_mask_sigma=4.0,
+        auto_threshold_sigma=1.0, major_gain=0.8, max_major=25, uv_min_lambda=0.0,
+        averaging_loss=0.0, threads=1,
+    )  # fmt: skip
+    prefix = _wsclean(
+        done.calibrated, "clean", done.work, size, cell_rad, "-weight", "briggs", "0.5",
+        "-use-wgridder", "-niter", "20000", "-mgain", "0.7", "-auto-mask", "4",
+        "-auto-threshold", "1",
+    )  # fmt: skip
+    theirs = read_fits(Path(f"{prefix}-image.fits"))
+    their_rms = robust_rms(read_fits(Path(f"{prefix}-residual.fits")).pixels)
+    for loss in (0.0, 0.001):
+        image = tile.image_tile(vis, None, replace(options, averaging_loss=loss))
+        name = f"averaging loss {loss:g}"
+        yield Check(f"{name}: rms over WSClean's", image.rms_jy / their_rms, 1.02)
+        ours = replace(theirs, pixels=image.apparent)
+        noise = np.full(ours.pixels.shape, image.rms_jy)
+        ra, dec, _ = done.sources.T
+        fluxes = [measure_at(one, noise, ra, dec).peak_jy for one in (ours, theirs)]
+        bright = np.isfinite(fluxes[0]) & np.isfinite(fluxes[1])
+        bright &= fluxes[1] > 10 * image.rms_jy
+        difference = np.abs(fluxes[0] - fluxes[1])[bright]
+        allowed = np.maximum((0.01 + loss) * fluxes[1][bright], 0.3 * image.rms_jy)
+        share = float(np.mean(difference > allowed))
+        yield Check(f"{name}: share of {bright.sum()} sources unlike WSClean's", share, 0.05)
+
+
+def check_truth(done: Processed) -> Iterator[Check]:
+    """The brightest source in our image and in WSClean's, against its truth."""
+    ours = read_fits(done.prefix.with_name(f"{done.prefix.name}.image.fits"))
+    beam = read_fits(done.prefix.with_name(f"{done.prefix.name}.pb.fits"))
+    ra, dec, jansky = done.sources[done.sources[:, 2].argmax()]
+    x, y = ours.wcs.all_world2pix(ra, dec, 0)
+    response = float(beam.pixels[round(float(y)), round(float(x))])
+    prefix = _wsclean(
+        done.calibrated, "bright", done.work, 2048, 4 * astrometry.ARCSEC_RAD, "-weight", "briggs",
+        "0.5", "-niter", "3000", "-mgain", "0.6", "-auto-mask", "5", "-auto-threshold", "1.5",
+    )  # fmt: skip
+    for name, image in (("ours", ours), ("WSClean's", read_fits(Path(f"{prefix}-image.fits")))):
+        noise = np.full(image.pixels.shape, 1e-3)
+        found = measure_at(image, noise, np.array([ra]), np.array([dec]))
+        ratio = float(found.peak_jy[0]) / response / jansky
+        offset = np.hypot(found.offset_east_rad[0], found.offset_north_rad[0])
+        yield Check(
+            f"brightest source, {name}: flux / truth {ratio:.4f}, off", abs(ratio - 1), 0.03
+        )
+        yield Check(f"brightest source, {name}: arcsec from truth",
+                    float(offset) / astrometry.ARCSEC_RAD, 2.0)  # fmt: skip
+
+
+def check_xradio(done: Processed) -> Iterator[Check]:
+    """Our Measurement Sets pass xradio's schema."""
+    environment = Path(__file__).parent / ".peers" / "xradio"
+    python = environment / "bin" / "python"
+    if not (environment / ".installed").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", "xradio[casacore]"], check=True
+        )
+        (environment / ".installed").touch()
+    for ms in (done.raw, done.calibrated):
+        answer = subprocess.run([str(python), "-c", _XRADIO, str(ms)], check=False)
+        yield Check(f"xradio refuses {ms.name}", answer.returncode, 0)
 
 
 def main() -> int:
     """Compare, print, and return 0 if all agree."""
+    if shutil.which("wsclean") is None:
+        sys.exit("wsclean not found: install Debian's package of this name")
     good = True
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        raw, ms, prefix, (ra, dec, jansky) = _calibrated(work)
-        ours = read_fits(prefix.with_name(f"{prefix.name}.image.fits"))
-        beam = read_fits(prefix.with_name(f"{prefix.name}.pb.fits"))
-        x, y = ours.wcs.all_world2pix(ra, dec, 0)
-        response = float(beam.pixels[round(float(y)), round(float(x))])
-        images = {"this pipeline": ours}
-        if shutil.which("wsclean"):
-            images["WSClean"] = read_fits(_wsclean(ms, work, 2048, 4.0))
-        else:
-            print("WSClean is not installed (Debian: wsclean): left out")
-        for name, image in images.items():
-            noise = np.full(image.pixels.shape, 1e-3)
-            found = measure_at(image, noise, np.array([ra]), np.array([dec]))
-            ratio = float(found.peak_jy[0]) / response / jansky
-            offset = (
-                float(np.hypot(found.offset_east_rad[0], found.offset_north_rad[0]))
-                / astrometry.ARCSEC_RAD
-            )
-            print(f"{name:14} flux / truth {ratio:.4f}   distance {offset:.2f} arcsec")
-            good &= abs(ratio - 1) < 0.03 and offset < 2.0
-        environment = work / "xradio"
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-        python = environment / "bin" / "python"
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "xradio[casacore]"], check=True
-        )
-        for table in (raw, ms):
-            done = subprocess.run([str(python), "-c", _XRADIO, str(table)], check=False)
-            good &= done.returncode == 0
+    with tempfile.TemporaryDirectory(prefix="contimg-peers-") as folder:
+        done = process(Path(folder))
+        for check in (check_casa, check_dirty, check_restored, check_truth, check_xradio):
+            for result in check(done):
+                good &= result.good
+                verdict = "ok  " if result.good else "BAD "
+                print(f"{verdict} {result.what}: {result.found:.3g} (at most {result.most:g})",
+                      flush=True)  # fmt: skip
     return 0 if good else 1
 
 

@@ -145,7 +145,7 @@ def _write(
                 with tables.table(ms.getkeyword(name), ack=False) as source:
                     source.copy(str(path / name), deep=True).close()
                 out.putkeyword(name, f"Table: {path / name}")
-    if nchan == 1 and complex_valued:
+    if nchan == 1:
         _one_channel(path / "SPECTRAL_WINDOW")
 
 
