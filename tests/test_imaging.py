@@ -66,8 +66,10 @@ def test_briggs_weights_follow_the_formula(rng: np.random.Generator) -> None:
     samples = _samples(rng, [])
     natural = weighting.imaging_weights(samples.uvw_lambda, samples.weights, NPIX, CELL, "natural")
     assert np.array_equal(natural, samples.weights)
-    cells = np.rint(samples.uvw_lambda[:, :2] * NPIX * CELL).astype(int)
-    cells[samples.uvw_lambda[:, 1] < 0] *= -1
+    upper = samples.uvw_lambda[:, :2].copy()
+    upper[upper[:, 1] < 0] *= -1
+    padded = 2 * int(np.ceil(0.6 * NPIX))
+    cells = np.floor(upper * padded * CELL).astype(int)
     gridded: dict[tuple[int, int], float] = {}
     for cell, w in zip(map(tuple, cells.tolist()), samples.weights.tolist(), strict=True):
         gridded[cell] = gridded.get(cell, 0.0) + w
@@ -79,6 +81,16 @@ def test_briggs_weights_follow_the_formula(rng: np.random.Generator) -> None:
             samples.uvw_lambda, samples.weights, NPIX, CELL, "briggs", robust
         )
         assert np.allclose(found, samples.weights / (1 + density * f2), rtol=1e-4)
+
+
+def test_the_fitted_beam_is_the_core_and_not_the_sidelobes_that_touch_it() -> None:
+    core = RestoringBeam(7 * CELL, 4 * CELL, np.deg2rad(90))
+    psf = core.image(NPIX, CELL)
+    for row, column in ((8, 0), (-8, 0), (3, 15), (-3, -15)):
+        psf += 0.38 * np.roll(core.image(NPIX, CELL), (row, column), (0, 1))
+    found = restore.fit_beam(psf / psf.max(), CELL)
+    assert found.major_rad == pytest.approx(core.major_rad, rel=0.1)
+    assert found.minor_rad == pytest.approx(core.minor_rad, rel=0.1)
 
 
 @pytest.mark.parametrize("angle_deg", [0.0, 30.0, 90.0, 150.0])

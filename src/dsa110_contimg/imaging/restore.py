@@ -8,7 +8,7 @@ from scipy import fft, ndimage, optimize
 from dsa110_contimg.errors import ImagingError
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
-_FIT_ABOVE, _FIT_FULLY = 0.2, 0.6
+_FIT_ABOVE, _FIT_FULLY = 0.4, 0.6
 """Fractions of the peak between which a pixel of the main lobe gains its weight in the fit: a sharp
 border would let the beam jump as pixels cross it."""
 

@@ -9,6 +9,8 @@ from typing import Literal
 import numba
 import numpy as np
 
+_PADDING = 1.2
+"""The uv plane of a field so many times as wide is what density is counted on."""
 Weighting = Literal["natural", "uniform", "briggs"]
 
 
@@ -30,7 +32,7 @@ def imaging_weights(
         Inverse variances.
     npix : int
     cell_rad : float
-        Together they set the size of a uv cell, 1 / (npix cell).
+        Together they set the size of a uv cell, 1 / (1.2 npix cell), as in WSClean.
     scheme : {"natural", "uniform", "briggs"}
     robust : float
         Briggs' R, -2 nearly uniform, 2 nearly natural.
@@ -54,6 +56,7 @@ def _density_weights(
 ) -> np.ndarray:  # fmt: skip
     if scheme == "natural":
         return weights.astype(np.float32)
+    npix = 2 * int(np.ceil(_PADDING * npix / 2))
     field_rad = npix * cell_rad
     grid = np.zeros((npix, npix // 2 + 1))
     _grid_weights(uvw_lambda, weights, field_rad, grid)
@@ -68,8 +71,8 @@ def _cell(u: float, v: float, field_rad: float, npix: int) -> tuple[int, int]:
     """Cell of a sample or of its conjugate (v >= 0); (-1, -1) outside the plane."""
     if v < 0:
         u, v = -u, -v
-    i = int(np.floor(u * field_rad + 0.5)) + npix // 2
-    j = int(np.floor(v * field_rad + 0.5))
+    i = int(np.floor(u * field_rad)) + npix // 2
+    j = int(np.floor(v * field_rad))
     if i < 0 or i >= npix or j > npix // 2:
         return -1, -1
     return i, j
