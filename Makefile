@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy peers clean
+.PHONY: demo test install lint accuracy bench peers clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +29,11 @@ test: lint
 accuracy: install
 	$(BIN)/python benchmarks/accuracy.py
 
-# Other programs read what this one writes; needs Debian's wsclean, and installs xradio apart.
+# How fast each step is, beside other programs; needs Debian's wsclean and aoflagger, installs CASA apart.
+bench: install
+	$(BIN)/python benchmarks/bench.py
+
+# Other programs read what this one writes; needs Debian's wsclean, installs CASA and xradio apart.
 peers: install
 	$(BIN)/python benchmarks/peers.py
 
