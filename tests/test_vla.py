@@ -16,8 +16,10 @@ from dsa110_contimg.calibration.fields import (
     calibration_at,
 )
 from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.tile import TileImage, TileImageOptions, image_tile
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.visibilities.foreign import read_fields
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
@@ -55,9 +57,9 @@ def _calibrated(solution: FieldCalibration, vis: Visibilities) -> Visibilities:
 
 def _image(vis: Visibilities) -> TileImage:
     options = TileImageOptions(
-        size=256, cell_rad=CELL_RAD, scheme="briggs", robust=0.5, niter=3000, auto_mask_sigma=5.0,
-        auto_threshold_sigma=1.5, major_gain=0.8, max_major=20, uv_min_lambda=0.0,
-        averaging_loss=0.001, threads=1, deconvolver="multiscale",
+        size=256, cell_rad=CELL_RAD, scheme="briggs", robust=0.5, niter=3000, auto_mask_sigma=3.0,
+        auto_threshold_sigma=0.5, major_gain=0.6, max_major=20, uv_min_lambda=0.0,
+        averaging_loss=0.001, threads=1,
     )  # fmt: skip
     return image_tile(vis, None, options)
 
@@ -108,11 +110,14 @@ def test_target_field_is_as_deep_as_casa_makes_it(
     )  # fmt: skip
     image = _image(vis)
     assert image.rms_jy <= 0.65e-3
-    source = astrometry.radec_to_vector(
-        np.deg2rad(15 * (15 + 21 / 60 + 54.94 / 3600)), np.deg2rad(4 + 58 / 60 + 30.7 / 3600)
-    )
-    l, m, _ = astrometry.direction_cosines(source[None], *vis.phase_centre_rad)[0]
     middle = image.apparent.shape[0] // 2
-    x, y = round(middle - l / image.cell_rad), round(middle + m / image.cell_rad)
-    box = image.apparent[y - 2 : y + 3, x - 2 : x + 3]
-    assert box.max() == pytest.approx(86.7e-3, rel=0.03)
+    plane = Image(
+        image.apparent, vis.phase_centre_rad, (middle, middle), image.cell_rad, "SIN", image.beam,
+        "Jy/beam", image.frequency_hz,
+    )  # fmt: skip
+    source = measure_at(
+        plane, np.full(image.apparent.shape, image.rms_jy),
+        np.array([15 * (15 + 21 / 60 + 54.94 / 3600)]), np.array([4 + 58 / 60 + 30.7 / 3600]),
+    )  # fmt: skip
+    assert source.peak_jy[0] == pytest.approx(86.7e-3, rel=0.03)
+    assert np.hypot(source.offset_east_rad, source.offset_north_rad) < 2 * astrometry.ARCSEC_RAD
