@@ -242,7 +242,7 @@ def check_restored(done: Processed) -> Iterator[Check]:
     """
     faint = process(done.work / "faint", _FAINT_JY)
     vis = measurement_set.read(faint.calibrated)
-    size, cell_rad = 1500, 6 * astrometry.ARCSEC_RAD
+    size, cell_rad = 1600, 3.75 * astrometry.ARCSEC_RAD
     options = tile.TileImageOptions(
         size=size, cell_rad=cell_rad, scheme="briggs", robust=0.5, niter=20000, auto_mask_sigma=4.0,
         auto_threshold_sigma=1.0, major_gain=0.8, max_major=25, uv_min_lambda=0.0,
@@ -257,7 +257,7 @@ def check_restored(done: Processed) -> Iterator[Check]:
     prefix = _wsclean(
         faint.calibrated, "clean", done.work, size, cell_rad, "-weight", "briggs", "0.5",
         "-beam-shape", *beam,
-        "-use-wgridder", "-niter", "20000", "-mgain", "0.7", "-auto-mask", "4",
+        "-use-wgridder", "-niter", "20000", "-mgain", "0.8", "-auto-mask", "4",
         "-auto-threshold", "1",
     )  # fmt: skip
     theirs = read_fits(Path(f"{prefix}-image.fits"))

@@ -9,11 +9,14 @@ import contextlib
 import ctypes
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import radler
+from astropy.io import fits
 
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import components, gridding
@@ -113,36 +116,40 @@ def clean(
     )
     settings.trimmed_image_width = settings.trimmed_image_height = npix
     settings.pixel_scale.x = settings.pixel_scale.y = cell_rad
-    settings.minor_iteration_count = niter
     settings.major_iteration_count = max_major
     settings.major_loop_gain = _safe_major_gain(psf, beam, cell_rad, major_gain)
-    settings.auto_mask_sigma = auto_mask_sigma
-    settings.auto_threshold_sigma = auto_threshold_sigma
     settings.thread_count = threads
-    engine = radler.Radler(settings, psf, residual, model, beam.major_rad)
     left, predicted = samples.values.copy(), np.zeros_like(model)
-    n_major = 0
-    more = True
-    while more and n_major < max_major:
-        with _quiet():
-            more = engine.perform(n_major)
-        n_major += 1
-        left -= _model_values(samples, model - predicted, cell_rad, threads, accuracy)
-        predicted[:] = model
-        residual[:] = gridding.dirty_image(
-            samples, left, weights, npix, cell_rad, threads, accuracy=accuracy
-        )
-        if not np.isfinite(residual).all() or np.abs(residual).max() > 2 * dirty_peak:
-            raise ImagingError(
-                f"CLEAN diverged in major cycle {n_major}: residual peak "
-                f"{np.abs(residual).max():.3g} Jy against {dirty_peak:.3g} Jy in the dirty image; "
-                "flag more data, lower --major-gain or raise --auto-mask"
-            )
-        if engine.iteration_number >= niter:
-            break
-    n_iterations = int(engine.iteration_number)
-    with _quiet():
-        del engine
+    n_major = n_iterations = 0
+    with tempfile.TemporaryDirectory() as folder:
+        # Radler's own automatic mask is that of the first cycle's components for ever: here the
+        # mask is made when everything above the first level is found.
+        for sigma, masked in ((auto_mask_sigma, False), (auto_threshold_sigma, True)):
+            settings.auto_threshold_sigma = sigma
+            settings.minor_iteration_count = niter - n_iterations
+            if masked:
+                settings.fits_mask = str(Path(folder) / "mask.fits")
+                fits.writeto(settings.fits_mask, (model != 0).astype(np.float32)[None, None])
+            engine = radler.Radler(settings, psf, residual, model, beam.major_rad)
+            more, cycle = bool(model.any()) or not masked, 0
+            while more and n_major < max_major and n_iterations < niter:
+                with _quiet():
+                    more = engine.perform(cycle)
+                cycle, n_major = cycle + 1, n_major + 1
+                left -= _model_values(samples, model - predicted, cell_rad, threads, accuracy)
+                predicted[:] = model
+                residual[:] = gridding.dirty_image(
+                    samples, left, weights, npix, cell_rad, threads, accuracy=accuracy
+                )
+                if not np.isfinite(residual).all() or np.abs(residual).max() > 2 * dirty_peak:
+                    raise ImagingError(
+                        f"CLEAN diverged in major cycle {n_major}: residual peak "
+                        f"{np.abs(residual).max():.3g} Jy against {dirty_peak:.3g} Jy in the dirty "
+                        "image; flag more data, lower --major-gain or raise --auto-mask"
+                    )
+            n_iterations += int(engine.iteration_number)
+            with _quiet():
+                del engine
     return CleanResult(model, residual, psf, beam, n_iterations, n_major)
 
 
