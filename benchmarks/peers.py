@@ -132,7 +132,7 @@ def check_casa(done: Processed) -> Iterator[Check]:
     shape = gains.gains.values.shape
     delays = tables.DelayTable(
         rng.uniform(-_LARGEST_DELAY_S, _LARGEST_DELAY_S, shape), np.zeros(shape, bool),
-        gains.times_s, gains.interval_s, gains.antenna_names, float(vis.frequencies_hz[0]),
+        gains.times_s, gains.interval_s, gains.antenna_names, float(vis.frequencies_hz.mean()),
         gains.reference_antenna,
     )  # fmt: skip
     ours = {"our.k": delays, "our.b": bandpass, "our.g": gains}

@@ -123,7 +123,7 @@ def calibrate_fields(
         If no field is a primary calibrator, or nothing can be solved.
     """
     names = bandpass_field.array.names
-    reference_hz = float(bandpass_field.frequencies_hz[0])
+    reference_hz = float(bandpass_field.frequencies_hz.mean())
     model, _ = point_source_model(bandpass_field)
     nchan = model.shape[1]
 

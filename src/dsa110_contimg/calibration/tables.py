@@ -55,8 +55,8 @@ class DelayTable:
     Attributes
     ----------
     delays_s : ndarray, shape (ninterval, nantenna, 1, npol)
-        A gain is ``exp(2 pi i (f - f_0) tau)``, f_0 being the spectral window's reference
-        frequency.
+        A gain is ``exp(2 pi i (f - f_0) tau)``, f_0 being the middle of the spectral window
+        (CASA's convention, found with its applycal).
     flags : ndarray of bool, same shape
     times_s : ndarray, shape (ninterval,)
         Middle of each interval, MJD seconds UTC.
@@ -235,7 +235,7 @@ def _read(path: Path, kinds: tuple[str, ...], parameter: str) -> _Content:
         column = {name: table.getcol(name) for name in (*_READ, parameter)}
         windows = np.unique(column["SPECTRAL_WINDOW_ID"])
         frequencies = [np.asarray(window.getcell("CHAN_FREQ", int(w)), float) for w in windows]
-        reference_hz = float(window.getcell("REF_FREQUENCY", int(windows[0])))
+        reference_hz = float(np.mean(frequencies[0]))
     nchan = column[parameter].shape[1]
     if nchan == 1:
         # A table of one solution a window may describe all channels of the data.
