@@ -50,3 +50,14 @@ def test_noise_that_grows_along_the_band_is_not_interference(rng: np.random.Gene
     data, a1, a2, times = _noise(8, 192, rng)
     data *= np.linspace(1, 3, 192)[:, None]
     assert _flags(data, a1, a2, times).mean() < 0.01
+
+
+def test_what_was_flagged_before_is_not_reported_again(rng: np.random.Generator) -> None:
+    data, a1, a2, times = _noise(8, 96, rng)
+    known = np.zeros(data.shape, bool)
+    known[(a1 == 3) | (a2 == 3)] = True
+    known[:, 40:50] = True
+    data[known] = 1e3
+    model = np.zeros(data.shape[:2], np.complex64)
+    found = flag_interference(data.astype(np.complex64), known, a1, a2, times, model)
+    assert not found[known.any(axis=2)].any()

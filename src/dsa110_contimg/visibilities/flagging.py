@@ -83,7 +83,8 @@ def flag_interference(
     residual = model is not None
     strategy = _strategy(residual)
     inverse_noise = (1 / _noise_profile(images, known))[:, None]
-    for image, mask in zip(images, known, strict=True):
+    new = np.zeros(shape, bool)
+    for image, mask, found in zip(images, known, new, strict=True):
         if mask.all():
             continue
         image *= inverse_noise
@@ -95,11 +96,10 @@ def flag_interference(
         image_set.set_image_buffer(0, image)
         before = _flagger().make_flag_mask(ntime, nchan, False)
         before.set_buffer(mask)
-        # Only what is new remains.
-        mask ^= strategy.run(image_set, before).get_buffer() | mask
-    found = np.zeros((order.size, nchan), bool)
-    _rows_of_images(known, time_index, baseline, order, found)
-    return found
+        found[:] = strategy.run(image_set, before).get_buffer() & ~mask
+    rows = np.zeros((order.size, nchan), bool)
+    _rows_of_images(new, time_index, baseline, order, rows)
+    return rows
 
 
 @numba.njit(cache=True, error_model="numpy")

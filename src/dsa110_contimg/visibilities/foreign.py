@@ -63,7 +63,7 @@ def _load(path: Path) -> Any:
         raise BadInputError(f"{path}: does not exist")
     try:
         uv = UVData.from_file(str(path), run_check=False)
-    except Exception as error:
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         raise BadInputError(f"{path}: pyuvdata cannot read it: {error}") from error
     # Some correlators write single precision, which pyuvdata's own phasing refuses.
     uv.uvw_array = uv.uvw_array.astype(float)
@@ -121,7 +121,7 @@ def _array(uv: Any, path: Path, dish_diameter_m: float | None) -> Array:
         dish_diameter_m = DISH_DIAMETERS_M.get(telescope.name)
         if dish_diameter_m is None:
             raise BadInputError(
-                f"{path}: does not tell the dishes of {telescope.name}; give --dish-diameter"
+                f"{path}: does not tell the dishes of {telescope.name}; give dish_diameter_m"
             )
     nant = len(telescope.antenna_names)
     return Array(
