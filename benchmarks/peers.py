@@ -176,13 +176,12 @@ def _apply(
     vis: measurement_set.Visibilities, delays: tables.DelayTable, *others: tables.CalibrationTable
 ) -> measurement_set.Visibilities:
     """Apply tables, gains linear in time between solutions, bandpass as it is."""
-    times_s = (vis.times_jd - measurement_set.MJD_OF_JD) * measurement_set.DAY_S
     slopes = delay.delay_gains(
         delays.delays_s, delays.flags, vis.frequencies_hz, delays.reference_hz
     )
     solved = [(slopes, delays.times_s), *((table.gains, table.times_s) for table in others)]
     return apply_gains(
-        vis, *(interpolated(gains, middles, times_s) for gains, middles in solved),
+        vis, *(interpolated(gains, middles, vis.times_s) for gains, middles in solved),
         interval=vis.time_index,
     )  # fmt: skip
 

@@ -6,16 +6,17 @@ against the sky in its beam instead: see `calibration.tile`.)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from dsa110_contimg.calibration import delay, predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
-from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, split_bandpass
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky import astrometry, flux_scale
+from dsa110_contimg.visibilities import observations
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 
@@ -72,13 +73,6 @@ class FieldCalibration:
     flux_jy: Mapping[str, tuple[float, float]]
 
 
-def primary_calibrator(vis: Visibilities) -> flux_scale.Calibrator | None:
-    """The flux calibrator at a field's phase centre, if there is one."""
-    return flux_scale.at_position(
-        float(np.rad2deg(vis.phase_centre_rad[0])), float(np.rad2deg(vis.phase_centre_rad[1]))
-    )
-
-
 def point_source_model(vis: Visibilities) -> tuple[np.ndarray, float | None]:
     """Model of a calibrator at the phase centre.
 
@@ -90,17 +84,14 @@ def point_source_model(vis: Visibilities) -> tuple[np.ndarray, float | None]:
         A primary calibrator's flux density at the middle of the band.
     """
     nrow, nchan = vis.data.shape[:2]
-    calibrator = primary_calibrator(vis)
+    calibrator = flux_scale.at_position(astrometry.radec_to_vector(*vis.phase_centre_rad))
     if calibrator is None:
         return np.ones((nrow, nchan), np.complex64), None
-    year = 2000.0 + (vis.times_jd[0] - 2451544.5) / 365.25
+    year = observations.year(float(vis.times_jd[0]))
     spectrum = calibrator.flux_density_jy(vis.frequencies_hz, year)
-    direction = astrometry.radec_to_vector(
-        np.deg2rad(calibrator.ra_deg), np.deg2rad(calibrator.dec_deg)
-    )
     apparent = np.broadcast_to(spectrum, (vis.times_jd.size, 1, nchan))
     middle = calibrator.flux_density_jy(np.array([vis.frequencies_hz.mean()]), year)
-    return predict.predict_apparent(vis, direction[None], apparent), float(middle[0])
+    return predict.predict_apparent(vis, calibrator.direction()[None], apparent), float(middle[0])
 
 
 def calibrate_fields(
@@ -135,15 +126,15 @@ def calibrate_fields(
     )  # fmt: skip
     delays_s, delay_flags = delay.fit_delays(channels, bandpass_field.frequencies_hz, reference_hz)
     slopes = delay.delay_gains(delays_s, delay_flags, bandpass_field.frequencies_hz, reference_hz)
-    bandpass = _normalised(
+    bandpass = split_bandpass(
         Gains(channels.values / slopes.values, channels.flags | slopes.flags, channels.snr)
-    )
+    )[0]
 
     solved: dict[str, tuple[Gains, np.ndarray, float | None]] = {}
     for vis in gain_fields:
         corrected = apply_gains(vis, slopes, bandpass)
         model, known = point_source_model(vis)
-        times_s = _seconds(vis)
+        times_s = vis.times_s
         interval = solution_intervals(times_s, options.solint_s, options.max_gap_s)
         gains = _solve(corrected, model, interval, np.zeros(nchan, np.int64), options)
         gains, _ = refer_phases(gains, names, (reference,))
@@ -160,7 +151,7 @@ def calibration_at(solution: FieldCalibration, vis: Visibilities) -> tuple[Gains
     slopes = delay.delay_gains(
         solution.delays_s, solution.delay_flags, vis.frequencies_hz, solution.delay_reference_hz
     )
-    gains = interpolated(solution.gains, solution.gain_times_s, _seconds(vis))
+    gains = interpolated(solution.gains, solution.gain_times_s, vis.times_s)
     return slopes, solution.bandpass, gains
 
 
@@ -227,7 +218,7 @@ def _on_one_scale(
 
 
 def _steady(vis: Visibilities, model: np.ndarray, options: FieldSolveOptions) -> Visibilities:
-    times_s = _seconds(vis)
+    times_s = vis.times_s
     interval = solution_intervals(times_s, options.phase_solint_s, options.max_gap_s)
     phases = _solve(
         vis, model, interval, np.zeros(model.shape[1], np.int64), options, phase_only=True
@@ -245,17 +236,3 @@ def _solve(
         channel_bin, nantenna=len(vis.array.names), flags=vis.flags,
         min_baselines=options.min_baselines, min_snr=options.min_snr, phase_only=phase_only,
     )  # fmt: skip
-
-
-def _normalised(bandpass: Gains) -> Gains:
-    """Bandpass of rms amplitude one in each antenna and polarization."""
-    good = ~bandpass.flags
-    count = np.maximum(good.sum(axis=2, keepdims=True), 1)
-    power = np.sum(np.where(good, np.abs(bandpass.values) ** 2, 0), axis=2, keepdims=True) / count
-    values = np.where(good, bandpass.values / np.sqrt(np.maximum(power, 1e-30)), 1.0)
-    return replace(bandpass, values=values)
-
-
-def _seconds(vis: Visibilities) -> np.ndarray:
-    """Times of the integrations, MJD seconds."""
-    return np.asarray((vis.times_jd - 2400000.5) * 86400.0)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, split_bandpass
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
@@ -114,7 +114,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
     raw = solve_channels(vis, sky, rfi, limits)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
 
-    alive = _alive(vis)
+    alive, n_there = _alive(vis)
     solved = np.array([a for a in alive if not raw.flags[0, a].all()])
     flagged = float(raw.flags[0, alive].mean())
     if solved.size < MIN_ANTENNAS:
@@ -126,7 +126,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
             f"{100 * flagged:.0f} % of the bandpass of the antennas in the data is flagged, "
             f"more than {100 * MAX_FLAGGED:.0f} %"
         )
-    bandpass, gains = _split(raw)
+    bandpass, gains = split_bandpass(raw)
     apparent = model.apparent_jy(
         vis.pointings, np.array([model.reference_hz]), float(np.median(vis.array.dish_diameters_m))
     )
@@ -137,7 +137,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         flagged_fraction=flagged,
         median_snr=float(np.median(raw.snr[~raw.flags])),
         model_flux_jy=float(apparent.mean(axis=0).sum()),
-        rfi_fraction=np.count_nonzero(rfi) / _n_there(vis),
+        rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
 
 
@@ -156,7 +156,7 @@ def calibrate_tile(
         Without one, phases are left as they are and the data themselves are flagged.
     limits : SolveLimits
     """
-    n_there = _n_there(vis)
+    _, n_there = _alive(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
@@ -224,18 +224,15 @@ def _smoothed(gains: Gains) -> Gains:
     return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
 
 
-def _alive(vis: Visibilities) -> np.ndarray:
-    """Antennas with at least one unflagged sample."""
-    rows = unflagged(vis.flags)[0] > 0
-    return np.union1d(vis.antenna1[rows], vis.antenna2[rows])
+def _alive(vis: Visibilities) -> tuple[np.ndarray, int]:
+    """Antennas with an unflagged sample, and how many samples (row, channel) could hold data.
 
-
-def _n_there(vis: Visibilities) -> int:
-    """Samples (row, channel) that could hold data: of antennas and channels that are alive."""
+    Those are the samples of such antennas in channels that came.
+    """
     per_row, per_channel = unflagged(vis.flags)
     alive = np.union1d(vis.antenna1[per_row > 0], vis.antenna2[per_row > 0])
     rows = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
-    return max(1, int(np.count_nonzero(rows)) * int(np.count_nonzero(per_channel)))
+    return alive, max(1, int(np.count_nonzero(rows)) * int(np.count_nonzero(per_channel)))
 
 
 def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
@@ -290,20 +287,6 @@ def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLi
         vis, sky, rfi, limits, np.zeros(vis.frequencies_hz.size, np.int64), phase_only=True
     )
     return refer_phases(phases, vis.array.names, limits.reference_antennas)[0]
-
-
-def _split(raw: Gains) -> tuple[Gains, Gains]:
-    """Bandpass of rms amplitude one and mean phase zero, and the gain that was taken out."""
-    used = ~raw.flags
-    count = np.maximum(used.sum(axis=2, keepdims=True), 1)
-    power = np.sum(np.where(used, np.abs(raw.values) ** 2, 0), axis=2, keepdims=True) / count
-    total = np.sum(np.where(used, raw.values, 0), axis=2, keepdims=True)
-    phase = np.where(np.abs(total) > 0, total / np.maximum(np.abs(total), 1e-30), 1.0)
-    none: np.ndarray = ~np.any(used, axis=2, keepdims=True)
-    gain = np.where(none, 1.0, np.sqrt(power) * phase)
-    snr = np.sqrt(np.sum(np.where(used, raw.snr, 0) ** 2, axis=2, keepdims=True))
-    bandpass = np.where(used, raw.values / gain, 1.0)
-    return Gains(bandpass, raw.flags, raw.snr), Gains(gain, none, snr.astype(np.float32))
 
 
 def _noise_scale(vis: Visibilities, sky: np.ndarray, flags: np.ndarray) -> float:

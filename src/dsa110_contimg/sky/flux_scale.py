@@ -10,6 +10,9 @@ import numpy as np
 
 from dsa110_contimg.sky import astrometry
 
+MATCH_RAD = 15 * astrometry.ARCSEC_RAD
+"""A source so near to a calibrator's position is the calibrator."""
+
 
 @dataclass(frozen=True)
 class Calibrator:
@@ -28,6 +31,10 @@ class Calibrator:
     ra_deg: float
     dec_deg: float
     coefficients_by_epoch: tuple[tuple[float, tuple[float, ...]], ...]
+
+    def direction(self) -> np.ndarray:
+        """Unit vector, ICRS, shape (3,)."""
+        return astrometry.radec_to_vector(np.deg2rad(self.ra_deg), np.deg2rad(self.dec_deg))
 
     def flux_density_jy(self, frequency_hz: np.ndarray, year: float) -> np.ndarray:
         """Flux density at some frequencies, from the measured epoch nearest to `year`."""
@@ -74,16 +81,9 @@ CALIBRATORS: tuple[Calibrator, ...] = (
 )
 
 
-_MATCH_DEG = 0.005
-
-
-def at_position(ra_deg: float, dec_deg: float) -> Calibrator | None:
-    """The primary calibrator at a position, within 18 arcsec."""
-    here = astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
+def at_position(direction: np.ndarray) -> Calibrator | None:
+    """The primary calibrator at an ICRS unit vector, within `MATCH_RAD`."""
     for calibrator in CALIBRATORS:
-        there = astrometry.radec_to_vector(
-            np.deg2rad(calibrator.ra_deg), np.deg2rad(calibrator.dec_deg)
-        )
-        if np.linalg.norm(here - there) < np.deg2rad(_MATCH_DEG):
+        if direction @ calibrator.direction() > np.cos(MATCH_RAD):
             return calibrator
     return None

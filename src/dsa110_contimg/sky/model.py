@@ -7,8 +7,6 @@ import numpy as np
 from dsa110_contimg.sky import astrometry, flux_scale, primary_beam
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 
-_CALIBRATOR_MATCH_RAD = 15 * astrometry.ARCSEC_RAD
-
 
 @dataclass(frozen=True, eq=False)
 class SkyModel:
@@ -84,10 +82,7 @@ def from_catalogue(catalogue: Catalogue, reference_hz: float, year: float) -> Sk
     index = np.full(len(catalogue), DEFAULT_SPECTRAL_INDEX)
     flux = catalogue.flux_jy * (reference_hz / catalogue.frequency_hz) ** index
     for calibrator in flux_scale.CALIBRATORS:
-        position = astrometry.radec_to_vector(
-            np.deg2rad(calibrator.ra_deg), np.deg2rad(calibrator.dec_deg)
-        )
-        near = np.flatnonzero(directions @ position > np.cos(_CALIBRATOR_MATCH_RAD))
+        near = np.flatnonzero(directions @ calibrator.direction() > np.cos(flux_scale.MATCH_RAD))
         if near.size:
             here, above = calibrator.flux_density_jy(
                 np.array([reference_hz, 1.01 * reference_hz]), year

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +18,7 @@ from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
-from dsa110_contimg.visibilities import measurement_set
+from dsa110_contimg.visibilities import measurement_set, observations
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 BANDPASS_NAME = "bandpass.b"
@@ -74,10 +73,9 @@ def solve_limits(options: CalibrationSolveOptions) -> tile_calibration.SolveLimi
 def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyModel:
     """Catalogue sources that the beam sees during a tile."""
     catalogue = catalogues.load(root, options.sky_catalog)
-    when = datetime.fromtimestamp((vis.times_jd[0] - 2440587.5) * 86400, UTC)
     return in_beam(
         catalogue, vis.pointings, float(vis.frequencies_hz.mean()),
-        float(np.median(vis.array.dish_diameters_m)), when.year + when.timetuple().tm_yday / 365.25,
+        float(np.median(vis.array.dish_diameters_m)), observations.year(float(vis.times_jd[0])),
         options.model_radius_deg, options.model_min_jy,
     )  # fmt: skip
 
@@ -104,7 +102,7 @@ def solve(
     model = sky_model(vis, root, options)
     solution = tile_calibration.solve_reference(vis, model, solve_limits(options))
     output.mkdir(parents=True)
-    middle_s = (vis.times_jd.mean() - measurement_set.MJD_OF_JD) * measurement_set.DAY_S
+    middle_s = float(vis.times_s.mean())
     for name, kind, gains in (
         (BANDPASS_NAME, "B Jones", solution.bandpass),
         (GAINS_NAME, "G Jones", solution.gains),

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.visibilities.baselines import by_baseline
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +188,7 @@ def stokes_i_samples(
     subtract : ndarray of complex64, shape (nrow, nchan), optional
         Taken off the total intensity before averaging.
     """
-    order = np.lexsort((time_index, antenna2, antenna1))
-    pair = antenna1[order].astype(np.int64) * (int(antenna2.max()) + 1) + antenna2[order]
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [order.size]])
+    order, edges = by_baseline(antenna1, antenna2, time_index)
     if allowed_loss > 0:
         nt, nc, smearing = averaging_factors(
             uvw_m, time_index, order, edges, frequencies_hz, field_radius_rad, allowed_loss,

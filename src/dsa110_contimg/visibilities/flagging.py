@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from scipy import ndimage
 
+from dsa110_contimg.visibilities.baselines import by_baseline
+
 _RESIDUAL_STRATEGY = Path(__file__).with_name("residual.lua")
 _PROFILE_BASELINES = 32
 _PROFILE_CHANNELS = 31
@@ -68,11 +70,10 @@ def flag_interference(
         New flags only, not those given.
     """
     nchan, ntime = data.shape[1], int(time_index.max()) + 1
-    order = np.lexsort((time_index, antenna2, antenna1))
-    pair = antenna1[order].astype(np.int64) * (int(antenna2.max()) + 1) + antenna2[order]
+    order, edges = by_baseline(antenna1, antenna2, time_index)
     baseline = np.empty(order.size, np.int64)
-    baseline[order] = np.cumsum(np.diff(pair, prepend=pair[0]) != 0)
-    shape = (int(baseline.max()) + 1, nchan, ntime)
+    baseline[order] = np.repeat(np.arange(edges.size - 1), np.diff(edges))
+    shape = (edges.size - 1, nchan, ntime)
     images = np.zeros(shape, np.float32)
     known = np.ones(shape, bool)
     _baseline_images(

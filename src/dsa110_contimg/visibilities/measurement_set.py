@@ -93,6 +93,11 @@ class Visibilities:
     field_name: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def times_s(self) -> np.ndarray:
+        """Times of the integrations, MJD seconds UTC, shape (ntime,)."""
+        return np.asarray((self.times_jd - MJD_OF_JD) * DAY_S)
+
     def antennas_present(self) -> np.ndarray:
         """Indices of the antennas that have rows."""
         return np.union1d(self.antenna1, self.antenna2)
@@ -158,7 +163,7 @@ def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> N
         with np.errstate(divide="ignore"):
             sigma = np.where(weight > 0, 1 / np.sqrt(weight), 0)
         ms.putcol("SIGMA", sigma.astype(np.float32))
-        times_s = (vis.times_jd - MJD_OF_JD) * DAY_S
+        times_s = vis.times_s
         for name in ("TIME", "TIME_CENTROID"):
             ms.putcol(name, times_s[vis.time_index])
         for name in ("INTERVAL", "EXPOSURE"):

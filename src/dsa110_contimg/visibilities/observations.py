@@ -14,6 +14,11 @@ def unix_seconds(jd_utc: float) -> float:
     return round((jd_utc - _UNIX_EPOCH_JD) * DAY_S, 3)
 
 
+def year(jd_utc: float) -> float:
+    """Julian epoch of a date, for sources that vary."""
+    return 2000.0 + (jd_utc - 2451545.0) / 365.25
+
+
 def tile_id(jd_utc: float) -> str:
     """Name of the tile whose first integration is centred at a time: YYYYMMDDTHHMMSS, UTC."""
     return datetime.fromtimestamp(int(unix_seconds(jd_utc)), UTC).strftime("%Y%m%dT%H%M%S")
