@@ -30,7 +30,8 @@ def test_known_delays_come_back_through_noise_and_flagged_channels(
     flags[:, :, 30:50] = True
     flags[:, 2] = True
     found, bad = delay.fit_delays(_gains(gains + noise, flags), frequencies, frequencies.mean())
-    assert bad[0, 2].all() and not np.delete(bad, 2, axis=1).any()
+    assert bad[0, 2].all()
+    assert not np.delete(bad, 2, axis=1).any()
     assert np.abs(np.delete(found - true, 2, axis=1)).max() < 0.05e-9
 
 
@@ -62,7 +63,8 @@ def test_flux_scale_is_the_square_of_the_ratio_of_gains(rng: np.random.Generator
     flux, error = transfer_flux_scale(
         _gains(reference[:1], flags[:1]), _gains(np.sqrt(2.5) * reference[:1], flags[1:])
     )
-    assert flux == pytest.approx(2.5) and error < 1e-9
+    assert flux == pytest.approx(2.5)
+    assert error < 1e-9
 
 
 def test_delay_tables_keep_what_was_written(processed: Processed, tmp_path: Path) -> None:
