@@ -40,6 +40,16 @@ def casa(work: Path, *calls: tuple[str, dict[str, Any]]) -> list[float]:
     return [float(s) for s in json.loads(out.split("SECONDS ")[1])]
 
 
+def wsclean(ms: Path, prefix: Path, size: int, cell_arcsec: float, *extra: object) -> float:
+    """Seconds that WSClean takes for `prefix`-image.fits and so on, of total intensity."""
+    seconds, _ = run(
+        ["wsclean", "-quiet", "-name", prefix, "-size", size, size, "-scale",
+         f"{cell_arcsec}asec", "-pol", "I", "-no-update-model-required", *extra, ms],
+        cwd=prefix.parent,
+    )  # fmt: skip
+    return seconds
+
+
 def pyuvdata_convert(files: Path, output: Path) -> float:
     """Seconds that pyuvdata takes for sub-band files to a Measurement Set."""
     _, out = run([sys.executable, _HERE / "programs" / "pyuvdata_convert.py", files, output])

@@ -195,16 +195,6 @@ def _difference(what: str, ms: Path, ours: measurement_set.Visibilities, most: f
     return Check(what, float(np.abs(theirs.data - ours.data)[both].max() / scale), most)
 
 
-def _wsclean(ms: Path, name: str, work: Path, pixels: int, cell_rad: float, *extra: str) -> Path:
-    peer_programs.run(
-        ["wsclean", "-quiet", "-name", work / name, "-size", pixels, pixels, "-scale",
-         f"{cell_rad / astrometry.ARCSEC_RAD}asec", "-pol", "I", "-no-update-model-required",
-         *extra, ms],
-        cwd=work,
-    )  # fmt: skip
-    return work / name
-
-
 def _as_wsclean_weighs(vis: measurement_set.Visibilities) -> measurement_set.Visibilities:
     """The same data with WSClean's weights of total intensity: the lower of both hands'.
 
@@ -226,8 +216,9 @@ def check_dirty(done: Processed) -> Iterator[Check]:
         samples.uvw_lambda, samples.weights, size, cell_rad, "natural", 0.0, 0.0
     )
     ours = gridding.dirty_image(samples, samples.values, weights, size, cell_rad)
-    prefix = _wsclean(done.calibrated, "dirty", done.work, size, cell_rad, "-weight", "natural",
-                      "-use-wgridder", "-niter", "0")  # fmt: skip
+    prefix = done.work / "dirty"
+    peer_programs.wsclean(done.calibrated, prefix, size, cell_rad / astrometry.ARCSEC_RAD,
+                          "-weight", "natural", "-use-wgridder", "-niter", "0")  # fmt: skip
     theirs = read_fits(Path(f"{prefix}-dirty.fits")).pixels
     yield Check("dirty image as WSClean's, of the peak",
                 float(np.abs(ours - theirs).max() / np.abs(theirs).max()), 1e-3)  # fmt: skip
@@ -253,9 +244,10 @@ def check_restored(done: Processed) -> Iterator[Check]:
         f"{first.beam.minor_rad / astrometry.ARCSEC_RAD}asec",
         f"{np.rad2deg(first.beam.position_angle_rad)}deg",
     )
-    prefix = _wsclean(
-        faint.calibrated, "clean", done.work, size, cell_rad, "-weight", "briggs", "0.5",
-        "-beam-shape", *beam,
+    prefix = done.work / "clean"
+    peer_programs.wsclean(
+        faint.calibrated, prefix, size, cell_rad / astrometry.ARCSEC_RAD, "-weight", "briggs",
+        "0.5", "-beam-shape", *beam,
         "-use-wgridder", "-niter", "20000", "-mgain", "0.8", "-auto-mask", "4",
         "-auto-threshold", "1",
     )  # fmt: skip
@@ -284,9 +276,10 @@ def check_truth(done: Processed) -> Iterator[Check]:
     ra, dec, jansky = done.sources[done.sources[:, 2].argmax()]
     x, y = ours.wcs.all_world2pix(ra, dec, 0)
     response = float(beam.pixels[round(float(y)), round(float(x))])
-    prefix = _wsclean(
-        done.calibrated, "bright", done.work, 2048, 4 * astrometry.ARCSEC_RAD, "-weight", "briggs",
-        "0.5", "-niter", "3000", "-mgain", "0.6", "-auto-mask", "5", "-auto-threshold", "1.5",
+    prefix = done.work / "bright"
+    peer_programs.wsclean(
+        done.calibrated, prefix, 2048, 4.0, "-weight", "briggs", "0.5", "-niter", "3000",
+        "-mgain", "0.6", "-auto-mask", "5", "-auto-threshold", "1.5",
     )  # fmt: skip
     for name, image in (("ours", ours), ("WSClean's", read_fits(Path(f"{prefix}-image.fits")))):
         noise = np.full(image.pixels.shape, 1e-3)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsa110_contimg.visibilities.flagging import flag_interference
+from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference
 
 NTIME = 24
 
@@ -61,3 +61,27 @@ def test_what_was_flagged_before_is_not_reported_again(rng: np.random.Generator)
     model = np.zeros(data.shape[:2], np.complex64)
     found = flag_interference(data.astype(np.complex64), known, a1, a2, times, model)
     assert not found[known.any(axis=2)].any()
+
+
+def test_what_all_antennas_receive_is_found_below_the_noise_of_one_baseline(
+    rng: np.random.Generator,
+) -> None:
+    data, a1, a2, times = _noise(16, 192, rng)
+    hit = np.zeros(data.shape[:2], bool)
+    hit[np.ix_((times >= 10) & (times < 13), np.arange(192) // 20 == 4)] = True
+    data[hit] += 1.5 * np.exp(2j * np.pi * rng.uniform(size=(hit.sum(), 2)))
+    found = flag_array_wide(data.astype(np.complex64), np.zeros(data.shape, bool), a1, a2, times)
+    assert found[hit].mean() > 0.95
+    assert found[~hit].mean() < 0.01
+
+
+def test_a_strong_wide_burst_is_found_with_its_edges(
+    rng: np.random.Generator,
+) -> None:
+    data, a1, a2, times = _noise(12, 192, rng)
+    burst = np.zeros(data.shape[:2], bool)
+    burst[np.ix_((times >= 4) & (times < 8), np.arange(192) // 24 == 3)] = True
+    data[burst] += 80 * np.exp(2j * np.pi * rng.uniform(size=(burst.sum(), 2)))
+    found = _flags(data, a1, a2, times)
+    assert found[burst].all()
+    assert found[~burst].mean() < 0.01

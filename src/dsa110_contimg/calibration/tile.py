@@ -16,7 +16,7 @@ from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, s
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
-from dsa110_contimg.visibilities.flagging import flag_interference, unflagged
+from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 MIN_ANTENNAS = 10
@@ -95,8 +95,8 @@ class CalibratedTile:
 def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
     """Solve bandpass and gains on the reference tile.
 
-    The first solution leans on robust weights alone; interference is then flagged in data minus
-    model, for the second.
+    The first solution leaves out what all baselines have together; interference is then flagged
+    in data minus model, for the second.
 
     Raises
     ------
@@ -108,8 +108,8 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
             "the sky model holds no source in the beam; import a deeper catalogue"
         )
     sky = predict.predict(vis, model)
-    nothing = np.zeros(sky.shape, bool)
-    raw = solve_channels(vis, sky, nothing, limits)
+    rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
+    raw = solve_channels(vis, sky, rfi, limits)
     rfi = _interference(vis, sky, _smoothed(raw))
     raw = solve_channels(vis, sky, rfi, limits)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)

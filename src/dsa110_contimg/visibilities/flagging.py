@@ -5,6 +5,7 @@ Give it data minus model where a model is known: AOFlagger's own generic strateg
 drift of a bright source through the fringes for interference.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from scipy import ndimage
 
 from dsa110_contimg.visibilities.baselines import by_baseline
 
-_RESIDUAL_STRATEGY = Path(__file__).with_name("residual.lua")
+_STRATEGIES = {name: Path(__file__).with_name(f"{name}.lua") for name in ("array", "residual")}
 _PROFILE_BASELINES = 32
 _PROFILE_CHANNELS = 31
 _MEDIAN_STEP = 4
 """The median of every so many channels is as good."""
+_LEVEL_STEP = 16
+_MOST_LEVELS = 4.0
+_TREND_INTEGRATIONS = 7
+_TREND_CHANNELS = 63
 
 
 @cache
@@ -30,9 +35,9 @@ def _flagger() -> Any:
 
 
 @cache
-def _strategy(residual: bool) -> Any:
-    if residual:
-        path = str(_RESIDUAL_STRATEGY)
+def _strategy(name: str) -> Any:
+    if name in _STRATEGIES:
+        path = str(_STRATEGIES[name])
     else:
         import aoflagger
 
@@ -69,6 +74,42 @@ def flag_interference(
     ndarray of bool, shape (nrow, nchan)
         New flags only, not those given.
     """
+    images, known, rows_of = _images(
+        data, flags, antenna1, antenna2, time_index, model, inverse_gains
+    )
+    residual = model is not None
+    everywhere = _array_wide(images, known)
+    before = known | everywhere
+    images *= (1 / _noise_profile(images, before))[:, None]
+    strategy = "residual" if residual else "generic"
+    for image, mask in zip(images, before, strict=True):
+        if mask.all():
+            continue
+        if residual:
+            some = slice(None, None, _MEDIAN_STEP)
+            kept = image[some][~mask[some]]
+            image -= np.median(kept if kept.size else image[~mask])
+        mask |= _run(strategy, image, mask)
+    return rows_of(before & ~known)
+
+
+def flag_array_wide(
+    data: np.ndarray, flags: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
+    time_index: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Flags of interference that all baselines have; needs neither model nor calibration.
+
+    Parameters and result as of `flag_interference`.
+    """
+    images, known, rows_of = _images(data, flags, antenna1, antenna2, time_index, None, None)
+    return rows_of(~known & _array_wide(images, known))
+
+
+def _images(
+    data: np.ndarray, flags: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
+    time_index: np.ndarray, model: np.ndarray | None, inverse_gains: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:  # fmt: skip
+    """Amplitudes and flags of shape (nbaseline, nchan, ntime), and the way back to rows."""
     nchan, ntime = data.shape[1], int(time_index.max()) + 1
     order, edges = by_baseline(antenna1, antenna2, time_index)
     baseline = np.empty(order.size, np.int64)
@@ -81,26 +122,89 @@ def flag_interference(
         np.zeros((0, 0, 0), np.complex64) if inverse_gains is None else inverse_gains,
         antenna1, antenna2, time_index, baseline, order, images, known,
     )  # fmt: skip
-    residual = model is not None
-    strategy = _strategy(residual)
-    inverse_noise = (1 / _noise_profile(images, known))[:, None]
-    new = np.zeros(shape, bool)
-    for image, mask, found in zip(images, known, new, strict=True):
-        if mask.all():
+
+    def rows_of(found: np.ndarray) -> np.ndarray:
+        rows = np.zeros((order.size, nchan), bool)
+        _rows_of_images(found, time_index, baseline, order, rows)
+        return rows
+
+    return images, known, rows_of
+
+
+def _run(strategy: str, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Flags of one image of shape (nchan, ntime)."""
+    nchan, ntime = image.shape
+    image_set = _flagger().make_image_set(ntime, nchan, 1)
+    # What lies under the mask still counts in AOFlagger's sums.
+    image_set.set_image_buffer(0, np.where(mask, np.float32(0), image))
+    before = _flagger().make_flag_mask(ntime, nchan, False)
+    before.set_buffer(mask)
+    flags: np.ndarray = _strategy(strategy).run(image_set, before).get_buffer()
+    return flags
+
+
+def _array_wide(images: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Flags, shape (nchan, ntime), of what all baselines have together.
+
+    The mean over baselines shows interference far below the noise of one (as Wilensky et al.
+    2019, PASP 131, 114507 use it). Each baseline counts in units of its own median and up to a
+    limit, so that no few of them decide.
+    """
+    mean = _mean_over_baselines(images, known, _baseline_levels(images, known))
+    mask = mean == 0
+    seen_channels, seen_times = ~mask.all(axis=1), ~mask.all(axis=0)
+    seen = np.ix_(seen_channels, seen_times)
+    image = np.full(mean.shape, np.nan, np.float32)
+    image[~mask] = np.log(mean[~mask])
+    excess = np.zeros(mean.shape, np.float32)
+    if seen_channels.any():
+        excess[seen] = np.nan_to_num(_without_trends(image[seen]))
+    return mask | _run("array", excess, mask)
+
+
+def _without_trends(image: np.ndarray) -> np.ndarray:
+    """Take off what changes slowly with time or frequency; short pulses and steps stay."""
+    drift = np.nanmedian(image - np.nanmedian(image, axis=1, keepdims=True), axis=0)
+    slow = ndimage.median_filter(drift, _TREND_INTEGRATIONS, mode="mirror")
+    image = image - slow
+    # Not the median: a transmitter may be on more than half of the time.
+    image = image - np.nanquantile(image, 0.25, axis=1, keepdims=True)
+    pulses = np.nanmedian(image, axis=0)
+    image = image - pulses
+    smooth = ndimage.median_filter(np.nan_to_num(image), (_TREND_CHANNELS, 1), mode="mirror")
+    return np.asarray(image - smooth + pulses - np.median(pulses))
+
+
+def _baseline_levels(images: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Median amplitude of each baseline, 0 if it has none."""
+    some = (slice(None), slice(None, None, _LEVEL_STEP))
+    amplitudes = np.where(known[some], np.nan, images[some]).reshape(images.shape[0], -1)
+    levels = np.zeros(images.shape[0], np.float32)
+    there = np.isfinite(amplitudes).any(axis=1)
+    levels[there] = np.nanmedian(amplitudes[there], axis=1)
+    return levels
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _mean_over_baselines(images: np.ndarray, known: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Mean amplitude over levels, shape (nchan, ntime); 0 where no baseline has data."""
+    nbaseline, nchan, ntime = images.shape
+    total = np.zeros((nchan, ntime), np.float64)
+    count = np.zeros((nchan, ntime), np.int64)
+    for b in range(nbaseline):
+        if levels[b] <= 0:
             continue
-        image *= inverse_noise
-        if residual:
-            some = slice(None, None, _MEDIAN_STEP)
-            kept = image[some][~mask[some]]
-            image -= np.median(kept if kept.size else image[~mask])
-        image_set = _flagger().make_image_set(ntime, nchan, 1)
-        image_set.set_image_buffer(0, image)
-        before = _flagger().make_flag_mask(ntime, nchan, False)
-        before.set_buffer(mask)
-        found[:] = strategy.run(image_set, before).get_buffer() & ~mask
-    rows = np.zeros((order.size, nchan), bool)
-    _rows_of_images(new, time_index, baseline, order, rows)
-    return rows
+        scale = 1 / levels[b]
+        for f in range(nchan):
+            for t in range(ntime):
+                if not known[b, f, t]:
+                    total[f, t] += min(images[b, f, t] * scale, _MOST_LEVELS)
+                    count[f, t] += 1
+    for f in range(nchan):
+        for t in range(ntime):
+            if count[f, t]:
+                total[f, t] /= count[f, t]
+    return total
 
 
 @numba.njit(cache=True, error_model="numpy")
