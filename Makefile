@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench peers clean
+.PHONY: demo test install lint accuracy bench growth peers clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ accuracy: install
 # How fast each step is, beside other programs; needs Debian's wsclean and aoflagger, installs CASA apart.
 bench: install
 	$(BIN)/python benchmarks/bench.py
+
+# How each step grows with antennas, channels and image size.
+growth: install
+	$(BIN)/python benchmarks/growth.py
 
 # Other programs read what this one writes; needs Debian's wsclean, installs CASA and xradio apart.
 peers: install

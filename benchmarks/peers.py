@@ -21,7 +21,9 @@ from dsa110_contimg.calibration import delay, predict, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
 from dsa110_contimg.imaging import gridding, tile, weighting
+from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.parameters import TileImageOptions
 from dsa110_contimg.imaging.restore import robust_rms
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
@@ -233,12 +235,11 @@ def check_restored(done: Processed) -> Iterator[Check]:
     faint = process(done.work / "faint", _FAINT_JY)
     vis = measurement_set.read(faint.calibrated)
     size, cell_rad = 1600, 3.75 * astrometry.ARCSEC_RAD
-    options = tile.TileImageOptions(
-        size=size, cell_rad=cell_rad, scheme="briggs", robust=0.5, niter=20000, auto_mask_sigma=4.0,
-        auto_threshold_sigma=1.0, major_gain=0.8, max_major=25, uv_min_lambda=0.0,
-        averaging_loss=0.0, threads=1,
+    options = TileImageOptions(
+        size=size, cell_rad=cell_rad, scheme="briggs", robust=0.5, uv_min_lambda=0.0,
+        averaging_loss=0.0, clean=CleanOptions(20000, 4.0, 1.0),
     )  # fmt: skip
-    first = tile.image_tile(vis, None, replace(options, niter=0))
+    first = tile.image_tile(vis, None, replace(options, clean=CleanOptions(0, 4.0, 1.0)))
     beam = (
         f"{first.beam.major_rad / astrometry.ARCSEC_RAD}asec",
         f"{first.beam.minor_rad / astrometry.ARCSEC_RAD}asec",

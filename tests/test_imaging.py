@@ -1,9 +1,12 @@
 """Images hold the flux density and position that went in."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from conftest import Processed
 from dsa110_contimg.errors import ImagingError, UsageError
@@ -127,9 +130,8 @@ def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
         samples.time, samples.frequency_hz, samples.baseline, samples.smearing,
     )  # fmt: skip
     result = clean.clean(
-        noisy, noisy.weights, NPIX, CELL, niter=5000, auto_mask_sigma=4, auto_threshold_sigma=1,
-        major_gain=0.8, max_major=20, threads=1,
-    )  # fmt: skip
+        noisy, noisy.weights, NPIX, CELL, clean.CleanOptions(5000, 4, 1, max_major=20)
+    )
     restored = restore.restore(result.model, result.residual, result.beam, CELL)
     picture = fits_image.Image(
         restored, (1.0, 0.3), (128.0, 128.0), CELL, "SIN", result.beam, "Jy/beam", 1.4e9
@@ -144,13 +146,98 @@ def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
     assert np.abs(found.offset_north_rad).max() < 0.05 * result.beam.major_rad
 
 
+def test_bands_together_take_off_a_source_that_changes_along_the_band(
+    rng: np.random.Generator,
+) -> None:
+    steady = _samples(rng, [(20.3, -30.4, 1.0)])
+    hz = rng.uniform(1.3e9, 1.5e9, steady.weights.size)
+    slope = 1 + 3 * (hz / 1.4e9 - 1)
+    noise = 0.01 * (rng.normal(size=hz.size) + 1j * rng.normal(size=hz.size))
+    samples = replace(
+        steady, values=(steady.values * slope + noise).astype(np.complex64),
+        frequency_hz=hz.astype(np.float32),
+    )  # fmt: skip
+    one, four = (
+        clean.clean(samples, samples.weights, NPIX, CELL, clean.CleanOptions(3000, 4, 1, bands=n))
+        for n in (1, 4)
+    )
+    assert restore.robust_rms(four.residual) < 0.5 * restore.robust_rms(one.residual)
+    assert four.model.sum() == pytest.approx(slope.mean(), rel=0.02)
+
+
+def test_several_scales_hold_extended_emission_that_points_do_not(
+    rng: np.random.Generator,
+) -> None:
+    width = 8 * CELL
+    steady = _samples(rng, [(0.0, 0.0, 1.0)])
+    uv2 = np.sum(steady.uvw_lambda[:, :2] ** 2, axis=1)
+    disc = 5.0 * np.exp(-uv2 * (np.pi * width) ** 2 / (4 * np.log(2)))
+    noise = 0.01 * (rng.normal(size=uv2.size) + 1j * rng.normal(size=uv2.size))
+    samples = replace(steady, values=(disc + noise).astype(np.complex64))
+    points, scales = (
+        clean.clean(
+            samples, samples.weights, NPIX, CELL, clean.CleanOptions(30000, 4, 1, multiscale=on)
+        )
+        for on in (False, True)
+    )
+    assert scales.model.sum() == pytest.approx(5.0, rel=0.05)
+    assert scales.n_iterations < points.n_iterations
+    assert restore.robust_rms(scales.residual) <= 1.05 * restore.robust_rms(points.residual)
+
+
+def test_the_noise_map_follows_the_noise(rng: np.random.Generator) -> None:
+    ramp = np.linspace(1, 3, 512)[None, :]
+    found = restore.local_rms(rng.normal(size=(512, 512)) * ramp, 64)
+    assert found.shape == (512, 512)
+    np.testing.assert_allclose(found[:, 64:-64], (ramp * np.ones((512, 1)))[:, 64:-64], rtol=0.12)
+
+
+def test_q_is_half_the_difference_and_a_taper_widens_the_beam(
+    processed: Processed, tmp_path: Path
+) -> None:
+    vis = measurement_set.read(processed.result["calibrated_tiles"][1].ms_path)
+    halved = replace(vis, data=vis.data * np.array([1.2, 0.8], np.float32))
+    measurement_set.write(tmp_path / "polarized.ms", halved, spectral_weights=True)
+    options = ImagingOptions(
+        sky_catalog="known", size=256, averaging_loss=0.0, stokes="IQ", subtract_outside=False
+    )
+    made = image(tmp_path / "polarized.ms", tmp_path / "p", processed.root, options)
+    total, q = (fits_image.read_fits(made.file(kind)) for kind in ("image", "q"))
+    peak = np.unravel_index(total.pixels.argmax(), total.pixels.shape)
+    assert q.pixels[peak] == pytest.approx(0.2 * total.pixels[peak], rel=0.05)
+    with fits.open(made.file("q")) as hdus:
+        assert hdus[0].header["STOKES"] == "Q"
+    wide = image(
+        tmp_path / "polarized.ms", tmp_path / "wide", processed.root,
+        options.model_copy(update={"stokes": "I", "taper": 400.0}),
+    )  # fmt: skip
+    assert wide.beam_minor_rad > 1.5 * made.beam_minor_rad
+
+
+def test_wsclean_may_image_instead(processed: Processed, tmp_path: Path) -> None:
+    calibrated = processed.result["calibrated_tiles"][1].ms_path
+    options = ImagingOptions(
+        sky_catalog="known", size=256, averaging_loss=0.0, subtract_outside=False
+    )
+    theirs_options = options.model_copy(update={"imager": "wsclean"})
+    if shutil.which("wsclean") is None:
+        with pytest.raises(UsageError, match="not installed"):
+            image(calibrated, tmp_path / "theirs", processed.root, theirs_options)
+        return
+    ours = image(calibrated, tmp_path / "ours", processed.root, options)
+    theirs = image(calibrated, tmp_path / "theirs", processed.root, theirs_options)
+    # It fits a restoring beam of its own, which shows in the highest pixel.
+    assert theirs.peak_jy == pytest.approx(ours.peak_jy, rel=0.15)
+    assert theirs.cell_arcsec == ours.cell_arcsec
+    assert theirs.n_major > 0
+    assert theirs.file("pbcor").exists()
+
+
 def test_flagged_data_are_an_error(rng: np.random.Generator) -> None:
     samples = _samples(rng, [])
     with pytest.raises(ImagingError, match="every visibility is flagged"):
-        clean.clean(
-            samples, np.zeros(4000, np.float32), NPIX, CELL, niter=0, auto_mask_sigma=4,
-            auto_threshold_sigma=1, major_gain=0.8, max_major=1, threads=1,
-        )  # fmt: skip
+        nothing = np.zeros(4000, np.float32)
+        clean.clean(samples, nothing, NPIX, CELL, clean.CleanOptions(0, 4, 1))
 
 
 @pytest.mark.parametrize("allowed", [0.001, 0.01])

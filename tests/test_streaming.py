@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from conftest import Processed, SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
+    CalibrationChoice,
     FileState,
     GroupState,
     Mosaic,
@@ -26,6 +29,7 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileState,
 )
+from dsa110_contimg.sky import catalogues
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, groups, ingest
 from dsa110_contimg.streaming.groups import GroupableTile, Prospect
 from dsa110_contimg.telescope import DSA110
@@ -313,3 +317,30 @@ def test_products_are_registered_with_their_checksums(processed: Processed) -> N
     hidden = list((processed.root / "products").rglob(".*"))
     assert hidden == []
     assert read_fits(processed.result["published"].path).beam is not None
+
+
+def test_a_group_without_acceptable_calibration_is_held_with_the_reason_until_it_has_one(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    for files in small_run.files:
+        _link(files, incoming)
+    _converter(root, incoming).run()
+    good = small_run.run.sky.catalogue("known")
+    catalogues.save(root, replace(good, dec_deg=good.dec_deg - 60))
+    _manager(root).run()
+    with _registry(root).read() as session:
+        (group,) = session.scalars(select(MosaicGroup))
+        assert group.state == GroupState.HELD
+        assert "no source in the beam" in group.reason
+        assert "no acceptable bandpass and no gains" in group.reason
+        assert not list(session.scalars(select(Mosaic)))
+    catalogues.save(root, good)
+    assert claims.retry(_registry(root), claims.GROUPS, group.id)
+    manager = _manager(root)
+    manager.run()
+    assert [done.published for done in manager.finished] == [True]
+    with _registry(root).read() as session:
+        (audit,) = session.scalars(select(CalibrationChoice))
+    assert audit.subject == manager.finished[0].name
+    assert audit.bandpass_id == audit.gains_id
+    assert "solved on this observation" in audit.reasons[audit.gains_id]

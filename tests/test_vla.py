@@ -16,8 +16,10 @@ from dsa110_contimg.calibration.fields import (
     calibration_at,
 )
 from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
-from dsa110_contimg.imaging.tile import TileImage, TileImageOptions, image_tile
+from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.visibilities.foreign import read_fields
@@ -57,9 +59,8 @@ def _calibrated(solution: FieldCalibration, vis: Visibilities) -> Visibilities:
 
 def _image(vis: Visibilities) -> TileImage:
     options = TileImageOptions(
-        size=256, cell_rad=CELL_RAD, scheme="briggs", robust=0.5, niter=3000, auto_mask_sigma=3.0,
-        auto_threshold_sigma=0.5, major_gain=0.6, max_major=20, uv_min_lambda=0.0,
-        averaging_loss=0.001, threads=1,
+        size=256, cell_rad=CELL_RAD, scheme="briggs", robust=0.5, uv_min_lambda=0.0,
+        averaging_loss=0.001, clean=CleanOptions(3000, 3.0, 0.5, major_gain=0.6, max_major=20),
     )  # fmt: skip
     return image_tile(vis, None, options)
 

@@ -34,11 +34,15 @@ class GraphError(UsageError):
 
 
 class CalibrationError(PermanentError):
-    """No acceptable calibration could be solved or found."""
+    """No acceptable calibration could be solved or found: the work is held for an operator."""
 
 
 class ImagingError(PermanentError):
     """An image could not be made: no unflagged data, or CLEAN diverged."""
+
+
+class NotYetError(RetryableError):
+    """What the work depends on is not decided yet: to be asked again, and nobody's failure."""
 
 
 class StaleClaimError(ContimgError):

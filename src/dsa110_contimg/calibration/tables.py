@@ -204,6 +204,46 @@ def read_delays(path: Path) -> DelayTable:
     )
 
 
+def summary(path: Path) -> dict[str, Any]:
+    """What a B or G table holds, with plain values.
+
+    `flagged` counts the whole table, `flagged_alive` only antennas that are not wholly flagged:
+    stations that were not there are in every table of the array.
+
+    Raises
+    ------
+    BadInputError
+        If it is no such table.
+    """
+    table = read(path)
+    flags = table.gains.flags.transpose(1, 0, 2, 3).reshape(len(table.antenna_names), -1)
+    alive = ~flags.all(axis=1)
+    antennas = []
+    for i in np.flatnonzero(alive):
+        good = ~table.gains.flags[:, i]
+        values, snr = table.gains.values[:, i][good], table.gains.snr[:, i][good]
+        antennas.append(
+            {
+                "name": table.antenna_names[i],
+                "flagged": float(flags[i].mean()),
+                "amplitude": float(np.median(np.abs(values))),
+                "phase_deg": float(np.rad2deg(np.angle(np.mean(values / np.abs(values))))),
+                "snr": float(np.median(snr)),
+            }
+        )
+    return {
+        "path": str(path),
+        "kind": table.kind,
+        "n_antennas": len(table.antenna_names),
+        "n_alive": int(alive.sum()),
+        "n_channels": table.frequencies_hz.size,
+        "reference_antenna": table.reference_antenna,
+        "flagged": float(flags.mean()),
+        "flagged_alive": float(flags[alive].mean()) if alive.any() else 1.0,
+        "antennas": antennas,
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class _Content:
     """Columns of a table, windows joined: arrays are (ninterval, nantenna, nchan, npol)."""

@@ -2,7 +2,7 @@
 
 import typer
 
-from dsa110_contimg.cli import batch, operate
+from dsa110_contimg.cli import batch, calibration, operate
 from dsa110_contimg.cli.common import run_app
 
 app = typer.Typer(
@@ -18,6 +18,18 @@ catalog.command("import")(operate.catalog_import)
 catalog.command("list")(operate.catalog_list)
 catalog.command("cone", context_settings={"ignore_unknown_options": True})(operate.catalog_cone)
 
+caltables = typer.Typer(help="Calibration sets.", no_args_is_help=True)
+caltables.command("list")(calibration.caltables_list)
+caltables.command("show")(calibration.caltables_show)
+caltables.command("plot")(calibration.caltables_plot)
+caltables.command("reject")(calibration.caltables_reject)
+caltables.command("prefer")(calibration.caltables_prefer)
+caltables.command("accept")(calibration.caltables_accept)
+flags = typer.Typer(help="Flags given by hand.", no_args_is_help=True)
+flags.command("add")(calibration.flags_add)
+flags.command("list")(calibration.flags_list)
+flags.command("remove")(calibration.flags_remove)
+
 app.command()(operate.demo)
 app.command()(operate.simulate)
 app.command()(operate.status)
@@ -25,6 +37,9 @@ app.command()(operate.retry)
 app.command()(operate.serve)
 app.command()(operate.config)
 app.add_typer(catalog, name="catalog")
+app.add_typer(caltables, name="caltables")
+app.add_typer(flags, name="flags")
+app.command()(calibration.transits)
 app.command()(batch.convert)
 app.command()(batch.calibrate)
 app.command()(batch.apply)

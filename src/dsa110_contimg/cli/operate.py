@@ -82,14 +82,14 @@ def retry(
     identifier: Annotated[str, typer.Argument(help="Tile or mosaic group")],
     root: RootOption = None,
 ) -> None:
-    """Make failed or quarantined work ready again."""
+    """Make failed, held or quarantined work ready again."""
     from dsa110_contimg.registry import claims
     from dsa110_contimg.registry.database import Registry
 
     registry = Registry(load_settings(root=root).database)
     done = [claims.retry(registry, kind, identifier) for kind in (claims.TILES, claims.GROUPS)]
     if not any(done):
-        raise NothingToDo(f"{identifier}: is no failed or quarantined tile or group")
+        raise NothingToDo(f"{identifier}: is no failed, held or quarantined tile or group")
     typer.echo(f"{identifier}: ready")
 
 

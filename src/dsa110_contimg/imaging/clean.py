@@ -32,9 +32,45 @@ _FEW_COMPONENTS = 200
 """Up to so many, their sum takes less time than gridding."""
 
 
+@dataclass(frozen=True)
+class CleanOptions:
+    """How deep and with what CLEAN goes.
+
+    Attributes
+    ----------
+    niter : int
+        Most minor iterations; zero makes a dirty image.
+    auto_mask_sigma, auto_threshold_sigma : float
+        CLEAN freely down to the first, then inside the mask of components to the second.
+    major_gain : float
+        Fraction of the peak taken off before the next major cycle.
+    max_major : int
+    multiscale : bool
+        Clean with components of several sizes, for extended emission.
+    local_rms : bool
+        Measure sigmas against the noise around each place, not that of the whole image.
+    bands : int
+        Frequency bands that are deconvolved together.
+    spectral_terms : int
+        Of the polynomial that joins them.
+    threads : int
+    """
+
+    niter: int
+    auto_mask_sigma: float
+    auto_threshold_sigma: float
+    major_gain: float = 0.8
+    max_major: int = 25
+    multiscale: bool = False
+    local_rms: bool = False
+    bands: int = 1
+    spectral_terms: int = 2
+    threads: int = 1
+
+
 @dataclass(frozen=True, eq=False)
 class CleanResult:
-    """What CLEAN leaves.
+    """What CLEAN leaves, the mean over bands with their weights.
 
     Attributes
     ----------
@@ -56,18 +92,7 @@ class CleanResult:
 
 
 def clean(
-    samples: Samples,
-    weights: np.ndarray,
-    npix: int,
-    cell_rad: float,
-    *,
-    niter: int,
-    auto_mask_sigma: float,
-    auto_threshold_sigma: float,
-    major_gain: float,
-    max_major: int,
-    threads: int,
-    multiscale: bool = False,
+    samples: Samples, weights: np.ndarray, npix: int, cell_rad: float, options: CleanOptions
 ) -> CleanResult:
     """Image samples and deconvolve.
 
@@ -78,92 +103,183 @@ def clean(
         Imaging weights.
     npix : int
     cell_rad : float
-    niter : int
-        Most minor iterations; zero makes a dirty image.
-    auto_mask_sigma, auto_threshold_sigma : float
-        CLEAN freely down to the first, then inside the mask of components to the second.
-    major_gain : float
-        Fraction of the peak taken off before the next major cycle.
-    max_major : int
-    threads : int
-    multiscale : bool
-        Clean with components of several sizes, for extended emission.
+    options : CleanOptions
 
     Raises
     ------
     ImagingError
         If nothing is left to image, or CLEAN diverged.
     """
-    used = weights > 0
-    if not used.any():
+    if not (weights > 0).any():
         raise ImagingError("every visibility is flagged: nothing to image")
-    ones = np.ones(weights.size, np.complex64)
-    # CLEAN takes one psf for the whole field, as if there were no w-terms.
-    psf = gridding.dirty_image(samples, ones, weights, npix, cell_rad, threads, w_terms=False)
-    residual = gridding.dirty_image(samples, samples.values, weights, npix, cell_rad, threads)
+    grid = _Grid(npix, cell_rad, options.threads)
+    bands = _bands(samples, weights, options.bands)
+    psf = np.stack([grid.psf(band) for band in bands])
+    residual = np.stack([grid.dirty(band, band.samples.values) for band in bands])
     model = np.zeros_like(residual)
-    beam = fitted_beam(samples, weights, cell_rad, threads)
-    if niter == 0:
-        return CleanResult(model, residual, psf, beam, 0, 0)
-
-    dirty_peak = float(np.abs(residual).max())
-    noise = np.sqrt(np.sum(weights[used].astype(float) ** 2 / samples.weights[used]))
-    noise /= np.sum(weights, dtype=float)
-    accuracy = float(np.clip(_GRIDDING_ERROR * noise / dirty_peak, *_ACCURACIES))
-    settings = radler.Settings()
-    settings.algorithm_type = (
-        radler.AlgorithmType.multiscale if multiscale else radler.AlgorithmType.generic_clean
+    share = np.array([band.weights.sum(dtype=float) for band in bands])
+    share /= share.sum()
+    beam = fitted_beam(samples, weights, cell_rad, options.threads)
+    n_iterations = n_major = 0
+    if options.niter > 0:
+        n_iterations, n_major = _major_cycles(
+            bands, share, grid, psf, residual, model, beam, options
+        )
+    model, residual, psf = (
+        np.einsum("b,bij->ij", share.astype(np.float32), cube) for cube in (model, residual, psf)
     )
-    settings.trimmed_image_width = settings.trimmed_image_height = npix
-    settings.pixel_scale.x = settings.pixel_scale.y = cell_rad
-    settings.major_iteration_count = max_major
-    settings.major_loop_gain = _safe_major_gain(psf, beam, cell_rad, major_gain)
-    settings.thread_count = threads
-    left, predicted = samples.values.copy(), np.zeros_like(model)
+    return CleanResult(model, residual, psf, beam, n_iterations, n_major)
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Samples of a part of the frequencies, with their imaging weights."""
+
+    samples: Samples
+    weights: np.ndarray
+    first_hz: float
+    last_hz: float
+
+
+def _bands(samples: Samples, weights: np.ndarray, count: int) -> list[_Band]:
+    """Parts of the band, equally wide; those without data are left out."""
+    low, high = float(samples.frequency_hz.min()), float(samples.frequency_hz.max())
+    if count == 1:
+        return [_Band(samples, weights, low, high)]
+    edges = np.linspace(low, high, count + 1)
+    which = np.clip(np.searchsorted(edges, samples.frequency_hz, side="right") - 1, 0, count - 1)
+    bands = []
+    for number in range(count):
+        some = np.flatnonzero((which == number) & (weights > 0))
+        if some.size:
+            bands.append(
+                _Band(samples.select(some), weights[some], edges[number], edges[number + 1])
+            )
+    return bands
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Pixels, and the threads that fill them."""
+
+    npix: int
+    cell_rad: float
+    threads: int
+
+    def psf(self, band: _Band) -> np.ndarray:
+        """One point spread function for the whole field, as if there were no w-terms."""
+        ones = np.ones(band.weights.size, np.complex64)
+        return gridding.dirty_image(
+            band.samples, ones, band.weights, self.npix, self.cell_rad, self.threads, w_terms=False
+        )
+
+    def dirty(
+        self, band: _Band, values: np.ndarray, accuracy: float = gridding.ACCURACY
+    ) -> np.ndarray:
+        """Image of values at a band's samples."""
+        return gridding.dirty_image(
+            band.samples, values, band.weights, self.npix, self.cell_rad, self.threads,
+            accuracy=accuracy,
+        )  # fmt: skip
+
+    def values(self, band: _Band, model: np.ndarray, accuracy: float) -> np.ndarray:
+        """Samples of components, in the cheaper of two ways."""
+        rows, columns = np.nonzero(model)
+        if rows.size > _FEW_COMPONENTS:
+            return gridding.model_values(band.samples, model, self.cell_rad, self.threads, accuracy)
+        half = self.npix // 2
+        l, m = (half - columns) * self.cell_rad, (rows - half) * self.cell_rad
+        lmn = np.column_stack([l, m, np.sqrt(1 - l * l - m * m)])
+        return components.pixel_values(band.samples, lmn, model[rows, columns])
+
+
+def _major_cycles(
+    bands: list[_Band], share: np.ndarray, grid: _Grid, psf: np.ndarray, residual: np.ndarray,
+    model: np.ndarray, beam: RestoringBeam, options: CleanOptions,
+) -> tuple[int, int]:  # fmt: skip
+    """CLEAN `residual` into `model`, shape (nband, npix, npix); minor and major cycles made."""
+    dirty_peak = float(np.abs(residual).max())
+    noise = float(np.sqrt(sum(share[b] ** 2 * _noise2(band) for b, band in enumerate(bands))))
+    accuracy = float(np.clip(_GRIDDING_ERROR * noise / dirty_peak, *_ACCURACIES))
+    settings = _settings(np.einsum("b,bij->ij", share, psf), beam, grid, options)
+    left, predicted = [band.samples.values.copy() for band in bands], np.zeros_like(model)
     n_major = n_iterations = 0
     with tempfile.TemporaryDirectory() as folder:
         # Radler's own automatic mask is that of the first cycle's components for ever: here the
         # mask is made when everything above the first level is found.
-        for sigma, masked in ((auto_mask_sigma, False), (auto_threshold_sigma, True)):
+        for sigma, masked in (
+            (options.auto_mask_sigma, False), (options.auto_threshold_sigma, True),
+        ):  # fmt: skip
             settings.auto_threshold_sigma = sigma
-            settings.minor_iteration_count = niter - n_iterations
+            settings.minor_iteration_count = options.niter - n_iterations
             if masked:
                 settings.fits_mask = str(Path(folder) / "mask.fits")
-                fits.writeto(settings.fits_mask, (model != 0).astype(np.float32)[None, None])
-            engine = radler.Radler(settings, psf, residual, model, beam.major_rad)
+                mask = (model != 0).any(axis=0).astype(np.float32)
+                fits.writeto(settings.fits_mask, mask[None, None])
+            engine = _engine(settings, psf, residual, model, beam, bands, share)
             more, cycle = bool(model.any()) or not masked, 0
-            while more and n_major < max_major and n_iterations < niter:
+            while more and n_major < options.max_major and n_iterations < options.niter:
                 with _quiet():
                     more = engine.perform(cycle)
                 cycle, n_major = cycle + 1, n_major + 1
-                left -= _model_values(samples, model - predicted, cell_rad, threads, accuracy)
+                for b, band in enumerate(bands):
+                    left[b] -= grid.values(band, model[b] - predicted[b], accuracy)
+                    residual[b] = grid.dirty(band, left[b], accuracy)
                 predicted[:] = model
-                residual[:] = gridding.dirty_image(
-                    samples, left, weights, npix, cell_rad, threads, accuracy=accuracy
-                )
-                if not np.isfinite(residual).all() or np.abs(residual).max() > 2 * dirty_peak:
+                peak = float(np.abs(residual).max())
+                if not np.isfinite(residual).all() or peak > 2 * dirty_peak:
                     raise ImagingError(
-                        f"CLEAN diverged in major cycle {n_major}: residual peak "
-                        f"{np.abs(residual).max():.3g} Jy against {dirty_peak:.3g} Jy in the dirty "
-                        "image; flag more data, lower --major-gain or raise --auto-mask"
+                        f"CLEAN diverged in major cycle {n_major}: residual peak {peak:.3g} Jy "
+                        f"against {dirty_peak:.3g} Jy in the dirty image; flag more data, lower "
+                        "--major-gain or raise --auto-mask"
                     )
             n_iterations += int(engine.iteration_number)
             with _quiet():
                 del engine
-    return CleanResult(model, residual, psf, beam, n_iterations, n_major)
+    return n_iterations, n_major
 
 
-def _model_values(
-    samples: Samples, model: np.ndarray, cell_rad: float, threads: int, accuracy: float
-) -> np.ndarray:
-    """Samples of new components, in the cheaper of two ways."""
-    rows, columns = np.nonzero(model)
-    if rows.size > _FEW_COMPONENTS:
-        return gridding.model_values(samples, model, cell_rad, threads, accuracy)
-    half = model.shape[0] // 2
-    l, m = (half - columns) * cell_rad, (rows - half) * cell_rad
-    lmn = np.column_stack([l, m, np.sqrt(1 - l * l - m * m)])
-    return components.pixel_values(samples, lmn, model[rows, columns])
+def _noise2(band: _Band) -> float:
+    """Square of the thermal noise of a band's image."""
+    used = band.weights > 0
+    total = np.sum(band.weights, dtype=float)
+    return float(
+        np.sum(band.weights[used].astype(float) ** 2 / band.samples.weights[used]) / total**2
+    )
+
+
+def _settings(
+    psf: np.ndarray, beam: RestoringBeam, grid: _Grid, options: CleanOptions
+) -> radler.Settings:
+    settings = radler.Settings()
+    settings.algorithm_type = (
+        radler.AlgorithmType.multiscale
+        if options.multiscale
+        else radler.AlgorithmType.generic_clean
+    )
+    settings.trimmed_image_width = settings.trimmed_image_height = grid.npix
+    settings.pixel_scale.x = settings.pixel_scale.y = grid.cell_rad
+    settings.major_iteration_count = options.max_major
+    settings.major_loop_gain = _safe_major_gain(psf, beam, grid.cell_rad, options.major_gain)
+    settings.thread_count = options.threads
+    if options.local_rms:
+        settings.local_rms.method = radler.LocalRmsMethod.rms_window
+    settings.spectral_fitting.terms = options.spectral_terms
+    return settings
+
+
+def _engine(
+    settings: radler.Settings, psf: np.ndarray, residual: np.ndarray, model: np.ndarray,
+    beam: RestoringBeam, bands: list[_Band], share: np.ndarray,
+) -> radler.Radler:  # fmt: skip
+    if len(bands) == 1:
+        return radler.Radler(settings, psf[0], residual[0], model[0], beam.major_rad)
+    settings.channels_out = len(bands)
+    settings.spectral_fitting.mode = radler.SpectralFittingMode.polynomial
+    return radler.Radler(
+        settings, psf, residual, model, beam.major_rad, len(bands),
+        np.array([[band.first_hz, band.last_hz] for band in bands]), share,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

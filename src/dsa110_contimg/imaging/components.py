@@ -94,7 +94,7 @@ def fit_components(samples: Samples, sources: Sources) -> np.ndarray:
     ndarray, shape (nsource,)
     """
     nsource = sources.lmn.shape[0]
-    some = samples.every(max(1, samples.weights.size // _ENOUGH_SAMPLES))
+    some = samples.select(slice(None, None, max(1, samples.weights.size // _ENOUGH_SAMPLES)))
     time, frequency_bin = _cells(some, sources)
     normal = np.zeros((nsource, nsource))
     right = np.zeros(nsource)

@@ -3,6 +3,7 @@
 Two axes only: what a continuum image has. Frequency and Stokes parameter are header cards.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ def read_fits(path: Path) -> Image:
     BadInputError
     """
     from astropy.io import fits
-    from astropy.wcs import WCS
+    from astropy.wcs import WCS, FITSFixedWarning
 
     try:
         with fits.open(path, memmap=False) as hdus:
@@ -117,7 +118,10 @@ def read_fits(path: Path) -> Image:
         raise BadInputError(f"{path}: cannot be read as FITS ({error})") from error
     if pixels is None or pixels.squeeze().ndim != 2:
         raise BadInputError(f"{path}: holds no image of two axes")
-    wcs = WCS(header).celestial
+    with warnings.catch_warnings():
+        # Dates of other programs are written in many ways, and are not used here.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        wcs = WCS(header).celestial
     projection = wcs.wcs.ctype[0][-3:]
     if projection not in ("SIN", "TAN"):
         raise BadInputError(f"{path}: its projection {projection} is neither SIN nor TAN")

@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.averaging import Samples
 
-_ACCURACY = 1e-4
+ACCURACY = 1e-4
 """Relative error of a gridded image."""
 _FREQUENCY = np.array([SPEED_OF_LIGHT_M_S])
 """Makes metres of the gridder into wavelengths."""
@@ -24,7 +24,7 @@ def dirty_image(
     cell_rad: float,
     threads: int = 1,
     w_terms: bool = True,
-    accuracy: float = _ACCURACY,
+    accuracy: float = ACCURACY,
 ) -> np.ndarray:
     """Weighted mean of ``values exp(-2 pi i (u l + v m + w (n - 1)))``.
 
@@ -60,7 +60,7 @@ def dirty_image(
 
 def model_values(
     samples: Samples, image: np.ndarray, cell_rad: float, threads: int = 1,
-    accuracy: float = _ACCURACY,
+    accuracy: float = ACCURACY,
 ) -> np.ndarray:  # fmt: skip
     """Samples that an image of point sources (Jy per pixel) would give.
 

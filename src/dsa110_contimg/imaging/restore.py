@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, ndimage, optimize
+from scipy import fft, interpolate, ndimage, optimize
 
 from dsa110_contimg.errors import ImagingError
 
@@ -141,3 +141,32 @@ def robust_rms(image: np.ndarray) -> float:
     if values.size == 0:
         return float("nan")
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def local_rms(image: np.ndarray, box_pixels: int) -> np.ndarray:
+    """Map of the noise: robust rms in boxes that overlap by half, joined bilinearly.
+
+    Parameters
+    ----------
+    image : ndarray, shape (npix, npix)
+        A residual, or an image whose sources fill little of a box.
+    box_pixels : int
+
+    Returns
+    -------
+    ndarray of float32, shape (npix, npix)
+    """
+    npix = image.shape[0]
+    half = max(1, min(box_pixels, npix) // 2)
+    centres = np.unique(np.clip(np.arange(half, npix + half, half), half, npix - half))
+    boxes = np.array(
+        [
+            [robust_rms(image[y - half : y + half, x - half : x + half]) for x in centres]
+            for y in centres
+        ]
+    )
+    if centres.size == 1:
+        return np.full(image.shape, boxes[0, 0], np.float32)
+    interpolator = interpolate.RegularGridInterpolator((centres, centres), boxes)
+    at = np.clip(np.arange(npix), centres[0], centres[-1])
+    return np.asarray(interpolator(tuple(np.meshgrid(at, at, indexing="ij"))), np.float32)

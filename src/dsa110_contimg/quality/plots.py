@@ -1,6 +1,7 @@
 """Plots for reports, as PNG bytes."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,4 +71,49 @@ def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) 
         for pol in range(shown.shape[2]):
             axes.plot(mhz, quantity[:, :, pol].T, lw=0.5, alpha=0.6, color=f"C{pol}")
         axes.set(xlabel="frequency (MHz)", ylabel=label)
+    return _png(figure)
+
+
+def antenna_gains(
+    frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray, names: Sequence[str]
+) -> bytes:
+    """Amplitude and phase against frequency, a panel an antenna that is not wholly flagged.
+
+    Parameters
+    ----------
+    frequencies_hz : ndarray, shape (nchan,)
+    values, flags : ndarray, shape (nantenna, nchan, npol)
+    names : sequence of str
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    alive = np.flatnonzero(~flags.all(axis=(1, 2)))
+    columns = min(8, max(1, alive.size))
+    rows = max(1, -(-alive.size // columns))
+    figure = Figure(figsize=(2.0 * columns, 2.2 * rows), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
+    for axes in panels.ravel():
+        axes.tick_params(labelsize=6)
+        axes.set_visible(False)
+    mhz = frequencies_hz / 1e6
+    marker = "." if mhz.size == 1 else ""
+    for place, antenna in enumerate(alive):
+        row, column = divmod(place, columns)
+        shown = np.where(flags[antenna], np.nan, values[antenna])
+        for axes, quantity in (
+            (panels[2 * row, column], np.abs(shown)),
+            (panels[2 * row + 1, column], np.angle(shown, deg=True)),
+        ):
+            axes.set_visible(True)
+            for pol in range(shown.shape[1]):
+                axes.plot(mhz, quantity[:, pol], marker=marker, lw=0.7, color=f"C{pol}")
+        panels[2 * row, column].set_title(names[antenna], fontsize=7, pad=2)
+        panels[2 * row + 1, column].set_ylim(-185, 185)
+        if column == 0:
+            panels[2 * row, column].set_ylabel("amplitude", fontsize=6)
+            panels[2 * row + 1, column].set_ylabel("phase (deg)", fontsize=6)
+        if row == rows - 1:
+            panels[2 * row + 1, column].set_xlabel("MHz", fontsize=6)
     return _png(figure)

@@ -12,7 +12,13 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.errors import ContimgError, RetryableError, StaleClaimError
+from dsa110_contimg.errors import (
+    CalibrationError,
+    ContimgError,
+    NotYetError,
+    RetryableError,
+    StaleClaimError,
+)
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
 
@@ -26,12 +32,17 @@ class Kind:
     working: str
     failed: str
     quarantined: str
+    held: str
 
 
-TILES = Kind(Tile, TileState.READY, TileState.CONVERTING, TileState.FAILED, TileState.QUARANTINED)
+TILES = Kind(
+    Tile, TileState.READY, TileState.CONVERTING, TileState.FAILED, TileState.QUARANTINED,
+    held=TileState.QUARANTINED,
+)  # fmt: skip
 GROUPS = Kind(
-    MosaicGroup, GroupState.READY, GroupState.PROCESSING, GroupState.FAILED, GroupState.QUARANTINED
-)
+    MosaicGroup, GroupState.READY, GroupState.PROCESSING, GroupState.FAILED,
+    GroupState.QUARANTINED, held=GroupState.HELD,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ def release(registry: Registry, claim: Claim) -> None:
 def fail(
     registry: Registry, claim: Claim, error: Exception, max_attempts: int, retry_delay_s: float
 ) -> str:
-    """Record a failure: retry later, or quarantine.
+    """Record a failure: retry later, hold, or quarantine.
 
     Returns
     -------
@@ -141,28 +152,35 @@ def fail(
     """
     with registry.write() as session:
         table = claim.kind.table
-        failures = (session.scalar(select(table.failures).where(table.id == claim.id)) or 0) + 1
+        failures = session.scalar(select(table.failures).where(table.id == claim.id)) or 0
+        failures += not isinstance(error, NotYetError)
         # An error that is nobody's of ours may pass: it gets its retries like a retryable one.
         permanent = isinstance(error, ContimgError) and not isinstance(error, RetryableError)
-        state = (
-            claim.kind.quarantined if permanent or failures >= max_attempts else claim.kind.failed
-        )
+        if isinstance(error, CalibrationError):
+            state = claim.kind.held
+        elif permanent or failures >= max_attempts:
+            state = claim.kind.quarantined
+        else:
+            state = claim.kind.failed
         reason = (
             str(error) if isinstance(error, ContimgError) else f"{type(error).__name__}: {error}"
         )
         change(
             session, claim, state=state, failures=failures, reason=reason, owner="",
-            lease_until=0.0, not_before=time.time() + retry_delay_s * 2 ** (failures - 1),
+            lease_until=0.0, not_before=time.time() + retry_delay_s * 2 ** max(0, failures - 1),
         )  # fmt: skip
     return state
 
 
 def retry(registry: Registry, kind: Kind, row_id: str) -> bool:
-    """Make failed or quarantined work ready again; False if it is neither."""
+    """Make failed, held or quarantined work ready again; False if it is none of these."""
     with registry.write() as session:
         done = session.execute(
             update(kind.table)
-            .where(kind.table.id == row_id, kind.table.state.in_((kind.failed, kind.quarantined)))
+            .where(
+                kind.table.id == row_id,
+                kind.table.state.in_((kind.failed, kind.held, kind.quarantined)),
+            )
             .values(state=kind.ready, failures=0, reason="", not_before=0.0)
         )
         return bool(_rowcount(done))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Base(DeclarativeBase):
@@ -125,6 +125,29 @@ class CalibrationSet(Base):
     bandpass_valid_s: Mapped[float] = mapped_column(Float)
     gains_valid_s: Mapped[float] = mapped_column(Float)
     quality: Mapped[dict[str, Any]] = mapped_column(JSON)
+    standing: Mapped[str] = mapped_column(String(16), default="normal")
+    remark: Mapped[str] = mapped_column(Text, default="")
+
+
+class CalibrationChoice(Base):
+    """Which sets a mosaic was calibrated with, and what spoke for and against each."""
+
+    __tablename__ = "calibration_choices"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[float] = mapped_column(Float)
+    subject: Mapped[str] = mapped_column(String(128), index=True)
+    bandpass_id: Mapped[str] = mapped_column(String(64))
+    gains_id: Mapped[str] = mapped_column(String(64))
+    reasons: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ManualFlagRow(Base):
+    """A flag given by hand."""
+
+    __tablename__ = "manual_flags"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    created: Mapped[float] = mapped_column(Float)
+    flag: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class TileImage(Base):

@@ -1,12 +1,16 @@
 """Questions that people and pages ask."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
+    CalibrationSet,
     Event,
     FileState,
     GroupState,
@@ -90,3 +94,70 @@ def _problems(session: Session) -> list[str]:
     ):
         out.append(f"file {file.state}: {file.reason}")
     return out
+
+
+def calibration_sets(registry: Registry) -> list[dict[str, Any]]:
+    """Calibration sets in order of data time."""
+    with registry.read() as session:
+        rows = session.scalars(
+            select(CalibrationSet).order_by(CalibrationSet.observed, CalibrationSet.id)
+        )
+        return [
+            {
+                "id": row.id,
+                "tile": row.tile_id,
+                "path": row.path,
+                "observed": row.observed,
+                "apparent_dec_deg": row.apparent_dec_deg,
+                "bandpass_valid_s": row.bandpass_valid_s,
+                "gains_valid_s": row.gains_valid_s,
+                "standing": row.standing,
+                "remark": row.remark,
+                "flagged_fraction": row.quality["flagged_fraction"],
+                "median_snr": row.quality["median_snr"],
+                "reference_antenna": row.quality["reference_antenna"],
+            }
+            for row in rows
+        ]
+
+
+def calibration_set_path(registry: Registry, set_id: str) -> Path:
+    """Directory of a calibration set.
+
+    Raises
+    ------
+    UsageError
+        If it is unknown.
+    """
+    with registry.read() as session:
+        return Path(_set_row(session, set_id).path)
+
+
+def set_standing(registry: Registry, set_id: str, standing: str, remark: str) -> None:
+    """Record what operators think of a calibration set.
+
+    Raises
+    ------
+    UsageError
+        If it is unknown.
+    """
+    with registry.write() as session:
+        row = _set_row(session, set_id)
+        row.standing, row.remark = standing, remark
+        message = f"{standing}{': ' + remark if remark else ''}"
+        session.add(Event(at=time.time(), level="info", subject=set_id, message=message))
+
+
+def _set_row(session: Session, set_id: str) -> CalibrationSet:
+    row = session.get(CalibrationSet, set_id)
+    if row is None:
+        raise UsageError(
+            f"no calibration set {set_id!r}; 'dsa110-contimg caltables list' shows them"
+        )
+    return row
+
+
+def newest_declination_deg(registry: Registry) -> float | None:
+    """Where the array points according to the newest tile."""
+    with registry.read() as session:
+        return session.scalar(select(Tile.apparent_dec_deg).order_by(Tile.start.desc()).limit(1))

@@ -187,6 +187,17 @@ class EarthFrame:
         )
 
 
+def sun_and_moon(jd_utc: float) -> tuple[np.ndarray, np.ndarray]:
+    """Geocentric directions of the Sun (IAU SOFA epv00) and the Moon (moon98).
+
+    Good to arcminutes for an observer on the ground, but for the Moon's parallax of up to a degree.
+    """
+    earth, _ = erfa.epv00(jd_utc, 0.0)
+    moon = erfa.moon98(jd_utc, 0.0)["p"]
+    sun = -np.asarray(earth["p"])
+    return sun / np.linalg.norm(sun), np.asarray(moon / np.linalg.norm(moon))
+
+
 def meridian_direction(apparent_dec_rad: float, longitude_rad: float) -> np.ndarray:
     """Earth-fixed direction of hour angle zero at an apparent declination, shape (3,).
 

@@ -50,6 +50,11 @@ class Catalogue:
         near = first + np.flatnonzero(vectors @ centre >= np.cos(np.deg2rad(radius_deg)))
         return self._subset(near)
 
+    def between(self, first_deg: float, last_deg: float) -> "Catalogue":
+        """Sources of a declination strip."""
+        first, last = np.searchsorted(self.dec_deg, [first_deg, last_deg])
+        return self._subset(np.arange(first, last))
+
     def brighter_than(self, flux_jy: float) -> "Catalogue":
         """Sources of at least a flux density."""
         return self._subset(np.flatnonzero(self.flux_jy >= flux_jy))

@@ -25,6 +25,7 @@ from dsa110_contimg.stages.calibration_solve import (
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.visibilities import measurement_set
+from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def apply(
     output: Path | None,
     root: Path,
     options: CalibrationApplyOptions,
+    manual_flags: Sequence[ManualFlag] = (),
 ) -> CalibratedTile:
     """Calibrate one tile.
 
@@ -72,6 +74,7 @@ def apply(
     root : Path
         Where catalogues lie.
     options : CalibrationApplyOptions
+    manual_flags : sequence of ManualFlag
 
     Raises
     ------
@@ -79,12 +82,14 @@ def apply(
         If tables and data do not fit together.
     """
     vis = measurement_set.read(tile.ms_path)
+    by_hand = apply_manual(vis, manual_flags)
     bandpass = _gains_for(vis, tables.read(calibration_set.path / BANDPASS_NAME))
     gains = _gains_for(vis, tables.read(calibration_set.path / GAINS_NAME))
     model = sky_model(vis, root, options) if options.refine_phases else None
     result = tile_calibration.calibrate_tile(vis, bandpass, gains, model, solve_limits(options))
     notes = (
         *result.vis.notes,
+        *by_hand,
         f"calibrated with set {calibration_set.id}",
         f"interference flagged in data minus model: {100 * result.rfi_fraction:.2f} %",
     )
@@ -131,7 +136,7 @@ def _gains_for(vis: measurement_set.Visibilities, table: tables.CalibrationTable
 
 
 class CalibrationApplyStage(Stage):
-    """Applies `calibration_set` to every one of `measurement_sets`."""
+    """Applies `calibration_set` and `manual_flags` to every one of `measurement_sets`."""
 
     inputs = ("measurement_sets", "calibration_set")
     outputs = ("calibrated_tiles",)
@@ -149,6 +154,7 @@ class CalibrationApplyStage(Stage):
                 "output": context.root / "ms" / f"{tile.tile_id}_cal_{uuid4().hex[:8]}.ms",
                 "root": context.root,
                 "options": self.options,
+                "manual_flags": context.get("manual_flags", ()),
             }
             for tile in tiles
         ]
@@ -159,7 +165,7 @@ class CalibrationStage(Stage):
     """Solving and application in one stage."""
 
     inputs = ("measurement_sets",)
-    outputs = ("calibration_set", "calibrated_tiles")
+    outputs = ("calibration_set", "calibration_choice", "calibrated_tiles")
 
     def __init__(self, options: CalibrationApplyOptions | None = None):
         self.options = options or CalibrationApplyOptions()

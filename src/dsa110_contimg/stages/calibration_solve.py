@@ -1,8 +1,13 @@
-"""Stage 2: bandpass and gains of the reference tile, against the sky."""
+"""Stage 2: bandpass and gains of the reference tile, against the sky.
+
+If that tile cannot be solved, its neighbours are tried, then sets observed earlier;
+`calibration.choice` says which set serves. Nothing is imaged without an acceptable one.
+"""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +16,8 @@ import numpy as np
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
+from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
@@ -19,11 +26,13 @@ from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
 from dsa110_contimg.visibilities import measurement_set, observations
+from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 BANDPASS_NAME = "bandpass.b"
 GAINS_NAME = "gains.g"
 RECORD_NAME = "set.json"
+_TRIED_TILES = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,38 @@ class SolvedSet:
     gains_valid_s: float
 
 
+@dataclass(frozen=True)
+class KnownSet:
+    """A set from before, and what operators think of it."""
+
+    solved: SolvedSet
+    standing: Standing = Standing.NORMAL
+    remark: str = ""
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the choice needs to know of it."""
+        return Candidate(
+            self.solved.id, self.solved.observed, self.solved.apparent_dec_deg,
+            self.solved.bandpass_valid_s, self.solved.gains_valid_s, self.standing, self.remark,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KnownSets:
+    """Sets that may serve if the data themselves cannot be solved.
+
+    Attributes
+    ----------
+    sets : tuple of KnownSet
+    complete : bool
+        False while earlier observations are still being solved.
+    """
+
+    sets: tuple[KnownSet, ...] = ()
+    complete: bool = True
+
+
 def solve_limits(options: CalibrationSolveOptions) -> tile_calibration.SolveLimits:
     """The solver's part of the options."""
     return tile_calibration.SolveLimits(
@@ -81,7 +122,11 @@ def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyMod
 
 
 def solve(
-    tile: ConvertedTile, output: Path, root: Path, options: CalibrationSolveOptions
+    tile: ConvertedTile,
+    output: Path,
+    root: Path,
+    options: CalibrationSolveOptions,
+    manual_flags: Sequence[ManualFlag] = (),
 ) -> SolvedSet:
     """Solve a tile and write its calibration set.
 
@@ -93,12 +138,14 @@ def solve(
     root : Path
         Where catalogues lie.
     options : CalibrationSolveOptions
+    manual_flags : sequence of ManualFlag
 
     Raises
     ------
     CalibrationError
     """
     vis = measurement_set.read(tile.ms_path)
+    apply_manual(vis, manual_flags)
     model = sky_model(vis, root, options)
     solution = tile_calibration.solve_reference(vis, model, solve_limits(options))
     output.mkdir(parents=True)
@@ -113,7 +160,7 @@ def solve(
         )  # fmt: skip
         tables.write(output / name, table, tile.ms_path)
     solved = SolvedSet(
-        id=f"{tile.tile_id}_{options.key()}",
+        id=set_id(tile, options),
         path=output,
         tile_id=tile.tile_id,
         observed=tile.start + tile.duration_s / 2,
@@ -134,19 +181,34 @@ def solve(
 
 def load_set(path: Path) -> SolvedSet:
     """A calibration set from its directory."""
-    from dataclasses import replace
-
-    from dsa110_contimg.errors import BadInputError
-
     record = path / RECORD_NAME
     if not record.exists():
         raise BadInputError(f"{path}: is not a calibration set (no {RECORD_NAME} in it)")
     return replace(records.from_json(SolvedSet, json.loads(record.read_text())), path=path)
 
 
-def reference_index(n_tiles: int, reference_tile: int) -> int:
-    """Which tile of a group is the reference, from 0."""
-    return reference_tile - 1 if n_tiles >= reference_tile else n_tiles // 2
+def set_id(tile: ConvertedTile, options: CalibrationSolveOptions) -> str:
+    """Name of the set of a tile and options."""
+    return f"{tile.tile_id}_{options.key()}"
+
+
+def combine(bandpass: SolvedSet, gains: SolvedSet, output: Path) -> SolvedSet:
+    """One set of the bandpass of one and the gains of another."""
+    output.mkdir(parents=True)
+    shutil.copytree(bandpass.path / BANDPASS_NAME, output / BANDPASS_NAME)
+    shutil.copytree(gains.path / GAINS_NAME, output / GAINS_NAME)
+    combined = replace(
+        gains, id=f"{bandpass.id}+{gains.id}", path=output,
+        flagged_fraction=bandpass.flagged_fraction, median_snr=bandpass.median_snr,
+    )  # fmt: skip
+    (output / RECORD_NAME).write_text(json.dumps(records.to_json(combined), indent=1))
+    return combined
+
+
+def reference_order(n_tiles: int, reference_tile: int) -> list[int]:
+    """Tiles to solve, from 0, the reference first and then its neighbours, until one succeeds."""
+    reference = reference_tile - 1 if n_tiles >= reference_tile else n_tiles // 2
+    return sorted(range(n_tiles), key=lambda i: (abs(i - reference), i))[:_TRIED_TILES]
 
 
 def fresh_set_path(root: Path, tile_id: str) -> Path:
@@ -155,22 +217,70 @@ def fresh_set_path(root: Path, tile_id: str) -> Path:
 
 
 class CalibrationSolveStage(Stage):
-    """Solves the reference tile of `measurement_sets`."""
+    """Solves the reference tile of `measurement_sets`, or falls back on `calibration_sets`.
+
+    The context may hold `calibration_sets` (`KnownSets`) and `manual_flags`.
+    """
 
     inputs = ("measurement_sets",)
-    outputs = ("calibration_set",)
+    outputs = ("calibration_set", "calibration_choice")
 
     def __init__(self, options: CalibrationSolveOptions | None = None):
         self.options = options or CalibrationSolveOptions()
 
     def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        """Solve."""
+        """Solve and choose."""
         tiles: Sequence[ConvertedTile] = context["measurement_sets"]
-        tile = tiles[reference_index(len(tiles), self.options.reference_tile)]
-        call = {
-            "tile": tile,
-            "output": fresh_set_path(context.root, tile.tile_id),
-            "root": context.root,
-            "options": self.options,
+        known: KnownSets = context.get("calibration_sets", KnownSets())
+        sets = {one.solved.id: one for one in known.sets}
+        own, failures = self._solve_own(context, tiles, sets)
+        if own is None and not known.complete:
+            raise NotYetError(f"{'; '.join(failures)}; earlier observations are not finished yet")
+        first, last = tiles[0], tiles[-1]
+        try:
+            choice = choose(
+                [one.candidate for one in sets.values()],
+                (first.start + last.start + last.duration_s) / 2,
+                first.apparent_dec_deg,
+                KnownSet(own).candidate if own is not None else None,
+            )
+        except CalibrationError as error:
+            raise CalibrationError("; ".join([*failures, str(error)])) from error
+        if own is not None:
+            sets[own.id] = KnownSet(own)
+        return {
+            "calibration_set": self._set_of(context, choice, sets, first.tile_id),
+            "calibration_choice": choice,
         }
-        return {"calibration_set": context.map(solve, [call], "solution")[0]}
+
+    def _solve_own(
+        self, context: PipelineContext, tiles: Sequence[ConvertedTile],
+        known: Mapping[str, KnownSet],
+    ) -> tuple[SolvedSet | None, list[str]]:  # fmt: skip
+        """The first tile that can be solved, and why others could not."""
+        failures: list[str] = []
+        for index in reference_order(len(tiles), self.options.reference_tile):
+            tile = tiles[index]
+            before = known.get(set_id(tile, self.options))
+            if before is not None and before.standing is Standing.REJECTED:
+                continue
+            call = {
+                "tile": tile,
+                "output": fresh_set_path(context.root, tile.tile_id),
+                "root": context.root,
+                "options": self.options,
+                "manual_flags": context.get("manual_flags", ()),
+            }
+            try:
+                return context.map(solve, [call], "solution")[0], failures
+            except CalibrationError as error:
+                failures.append(f"tile {tile.tile_id}: {error}")
+        return None, failures
+
+    def _set_of(
+        self, context: PipelineContext, choice: Choice, sets: Mapping[str, KnownSet], tile_id: str
+    ) -> SolvedSet:
+        bandpass, gains = sets[choice.bandpass_id].solved, sets[choice.gains_id].solved
+        if bandpass.id == gains.id:
+            return bandpass
+        return combine(bandpass, gains, fresh_set_path(context.root, tile_id))

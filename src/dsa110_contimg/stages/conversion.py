@@ -11,6 +11,7 @@ import numpy as np
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.options import ConversionOptions
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
@@ -35,6 +36,8 @@ class ConvertedTile:
     absent_subbands, dead_antennas, warnings : tuple
     n_bad_samples : int
         Not finite or absurd, flagged.
+    sun_deg, moon_deg : float
+        Distance from the phase centre.
     """
 
     tile_id: str
@@ -49,6 +52,8 @@ class ConvertedTile:
     dead_antennas: tuple[str, ...] = ()
     n_bad_samples: int = 0
     warnings: tuple[str, ...] = ()
+    sun_deg: float = float("nan")
+    moon_deg: float = float("nan")
 
 
 def convert(
@@ -91,6 +96,7 @@ def convert(
             "by arcseconds; update the package astropy-iers-data"
         )
     header = uvh5.read_header(Path(files[0]))
+    sun_deg, moon_deg = _sun_and_moon_deg(observation.vis)
     return ConvertedTile(
         tile_id=observations.tile_id(header.time_key),
         ms_path=output,
@@ -104,7 +110,18 @@ def convert(
         dead_antennas=observation.dead_antennas,
         n_bad_samples=observation.n_bad_samples,
         warnings=tuple(warnings),
+        sun_deg=sun_deg,
+        moon_deg=moon_deg,
     )
+
+
+def _sun_and_moon_deg(vis: measurement_set.Visibilities) -> tuple[float, float]:
+    centre = astrometry.radec_to_vector(*vis.phase_centre_rad)
+    sun, moon = (
+        float(np.rad2deg(astrometry.separation_rad(body, centre)))
+        for body in astrometry.sun_and_moon(float(vis.times_jd.mean()))
+    )
+    return sun, moon
 
 
 def describe(ms_path: Path) -> ConvertedTile:
@@ -112,6 +129,7 @@ def describe(ms_path: Path) -> ConvertedTile:
     vis = measurement_set.read(ms_path)
     start = float(vis.times_jd[0])
     pointing = vis.pointings[vis.times_jd.size // 2]
+    sun_deg, moon_deg = _sun_and_moon_deg(vis)
     return ConvertedTile(
         tile_id=observations.tile_id(start),
         ms_path=ms_path,
@@ -120,6 +138,8 @@ def describe(ms_path: Path) -> ConvertedTile:
         ra_deg=float(np.rad2deg(vis.phase_centre_rad[0])) % 360,
         dec_deg=float(np.rad2deg(vis.phase_centre_rad[1])),
         apparent_dec_deg=float(np.rad2deg(np.arcsin(pointing[2]))),
+        sun_deg=sun_deg,
+        moon_deg=moon_deg,
     )
 
 

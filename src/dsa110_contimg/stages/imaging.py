@@ -1,7 +1,7 @@
 """Stage 4: images of each tile."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,8 +10,12 @@ import numpy as np
 
 from dsa110_contimg import __version__
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging import tile as tile_imaging
+from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.restore import local_rms
+from dsa110_contimg.imaging.tile import image_tile, stokes_q
+from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
@@ -23,6 +27,7 @@ from dsa110_contimg.visibilities import measurement_set, observations
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 _CORRECTED_CUT = 0.2
+_RMS_BOXES = 16
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class ImagedTile:
     tile_id : str
     prefix : Path
         Files are this and `.image.fits`, `.pbcor.fits`, `.pb.fits`, `.residual.fits`,
-        `.model.fits`, `.psf.fits`, `.png`.
+        `.model.fits`, `.psf.fits`, `.rms.fits`, `.png`; with Stokes Q also `.q.fits`.
     calibration_set_id : str
     start, duration_s : float
         Unix seconds, seconds.
@@ -74,7 +79,7 @@ class ImagedTile:
     remarks: tuple[str, ...] = ()
 
     def file(self, kind: str) -> Path:
-        """Path of one of the images: image, pbcor, pb, residual, model or psf."""
+        """Path of one of the images: image, pbcor, pb, residual, model, psf, rms or q."""
         return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
 
 
@@ -108,8 +113,13 @@ def image(
     if prefix.with_name(f"{prefix.name}.image.fits").exists():
         raise UsageError(f"{prefix}.image.fits: exists already; choose another --output")
     vis = measurement_set.read(ms_path, column)
-    model = sky_model(vis, root, options) if options.subtract_outside else None
-    result = tile_imaging.image_tile(vis, model, _imager_options(options))
+    subtract = options.subtract_outside and options.imager == "builtin"
+    model = sky_model(vis, root, options) if subtract else None
+    chosen = _imager_options(options)
+    if options.imager == "wsclean":
+        result = image_with_wsclean(vis, ms_path, column, chosen)
+    else:
+        result = image_tile(vis, model, chosen)
     start = float(vis.times_jd[0])
     tile = ImagedTile(
         tile_id=observations.tile_id(start),
@@ -135,30 +145,37 @@ def image(
         remarks=result.remarks,
     )
     _write(tile, vis, result, options)
+    if options.stokes == "IQ":
+        _write_q(tile, vis, image_tile(stokes_q(vis), None, _as_imaged(chosen, result)))
     return tile
 
 
-def _imager_options(options: ImagingOptions) -> tile_imaging.TileImageOptions:
-    return tile_imaging.TileImageOptions(
+def _imager_options(options: ImagingOptions) -> TileImageOptions:
+    return TileImageOptions(
         size=options.size,
         cell_rad=None if options.cell is None else options.cell * astrometry.ARCSEC_RAD,
         scheme=options.weighting,
         robust=options.robust,
-        niter=options.niter,
-        auto_mask_sigma=options.auto_mask,
-        auto_threshold_sigma=options.auto_threshold,
-        major_gain=options.major_gain,
-        max_major=options.max_major,
         uv_min_lambda=options.uvmin,
+        uv_max_lambda=options.uvmax or float("inf"),
+        taper_rad=options.taper * astrometry.ARCSEC_RAD,
         averaging_loss=options.averaging_loss,
-        threads=options.threads,
-        deconvolver=options.deconvolver,
+        clean=CleanOptions(
+            niter=options.niter,
+            auto_mask_sigma=options.auto_mask,
+            auto_threshold_sigma=options.auto_threshold,
+            major_gain=options.major_gain,
+            max_major=options.max_major,
+            multiscale=options.deconvolver == "multiscale",
+            local_rms=options.local_rms,
+            bands=options.bands,
+            spectral_terms=options.spectral_terms,
+            threads=options.threads,
+        ),
     )
 
 
-def _write(
-    tile: ImagedTile, vis: Visibilities, result: tile_imaging.TileImage, options: ImagingOptions
-) -> None:
+def _write(tile: ImagedTile, vis: Visibilities, result: TileImage, options: ImagingOptions) -> None:
     from astropy.time import Time
 
     header: dict[str, Any] = {
@@ -172,6 +189,8 @@ def _write(
         "WEIGHTNG": options.weighting,
         "ROBUST": options.robust,
         "CLEANIT": (tile.n_iterations, "CLEAN iterations"),
+        "IMAGER": options.imager,
+        "TAPER": (result.taper_rad / astrometry.ARCSEC_RAD, "[arcsec] width of the uv taper"),
         "AVGLOSS": (tile.averaging_loss, "lost by averaging at mid-edge, corrected"),
         "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
     }
@@ -186,20 +205,40 @@ def _write(
         "residual": (result.residual, "Jy/beam"),
         "model": (result.model, "Jy/pixel"),
         "psf": (result.psf, ""),
+        "rms": (local_rms(result.residual, tile.size // _RMS_BOXES), "Jy/beam"),
     }
     for kind, (pixels, unit) in planes.items():
-        centre = tile.size // 2
-        picture = Image(
-            pixels=pixels, centre_rad=vis.phase_centre_rad,
-            reference_pixel=(float(centre), float(centre)), cell_rad=result.cell_rad,
-            projection="SIN", beam=result.beam, unit=unit, frequency_hz=result.frequency_hz,
-            header={**header, "PBCOR": kind == "pbcor"},
-        )  # fmt: skip
-        write_fits(tile.file(kind), picture)
+        _write_plane(tile, kind, pixels, unit, vis, result, header)
     save_preview(
         tile.prefix.with_name(f"{tile.prefix.name}.png"), result.apparent, tile.rms_jy,
         result.cell_rad, result.beam, tile.tile_id,
     )  # fmt: skip
+
+
+def _as_imaged(options: TileImageOptions, result: TileImage) -> TileImageOptions:
+    """Options for another image of the same geometry."""
+    return replace(
+        options, size=result.apparent.shape[0], cell_rad=result.cell_rad,
+        taper_rad=result.taper_rad,
+    )  # fmt: skip
+
+
+def _write_q(tile: ImagedTile, vis: Visibilities, result: TileImage) -> None:
+    header = {"OBJECT": tile.tile_id, "STOKES": "Q", "CALSET": tile.calibration_set_id}
+    _write_plane(tile, "q", result.apparent, "Jy/beam", vis, result, header)
+
+
+def _write_plane(
+    tile: ImagedTile, kind: str, pixels: np.ndarray, unit: str, vis: Visibilities,
+    result: TileImage, header: Mapping[str, Any],
+) -> None:  # fmt: skip
+    centre = float(pixels.shape[0] // 2)
+    picture = Image(
+        pixels=pixels, centre_rad=vis.phase_centre_rad, reference_pixel=(centre, centre),
+        cell_rad=result.cell_rad, projection="SIN", beam=result.beam, unit=unit,
+        frequency_hz=result.frequency_hz, header={**header, "PBCOR": kind == "pbcor"},
+    )  # fmt: skip
+    write_fits(tile.file(kind), picture)
 
 
 class ImagingStage(Stage):

@@ -91,7 +91,26 @@ class ImagingOptions(SkyModelOptions):
         0.8, gt=0, le=1, description="Most of the peak that one major cycle may take"
     )
     max_major: int = Field(25, ge=1, description="Most major cycles")
+    local_rms: bool = Field(
+        False, description="Measure CLEAN's sigmas against the noise around each place"
+    )
+    bands: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Frequency bands that are cleaned together, joined by a polynomial: for "
+        "bright sources whose spectra differ",
+    )
+    spectral_terms: int = Field(2, ge=1, le=4, description="Terms of that polynomial")
     uvmin: float = Field(0.0, ge=0, description="Shortest baseline used, wavelengths")
+    uvmax: float | None = Field(None, gt=0, description="Longest baseline used, wavelengths")
+    taper: ArcSec = Field(
+        0.0, ge=0, description="Width of a Gaussian that smooths the image (arcsec, at half power)"
+    )
+    stokes: Literal["I", "IQ"] = Field("I", description="Q is (XX - YY) / 2, beside I")
+    imager: Literal["builtin", "wsclean"] = Field(
+        "builtin", description="wsclean must be installed; it does not subtract sources outside"
+    )
     averaging_loss: float = Field(
         0.001,
         ge=0,

@@ -1,19 +1,22 @@
 """Stage 7: put what was made into the database."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CalibrationSet, Mosaic, TileImage
+from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet, Mosaic, TileImage
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.calibration_solve import SolvedSet
+from dsa110_contimg.stages.calibration_solve import KnownSet, SolvedSet
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MosaicImage
 from dsa110_contimg.stages.validation import Validation
@@ -54,6 +57,24 @@ def add_calibration_set(session: Session, solved: SolvedSet) -> None:
             quality=records.to_json(solved),
         )
     )
+
+
+def known_sets(session: Session) -> tuple[KnownSet, ...]:
+    """Every calibration set in the database."""
+    return tuple(
+        KnownSet(records.from_json(SolvedSet, row.quality), Standing(row.standing), row.remark)
+        for row in session.scalars(select(CalibrationSet).order_by(CalibrationSet.id))
+    )
+
+
+def add_choice(session: Session, subject: str, choice: Choice) -> None:
+    """Keep the record of a choice of calibration sets."""
+    session.add(
+        CalibrationChoice(
+            at=time.time(), subject=subject, bandpass_id=choice.bandpass_id,
+            gains_id=choice.gains_id, reasons=choice.reasons,
+        )
+    )  # fmt: skip
 
 
 def add_image(session: Session, image: ImagedTile, options_key: str) -> None:
@@ -97,6 +118,8 @@ class RegistrationStage(Stage):
                 claims.change(session, claim, reason="")
             if context.get("calibration_set") is not None:
                 add_calibration_set(session, context["calibration_set"])
+            if context.get("calibration_choice") is not None:
+                add_choice(session, mosaic.name, context["calibration_choice"])
             for image in context.get("tile_images", ()):
                 add_image(session, image, self.options_key)
             session.merge(

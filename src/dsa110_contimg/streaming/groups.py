@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-_SAME_DECLINATION_DEG = 0.1
+from dsa110_contimg.telescope import SAME_STRIP_DEG
 
 
 class Prospect(Enum):
@@ -39,7 +39,7 @@ def runs(tiles: Iterable[GroupableTile], max_gap_s: float) -> list[list[Groupabl
         if (
             previous is None
             or tile.start - previous.start > max_gap_s
-            or abs(tile.apparent_dec_deg - previous.apparent_dec_deg) > _SAME_DECLINATION_DEG
+            or abs(tile.apparent_dec_deg - previous.apparent_dec_deg) > SAME_STRIP_DEG
         ):
             out.append([])
         # The telescope observed while a rejected tile was taken: it is no gap.

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
@@ -14,10 +15,12 @@ from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages import graphs
+from dsa110_contimg.stages import graphs, manual_flags
+from dsa110_contimg.stages.calibration_solve import KnownSets
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
+from dsa110_contimg.stages.registration import known_sets
 from dsa110_contimg.streaming import daemon, groups
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
@@ -29,6 +32,19 @@ _PROSPECTS = {
     TileState.REJECTED: groups.Prospect.NEVER,
     TileState.QUARANTINED: groups.Prospect.NEVER,
 }
+
+
+_UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
+
+
+def _earlier_are_finished(session: Session, group: MosaicGroup) -> bool:
+    """True if no group before this one can still bring a calibration set.
+
+    What is chosen must not depend on what happened to be finished.
+    """
+    earlier = MosaicGroup.start < group.start
+    unfinished = MosaicGroup.state.in_(_UNFINISHED)
+    return session.scalar(select(MosaicGroup.id).where(earlier, unfinished).limit(1)) is None
 
 
 class StreamingMosaicManager:
@@ -101,7 +117,13 @@ class StreamingMosaicManager:
             future = self._threads.submit(self._process, claim)
             self._in_flight.add(claim, future)
             future.add_done_callback(lambda _: self.stop.wake())
-        return len(self._in_flight) > 0
+        return len(self._in_flight) > 0 or self._waiting()
+
+    def _waiting(self) -> bool:
+        """True if a group waits for earlier ones."""
+        with self._registry.read() as session:
+            undecided = (MosaicGroup.state == GroupState.FAILED) & (MosaicGroup.failures == 0)
+            return session.scalar(select(MosaicGroup.id).where(undecided).limit(1)) is not None
 
     def _form(self, tile_ids: list[str]) -> None:
         with self._registry.write() as session:
@@ -124,10 +146,21 @@ class StreamingMosaicManager:
         with self._registry.read() as session:
             group = session.get_one(MosaicGroup, claim.id)
             rows = [session.get_one(Tile, tile_id) for tile_id in group.tile_ids]
+            first, last = rows[0], rows[-1]
+            by_hand = manual_flags.during(
+                session, first.start, last.start + self._telescope.tile_length_s
+            )
+            known = KnownSets(known_sets(session), complete=_earlier_are_finished(session, group))
         tiles = tuple(records.from_json(ConvertedTile, row.converted or {}) for row in rows)
         context = PipelineContext(
             root=self._settings.root,
-            inputs={"measurement_sets": tiles, "claim": claim, "registry": self._registry},
+            inputs={
+                "measurement_sets": tiles,
+                "calibration_sets": known,
+                "manual_flags": by_hand,
+                "claim": claim,
+                "registry": self._registry,
+            },
             executor=self._executor,
             telescope=self._telescope,
             progress=lambda stage, fraction, message: log.info(

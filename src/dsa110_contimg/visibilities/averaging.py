@@ -41,9 +41,8 @@ class Samples:
     baseline: np.ndarray
     smearing: np.ndarray
 
-    def every(self, step: int) -> "Samples":
-        """Every so many samples."""
-        some = slice(None, None, step)
+    def select(self, some: slice | np.ndarray) -> "Samples":
+        """The samples of a slice, index or mask."""
         return Samples(
             self.uvw_lambda[some], self.values[some], self.weights[some], self.time[some],
             self.frequency_hz[some], self.baseline[some], self.smearing,

@@ -1,0 +1,142 @@
+"""Pixels and resolution of a tile's image, and how its weights lie."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from dsa110_contimg.imaging import clean, weighting
+from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.visibilities import averaging
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+CELLS_PER_BEAM = 4.0
+HALF_POWER_WIDTH = 1.029
+"""Full width at half power of an Airy beam, in wavelengths over diameter."""
+_CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
+_ROUGH_LOSS = 0.02
+"""Averaging that is good enough to choose the geometry by."""
+
+
+def _even(pixels: float) -> int:
+    return 2 * int(np.ceil(pixels / 2 - 1e-9))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Pixels, taper, and how the imaging weights lie.
+
+    `rough` are generously averaged samples; `baseline_weights` are their imaging weights by
+    baseline, the table those of each integration and frequency bin.
+    """
+
+    size: int
+    cell_rad: float
+    taper_rad: float
+    rough: averaging.Samples
+    baseline_weights: np.ndarray
+    time_frequency_weights: np.ndarray
+    bin_centres_hz: np.ndarray
+    remarks: tuple[str, ...]
+
+
+def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -> Geometry:
+    """Pixels and resolution of the image: never fewer than four cells across the beam.
+
+    Without a cell of the user's, the image covers the half-power beam of the dish at least; where
+    the array resolves more than so many pixels hold, a taper (beyond any of the user's) widens
+    the restoring beam to four cells. A user's cell that is too coarse is made finer and the image
+    larger.
+    """
+    dish_m = float(np.median(vis.array.dish_diameters_m))
+    field_rad = HALF_POWER_WIDTH * SPEED_OF_LIGHT_M_S / vis.frequencies_hz.mean() / dish_m
+    coarsest = options.cell_rad or _CELL_STEP_RAD * np.ceil(
+        field_rad / options.size / _CELL_STEP_RAD
+    )
+    rough = samples_of(vis, flags, options.size, coarsest, _ROUGH_LOSS)
+    field = options.size * coarsest
+
+    def minor_axis(cell: float, taper: float) -> float:
+        weights = weighting.imaging_weights(
+            rough.uvw_lambda, rough.weights, _even(field / cell), cell, options.scheme,
+            options.robust, taper,
+        )  # fmt: skip
+        return clean.fitted_beam(rough, weights, cell, options.clean.threads).minor_rad
+
+    def settled(size: int, cell: float, taper: float, *remarks: str) -> Geometry:
+        weights = weighting.imaging_weights(
+            rough.uvw_lambda, rough.weights, size, cell, options.scheme, options.robust, taper
+        )
+        table, centres = weights_by_time_and_frequency(rough, weights, vis)
+        per_baseline = rough.baseline_weights(weights)
+        return Geometry(
+            size, float(cell), float(taper), rough, per_baseline, table, centres, remarks
+        )
+
+    longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
+    given = options.taper_rad
+    minor = minor_axis(0.5 / longest, given)
+    # The beam depends on the weights, they on the field; the field is settled by now.
+    cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
+    if options.cell_rad is not None and options.cell_rad > cell > 0:
+        size = _even(field / cell)
+        return settled(
+            size, cell, given,
+            f"cell reduced from {options.cell_rad / astrometry.ARCSEC_RAD:g} to "
+            f"{cell / astrometry.ARCSEC_RAD:g} arcsec for four cells across the beam, "
+            f"size raised to {size} to keep the field",
+        )  # fmt: skip
+    if options.cell_rad is not None:
+        return settled(options.size, options.cell_rad, given)
+    if cell >= coarsest:
+        return settled(options.size, cell, given)
+    wanted = CELLS_PER_BEAM * coarsest
+
+    def shortfall(taper: float) -> float:
+        return minor_axis(coarsest, taper) - wanted
+
+    # The grid drops baselines beyond its edge, which may widen the beam enough by itself.
+    taper = given
+    if shortfall(given) < 0:
+        taper = optimize.brentq(
+            shortfall, given, given + 2 * wanted, xtol=_CELL_STEP_RAD, maxiter=20, disp=False
+        )
+    return settled(
+        options.size, coarsest, taper,
+        f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "
+        f"{wanted / astrometry.ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
+        "cover the half-power beam; give --size and --cell for full resolution",
+    )  # fmt: skip
+
+
+def samples_of(
+    vis: Visibilities, flags: np.ndarray, size: int, cell_rad: float, loss: float,
+    importance: np.ndarray | None = None, subtract: np.ndarray | None = None,
+) -> averaging.Samples:  # fmt: skip
+    """Total intensity averaged for an image; parameters as of `averaging.stokes_i_samples`."""
+    return averaging.stokes_i_samples(
+        vis.data, flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
+        vis.frequencies_hz, 0.5 * size * cell_rad, loss, importance, subtract,
+    )  # fmt: skip
+
+
+def weights_by_time_and_frequency(
+    samples: averaging.Samples, weights: np.ndarray, vis: Visibilities, nbins: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
+    """Imaging weight per integration and frequency bin, and the bins' mean frequencies."""
+    frequencies = vis.frequencies_hz
+    edges = np.linspace(frequencies.min() - 1, frequencies.max() + 1, nbins + 1)
+    which = np.clip(np.searchsorted(edges, samples.frequency_hz) - 1, 0, nbins - 1)
+    ntime = vis.times_jd.size
+    low = np.clip(np.floor(samples.time).astype(int), 0, ntime - 1)
+    high = np.minimum(low + 1, ntime - 1)
+    part = samples.time - low
+    table = np.zeros((ntime, nbins))
+    np.add.at(table, (low, which), weights * (1 - part))
+    np.add.at(table, (high, which), weights * part)
+    sums = np.bincount(which, weights, nbins)
+    means = np.bincount(which, weights * samples.frequency_hz.astype(float), nbins)
+    used = sums > 0
+    return table[:, used], means[used] / sums[used]

@@ -1,0 +1,70 @@
+"""What goes into the image of a tile, and what comes out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsa110_contimg.imaging.clean import CleanOptions
+from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.imaging.weighting import Weighting
+
+
+@dataclass(frozen=True)
+class TileImageOptions:
+    """How to image; see `stages.imaging.ImagingOptions` for meanings and units."""
+
+    size: int
+    cell_rad: float | None
+    scheme: Weighting
+    robust: float
+    uv_min_lambda: float
+    averaging_loss: float
+    clean: CleanOptions
+    uv_max_lambda: float = float("inf")
+    taper_rad: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class TileImage:
+    """All images of one tile, shape (npix, npix), in FITS order.
+
+    Attributes
+    ----------
+    apparent : ndarray
+        Restored, Jy per beam, not beam-corrected.
+    residual, psf : ndarray
+        Jy per beam.
+    model : ndarray
+        Jy per pixel.
+    primary_beam : ndarray
+        Response with the weights that were imaged.
+    cell_rad, taper_rad, frequency_hz, rms_jy : float
+        `rms_jy` is the residual's, before beam correction.
+    beam : RestoringBeam
+    n_iterations, n_major, n_samples, n_components, n_subtracted : int
+        `n_components` counts sources fitted in the visibilities, which `model` does not hold;
+        `n_subtracted` those outside the image that were taken off.
+    averaging_loss : float
+        What averaging took from a source in the middle of an edge of the image; `apparent` is
+        corrected for it.
+    remarks : tuple of str
+        What differs from what was asked, and why.
+    """
+
+    apparent: np.ndarray
+    residual: np.ndarray
+    model: np.ndarray
+    psf: np.ndarray
+    primary_beam: np.ndarray
+    cell_rad: float
+    taper_rad: float
+    frequency_hz: float
+    rms_jy: float
+    beam: RestoringBeam
+    n_iterations: int
+    n_major: int
+    n_samples: int
+    n_components: int
+    n_subtracted: int
+    averaging_loss: float
+    remarks: tuple[str, ...] = ()

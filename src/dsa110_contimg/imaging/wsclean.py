@@ -1,0 +1,122 @@
+"""Images by the program WSClean, where it is installed, with our geometry and primary beam."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_contimg.errors import ImagingError, UsageError
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
+from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.restore import robust_rms
+from dsa110_contimg.sky import astrometry, primary_beam
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+_LAST_WORDS = 500
+
+
+def image_with_wsclean(
+    vis: Visibilities, ms_path: Path, column: str, options: TileImageOptions
+) -> TileImage:
+    """Image one tile with WSClean.
+
+    Sources outside the image are not subtracted, and nothing is fitted in the visibilities.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        What `ms_path` holds in `column`.
+    ms_path : Path
+    column : str
+    options : TileImageOptions
+
+    Raises
+    ------
+    UsageError
+        If WSClean is not installed.
+    ImagingError
+        If it fails.
+    """
+    program = shutil.which("wsclean")
+    if program is None:
+        raise UsageError(
+            "imager wsclean: the program is not installed; install it (Debian: wsclean), or take "
+            "the built-in imager"
+        )
+    if vis.flags.all():
+        raise ImagingError("every visibility is flagged: nothing to image")
+    geometry = choose_geometry(vis, vis.flags, options)
+    with tempfile.TemporaryDirectory(prefix="wsclean-") as folder:
+        prefix = Path(folder) / "ws"
+        arguments = [program, *_arguments(prefix, geometry, column, options), str(ms_path)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=folder)
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip()[-_LAST_WORDS:]
+            raise ImagingError(f"wsclean ended with status {done.returncode}: {said}")
+        joined = "-MFS" if options.clean.bands > 1 else ""
+        found = {
+            name: read_fits(Path(f"{prefix}{joined}-{name}.fits"))
+            for name in (
+                ("image", "dirty", "psf") + (("residual", "model") if options.clean.niter else ())
+            )
+        }
+    restored = found["image"]
+    residual = found.get("residual", found["dirty"]).pixels
+    if restored.beam is None:
+        raise ImagingError("wsclean could not fit a restoring beam")
+    rough = geometry.rough
+    return TileImage(
+        apparent=restored.pixels,
+        residual=residual,
+        model=found["model"].pixels if options.clean.niter else np.zeros_like(residual),
+        psf=found["psf"].pixels,
+        primary_beam=primary_beam.effective_beam(
+            vis.pointings, geometry.bin_centres_hz, geometry.time_frequency_weights,
+            float(np.median(vis.array.dish_diameters_m)), vis.phase_centre_rad, geometry.size,
+            geometry.cell_rad,
+        ),
+        cell_rad=geometry.cell_rad,
+        taper_rad=geometry.taper_rad,
+        frequency_hz=float(np.average(rough.frequency_hz, weights=rough.weights)),
+        rms_jy=robust_rms(residual),
+        beam=restored.beam,
+        n_iterations=int(restored.header.get("WSCNITER", 0)),
+        n_major=int(restored.header.get("WSCMAJOR", 0)),
+        n_samples=int(restored.header.get("WSCNVIS", 0)),
+        n_components=0,
+        n_subtracted=0,
+        averaging_loss=0.0,
+        remarks=(*geometry.remarks, "imaged by WSClean: sources outside are not subtracted"),
+    )  # fmt: skip
+
+
+def _arguments(
+    prefix: Path, geometry: Geometry, column: str, options: TileImageOptions
+) -> list[str]:
+    clean = options.clean
+    arguments = [
+        "-quiet", "-name", prefix, "-size", geometry.size, geometry.size,
+        "-scale", f"{geometry.cell_rad / astrometry.ARCSEC_RAD}asec", "-pol", "I",
+        "-weight", options.scheme, *([options.robust] if options.scheme == "briggs" else []),
+        "-niter", clean.niter, "-mgain", clean.major_gain, "-nmiter", clean.max_major,
+        "-auto-mask", clean.auto_mask_sigma, "-auto-threshold", clean.auto_threshold_sigma,
+        "-minuv-l", options.uv_min_lambda, "-data-column", column, "-j", clean.threads,
+        "-no-update-model-required",
+    ]  # fmt: skip
+    if np.isfinite(options.uv_max_lambda):
+        arguments += ["-maxuv-l", options.uv_max_lambda]
+    if geometry.taper_rad > 0:
+        arguments += ["-taper-gaussian", f"{geometry.taper_rad / astrometry.ARCSEC_RAD}asec"]
+    if clean.multiscale:
+        arguments += ["-multiscale"]
+    if clean.local_rms:
+        arguments += ["-local-rms"]
+    if clean.bands > 1:
+        arguments += [
+            "-channels-out", clean.bands, "-join-channels", "-fit-spectral-pol",
+            clean.spectral_terms,
+        ]  # fmt: skip
+    return [str(argument) for argument in arguments]

@@ -1,0 +1,58 @@
+"""Flags given by hand: rows of the database."""
+
+import time
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Event, ManualFlagRow
+from dsa110_contimg.visibilities.manual_flags import ManualFlag
+
+
+def add(registry: Registry, flag: ManualFlag) -> int:
+    """Keep a flag; returns its number."""
+    with registry.write() as session:
+        row = ManualFlagRow(created=time.time(), flag=records.to_json(flag))
+        session.add(row)
+        session.flush()
+        session.add(
+            Event(at=row.created, level="info", subject=f"flag {row.id}", message=f"added: {flag}")
+        )
+        return row.id
+
+
+def known(registry: Registry) -> dict[int, ManualFlag]:
+    """All flags by number."""
+    with registry.read() as session:
+        return {
+            row.id: records.from_json(ManualFlag, row.flag)
+            for row in session.scalars(select(ManualFlagRow).order_by(ManualFlagRow.id))
+        }
+
+
+def during(session: Session, start: float, end: float) -> tuple[ManualFlag, ...]:
+    """Flags that concern a span of data time (Unix seconds)."""
+    rows = session.scalars(select(ManualFlagRow).order_by(ManualFlagRow.id))
+    flags = [records.from_json(ManualFlag, row.flag) for row in rows]
+    return tuple(flag for flag in flags if flag.overlaps(start, end))
+
+
+def remove(registry: Registry, number: int) -> None:
+    """Forget a flag.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that number.
+    """
+    with registry.write() as session:
+        row = session.get(ManualFlagRow, number)
+        if row is None:
+            raise UsageError(f"no flag {number}; 'dsa110-contimg flags list' shows them")
+        session.delete(row)
+        session.add(
+            Event(at=time.time(), level="info", subject=f"flag {number}", message="removed")
+        )

@@ -1,0 +1,101 @@
+"""Flags that people add: antennas, times, channels, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.visibilities import observations
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+
+@dataclass(frozen=True)
+class ManualFlag:
+    """What is not to be used; an empty or absent part means all.
+
+    Attributes
+    ----------
+    antennas : tuple of str
+        Names; every baseline of theirs.
+    start, end : float or None
+        Unix seconds, both included.
+    channels : tuple of (int, int)
+        First and last of each range, both included, counted from 0 in order of frequency.
+    reason : str
+    """
+
+    antennas: tuple[str, ...] = ()
+    start: float | None = None
+    end: float | None = None
+    channels: tuple[tuple[int, int], ...] = ()
+    reason: str = ""
+
+    def __str__(self) -> str:
+        ranges = ",".join(f"{first}-{last}" for first, last in self.channels)
+        parts = [
+            f"antennas {','.join(self.antennas)}" if self.antennas else "all antennas",
+            f"from {_clock(self.start)}" if self.start is not None else "",
+            f"to {_clock(self.end)}" if self.end is not None else "",
+            f"channels {ranges}" if ranges else "",
+        ]
+        return " ".join(part for part in parts if part) + (f": {self.reason}" * bool(self.reason))
+
+    def overlaps(self, start: float, end: float) -> bool:
+        """True if it concerns a span of time."""
+        return (self.start is None or self.start <= end) and (self.end is None or self.end >= start)
+
+
+def parse_channels(text: str) -> tuple[tuple[int, int], ...]:
+    """Ranges like ``10-20,300``.
+
+    Raises
+    ------
+    UsageError
+    """
+    ranges = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise UsageError(f"channels {text!r}: give ranges like 10-20,300")
+        ranges.append((int(first), int(last or first)))
+        if ranges[-1][0] > ranges[-1][1]:
+            raise UsageError(f"channels {part!r}: the first is after the last")
+    return tuple(ranges)
+
+
+def apply_manual(vis: Visibilities, given: Sequence[ManualFlag]) -> list[str]:
+    """Set the flags of visibilities in place.
+
+    Returns
+    -------
+    list of str
+        What was flagged, for the history.
+    """
+    times_s = np.array([observations.unix_seconds(jd) for jd in vis.times_jd])
+    names = np.array(vis.array.names)
+    done = []
+    for flag in given:
+        during = np.ones(times_s.size, bool)
+        half = 0.5 * vis.integration_s
+        if flag.start is not None:
+            during &= times_s + half >= flag.start
+        if flag.end is not None:
+            during &= times_s - half <= flag.end
+        rows = during[vis.time_index]
+        if flag.antennas:
+            chosen = np.isin(names, flag.antennas)
+            rows &= chosen[vis.antenna1] | chosen[vis.antenna2]
+        channels = np.ones(vis.frequencies_hz.size, bool)
+        if flag.channels:
+            rank = np.argsort(np.argsort(vis.frequencies_hz))
+            channels = np.any([(rank >= a) & (rank <= b) for a, b in flag.channels], axis=0)
+        if rows.any() and channels.any():
+            vis.flags[np.ix_(rows, channels)] = True
+            done.append(f"flagged by hand: {flag}")
+    return done
+
+
+def _clock(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
