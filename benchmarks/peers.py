@@ -161,7 +161,9 @@ def check_casa(done: Processed) -> Iterator[Check]:
         ("bandpass", {**solve, "caltable": "its.b", "solint": "inf", "gaintable": ["its.k"]}),
         ("gaincal", {**solve, "caltable": "its.g", "solint": "60s", "calmode": "ap",
                      "gaintable": ["its.k", "its.b"]}),
-        ("applycal", {**apply, "gaintable": ["its.k", "its.b", "its.g"]}),
+        # Its default fills flagged channels from their neighbours; we flag them.
+        ("applycal", {**apply, "gaintable": ["its.k", "its.b", "its.g"],
+                      "interp": ["linear", "linear,linearflag", "linear"]}),
     )  # fmt: skip
     theirs = _apply(
         vis, tables.read_delays(done.work / "its.k"), tables.read(done.work / "its.b"),

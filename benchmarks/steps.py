@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import peer_programs
 
+from dsa110_contimg.pipeline.executors import WORKER_ENVIRONMENT
+
 WORKERS = 2
 CATALOGUE = "bench"
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass
@@ -141,8 +142,7 @@ class Ours:
     """Two workers that stay, as the pipeline's do."""
 
     def __init__(self) -> None:
-        for name in _ONE_THREAD:
-            os.environ[name] = "1"
+        os.environ.update(WORKER_ENVIRONMENT)
         self.pool = ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"))
 
     def run(

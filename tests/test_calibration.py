@@ -10,6 +10,7 @@ from conftest import Processed, SmallRun
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.sky.model import SkyModel
@@ -223,3 +224,65 @@ def test_the_real_tables_read_with_the_flagged_fractions_that_are_known(
         alive = here[~here.all(axis=(1, 2))]
         found = tuple(100 * float(f.mean()) for f in (flags, here, alive))
         assert found == pytest.approx(shares, abs=0.01)
+
+
+def test_cross_hands_take_one_gain_of_each_hand(
+    small_run: SmallRun, rng: np.random.Generator
+) -> None:
+    vis = conversion.read_observation(small_run.files[0], DSA110).vis
+    full = replace(
+        vis, data=np.repeat(vis.data, 2, axis=2), flags=np.repeat(vis.flags, 2, axis=2),
+        weights=np.repeat(vis.weights, 2, axis=2), polarizations=(-5, -7, -8, -6),
+    )  # fmt: skip
+    shape = (1, len(vis.array.names), 1, 2)
+    values = rng.uniform(1, 2, shape) * np.exp(1j * rng.uniform(-3, 3, shape))
+    gains = Gains(values, np.zeros(shape, bool), np.ones(shape, np.float32))
+    done = apply_gains(full, gains)
+    g = values[0, :, 0]
+    for pol, (q, r) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        factor = (g[vis.antenna1, q] * np.conj(g[vis.antenna2, r]))[:, None]
+        np.testing.assert_allclose(done.data[:, :, pol], full.data[:, :, pol] / factor, rtol=1e-4)
+    solved = _solve(full.data, np.ones(full.data.shape[:2]), full.weights, *(
+        np.unique(a, return_inverse=True)[1] for a in (vis.antenna1, vis.antenna2)
+    ), np.unique([vis.antenna1, vis.antenna2]).size)  # fmt: skip
+    assert solved.values.shape[3] == 2
+
+
+def test_a_weak_bandpass_is_solved_in_wider_bins_and_interpolated(
+    rng: np.random.Generator,
+) -> None:
+    nant, nchan = 24, 64
+    a1, a2 = _array(nant, 12)
+    ramp = np.linspace(-1, 1, nchan)
+    slopes = rng.uniform(-0.5, 0.5, (nant, 1, 2))
+    gains = rng.uniform(0.8, 1.2, (nant, 1, 2)) * np.exp(1j * slopes * ramp[None, :, None])
+    model = 0.4 * np.exp(1j * rng.uniform(-np.pi, np.pi, (a1.size, nchan)))
+    data = _corrupt(gains, model, a1, a2, 1.2, rng)
+    weights = np.full(data.shape, 1.0, np.float32)
+    single = _solve(data, model, weights, a1, a2, nant)
+    bins = np.arange(nchan) // 8
+    coarse = solve_gains(data, model, weights, a1, a2, np.zeros(a1.size, int), bins, nantenna=nant)
+    wide = interpolated_in_frequency(coarse, bins, 1e9 + 1e6 * np.arange(nchan))
+    assert wide.values.shape == single.values.shape
+
+    def error(found: Gains) -> float:
+        turn = np.exp(1j * np.angle(np.sum(found.values[0] * np.conj(gains), axis=0)))
+        return float(np.sqrt(np.mean(np.abs(found.values[0] * np.conj(turn) - gains) ** 2)))
+
+    assert error(wide) < 0.6 * error(single)
+    assert wide.flags.mean() < single.flags.mean()
+
+
+def test_the_width_of_a_bandpass_solution_follows_the_strength_of_the_sky(
+    small_run: SmallRun,
+) -> None:
+    model = small_run.run.sky.model()
+    limits = tile_calibration.SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    vis = conversion.read_observation(small_run.files[1], DSA110).vis
+    strong = tile_calibration.solve_reference(vis, model, limits)
+    assert strong.channels_per_solution == 1
+    noise = np.random.default_rng(2).normal(0, 1, (*vis.data.shape, 2)).astype(np.float32)
+    loud = 10 * np.median(np.abs(vis.data)) * noise.view(np.complex64)[..., 0]
+    weak = tile_calibration.solve_reference(replace(vis, data=vis.data + loud), model, limits)
+    assert weak.channels_per_solution > 1
+    assert weak.bandpass.values.shape == strong.bandpass.values.shape

@@ -1,12 +1,15 @@
 """A known sky comes out of the conversion where it is, at one phase centre."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from casacore import tables
 
 from conftest import Processed, SmallRun
 from dsa110_contimg.calibration import predict
+from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
 from dsa110_contimg.sky import astrometry
@@ -112,3 +115,57 @@ def test_antennas_without_signal_are_found_and_flagged(tmp_path: Path) -> None:
     touched = np.isin(vis.antenna1, index) | np.isin(vis.antenna2, index)
     assert vis.flags[touched].all()
     assert not vis.flags[~touched].any()
+
+
+def test_a_measurement_set_of_several_fields_and_windows_is_read_field_by_field(
+    processed: Processed, tmp_path: Path
+) -> None:
+    vis = measurement_set.read(processed.result["measurement_sets"][0].ms_path)
+    half = vis.frequencies_hz.size // 2
+    paths = []
+    for name, channels in (("low", slice(None, half)), ("high", slice(half, None))):
+        path = tmp_path / f"{name}.ms"
+        part = replace(
+            vis, data=vis.data[:, channels], flags=vis.flags[:, channels],
+            weights=vis.weights[:, channels], frequencies_hz=vis.frequencies_hz[channels],
+            channel_width_hz=vis.channel_width_hz[channels],
+        )  # fmt: skip
+        measurement_set.write(path, part, spectral_weights=True)
+        paths.append(path)
+    # Windows in the order of other programs: the higher one first.
+    with tables.table(str(paths[1]), readonly=False, ack=False) as both:
+        rows = both.nrows()
+        with tables.table(str(paths[0]), ack=False) as other:
+            both.addrows(rows)
+            for column in ("DATA", "FLAG", "WEIGHT", "SIGMA", "WEIGHT_SPECTRUM", "TIME", "UVW",
+                           "ANTENNA1", "ANTENNA2", "INTERVAL", "EXPOSURE", "TIME_CENTROID",
+                           "FLAG_ROW", "SCAN_NUMBER"):  # fmt: skip
+                if column in both.colnames() and other.iscelldefined(column, 0):
+                    both.putcol(column, other.getcol(column), rows, rows)
+            both.putcol("DATA_DESC_ID", np.ones(rows, np.int32), rows, rows)
+            both.putcol("FIELD_ID", np.zeros(rows, np.int32), rows, rows)
+            for name in ("SPECTRAL_WINDOW", "DATA_DESCRIPTION"):
+                with (
+                    tables.table(other.getkeyword(name), ack=False) as source,
+                    tables.table(both.getkeyword(name), readonly=False, ack=False) as target,
+                ):
+                    source.copyrows(target)
+                    if name == "DATA_DESCRIPTION":
+                        target.putcell("SPECTRAL_WINDOW_ID", 1, 1)
+    joined = measurement_set.read(paths[1])
+    np.testing.assert_array_equal(joined.frequencies_hz, vis.frequencies_hz)
+    order = np.lexsort((vis.antenna2, vis.antenna1, vis.time_index))
+    np.testing.assert_array_equal(joined.data, vis.data[order])
+    with tables.table(str(paths[1]), readonly=False, ack=False) as ms:
+        with tables.table(ms.getkeyword("FIELD"), readonly=False, ack=False) as fields:
+            fields.copyrows(fields)
+            fields.putcell("NAME", 1, "other")
+        numbers = ms.getcol("FIELD_ID")
+        numbers[ms.getcol("TIME") > np.median(ms.getcol("TIME"))] = 1
+        ms.putcol("FIELD_ID", numbers)
+    with pytest.raises(BadInputError, match=r"several fields \(.*other\); choose one with --field"):
+        measurement_set.read(paths[1])
+    later = measurement_set.read(paths[1], field="other")
+    assert later.field_name == "other"
+    assert later.times_jd.size < vis.times_jd.size
+    assert later.frequencies_hz.size == vis.frequencies_hz.size

@@ -12,6 +12,7 @@ from dsa110_contimg.imaging import tile as tile_imaging
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.simulation import hour
@@ -220,3 +221,28 @@ def test_the_same_tile_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = measurement_set.read(first.ms_path), measurement_set.read(second.ms_path)
     for name in ("data", "flags", "weights", "uvw_m"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
+    tmp_path: Path,
+) -> None:
+    options = hour.RunOptions(groups=1, antennas=24, channels=2, rfi=0.0)
+    tile = _process(tmp_path, hour.prepare(options).sky, options, size=512, cell=11.0)
+    vis = measurement_set.read(tile.ms_path)
+    rng = np.random.default_rng(5)
+    slow = np.cumsum(rng.normal(0, 0.15, (vis.times_jd.size, len(vis.array.names))), axis=0)
+    turned = np.exp(1j * (slow[vis.time_index, vis.antenna1] - slow[vis.time_index, vis.antenna2]))
+    spoilt = replace(vis, data=(vis.data * turned[:, None, None]).astype(np.complex64))
+    image_options = TileImageOptions(
+        size=512, cell_rad=11 * astrometry.ARCSEC_RAD, scheme="briggs", robust=0.5,
+        uv_min_lambda=0.0, averaging_loss=0.001, clean=CleanOptions(5000, 4.0, 1.0),
+    )  # fmt: skip
+    rounds = SelfCalibrationOptions(4, 15.0, reference_antennas=DSA110.reference_antennas)
+    done = self_calibrate(spoilt, None, image_options, rounds)
+    before, after = done.dynamic_range[0], max(done.dynamic_range)
+    assert done.kept >= 1
+    assert after > 1.5 * before
+    assert done.image.apparent.max() / done.image.rms_jy == pytest.approx(after)
+    assert len(done.dynamic_range) <= 1 + rounds.rounds
+    again = self_calibrate(vis, None, image_options, rounds)
+    assert again.image.rms_jy <= tile_imaging.image_tile(vis, None, image_options).rms_jy * 1.01

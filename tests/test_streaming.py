@@ -228,6 +228,46 @@ def test_a_pending_tile_is_waited_for_and_a_rejected_one_is_not() -> None:
     assert found == [["t00", "t01", "t02", "t03", "t05", "t06", "t07", "t08", "t09", "t10"]]
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(12, [(0, 9), (8, 11)]), (11, [(0, 9), (8, 10)]), (10, [(0, 9)]), (7, [(0, 6)]),
+     (3, [(0, 2)]), (2, [])],
+)  # fmt: skip
+def test_what_is_left_over_when_a_run_has_ended_is_a_short_group(
+    count: int, expected: list[tuple[int, int]]
+) -> None:
+    tiles = _tiles(*[OK] * count)
+    whole = groups.next_complete_groups(tiles, [])
+    assert [g[0] for g in whole] == [f"t{a:02d}" for a, b in expected if b - a == 9]
+    short = groups.next_complete_groups(tiles, whole, quiet_since=1.0)
+    assert [(g[0], g[-1]) for g in [*whole, *short]] == [
+        (f"t{a:02d}", f"t{b:02d}") for a, b in expected
+    ]
+    assert groups.next_complete_groups(tiles, [*whole, *short], quiet_since=1.0) == []
+
+
+def test_tiles_that_come_after_a_short_group_are_not_lost() -> None:
+    short = groups.next_complete_groups(_tiles(*[OK] * 5), [], quiet_since=1.0)
+    assert [(g[0], g[-1]) for g in short] == [("t00", "t04")]
+    more = groups.next_complete_groups(_tiles(*[OK] * 14), short)
+    assert [(g[0], g[-1]) for g in more] == [("t03", "t12")]
+
+
+def test_few_tiles_left_take_those_before_them_along() -> None:
+    tiles = _tiles(*[OK] * 11)
+    whole = groups.next_complete_groups(tiles, [], overlap=1)
+    short = groups.next_complete_groups(tiles, whole, overlap=1, min_tiles=4, quiet_since=1.0)
+    assert short == [["t07", "t08", "t09", "t10"]]
+
+
+def test_a_run_that_still_receives_tiles_has_not_ended() -> None:
+    tiles = [replace(tile, arrived=100.0) for tile in _tiles(*[OK] * 5)]
+    assert groups.next_complete_groups(tiles, [], quiet_since=99.0) == []
+    assert len(groups.next_complete_groups(tiles, [], quiet_since=100.0)) == 1
+    waiting = [*tiles[:-1], replace(tiles[-1], prospect=WAIT)]
+    assert groups.next_complete_groups(waiting, [], quiet_since=100.0) == []
+
+
 def test_gaps_and_declinations_end_a_run_but_ordinary_gaps_do_not() -> None:
     assert groups.next_complete_groups(_tiles(*[OK] * 12, gap_after=5), []) == []
     moved = [

@@ -1,12 +1,14 @@
 """Real VLA data, NGC 5921 of 1995: CASA 6.7 on the same file gives the figures asked for here."""
 
 import lzma
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.fields import (
@@ -15,7 +17,8 @@ from dsa110_contimg.calibration.fields import (
     calibrate_fields,
     calibration_at,
 )
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.cli.main import app
+from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
@@ -122,3 +125,27 @@ def test_target_field_is_as_deep_as_casa_makes_it(
     )  # fmt: skip
     assert source.peak_jy[0] == pytest.approx(86.7e-3, rel=0.03)
     assert np.hypot(source.offset_east_rad, source.offset_north_rad) < 2 * astrometry.ARCSEC_RAD
+
+
+def test_the_whole_way_at_the_command_line(uvfits: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    sets = {name: tmp_path / f"{name}.ms" for name in ("1331+30500002_0", "1445+09900002_0")}
+    with pytest.raises(UsageError, match=r"holds the fields 1331.* choose one with --field"):
+        run("convert", uvfits, "--output", tmp_path / "all.ms")
+    for name, path in sets.items():
+        run("convert", uvfits, "--field", name, "--output", path)
+    primary, secondary = sets.values()
+    told = run("calibrate-fields", primary, primary, secondary, "--output", tmp_path / "tables")
+    (flux,) = re.findall(r"1445\S*: ([0-9.]+) Jy", told)
+    assert float(flux) == pytest.approx(2.5265, rel=0.01)
+    run("apply-fields", tmp_path / "tables", secondary, "--output", tmp_path / "cal.ms")
+    told = run(
+        "image", tmp_path / "cal.ms", "--output", tmp_path / "image", "--size", 256, "--cell",
+        15, "--niter", 500, "--no-subtract-outside", "--root", tmp_path,
+    )  # fmt: skip
+    (peak,) = re.findall(r"peak ([0-9.]+) Jy", told)
+    assert float(peak) == pytest.approx(2.5265, rel=0.02)

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     mosaic_interval_s: float = Field(60.0, gt=0, description="Seconds between looks for groups")
     group_size: int = Field(10, ge=1, description="Tiles in a mosaic group")
     group_overlap: int = Field(2, ge=0, description="Tiles that a group shares with the one before")
+    min_group_tiles: int = Field(
+        3, ge=1, description="Fewest tiles of the short group at the end of a run"
+    )
+    leftover_s: float = Field(
+        1800.0, ge=0, description="Seconds without a new tile after which a run has ended"
+    )
     max_gap_s: float = Field(
         900.0, gt=0, description="Seconds between the starts of two tiles that end a run of tiles"
     )

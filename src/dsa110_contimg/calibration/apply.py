@@ -22,7 +22,8 @@ def apply_gains(
     ----------
     vis : Visibilities
     gains : Gains
-        Of every antenna of `vis.array`; nchan is one or that of the data.
+        Of every antenna of `vis.array` and both hands; nchan is one or that of the data. The
+        cross hands of four polarizations take one gain of each.
     interval : ndarray of int, shape (nrow,), optional
         Solution interval of each row; without it the first.
     in_place : bool
@@ -36,7 +37,8 @@ def apply_gains(
     flags = vis.flags if in_place else vis.flags.copy()
     weights = vis.weights
     if not (in_place and weights.flags.writeable):
-        weights = np.array(weights, np.float32)
+        # A broadcast view would hand its strange order of axes to the copy.
+        weights = np.array(weights, np.float32, order="C")
     _divide(
         data, weights, flags, vis.antenna1, vis.antenna2, where, (1 / values).astype(np.complex64),
         (values.real**2 + values.imag**2).astype(np.float32), bad,
@@ -51,11 +53,24 @@ def _divide(
     bad: np.ndarray,
 ) -> None:  # fmt: skip
     step = 1 if inverse.shape[2] > 1 else 0
+    npol = data.shape[2]
+    first = np.arange(npol) // 2 if npol == 4 else np.arange(npol)
+    second = np.arange(npol) % 2 if npol == 4 else np.arange(npol)
     for row in range(data.shape[0]):
         k, i, j = interval[row], antenna1[row], antenna2[row]
         for f in range(data.shape[1]):
             c = f * step
-            for p in range(data.shape[2]):
-                data[row, f, p] *= inverse[k, i, c, p] * np.conj(inverse[k, j, c, p])
-                weights[row, f, p] *= power[k, i, c, p] * power[k, j, c, p]
-                flags[row, f, p] |= bad[k, i, c, p] | bad[k, j, c, p]
+            for p in range(npol):
+                q, r = first[p], second[p]
+                data[row, f, p] *= inverse[k, i, c, q] * np.conj(inverse[k, j, c, r])
+                weights[row, f, p] *= power[k, i, c, q] * power[k, j, c, r]
+                flags[row, f, p] |= bad[k, i, c, q] | bad[k, j, c, r]
+
+
+@numba.njit(cache=True)
+def scale_weights(weights: np.ndarray, flags: np.ndarray, factor: np.float32) -> None:
+    """Multiply weights in place, and make those of flagged samples zero."""
+    for row in range(weights.shape[0]):
+        for f in range(weights.shape[1]):
+            for p in range(weights.shape[2]):
+                weights[row, f, p] = 0 if flags[row, f, p] else weights[row, f, p] * factor

@@ -67,3 +67,25 @@ def interpolated(gains: Gains, times_s: np.ndarray, at_s: np.ndarray) -> Gains:
         values[at], flags[at] = amplitude * np.exp(1j * phase), False
         snr[at] = np.interp(at_s, times_s[good], gains.snr[at][good])
     return Gains(values, flags, snr)
+
+
+def interpolated_in_frequency(
+    gains: Gains, channel_bin: np.ndarray, frequencies_hz: np.ndarray
+) -> Gains:
+    """Gains of single channels from those of bins of channels, as `interpolated` does in time.
+
+    Parameters
+    ----------
+    gains : Gains
+        Shape (ninterval, nantenna, nbin, npol).
+    channel_bin : ndarray of int, shape (nchan,)
+        Bin of each channel.
+    frequencies_hz : ndarray, shape (nchan,)
+        Ascending.
+    """
+    centres_hz = np.bincount(channel_bin, frequencies_hz) / np.bincount(channel_bin)
+
+    def swapped(some: Gains) -> Gains:
+        return Gains(some.values.swapaxes(0, 2), some.flags.swapaxes(0, 2), some.snr.swapaxes(0, 2))
+
+    return swapped(interpolated(swapped(gains), centres_hz, frequencies_hz))

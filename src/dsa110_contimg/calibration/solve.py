@@ -219,8 +219,9 @@ def solve_gains(
     Parameters
     ----------
     data : ndarray of complex, shape (nrow, nchan, npol)
+        Of four polarizations the parallel hands, first and last, are solved.
     model : ndarray of complex, shape (nrow, nchan)
-        Unpolarized: the same for each parallel-hand polarization.
+        Unpolarized: the same for each hand.
     weights : ndarray, shape (nrow, nchan, npol)
         Relative inverse variances; samples of none are left out.
     antenna1, antenna2 : ndarray of int, shape (nrow,)
@@ -246,6 +247,9 @@ def solve_gains(
     CalibrationError
         If nothing could be solved.
     """
+    if data.shape[2] == 4:
+        data, weights = data[:, :, ::3], weights[:, :, ::3]
+        flags = None if flags is None else flags[:, :, ::3]
     ninterval, nbin, npol = int(interval.max()) + 1, int(channel_bin.max()) + 1, data.shape[2]
     block, first_row = _row_blocks(interval, antenna1, antenna2)
     channel_block, first_channel = _channel_blocks(channel_bin)

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.apply import apply_gains, scale_weights
+from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, split_bandpass
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
@@ -24,6 +25,9 @@ MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
 _SAMPLE_ROWS = 5000
 _SMOOTH_CHANNELS = 9
+_BANDPASS_WIDTHS = (1, 2, 4, 8, 16, 32)
+_STRONG_SNR = 2.0
+"""A solution this many times above the least signal-to-noise ratio is no gamble."""
 _MISSING_POWER = 1e-4
 """Share of the model's power that may be left out of a refinement of phases."""
 
@@ -55,6 +59,8 @@ class ReferenceSolution:
     model_flux_jy : float
         Apparent flux density of the model in all.
     rfi_fraction : float
+    channels_per_solution : int
+        More than one where the sky was too weak for single channels.
     """
 
     bandpass: Gains
@@ -64,6 +70,7 @@ class ReferenceSolution:
     median_snr: float
     model_flux_jy: float
     rfi_fraction: float
+    channels_per_solution: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +89,8 @@ class CalibratedTile:
         How far the phases had moved since the reference tile.
     noise_jy : float
         Per sample of median weight, from data minus model.
+    flag_causes : dict of str to float
+        Share of the samples that were flagged first for each reason.
     """
 
     vis: Visibilities
@@ -90,6 +99,7 @@ class CalibratedTile:
     rfi_fraction: float
     phase_rms_deg: float
     noise_jy: float
+    flag_causes: dict[str, float]
 
 
 def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
@@ -111,10 +121,9 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
     raw = solve_channels(vis, sky, rfi, limits)
     rfi = _interference(vis, sky, _smoothed(raw))
-    raw = solve_channels(vis, sky, rfi, limits)
+    alive, n_there, _ = _alive(vis)
+    raw, width = _solve_bandpass(vis, sky, rfi, limits, alive)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
-
-    alive, n_there = _alive(vis)
     solved = np.array([a for a in alive if not raw.flags[0, a].all()])
     flagged = float(raw.flags[0, alive].mean())
     if solved.size < MIN_ANTENNAS:
@@ -137,6 +146,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         flagged_fraction=flagged,
         median_snr=float(np.median(raw.snr[~raw.flags])),
         model_flux_jy=float(apparent.mean(axis=0).sum()),
+        channels_per_solution=width,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
 
@@ -156,12 +166,13 @@ def calibrate_tile(
         Without one, phases are left as they are and the data themselves are flagged.
     limits : SolveLimits
     """
-    _, n_there = _alive(vis)
+    _, n_there, n_before = _alive(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
+    n_solved = int(unflagged(calibrated.flags)[0].sum())
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
         rfi = _interference(calibrated, None)
-        one = np.ones((1, len(vis.array.names), 1, vis.data.shape[2]), complex)
+        one = np.ones((1, len(vis.array.names), 1, min(2, vis.data.shape[2])), complex)
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
     else:
         sky = predict.predict(vis, _leading(vis, model))
@@ -171,16 +182,21 @@ def calibrate_tile(
     calibrated = apply_gains(calibrated, phases, in_place=True)
     flags, weights = calibrated.flags, calibrated.weights
     flags |= rfi[:, :, None]
-    weights /= np.float32(_noise_scale(calibrated, sky, flags))
-    weights[flags] = 0
+    scale_weights(weights, flags, np.float32(1 / _noise_scale(calibrated, sky, flags)))
     typical = _typical(weights)
+    n_kept = int(unflagged(flags)[0].sum())
     return CalibratedTile(
         vis=calibrated,
         phases=phases,
-        flagged_fraction=1 - int(unflagged(flags)[0].sum()) / n_there,
+        flagged_fraction=1 - n_kept / n_there,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
+        flag_causes={
+            "before": 1 - n_before / n_there,
+            "no solution": (n_before - n_solved) / n_there,
+            "interference": np.count_nonzero(rfi) / n_there,
+        },
     )
 
 
@@ -224,15 +240,16 @@ def _smoothed(gains: Gains) -> Gains:
     return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
 
 
-def _alive(vis: Visibilities) -> tuple[np.ndarray, int]:
-    """Antennas with an unflagged sample, and how many samples (row, channel) could hold data.
+def _alive(vis: Visibilities) -> tuple[np.ndarray, int, int]:
+    """Antennas with an unflagged sample, how many samples could hold data, and how many do.
 
-    Those are the samples of such antennas in channels that came.
+    Samples (row, channel) that could are those of such antennas in channels that came.
     """
     per_row, per_channel = unflagged(vis.flags)
     alive = np.union1d(vis.antenna1[per_row > 0], vis.antenna2[per_row > 0])
     rows = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
-    return alive, max(1, int(np.count_nonzero(rows)) * int(np.count_nonzero(per_channel)))
+    could = int(np.count_nonzero(rows)) * int(np.count_nonzero(per_channel))
+    return alive, max(1, could), int(per_row.sum())
 
 
 def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
@@ -282,6 +299,29 @@ def solve_channels(
     return _solve(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)
 
 
+def _solve_bandpass(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits, alive: np.ndarray
+) -> tuple[Gains, int]:
+    """Bandpass of single channels, or where the sky is too weak of several, interpolated.
+
+    Returns
+    -------
+    Gains
+    int
+        Channels a solution.
+    """
+    nchan = vis.frequencies_hz.size
+    for width in _BANDPASS_WIDTHS:
+        channel_bin = np.arange(nchan) // width
+        found = _solve(vis, sky, rfi, limits, channel_bin, phase_only=False)
+        weak = found.snr[0, alive] < _STRONG_SNR * max(limits.min_snr, 1.0)
+        if weak.mean() <= WARN_FLAGGED or 2 * width > nchan:
+            break
+    if width == 1:
+        return found, 1
+    return interpolated_in_frequency(found, channel_bin, vis.frequencies_hz), width
+
+
 def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits) -> Gains:
     phases = _solve(
         vis, sky, rfi, limits, np.zeros(vis.frequencies_hz.size, np.int64), phase_only=True
@@ -292,9 +332,10 @@ def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLi
 def _noise_scale(vis: Visibilities, sky: np.ndarray, flags: np.ndarray) -> float:
     """Factor that turns relative weights into inverse variances, from data minus model."""
     step = max(1, vis.data.shape[0] // _SAMPLE_ROWS)
-    rows = slice(None, None, step)
-    residual = vis.data[rows] - sky[rows, :, None]
-    used = ~flags[rows]
+    last = vis.data.shape[2] - 1
+    some = slice(None, None, step), slice(None), slice(None, None, max(1, last))
+    residual = vis.data[some] - sky[some[0], :, None]
+    used = ~flags[some]
     if not used.any():
         return 1.0
-    return float(np.median((vis.weights[rows] * np.abs(residual) ** 2)[used]) / (2 * np.log(2)))
+    return float(np.median((vis.weights[some] * np.abs(residual) ** 2)[used]) / (2 * np.log(2)))

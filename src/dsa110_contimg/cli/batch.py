@@ -24,6 +24,7 @@ from dsa110_contimg.stages.options import (
     CalibrationSolveOptions,
     ConversionOptions,
     CrossmatchOptions,
+    FieldCalibrationOptions,
     ImagingOptions,
     ValidationOptions,
     parse_options,
@@ -115,18 +116,32 @@ def build(
 
 @with_options(ConversionOptions)
 def convert(
-    files: Annotated[list[Path], typer.Argument(help="Sub-band files of one observation")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Sub-band files of one observation, or UVFITS or UVH5")
+    ],
     output: Annotated[Path, typer.Option(help="Measurement Set to write")],
     options: dict[str, Any],
+    field: Annotated[
+        str | None, typer.Option(help="Field, where a file of another array holds several")
+    ] = None,
+    dish_diameter: Annotated[
+        float | None, typer.Option(help="Metres, where a file of another array does not tell")
+    ] = None,
 ) -> None:
-    """Convert the sub-band files of one observation."""
+    """Convert the sub-band files of one observation, or files of another array."""
     from dsa110_contimg.stages.conversion import convert as run
+    from dsa110_contimg.stages.conversion import convert_foreign
     from dsa110_contimg.telescope import DSA110
+    from dsa110_contimg.visibilities.uvh5 import is_drift_scan
 
+    given = [f.absolute() for f in files]
+    if any(path.exists() and not is_drift_scan(path) for path in given):
+        made = convert_foreign(given, output.absolute(), field, dish_diameter)
+        typer.echo(f"{output}: field at RA {made.ra_deg:.4f} Dec {made.dec_deg:.4f}")
+        return
     tile = run(
-        [f.absolute() for f in files], output.absolute(), DSA110,
-        parse_options(ConversionOptions, options, "convert"),
-    )  # fmt: skip
+        given, output.absolute(), DSA110, parse_options(ConversionOptions, options, "convert")
+    )
     typer.echo(
         f"{output}: tile {tile.tile_id} at RA {tile.ra_deg:.4f} Dec {tile.dec_deg:.4f}, "
         f"{tile.n_subbands} sub-bands; dead antennas: {', '.join(tile.dead_antennas) or 'none'}"
@@ -201,15 +216,51 @@ def apply(
     )
 
 
+@with_options(FieldCalibrationOptions)
+def calibrate_fields(
+    bandpass: Annotated[Path, typer.Argument(help="Measurement Set of the bandpass calibrator")],
+    gains: Annotated[
+        list[Path], typer.Argument(help="Measurement Sets of calibrators, a primary one among them")
+    ],
+    output: Annotated[Path, typer.Option(help="Directory to make: K, B and G tables")],
+    options: dict[str, Any],
+) -> None:
+    """Solve the calibrators of an array that tracks, and transfer the flux scale."""
+    from dsa110_contimg.stages.field_calibration import solve_fields
+
+    solved = solve_fields(
+        bandpass.absolute(), [path.absolute() for path in gains], output.absolute(),
+        parse_options(FieldCalibrationOptions, options, "calibrate-fields"),
+    )  # fmt: skip
+    typer.echo(f"{output}: reference antenna {solved.reference_antenna}")
+    for name, (flux, error) in solved.flux_jy.items():
+        typer.echo(f"  {name}: {flux:.4f} Jy" + (f" +- {error:.4f}" if error else " (known)"))
+
+
+def apply_fields(
+    tables: Annotated[Path, typer.Argument(help="Directory that calibrate-fields made")],
+    ms: MsArgument,
+    output: Annotated[Path, typer.Option(help="Measurement Set to write")],
+) -> None:
+    """Calibrate a field with the tables of calibrate-fields."""
+    from dsa110_contimg.stages.field_calibration import apply_fields as run
+
+    run(tables.absolute(), ms.absolute(), output.absolute())
+    typer.echo(output)
+
+
 @with_options(ImagingOptions)
 def image(
     ms: MsArgument,
     output: Annotated[Path, typer.Option(help="Prefix of the files to write")],
     options: dict[str, Any],
     column: Annotated[str, typer.Option(help="DATA or CORRECTED_DATA")] = "DATA",
+    field: Annotated[
+        str | None, typer.Option(help="Field, where the Measurement Set holds several")
+    ] = None,
     root: RootOption = None,
 ) -> None:
-    """Image a calibrated Measurement Set."""
+    """Image a calibrated Measurement Set, of this or another array."""
     from dsa110_contimg.stages import imaging
     from dsa110_contimg.telescope import ARCSEC_PER_RAD
 
@@ -217,7 +268,7 @@ def image(
     given = {"sky_catalog": settings.sky_catalog, **settings.image, **options}
     made = imaging.image(
         ms.absolute(), output.absolute(), settings.root,
-        parse_options(ImagingOptions, given, "image"), column=column,
+        parse_options(ImagingOptions, given, "image"), column=column, field=field,
     )  # fmt: skip
     typer.echo(
         f"{made.file('image')}: {made.size} x {made.size} at {made.cell_arcsec:g} arcsec, beam "

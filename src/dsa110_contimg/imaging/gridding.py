@@ -77,4 +77,26 @@ def model_values(
     return np.asarray(values).reshape(-1)
 
 
+def model_visibilities(
+    uvw_m: np.ndarray, frequencies_hz: np.ndarray, image: np.ndarray, cell_rad: float,
+    threads: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Visibilities, shape (nrow, nchan), that an image of point sources (Jy per pixel) would give.
+
+    Parameters
+    ----------
+    uvw_m : ndarray, shape (nrow, 3)
+    frequencies_hz : ndarray, shape (nchan,)
+    image : ndarray, shape (npix, npix)
+    cell_rad : float
+    threads : int
+    """
+    values = ducc0.wgridder.dirty2vis(
+        uvw=uvw_m, freq=frequencies_hz, dirty=np.ascontiguousarray(image.T, dtype=np.float32),
+        pixsize_x=cell_rad, pixsize_y=cell_rad, epsilon=ACCURACY, do_wgridding=True,
+        divide_by_n=False, nthreads=threads, **_SIGNS,
+    )  # fmt: skip
+    return np.asarray(values)
+
+
 _SIGNS = {"flip_u": False, "flip_v": True, "flip_w": False}

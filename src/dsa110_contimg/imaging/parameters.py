@@ -7,6 +7,7 @@ import numpy as np
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.weighting import Weighting
+from dsa110_contimg.sky.model import SkyModel
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class TileImage:
         corrected for it.
     remarks : tuple of str
         What differs from what was asked, and why.
+    fitted : SkyModel or None
+        Sources that were taken off the visibilities, with the flux densities that were fitted.
     """
 
     apparent: np.ndarray
@@ -68,3 +71,4 @@ class TileImage:
     n_subtracted: int
     averaging_loss: float
     remarks: tuple[str, ...] = ()
+    fitted: SkyModel | None = None

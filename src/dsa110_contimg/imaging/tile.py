@@ -96,6 +96,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         n_subtracted=unseen.n_outside,
         averaging_loss=averaging.edge_loss(smearing, 0.5 * size * cell_rad),
         remarks=geometry.remarks,
+        fitted=unseen.model,
     )
 
 
@@ -156,6 +157,8 @@ class _Unseen:
         Direction cosines and apparent flux densities of those that belong into the image.
     n_outside : int
         Sources outside the image.
+    model : SkyModel or None
+        All of them, with fitted flux densities.
     """
 
     predicted: np.ndarray | None = None
@@ -163,6 +166,7 @@ class _Unseen:
     restored_lmn: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     restored_jy: np.ndarray = field(default_factory=lambda: np.zeros(0))
     n_outside: int = 0
+    model: SkyModel | None = None
 
 
 def _unseen_by_clean(
@@ -211,4 +215,5 @@ def _unseen_by_clean(
     return _Unseen(
         predicted, sources.select(np.flatnonzero(~exact)), lmn[taken[restored]],
         (mean[taken] * factors)[restored], beside.size,
+        replace(some, flux_jy=some.flux_jy * factors),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Stage 3: a calibrated Measurement Set for each tile."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,7 @@ from dsa110_contimg.stages.calibration_solve import (
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.visibilities import measurement_set
+from dsa110_contimg.visibilities.flagging import unflagged
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
 
@@ -44,6 +45,10 @@ class CalibratedTile:
         How far phases had moved since the reference tile.
     noise_jy : float
         Of one visibility.
+    flag_causes : dict of str to float
+        Share of the samples of antennas and channels with data that were flagged first for each
+        reason: "by hand", "before" (in the files, or absurd values), "no solution",
+        "interference".
     """
 
     tile: ConvertedTile
@@ -53,6 +58,7 @@ class CalibratedTile:
     rfi_fraction: float
     phase_rms_deg: float
     noise_jy: float
+    flag_causes: dict[str, float] = field(default_factory=dict)
 
 
 def apply(
@@ -82,7 +88,9 @@ def apply(
         If tables and data do not fit together.
     """
     vis = measurement_set.read(tile.ms_path)
+    n_given = int(unflagged(vis.flags)[0].sum()) if manual_flags else 0
     by_hand = apply_manual(vis, manual_flags)
+    n_taken = n_given - int(unflagged(vis.flags)[0].sum()) if by_hand else 0
     bandpass = _gains_for(vis, tables.read(calibration_set.path / BANDPASS_NAME))
     gains = _gains_for(vis, tables.read(calibration_set.path / GAINS_NAME))
     model = sky_model(vis, root, options) if options.refine_phases else None
@@ -106,6 +114,10 @@ def apply(
         rfi_fraction=result.rfi_fraction,
         phase_rms_deg=result.phase_rms_deg,
         noise_jy=result.noise_jy,
+        flag_causes={
+            "by hand": n_taken / max(1, n_given),
+            **result.flag_causes,
+        },
     )
 
 

@@ -54,6 +54,8 @@ class SolvedSet:
     n_model_sources : int
     sky_catalog : str
     bandpass_valid_s, gains_valid_s : float
+    channels_per_solution : int
+        Of the bandpass; more than one where the sky was weak.
     """
 
     id: str
@@ -70,6 +72,7 @@ class SolvedSet:
     sky_catalog: str
     bandpass_valid_s: float
     gains_valid_s: float
+    channels_per_solution: int = 1
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ def solve(
         sky_catalog=options.sky_catalog,
         bandpass_valid_s=options.bandpass_valid_h * 3600,
         gains_valid_s=options.gains_valid_h * 3600,
+        channels_per_solution=solution.channels_per_solution,
     )
     (output / RECORD_NAME).write_text(json.dumps(records.to_json(solved), indent=1))
     return solved

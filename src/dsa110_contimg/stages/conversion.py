@@ -74,10 +74,7 @@ def convert(
     BadInputError
         Naming the file, the cause and what to do.
     """
-    if output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: is not a directory; make it first")
+    _check_output(output)
     if len(files) < options.min_subbands:
         raise BadInputError(
             observations.too_few_message(len(files), telescope.n_subbands, options.min_subbands)
@@ -113,6 +110,44 @@ def convert(
         sun_deg=sun_deg,
         moon_deg=moon_deg,
     )
+
+
+def convert_foreign(
+    files: Sequence[Path], output: Path, field: str | None, dish_diameter_m: float | None
+) -> ConvertedTile:
+    """Convert files of another kind or array: one field, at its own phase centre.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        UVFITS, UVH5 or whatever else pyuvdata reads.
+    output : Path
+        Measurement Set to write; must not exist.
+    field : str or None
+        Needed where there are several.
+    dish_diameter_m : float or None
+        Needed where the files do not tell.
+
+    Raises
+    ------
+    BadInputError, UsageError
+    """
+    from dsa110_contimg.visibilities.foreign import read_fields
+
+    _check_output(output)
+    found = read_fields(files, field, dish_diameter_m)
+    if len(found) > 1:
+        names = ", ".join(vis.field_name for vis in found)
+        raise UsageError(f"{files[0]}: holds the fields {names}; choose one with --field")
+    measurement_set.write(output, found[0])
+    return describe(output)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists():
+        raise UsageError(f"{output}: exists already; choose another --output")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent}: is not a directory; make it first")
 
 
 def _sun_and_moon_deg(vis: measurement_set.Visibilities) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.restore import local_rms
+from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -23,6 +24,7 @@ from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
+from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import measurement_set, observations
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
@@ -90,6 +92,7 @@ def image(
     options: ImagingOptions,
     calibration_set_id: str = "",
     column: str = "DATA",
+    field: str | None = None,
 ) -> ImagedTile:
     """Image a calibrated Measurement Set.
 
@@ -105,6 +108,8 @@ def image(
         For the header.
     column : str
         DATA, or CORRECTED_DATA of a user's own Measurement Set.
+    field : str, optional
+        Where the Measurement Set holds several.
 
     Raises
     ------
@@ -112,12 +117,21 @@ def image(
     """
     if prefix.with_name(f"{prefix.name}.image.fits").exists():
         raise UsageError(f"{prefix}.image.fits: exists already; choose another --output")
-    vis = measurement_set.read(ms_path, column)
+    vis = measurement_set.read(ms_path, column, field)
     subtract = options.subtract_outside and options.imager == "builtin"
     model = sky_model(vis, root, options) if subtract else None
     chosen = _imager_options(options)
     if options.imager == "wsclean":
         result = image_with_wsclean(vis, ms_path, column, chosen)
+    elif options.selfcal_rounds > 0:
+        rounds = SelfCalibrationOptions(
+            options.selfcal_rounds, options.selfcal_interval,
+            reference_antennas=DSA110.reference_antennas,
+        )  # fmt: skip
+        found = self_calibrate(vis, model, chosen, rounds)
+        ranges = ", ".join(f"{value:.0f}" for value in found.dynamic_range)
+        told = f"self-calibrated, {found.kept} rounds kept: dynamic range {ranges}"
+        vis, result = found.vis, replace(found.image, remarks=(*found.image.remarks, told))
     else:
         result = image_tile(vis, model, chosen)
     start = float(vis.times_jd[0])

@@ -65,6 +65,18 @@ class CalibrationApplyOptions(CalibrationSolveOptions):
     )
 
 
+class FieldCalibrationOptions(Options):
+    """How calibrators of an array that tracks are solved."""
+
+    solint: float = Field(0.0, ge=0, description="Seconds of a gain solution; 0 for one a scan")
+    phase_solint: float = Field(
+        60.0, gt=0, description="Seconds of the phases taken out before the bandpass is solved"
+    )
+    min_baselines: int = Field(4, ge=1, description="Fewest baselines an antenna needs")
+    min_snr: float = Field(3.0, ge=0, description="Solutions of lower signal-to-noise are flagged")
+    refant: str = Field("", description="Reference antennas by name, comma-separated")
+
+
 class ImagingOptions(SkyModelOptions):
     """How a tile is imaged."""
 
@@ -106,6 +118,12 @@ class ImagingOptions(SkyModelOptions):
     uvmax: float | None = Field(None, gt=0, description="Longest baseline used, wavelengths")
     taper: ArcSec = Field(
         0.0, ge=0, description="Width of a Gaussian that smooths the image (arcsec, at half power)"
+    )
+    selfcal_rounds: int = Field(
+        0, ge=0, le=10, description="Most rounds of phase self-calibration; the best is kept"
+    )
+    selfcal_interval: float = Field(
+        60.0, gt=0, description="Seconds of one solution of self-calibration"
     )
     stokes: Literal["I", "IQ"] = Field("I", description="Q is (XX - YY) / 2, beside I")
     imager: Literal["builtin", "wsclean"] = Field(

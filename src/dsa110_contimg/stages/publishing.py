@@ -186,7 +186,8 @@ def mosaic_report(
                 f"Set {solved.id}: reference antenna {solved.reference_antenna}, "
                 f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
                 f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
-                f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}).",
+                f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
+                f"{solved.channels_per_solution} channels a solution. {_why(context)}",
                 pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
             )
         )
@@ -204,6 +205,14 @@ def mosaic_report(
         )
     )
     return report.page(mosaic.name, validation.verdict, sections)
+
+
+def _why(context: PipelineContext) -> str:
+    choice = context.get("calibration_choice")
+    if choice is None:
+        return ""
+    said = [f"{name}: {reason}" for name, reason in choice.reasons.items()]
+    return "Choice: " + "; ".join(said) + "."
 
 
 def _summary(mosaic: MosaicImage) -> str:
@@ -255,7 +264,9 @@ def _tiles_table(
                 f"{1e3 * image.rms_jy:.2f}",
                 f"{image.peak_jy:.3f}",
                 f"{100 * made.flagged_fraction:.1f}" if made else "",
-                f"{100 * made.rfi_fraction:.1f}" if made else "",
+                ", ".join(f"{100 * v:.1f} {k}" for k, v in made.flag_causes.items() if v >= 5e-4)
+                if made
+                else "",
                 f"{made.phase_rms_deg:.1f}" if made else "",
                 ", ".join(made.tile.dead_antennas) if made else "",
                 ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands) if made else "",
@@ -264,7 +275,7 @@ def _tiles_table(
         )
     return Table(
         (
-            "tile", "", "rms (mJy)", "peak (Jy)", "flagged (%)", "interference (%)",
+            "tile", "", "rms (mJy)", "peak (Jy)", "flagged (%)", "why (%)",
             "phases moved (deg)", "dead antennas", "absent sub-bands", "remarks",
         ),
         rows,

@@ -2,8 +2,9 @@
 
 Tiles in order of time fall into runs, which end at a gap or a change of declination. A run is cut
 into windows of `n_ms` tiles; with a sliding window each shares `overlap` tiles with the one
-before, and the first needs none before it. A window that spans a tile which may still come waits
-for it; a tile that never will (rejected, quarantined) is passed over.
+before, and the first needs none before it; what is left over when a run has ended is a short
+group. A window that spans a tile which may still come waits for it; a tile that never will
+(rejected, quarantined) is passed over.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ class GroupableTile:
     start: float
     apparent_dec_deg: float
     prospect: Prospect
+    arrived: float = 0.0
 
 
 def runs(tiles: Iterable[GroupableTile], max_gap_s: float) -> list[list[GroupableTile]]:
@@ -57,6 +59,8 @@ def next_complete_groups(
     sliding_window: bool = True,
     overlap: int = 2,
     max_gap_s: float = 900.0,
+    min_tiles: int = 3,
+    quiet_since: float | None = None,
 ) -> list[list[str]]:
     """Groups that can be formed now.
 
@@ -74,22 +78,34 @@ def next_complete_groups(
         How many.
     max_gap_s : float
         Between the starts of consecutive tiles.
+    min_tiles : int
+        Fewest in the short group that is made of what is left over at the end of a run.
+    quiet_since : float, optional
+        A run has ended if nothing of it arrived after this time (Unix seconds). That a later run
+        has begun proves nothing: data may arrive in any order.
 
     Returns
     -------
     list of list of str
         Tile ids of the new groups, in order of time.
     """
-    step = n_ms - min(overlap, n_ms - 1) if sliding_window else n_ms
-    first_of_group = {group[0] for group in formed}
-    out = []
+    shared = min(overlap, n_ms - 1) if sliding_window else 0
+    last_of_group = {group[-1] for group in formed}
+    out: list[list[str]] = []
     for run in runs(tiles, max_gap_s):
-        begins = [i for i, tile in enumerate(run) if tile.id in first_of_group]
-        at = begins[-1] + step if begins else 0
-        while at + n_ms <= len(run):
-            window = run[at : at + n_ms]
-            if any(tile.prospect is Prospect.PENDING for tile in window):
-                break
-            out.append([tile.id for tile in window])
-            at += step
+        covered = max((i + 1 for i, tile in enumerate(run) if tile.id in last_of_group), default=0)
+        at = max(0, covered - shared)
+        while at + n_ms <= len(run) and _settled(run[at : at + n_ms]):
+            out.append([tile.id for tile in run[at : at + n_ms]])
+            covered, at = at + n_ms, at + n_ms - shared
+        ended = quiet_since is not None and max(t.arrived for t in run) <= quiet_since
+        at = max(0, min(at, len(run) - min_tiles))
+        left = run[at:]
+        # A few tiles take some of those before them along rather than be left alone.
+        if ended and covered < len(run) and min_tiles <= len(left) < n_ms and _settled(left):
+            out.append([tile.id for tile in left])
     return out
+
+
+def _settled(window: Sequence[GroupableTile]) -> bool:
+    return not any(tile.prospect is Prospect.PENDING for tile in window)

@@ -94,6 +94,7 @@ class StreamingMosaicManager:
                 groups.GroupableTile(
                     row.id, row.start, row.apparent_dec_deg,
                     _PROSPECTS.get(TileState(row.state), groups.Prospect.PENDING),
+                    row.last_arrival,
                 )
                 for row in session.scalars(select(Tile))
             ]  # fmt: skip
@@ -101,6 +102,8 @@ class StreamingMosaicManager:
         return groups.next_complete_groups(
             tiles, formed, n_ms=n_ms, sliding_window=sliding_window,
             overlap=self._settings.group_overlap, max_gap_s=self._settings.max_gap_s,
+            min_tiles=self._settings.min_group_tiles,
+            quiet_since=time.time() - self._settings.leftover_s,
         )  # fmt: skip
 
     def cycle(self) -> bool:

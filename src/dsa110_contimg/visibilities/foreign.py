@@ -4,6 +4,7 @@ pyuvdata's baselines run from antenna 1 to antenna 2 and its visibilities are th
 Measurement Set's.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _PARALLEL_OUTSIDE = {-1: 0, -3: 1, -4: 2, -2: 3, -5: 0, -7: 1, -8: 2, -6: 3}
 
 
 def read_fields(
-    path: Path, field: str | None = None, dish_diameter_m: float | None = None
+    path: Path | Sequence[Path], field: str | None = None, dish_diameter_m: float | None = None
 ) -> list[Visibilities]:
     """Read the fields of a file, each at its own phase centre.
 
@@ -30,8 +31,9 @@ def read_fields(
 
     Parameters
     ----------
-    path : Path
-        UVFITS, UVH5 or another format that pyuvdata knows.
+    path : Path or sequence of Path
+        UVFITS, UVH5 or another format that pyuvdata knows; several files are sub-bands or times
+        of one observation.
     field : str, optional
         Only the field of this name.
     dish_diameter_m : float, optional
@@ -42,7 +44,9 @@ def read_fields(
     BadInputError
         If the file cannot be read, holds no such field, or its dishes are unknown.
     """
-    uv = _load(path)
+    paths = [path] if isinstance(path, Path) else list(path)
+    path = paths[0]
+    uv = _load(paths)
     names = {
         number: str(entry["cat_name"]).strip() for number, entry in uv.phase_center_catalog.items()
     }
@@ -56,13 +60,16 @@ def read_fields(
     return [_field(_phased(uv, number), names[number], array, path) for number in wanted]
 
 
-def _load(path: Path) -> Any:
+def _load(paths: Sequence[Path]) -> Any:
     from pyuvdata import UVData
 
-    if not path.exists():
-        raise BadInputError(f"{path}: does not exist")
+    path = paths[0]
+    for one in paths:
+        if not one.exists():
+            raise BadInputError(f"{one}: does not exist")
     try:
-        uv = UVData.from_file(str(path), run_check=False)
+        names = [str(one) for one in paths]
+        uv = UVData.from_file(names[0] if len(names) == 1 else names, run_check=False)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         raise BadInputError(f"{path}: pyuvdata cannot read it: {error}") from error
     # Some correlators write single precision, which pyuvdata's own phasing refuses.

@@ -5,7 +5,7 @@ except by `add_corrected_data` on a user's own file.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ class Array:
 
 @dataclass(frozen=True, eq=False)
 class Visibilities:
-    """Visibilities of one field and spectral window, rows in time order.
+    """Visibilities of one field, rows in time order.
+
+    The first and last polarization are the parallel hands.
 
     Attributes
     ----------
@@ -269,8 +271,8 @@ _RECEPTORS = {
 }  # fmt: skip
 
 
-def read(path: Path, column: str = "DATA") -> Visibilities:
-    """Read a Measurement Set of one field and one spectral window.
+def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibilities:
+    """Read one field of a Measurement Set; spectral windows are joined in order of frequency.
 
     Autocorrelations are left out. The pointing is the POINTING table's for arrays that
     drift, else the field's phase centre.
@@ -280,73 +282,130 @@ def read(path: Path, column: str = "DATA") -> Visibilities:
     path : Path
     column : str
         DATA or CORRECTED_DATA.
+    field : str, optional
+        Name of the field, needed where there are several.
 
     Raises
     ------
     BadInputError
-        If it is no MS, holds more than one field or spectral window, or lacks the column.
+        If it is no MS, lacks the column or the field, or its spectral windows do not have the
+        same rows.
     """
     with _open(path) as ms:
         if column not in ms.colnames():
             raise BadInputError(f"{path}: has no column {column}")
-        for name in ("FIELD_ID", "DATA_DESC_ID"):
-            values = np.unique(ms.getcol(name)) if ms.nrows() else np.zeros(0)
-            if values.size != 1:
-                raise BadInputError(
-                    f"{path}: holds {values.size} values of {name}; split one field and "
-                    "spectral window out first"
-                )
-        antenna1, antenna2 = ms.getcol("ANTENNA1"), ms.getcol("ANTENNA2")
-        cross = antenna1 != antenna2
-        every = bool(cross.all())
-
-        def get(name: str) -> np.ndarray:
-            values = ms.getcol(name)
-            return values if every else values[cross]
-
-        data, flags = get(column), get("FLAG")
-        flags |= get("FLAG_ROW")[:, None, None]
-        if "WEIGHT_SPECTRUM" in ms.colnames() and ms.iscelldefined("WEIGHT_SPECTRUM", 0):
-            weights = get("WEIGHT_SPECTRUM")
+        if ms.nrows() == 0:
+            raise BadInputError(f"{path}: has no rows")
+        number, ms_of_field = _one_field(path, ms, field)
+        windows = np.unique(ms_of_field.getcol("DATA_DESC_ID"))
+        if windows.size == 0:
+            raise BadInputError(f"{path}: has no row of field {field}")
+        if windows.size == 1:
+            rows = _rows(ms_of_field, column)
         else:
-            weights = np.broadcast_to(get("WEIGHT")[:, None, :], data.shape)
-        times_s, time_index = np.unique(get("TIME"), return_inverse=True)
-        integration_s = float(np.median(get("INTERVAL")))
-        uvw = get("UVW")
-        field = int(ms.getcell("FIELD_ID", 0))
-        notes = _column(ms, "HISTORY", "MESSAGE")
-        names = _column(ms, "ANTENNA", "NAME")
+            rows = _joined(
+                path, [_rows(ms_of_field.query(f"DATA_DESC_ID=={d}"), column) for d in windows]
+            )
+        window_of = _column(ms, "DATA_DESCRIPTION", "SPECTRAL_WINDOW_ID")
+        frequencies_hz, widths_hz = (
+            np.concatenate([_cell(ms, "SPECTRAL_WINDOW", name, int(window_of[d])) for d in windows])
+            for name in ("CHAN_FREQ", "CHAN_WIDTH")
+        )
+        times_s, time_index = np.unique(rows["TIME"], return_inverse=True)
         positions = _column(ms, "ANTENNA", "POSITION")
-        centre = _column(ms, "FIELD", "PHASE_DIR")[field].reshape(-1)[:2]
-        telescope_name = _column(ms, "OBSERVATION", "TELESCOPE_NAME")[0]
+        centre = _column(ms, "FIELD", "PHASE_DIR")[number].reshape(-1)[:2]
         corr_types = _column(ms, "POLARIZATION", "CORR_TYPE")[0]
         aips = {value: key for key, value in CORR_TYPE.items()}
-        pointings = _pointings(ms, times_s, centre)
-        return Visibilities(
-            data=data,
-            flags=flags,
-            weights=weights,
-            uvw_m=uvw,
-            antenna1=antenna1 if every else antenna1[cross],
-            antenna2=antenna2 if every else antenna2[cross],
+        vis = Visibilities(
+            data=rows[column],
+            flags=rows["FLAG"],
+            weights=rows["WEIGHT"],
+            uvw_m=rows["UVW"],
+            antenna1=rows["ANTENNA1"],
+            antenna2=rows["ANTENNA2"],
             time_index=time_index,
             times_jd=times_s / DAY_S + MJD_OF_JD,
-            integration_s=integration_s,
-            frequencies_hz=_column(ms, "SPECTRAL_WINDOW", "CHAN_FREQ")[0],
-            channel_width_hz=np.abs(_column(ms, "SPECTRAL_WINDOW", "CHAN_WIDTH")[0]),
+            integration_s=float(np.median(rows["INTERVAL"])),
+            frequencies_hz=frequencies_hz,
+            channel_width_hz=np.abs(widths_hz),
             polarizations=tuple(aips[int(value)] for value in corr_types),
             phase_centre_rad=(float(centre[0]), float(centre[1])),
-            pointings=pointings,
+            pointings=_pointings(ms, times_s, centre),
             array=Array(
-                telescope_name=telescope_name,
-                names=tuple(names),
+                telescope_name=_column(ms, "OBSERVATION", "TELESCOPE_NAME")[0],
+                names=tuple(_column(ms, "ANTENNA", "NAME")),
                 positions_itrf_m=positions,
                 dish_diameters_m=_column(ms, "ANTENNA", "DISH_DIAMETER"),
                 site=_site(positions),
             ),
-            field_name=_column(ms, "FIELD", "NAME")[field],
-            notes=tuple(notes),
+            field_name=_column(ms, "FIELD", "NAME")[number],
+            notes=tuple(_column(ms, "HISTORY", "MESSAGE")),
         )
+    return _ascending(vis)
+
+
+def _one_field(path: Path, ms: Any, field: str | None) -> tuple[int, Any]:
+    """Number of the field, and the table of its rows."""
+    names = list(_column(ms, "FIELD", "NAME"))
+    present = [int(n) for n in np.unique(ms.getcol("FIELD_ID"))]
+    wanted = [n for n in present if field is None or names[n] == field]
+    if len(wanted) != 1:
+        raise BadInputError(
+            f"{path}: {'holds several fields' if field is None else f'holds no field {field!r}'} "
+            f"({', '.join(names[n] for n in present)}); choose one with --field"
+        )
+    only = len(present) == 1
+    return wanted[0], ms if only else ms.query(f"FIELD_ID=={wanted[0]}")
+
+
+def _rows(ms: Any, column: str) -> dict[str, np.ndarray]:
+    """Columns of all cross-correlations."""
+    antenna1, antenna2 = ms.getcol("ANTENNA1"), ms.getcol("ANTENNA2")
+    cross = antenna1 != antenna2
+    every = bool(cross.all())
+
+    def get(name: str) -> np.ndarray:
+        values = ms.getcol(name)
+        return values if every else values[cross]
+
+    rows = {name: get(name) for name in (column, "FLAG", "TIME", "INTERVAL", "UVW")}
+    rows["FLAG"] |= get("FLAG_ROW")[:, None, None]
+    if "WEIGHT_SPECTRUM" in ms.colnames() and ms.iscelldefined("WEIGHT_SPECTRUM", 0):
+        rows["WEIGHT"] = get("WEIGHT_SPECTRUM")
+    else:
+        rows["WEIGHT"] = np.broadcast_to(get("WEIGHT")[:, None, :], rows[column].shape)
+    rows["ANTENNA1"] = antenna1 if every else antenna1[cross]
+    rows["ANTENNA2"] = antenna2 if every else antenna2[cross]
+    return rows
+
+
+def _joined(path: Path, parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Spectral windows side by side; each must have the same baselines and times."""
+    keys = ("TIME", "ANTENNA1", "ANTENNA2")
+    ordered = []
+    for part in parts:
+        order = np.lexsort((part["ANTENNA2"], part["ANTENNA1"], part["TIME"]))
+        ordered.append({name: values[order] for name, values in part.items()})
+    first = ordered[0]
+    for part in ordered[1:]:
+        if any(not np.array_equal(part[key], first[key]) for key in keys):
+            raise BadInputError(
+                f"{path}: its spectral windows do not have the same baselines and times; "
+                "split them first"
+            )
+    across = [name for name, values in first.items() if values.ndim == 3]
+    return first | {name: np.concatenate([p[name] for p in ordered], axis=1) for name in across}
+
+
+def _ascending(vis: Visibilities) -> Visibilities:
+    """The same with channels in ascending order of frequency."""
+    if np.all(np.diff(vis.frequencies_hz) > 0):
+        return vis
+    order = np.argsort(vis.frequencies_hz, kind="stable")
+    return replace(
+        vis, data=vis.data[:, order], flags=vis.flags[:, order], weights=vis.weights[:, order],
+        frequencies_hz=vis.frequencies_hz[order], channel_width_hz=vis.channel_width_hz[order],
+    )  # fmt: skip
 
 
 def phase_centre_deg(path: Path) -> tuple[float, float]:
@@ -391,6 +450,13 @@ def _column(ms: Any, subtable: str, column: str) -> Any:
 
     with tables.table(ms.getkeyword(subtable), ack=False) as table:
         return table.getcol(column) if table.nrows() else []
+
+
+def _cell(ms: Any, subtable: str, column: str, row: int) -> np.ndarray:
+    from casacore import tables
+
+    with tables.table(ms.getkeyword(subtable), ack=False) as table:
+        return np.asarray(table.getcell(column, row))
 
 
 def _pointings(ms: Any, times_s: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -126,6 +126,17 @@ class SubbandHeader:
         return number
 
 
+def is_drift_scan(path: Path) -> bool:
+    """False for files of other kinds: no HDF5, or phased already."""
+    if not h5py.is_hdf5(path):
+        # A damaged file of ours still has its name.
+        return parse_name(path) is not None
+    with h5py.File(path, "r", locking=False) as file:
+        header = file.get("Header")
+        return header is None or ("phase_center_app_dec" in header and "ant_1_array" in header
+                                  and "phase_center_catalog" not in header)  # fmt: skip
+
+
 def read_header(path: Path) -> SubbandHeader:
     """Read and check the header of one sub-band file.
 

@@ -1,0 +1,128 @@
+"""Self-calibration: phases against the image's own sources, as long as the image gets better."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.intervals import solution_intervals
+from dsa110_contimg.calibration.solve import refer_phases, solve_gains
+from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.imaging import gridding
+from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.tile import image_tile
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+_BETTER = 1.005
+"""Least factor in dynamic range that is worth another solution."""
+
+
+@dataclass(frozen=True)
+class SelfCalibrationOptions:
+    """How to self-calibrate.
+
+    Attributes
+    ----------
+    rounds : int
+        Most rounds.
+    interval_s : float
+        Of a solution of phases.
+    min_baselines : int
+    min_snr : float
+    reference_antennas : tuple of str
+    """
+
+    rounds: int
+    interval_s: float = 60.0
+    min_baselines: int = 4
+    min_snr: float = 3.0
+    reference_antennas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SelfCalibrated:
+    """The best of all rounds.
+
+    Attributes
+    ----------
+    vis : Visibilities
+        With the phases of that round taken out.
+    image : TileImage
+    kept : int
+        Rounds that made the image better.
+    dynamic_range : tuple of float
+        Peak over rms, before and after each round that was tried.
+    """
+
+    vis: Visibilities
+    image: TileImage
+    kept: int
+    dynamic_range: tuple[float, ...]
+
+
+def self_calibrate(
+    vis: Visibilities,
+    model: SkyModel | None,
+    image_options: TileImageOptions,
+    options: SelfCalibrationOptions,
+) -> SelfCalibrated:
+    """Solve phases against the image, image again, and stop when that no longer helps.
+
+    Only phases are solved: amplitudes fitted to an image that lacks flux density would follow it.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated, in Jy.
+    model : SkyModel or None
+        As of `image_tile`.
+    image_options : TileImageOptions
+    options : SelfCalibrationOptions
+    """
+    best, best_vis, kept = image_tile(vis, model, image_options), vis, 0
+    history = [_dynamic_range(best)]
+    fixed = replace(
+        image_options, size=best.apparent.shape[0], cell_rad=best.cell_rad,
+        taper_rad=best.taper_rad,
+    )  # fmt: skip
+    for _ in range(options.rounds):
+        try:
+            trial_vis = _with_phases(best_vis, _model_of(best_vis, best), options)
+        except CalibrationError:
+            break
+        trial = image_tile(trial_vis, model, fixed)
+        history.append(_dynamic_range(trial))
+        if history[-1] < _BETTER * _dynamic_range(best):
+            break
+        best, best_vis, kept = trial, trial_vis, kept + 1
+    return SelfCalibrated(best_vis, best, kept, tuple(history))
+
+
+def _dynamic_range(image: TileImage) -> float:
+    return float(image.apparent.max()) / image.rms_jy
+
+
+def _model_of(vis: Visibilities, image: TileImage) -> np.ndarray:
+    """Visibilities of everything that was found, shape (nrow, nchan)."""
+    sky = gridding.model_visibilities(vis.uvw_m, vis.frequencies_hz, image.model, image.cell_rad)
+    if image.fitted is not None:
+        sky = sky + predict.predict(vis, image.fitted)
+    return np.asarray(sky, np.complex64)
+
+
+def _with_phases(
+    vis: Visibilities, sky: np.ndarray, options: SelfCalibrationOptions
+) -> Visibilities:
+    interval = solution_intervals(vis.times_s, options.interval_s)[vis.time_index]
+    gains = solve_gains(
+        vis.data, sky, vis.weights, vis.antenna1, vis.antenna2, interval,
+        np.zeros(vis.frequencies_hz.size, np.int64), nantenna=len(vis.array.names),
+        flags=vis.flags, min_baselines=options.min_baselines, min_snr=options.min_snr,
+        phase_only=True,
+    )  # fmt: skip
+    gains, _ = refer_phases(gains, vis.array.names, options.reference_antennas)
+    # What cannot be solved is left as it is: the data are calibrated already.
+    gains = replace(gains, flags=np.zeros_like(gains.flags))
+    return apply_gains(vis, gains, interval=interval)
