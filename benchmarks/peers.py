@@ -147,7 +147,9 @@ def check_casa(done: Processed) -> Iterator[Check]:
     shutil.copytree(done.raw, copy)
     catalogue_model = predict.predict(vis, _model(done, vis))
     peer_programs.give_model(copy, catalogue_model)
-    apply = {"vis": str(copy), "flagbackup": False, "applymode": "calflag"}
+    # Its default fills flagged channels from their neighbours; we flag them.
+    apply = {"vis": str(copy), "flagbackup": False, "applymode": "calflag",
+             "interp": ["linear", "linear,linearflag", "linear"]}  # fmt: skip
     peer_programs.casa(done.work, ("applycal", {**apply, "gaintable": list(ours)}))
     yield _difference("CASA applies our K, B, G", copy, _apply(vis, delays, bandpass, gains), 1e-4)
 
@@ -161,9 +163,7 @@ def check_casa(done: Processed) -> Iterator[Check]:
         ("bandpass", {**solve, "caltable": "its.b", "solint": "inf", "gaintable": ["its.k"]}),
         ("gaincal", {**solve, "caltable": "its.g", "solint": "60s", "calmode": "ap",
                      "gaintable": ["its.k", "its.b"]}),
-        # Its default fills flagged channels from their neighbours; we flag them.
-        ("applycal", {**apply, "gaintable": ["its.k", "its.b", "its.g"],
-                      "interp": ["linear", "linear,linearflag", "linear"]}),
+        ("applycal", {**apply, "gaintable": ["its.k", "its.b", "its.g"]}),
     )  # fmt: skip
     theirs = _apply(
         vis, tables.read_delays(done.work / "its.k"), tables.read(done.work / "its.b"),
@@ -185,7 +185,7 @@ def _apply(
     )
     solved = [(slopes, delays.times_s), *((table.gains, table.times_s) for table in others)]
     return apply_gains(
-        vis, *(interpolated(gains, middles, vis.times_s) for gains, middles in solved),
+        vis, *(interpolated(gains, middles, vis.times_s, False) for gains, middles in solved),
         interval=vis.time_index,
     )  # fmt: skip
 

@@ -55,6 +55,8 @@ def test_gains_are_interpolated_the_short_way_round_and_over_flagged_solutions()
     assert np.allclose(np.abs(found.values.ravel()), [1.0, 1.0, 1.5, 2.0])
     assert np.allclose(np.rad2deg(np.angle(-found.values.ravel())), [-10.0, -10.0, 0.0, 10.0])
     assert not found.flags.any()
+    strict = interpolated(_gains(values, flags), np.array([0.0, 10.0, 20.0]), at, False)
+    assert strict.flags.ravel().tolist() == [False, False, True, False]
 
 
 def test_flux_scale_is_the_square_of_the_ratio_of_gains(rng: np.random.Generator) -> None:

@@ -34,7 +34,9 @@ def solution_intervals(
     return interval
 
 
-def interpolated(gains: Gains, times_s: np.ndarray, at_s: np.ndarray) -> Gains:
+def interpolated(
+    gains: Gains, times_s: np.ndarray, at_s: np.ndarray, bridge_flagged: bool = True
+) -> Gains:
     """Gains at other times: amplitude and phase linear between good solutions.
 
     Before the first and after the last good solution of an antenna its nearest one holds. Phases
@@ -47,6 +49,8 @@ def interpolated(gains: Gains, times_s: np.ndarray, at_s: np.ndarray) -> Gains:
     times_s : ndarray, shape (ninterval,)
         Ascending.
     at_s : ndarray, shape (nat,)
+    bridge_flagged : bool
+        False flags what lies next to a flagged solution, as CASA's applycal does.
 
     Returns
     -------
@@ -66,6 +70,10 @@ def interpolated(gains: Gains, times_s: np.ndarray, at_s: np.ndarray) -> Gains:
         phase = np.interp(at_s, times_s[good], np.unwrap(np.angle(solutions)))
         values[at], flags[at] = amplitude * np.exp(1j * phase), False
         snr[at] = np.interp(at_s, times_s[good], gains.snr[at][good])
+    if not bridge_flagged:
+        after = np.searchsorted(times_s, at_s)
+        for beside in (after - 1, after):
+            flags |= gains.flags[np.clip(beside, 0, times_s.size - 1)]
     return Gains(values, flags, snr)
 
 
