@@ -66,6 +66,31 @@ class Settings(BaseSettings):
     max_gap_s: float = Field(
         900.0, gt=0, description="Seconds between the starts of two tiles that end a run of tiles"
     )
+    keep_subbands_h: float | None = Field(
+        None, ge=0, description="Hours to keep sub-band files after their mosaics are published; "
+        "empty: for ever"
+    )  # fmt: skip
+    keep_ms_h: float | None = Field(
+        None, ge=0, description="Hours to keep raw Measurement Sets after that; empty: for ever"
+    )
+    keep_images_h: float | None = Field(
+        None, ge=0, description="Hours to keep tile images after that; empty: for ever"
+    )
+    keep_leftovers_h: float = Field(
+        24.0, ge=0, description="Hours to keep what no row names: calibrated Measurement Sets, "
+        "and what killed programs left"
+    )  # fmt: skip
+    housekeeping_interval_s: float = Field(
+        3600.0, gt=0, description="Seconds between two rounds of housekeeping"
+    )
+    disk_stop_gb: float = Field(
+        5.0, ge=0, description="No new work begins with less free space (GB) than this, and what "
+        "the work itself needs"
+    )  # fmt: skip
+    disk_resume_gb: float = Field(
+        10.0, ge=0, description="Work begins again with so much free space (GB)"
+    )
+
     parallel_groups: int = Field(2, ge=1, description="Mosaic groups worked on at once")
 
     convert: dict[str, Any] = Field(default_factory=dict, description="Options of conversion")

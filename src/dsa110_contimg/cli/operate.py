@@ -93,6 +93,33 @@ def retry(
     typer.echo(f"{identifier}: ready")
 
 
+def housekeeping(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed")
+    ] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove intermediate files whose time is over (the keep_ settings), and leftovers."""
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming import housekeeping as keeper
+
+    settings = load_settings(root=root)
+    registry = Registry(settings.database)
+    found = keeper.find(registry, settings)
+    if as_json:
+        print_json([records.to_json(removal) for removal in found])
+    else:
+        for removal in found:
+            typer.echo(
+                f"{removal.size / 1e9:9.3f} GB  {removal.kind}  {removal.path}: {removal.reason}"
+            )
+    if not dry_run:
+        total = keeper.remove(registry, found)
+        typer.echo(f"removed {len(found)} items, {total / 1e9:.3f} GB", err=True)
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port")] = 8000,

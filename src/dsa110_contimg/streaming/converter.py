@@ -14,6 +14,7 @@ from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.conversion import ConvertedTile, convert, fresh_ms_path
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.streaming import daemon, ingest
+from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -53,6 +54,7 @@ class StreamingConverter:
         self._once = once
         self._options = options_from(settings).convert
         self._in_flight = InFlight(registry, settings)
+        self._disk = DiskGuard(registry, output_dir, settings)
         self.stop = daemon.Stop()
         if not input_dir.is_dir():
             raise UsageError(f"{input_dir}: is not a directory; give the right --input-dir")
@@ -83,6 +85,11 @@ class StreamingConverter:
             self._registry, self._telescope, settings.min_subbands, settings.grace_s, self._once
         )
         while len(self._in_flight) < settings.workers and not self.stop:
+            # What runs already has yet to write its own.
+            if not self._disk.room_for(
+                ingest.next_bytes(self._registry) * (1 + len(self._in_flight))
+            ):
+                break
             claim = claims.claim_next(
                 self._registry, claims.TILES, daemon.owner_name(), settings.lease_s
             )

@@ -249,3 +249,15 @@ def files_of(registry: Registry, tile_id: str) -> list[Path]:
                 .order_by(SubbandFile.subband)
             )
         ]
+
+
+def next_bytes(registry: Registry) -> int:
+    """Size of the files of the next tile that is ready: about what its Measurement Set takes."""
+    with registry.read() as session:
+        tile_id = session.scalar(
+            select(Tile.id).where(Tile.state == TileState.READY).order_by(Tile.start).limit(1)
+        )
+        if tile_id is None:
+            return 0
+        total = select(func.sum(SubbandFile.size)).where(SubbandFile.tile_id == tile_id)
+        return int(session.scalar(total) or 0)

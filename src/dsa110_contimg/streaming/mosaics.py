@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import structlog
 from sqlalchemy import select
@@ -21,7 +22,8 @@ from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.registration import known_sets
-from dsa110_contimg.streaming import daemon, groups
+from dsa110_contimg.streaming import daemon, groups, housekeeping
+from dsa110_contimg.streaming.disk import DiskGuard, size_bytes
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -34,6 +36,9 @@ _PROSPECTS = {
 }
 
 
+_CALIBRATED_OVER_RAW = 1.6
+"""Size of a calibrated Measurement Set, which has weights of every sample, over a raw one's."""
+_IMAGE_PLANES = 8
 _UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 
 
@@ -77,6 +82,8 @@ class StreamingMosaicManager:
         self._options = options_from(settings)
         self._threads = ThreadPoolExecutor(settings.parallel_groups, "group")
         self._in_flight = InFlight(registry, settings)
+        self._disk = DiskGuard(registry, settings.root, settings)
+        self._cleaned = time.monotonic()
         self.stop = daemon.Stop()
         self.finished: list[PublishedMosaic] = []
 
@@ -111,7 +118,10 @@ class StreamingMosaicManager:
         self._in_flight.collect(self._commit)
         for tile_ids in self.get_next_complete_groups(self._settings.group_size):
             self._form(tile_ids)
+        self._clean()
         while len(self._in_flight) < self._settings.parallel_groups and not self.stop:
+            if not self._disk.room_for(self._next_bytes() * (1 + len(self._in_flight))):
+                break
             claim = claims.claim_next(
                 self._registry, claims.GROUPS, daemon.owner_name(), self._settings.lease_s
             )
@@ -121,6 +131,30 @@ class StreamingMosaicManager:
             self._in_flight.add(claim, future)
             future.add_done_callback(lambda _: self.stop.wake())
         return len(self._in_flight) > 0 or self._waiting()
+
+    def _clean(self) -> None:
+        if time.monotonic() - self._cleaned < self._settings.housekeeping_interval_s:
+            return
+        self._cleaned = time.monotonic()
+        removals = housekeeping.find(self._registry, self._settings)
+        total = housekeeping.remove(self._registry, removals)
+        log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
+
+    def _next_bytes(self) -> float:
+        """What the next group will write: calibrated Measurement Sets and images."""
+        with self._registry.read() as session:
+            group = session.scalars(
+                select(MosaicGroup)
+                .where(MosaicGroup.state == GroupState.READY)
+                .order_by(MosaicGroup.start)
+                .limit(1)
+            ).first()
+            if group is None:
+                return 0.0
+            first = Path(session.get_one(Tile, group.tile_ids[0]).ms_path)
+        raw = size_bytes(first) * _CALIBRATED_OVER_RAW
+        image = _IMAGE_PLANES * 4 * self._options.image.size**2
+        return len(group.tile_ids) * (raw + image)
 
     def _waiting(self) -> bool:
         """True if a group waits for earlier ones."""

@@ -1,0 +1,272 @@
+"""What may be removed, and when: intermediate files whose mosaics are published, and leftovers.
+
+`find` only looks. A file that the database names is removed when its time is over and nothing that
+is unfinished needs it: no mosaic group that is not published, no window that may still form, no
+plan. A file that the database does not name was left by something that was killed; it goes after a
+day. Removal renames first, so that nobody ever meets half a Measurement Set.
+"""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import (
+    CalibrationSet,
+    Event,
+    GroupState,
+    Job,
+    JobState,
+    Mosaic,
+    MosaicGroup,
+    Plan,
+    Product,
+    SubbandFile,
+    Tile,
+    TileImage,
+    TileState,
+)
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.streaming import groups
+from dsa110_contimg.streaming.disk import size_bytes
+
+_GOING = ".removing-"
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that may go.
+
+    Attributes
+    ----------
+    path : Path
+    kind : str
+        sub-band file, raw MS, image or leftover.
+    reason : str
+    size : int
+        Bytes.
+    tile_id : str
+        Whose row names it; empty for leftovers.
+    """
+
+    path: Path
+    kind: str
+    reason: str
+    size: int
+    tile_id: str = ""
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What the database says of tiles.
+
+    Attributes
+    ----------
+    needed : set of str
+        Tiles that something unfinished needs.
+    published : dict of str to float
+        When the last mosaic of each other tile was published, Unix seconds.
+    """
+
+    needed: set[str]
+    published: dict[str, float]
+
+    def over(self, tile_id: str, keep_h: float | None, now: float) -> bool:
+        """True if a tile is done with, and published so long ago."""
+        if keep_h is None or tile_id in self.needed or tile_id not in self.published:
+            return False
+        return now - self.published[tile_id] >= keep_h * _HOUR_S
+
+
+def find(registry: Registry, settings: Settings, now: float | None = None) -> list[Removal]:
+    """Everything that may be removed now, in order of path.
+
+    Parameters
+    ----------
+    registry : Registry
+    settings : Settings
+        The `keep_` settings.
+    now : float, optional
+        Unix seconds; default: the clock.
+    """
+    now = time.time() if now is None else now
+    with registry.read() as session:
+        needs = _needs(session, settings, now)
+        removals = [*_named(session, settings, needs, now)]
+        removals += _leftovers(session, settings, {removal.path for removal in removals}, now)
+    return sorted(removals, key=lambda removal: removal.path)
+
+
+def remove(registry: Registry, removals: list[Removal]) -> int:
+    """Remove what `find` found; returns the bytes.
+
+    A row forgets its Measurement Set before the files go, unless work on it has begun meanwhile.
+    """
+    total = 0
+    for removal in removals:
+        if removal.kind in ("raw MS", "image") and not _forget(registry, removal):
+            continue
+        if _delete(removal.path):
+            total += removal.size
+    if removals:
+        registry.record_event(
+            "housekeeping", f"removed {len(removals)} items, {total / 1e9:.2f} GB"
+        )
+    return total
+
+
+def _needs(session: Session, settings: Settings, now: float) -> _Needs:
+    tiles = session.execute(
+        select(Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival)
+    ).all()
+    rows = list(session.scalars(select(MosaicGroup)))
+    moments: dict[str, float] = {
+        str(group): float(published)
+        for group, published in session.execute(
+            select(Mosaic.group_id, Product.published).join(Product, Product.name == Mosaic.name)
+        )
+    }
+    needed: set[str] = set()
+    published: dict[str, float] = {}
+    for group in rows:
+        if group.state == GroupState.PUBLISHED and group.id in moments:
+            for tile_id in group.tile_ids:
+                published[tile_id] = max(published.get(tile_id, 0.0), moments[group.id])
+        else:
+            needed.update(group.tile_ids)
+    known = [
+        groups.GroupableTile(
+            tile.id, tile.start, tile.apparent_dec_deg,
+            groups.Prospect.NEVER
+            if tile.state in (TileState.REJECTED, TileState.QUARANTINED)
+            else groups.Prospect.CONVERTED,
+            tile.last_arrival,
+        )
+        for tile in tiles
+    ]  # fmt: skip
+    # The next window of a run begins with the last tiles of the one before.
+    last_of_group = {group.tile_ids[-1] for group in rows}
+    for run in groups.runs(known, settings.max_gap_s):
+        covered = max((i + 1 for i, t in enumerate(run) if t.id in last_of_group), default=0)
+        if max(tile.arrived for tile in run) > now - settings.leftover_s or covered < len(run):
+            needed.update(tile.id for tile in run[max(0, covered - settings.group_overlap) :])
+    return _Needs(needed, published)
+
+
+def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> Iterator[Removal]:
+    """Files of tiles that are done with."""
+    for tile_id, ms_path in session.execute(select(Tile.id, Tile.ms_path)):
+        if ms_path and needs.over(tile_id, settings.keep_ms_h, now):
+            yield _removal(Path(ms_path), "raw MS", "its mosaics are published", tile_id)
+        if needs.over(tile_id, settings.keep_subbands_h, now):
+            files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile_id))
+            for path in files:
+                if Path(path).exists():
+                    yield _removal(
+                        Path(path), "sub-band file", "its mosaics are published", tile_id
+                    )
+    planned = _planned(session)
+    for row in session.scalars(select(TileImage)):
+        folder = Path(str(row.record["prefix"])).parent
+        if folder not in planned and needs.over(row.tile_id, settings.keep_images_h, now):
+            yield _removal(folder, "image", "its mosaics are published", row.tile_id)
+
+
+def _leftovers(
+    session: Session, settings: Settings, going: set[Path], now: float
+) -> Iterator[Removal]:
+    """What no row names, older than a limit, unless a job may be working on it."""
+    if session.scalar(select(Job.id).where(Job.state == JobState.RUNNING).limit(1)) is not None:
+        return
+    working = {
+        tile_id
+        for tile_ids in session.scalars(
+            select(MosaicGroup.tile_ids).where(MosaicGroup.state == GroupState.PROCESSING)
+        )
+        for tile_id in tile_ids
+    }
+    working.update(session.scalars(select(Tile.id).where(Tile.state == TileState.CONVERTING)))
+    named = {Path(path) for path in session.scalars(select(Tile.ms_path)) if path}
+    named |= {Path(path) for path in session.scalars(select(CalibrationSet.path))}
+    named |= {Path(str(row["prefix"])).parent for row in session.scalars(select(TileImage.record))}
+    named |= _planned(session) | going
+    # A held mosaic waits for its operator where it was made.
+    for mosaic in session.execute(select(Mosaic.state, Mosaic.record)):
+        if mosaic.state != "published":
+            named.add(Path(str(mosaic.record["mosaic"]["path"])).parent)
+    folders = {settings.root / name for name in ("ms", "images", "caltables")}
+    folders |= {path.parent for path in named if path.suffix == ".ms"}
+    for folder in sorted(folders):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if path in named or any(path.name.startswith(tile) for tile in working):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                # Our own are named after a tile or a mosaic; what people put there is theirs.
+                if not _ours(path.name):
+                    continue
+                if now - path.stat().st_mtime >= settings.keep_leftovers_h * _HOUR_S:
+                    yield _removal(path, "leftover", "no row of the database names it", "")
+
+
+def _ours(name: str) -> bool:
+    return name.startswith((_GOING, "mosaic_")) or name[:8].isdigit()
+
+
+def _planned(session: Session) -> set[Path]:
+    """Image directories that plans name."""
+    return {
+        Path(str(tile["prefix"])).parent
+        for document in session.scalars(select(Plan.document))
+        for tile in document["tiles"]
+    }
+
+
+def _removal(path: Path, kind: str, reason: str, tile_id: str) -> Removal:
+    return Removal(path, kind, reason, size_bytes(path), tile_id)
+
+
+def _forget(registry: Registry, removal: Removal) -> bool:
+    """Take the path out of its row; False if a group needs the tile by now."""
+    with registry.write() as session:
+        unfinished = session.scalars(
+            select(MosaicGroup.tile_ids).where(MosaicGroup.state != GroupState.PUBLISHED)
+        )
+        if any(removal.tile_id in tile_ids for tile_ids in unfinished):
+            return False
+        if removal.kind == "raw MS":
+            session.get_one(Tile, removal.tile_id).ms_path = ""
+        else:
+            for row in session.scalars(
+                select(TileImage).where(TileImage.tile_id == removal.tile_id)
+            ):
+                if Path(str(row.record["prefix"])).parent == removal.path:
+                    session.delete(row)
+        session.add(
+            Event(at=time.time(), level="info", subject=removal.tile_id,
+                  message=f"{removal.kind} {removal.path} removed: {removal.reason}")
+        )  # fmt: skip
+    return True
+
+
+def _delete(path: Path) -> bool:
+    """Rename, then delete; False if it is gone already."""
+    going = path.with_name(f"{_GOING}{path.name}.{uuid4().hex[:8]}")
+    try:
+        path.rename(going)
+    except FileNotFoundError:
+        return False
+    if going.is_dir():
+        shutil.rmtree(going, ignore_errors=True)
+    else:
+        going.unlink(missing_ok=True)
+    return True

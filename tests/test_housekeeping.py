@@ -1,0 +1,227 @@
+"""What is done with goes, what is needed stays, and a full disk stops new work."""
+
+import os
+import shutil
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from typer.testing import CliRunner
+
+from conftest import SmallRun, make_root
+from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch import plans
+from dsa110_contimg.cli.main import app
+from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import (
+    CalibrationSet,
+    Event,
+    GroupState,
+    Mosaic,
+    MosaicGroup,
+    Plan,
+    Product,
+    Tile,
+    TileImage,
+    TileState,
+)
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, housekeeping
+from dsa110_contimg.streaming.disk import DiskGuard
+
+HOUR = 3600.0
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(scope="module")
+def streamed_once(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun) -> Path:
+    root = make_root(tmp_path_factory.mktemp("streamed") / "root", small_run)
+    incoming = root / "incoming"
+    incoming.mkdir()
+    for files in small_run.files:
+        for path in files:
+            os.link(path, incoming / path.name)
+    settings = settings_module.load(root=root, workers=1)
+    registry = Registry(settings.database)
+    StreamingConverter(incoming, root / "ms", registry, settings, InlineExecutor(), once=True).run()
+    StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
+    registry.close()
+    return root
+
+
+@pytest.fixture
+def root(streamed_once: Path, tmp_path: Path) -> Path:
+    """A copy whose rows name its own files."""
+    root = tmp_path / "root"
+    shutil.copytree(streamed_once, root)
+    registry = Registry(settings_module.load(root=root).database)
+
+    def moved(text: str) -> str:
+        return text.replace(str(streamed_once), str(root))
+
+    with registry.write() as session:
+        for tile in session.scalars(select(Tile)):
+            tile.ms_path = moved(tile.ms_path)
+        for image in session.scalars(select(TileImage)):
+            image.record = {**image.record, "prefix": moved(image.record["prefix"])}
+        for calibration_set in session.scalars(select(CalibrationSet)):
+            calibration_set.path = moved(calibration_set.path)
+    registry.close()
+    return root
+
+
+def _settings(root: Path, **given: object) -> Settings:
+    return settings_module.load(root=root, workers=1, **given)
+
+
+def _kinds(removals: list[housekeeping.Removal]) -> dict[str, int]:
+    kinds = [removal.kind for removal in removals]
+    return {kind: kinds.count(kind) for kind in kinds}
+
+
+def test_nothing_goes_by_default_but_what_no_row_names(root: Path) -> None:
+    settings = _settings(root)
+    registry = Registry(settings.database)
+    assert housekeeping.find(registry, settings) == []
+    tomorrow = time.time() + 25 * HOUR
+    found = housekeeping.find(registry, settings, tomorrow)
+    # Calibrated Measurement Sets, and the staging of the published mosaic.
+    assert _kinds(found) == {"leftover": 4}
+    assert sum("_cal_" in removal.path.name for removal in found) == 3
+    assert all(removal.size > 0 for removal in found)
+
+
+def test_intermediate_files_go_when_their_mosaics_are_published_and_their_time_is_over(
+    root: Path,
+) -> None:
+    keep = {"keep_ms_h": 2.0, "keep_images_h": 2.0, "keep_subbands_h": 2.0}
+    settings = _settings(root, **keep)
+    registry = Registry(settings.database)
+    soon, later = time.time() + HOUR, time.time() + 3 * HOUR
+    assert housekeeping.find(registry, settings, soon) == []
+    found = housekeeping.find(registry, settings, later)
+    assert _kinds(found) == {"raw MS": 3, "image": 3, "sub-band file": 48}
+    housekeeping.remove(registry, found)
+    assert not any(removal.path.exists() for removal in found)
+    with registry.read() as session:
+        assert set(session.scalars(select(Tile.ms_path))) == {""}
+        assert list(session.scalars(select(TileImage))) == []
+        for product in session.scalars(select(Product)):
+            assert Path(product.path).name in {p.name for p in root.rglob("products/*/*")}
+    assert housekeeping.find(registry, settings, later) == []
+
+
+def test_a_group_that_is_not_published_keeps_its_tiles(root: Path) -> None:
+    settings = _settings(root, keep_ms_h=0.0, keep_images_h=0.0)
+    registry = Registry(settings.database)
+    with registry.write() as session:
+        session.scalars(select(MosaicGroup)).one().state = GroupState.HELD
+    later = time.time() + 10 * HOUR
+    assert housekeeping.find(registry, settings, later) == []
+
+
+def test_tiles_that_the_next_window_begins_with_stay(root: Path) -> None:
+    settings = _settings(root, keep_ms_h=0.0, leftover_s=20 * HOUR)
+    registry = Registry(settings.database)
+    found = housekeeping.find(registry, settings, time.time() + 10 * HOUR)
+    with registry.read() as session:
+        tiles = list(session.scalars(select(Tile.id).order_by(Tile.start)))
+    assert {removal.tile_id for removal in found} == set(tiles[:-1])
+
+
+def test_what_a_plan_names_stays(root: Path) -> None:
+    settings = _settings(root, keep_images_h=0.0)
+    registry = Registry(settings.database)
+    later = time.time() + 10 * HOUR
+    assert _kinds(housekeeping.find(registry, settings, later)) == {"image": 3}
+    plans.plan(registry, "mine")
+    assert housekeeping.find(registry, settings, later) == []
+    with registry.write() as session:
+        session.delete(session.get_one(Plan, "mine"))
+
+
+def test_work_that_has_begun_meanwhile_keeps_its_input(root: Path) -> None:
+    settings = _settings(root, keep_ms_h=0.0)
+    registry = Registry(settings.database)
+    found = housekeeping.find(registry, settings, time.time() + 10 * HOUR)
+    with registry.write() as session:
+        group = session.scalars(select(MosaicGroup)).one()
+        group.state = GroupState.READY
+    housekeeping.remove(registry, found)
+    assert all(removal.path.exists() for removal in found)
+
+
+def test_leftovers_of_running_work_and_strangers_stay(root: Path) -> None:
+    settings = _settings(root)
+    registry = Registry(settings.database)
+    (root / "ms" / "my_own.ms").mkdir()
+    with registry.write() as session:
+        tile = session.scalars(select(Tile).order_by(Tile.start)).first()
+        tile.state = TileState.CONVERTING
+        tile_id = tile.id
+    found = housekeeping.find(registry, settings, time.time() + 25 * HOUR)
+    names = [removal.path.name for removal in found]
+    assert "my_own.ms" not in names
+    assert not any(name.startswith(tile_id) for name in names)
+    assert len(names) == 3
+
+
+def test_a_dry_run_removes_nothing(root: Path) -> None:
+    settings = _settings(root)
+    (root / "ms" / "20260101T000000_dead0000.ms").mkdir()
+    old = time.time() - 48 * HOUR
+    os.utime(root / "ms" / "20260101T000000_dead0000.ms", (old, old))
+    for arguments, gone in ((["--dry-run"], False), ([], True)):
+        result = CliRunner().invoke(app, ["housekeeping", *arguments, "--root", str(root)])
+        assert result.exit_code == 0, result.output
+        assert "20260101T000000_dead0000.ms" in result.output
+        assert (root / "ms" / "20260101T000000_dead0000.ms").exists() != gone
+    assert settings.keep_leftovers_h == 24.0
+
+
+def test_a_full_disk_stops_new_work_and_room_lets_it_go_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(root, disk_stop_gb=5.0, disk_resume_gb=10.0)
+    registry = Registry(settings.database)
+    free = 20e9
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 100e9 - free, free))
+    guard = DiskGuard(registry, root, settings)
+    assert guard.room_for(14e9)
+    assert not guard.room_for(16e9)
+    free = 14e9
+    assert not guard.room_for(5e9), "the higher limit holds until it is reached"
+    assert guard.room_for(3e9)
+    with registry.read() as session:
+        told = list(session.scalars(select(Event.message).where(Event.subject == "disk")))
+    assert len(told) == 2
+    assert "nothing new begins" in told[0]
+    assert "work goes on" in told[1]
+
+
+def test_the_converter_waits_for_room(
+    tmp_path: Path, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_root(tmp_path / "root", small_run)
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    for path in small_run.files[0]:
+        os.link(path, incoming / path.name)
+    settings = _settings(root)
+    registry = Registry(settings.database)
+    converter = StreamingConverter(
+        incoming, root / "ms", registry, settings, InlineExecutor(), once=True
+    )
+    free = 1e9
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 100e9 - free, free))
+    converter.run()
+    with registry.read() as session:
+        assert session.scalars(select(Tile)).one().state == TileState.READY
+    free = 50e9
+    converter.run()
+    with registry.read() as session:
+        assert session.scalars(select(Tile)).one().state == TileState.CONVERTED
+        assert list(session.scalars(select(Mosaic))) == []
