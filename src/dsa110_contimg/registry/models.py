@@ -86,6 +86,7 @@ class SubbandFile(Base):
     first_seen: Mapped[float] = mapped_column(Float)
     state: Mapped[str] = mapped_column(String(16), index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
+    look_again: Mapped[float | None] = mapped_column(Float, default=None)
     subband: Mapped[int | None] = mapped_column(Integer, default=None)
     tile_id: Mapped[str | None] = mapped_column(ForeignKey("tiles.id"), default=None, index=True)
 

@@ -6,8 +6,10 @@ first time is the tile; the name is a hint that nothing depends on.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ from dsa110_contimg.registry.models import Event, FileState, SubbandFile, Tile, 
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import observations, uvh5
 
+_AT_ONCE = 64
+_RARELY_S, _GIVE_UP_S = 3600.0, 7 * 86400.0
+_ONE_OBSERVATION_S = 120.0
 _LATE = (TileState.CONVERTING, TileState.CONVERTED)
 
 
@@ -67,15 +72,16 @@ def scan(directory: Path, settle_s: float) -> list[FoundFile]:
 
 
 def unknown(registry: Registry, found: Iterable[FoundFile]) -> list[FoundFile]:
-    """Files that are new or changed, and those that could not be read yet."""
+    """Files that are new or changed, and those that could not be read and are due again."""
+    now = time.time()
     with registry.read() as session:
         rows = session.execute(
-            select(SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns, SubbandFile.state)
+            select(SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns, SubbandFile.look_again)
         )
         known = {
             path: (size, mtime_ns)
-            for path, size, mtime_ns, state in rows
-            if state != FileState.UNREADABLE
+            for path, size, mtime_ns, look_again in rows
+            if look_again is None or look_again > now
         }
     return [file for file in found if known.get(str(file.path)) != (file.size, file.mtime_ns)]
 
@@ -105,16 +111,31 @@ def register(
         Files registered.
     """
     count = 0
-    for file in files:
-        try:
-            header = uvh5.read_header(file.path)
-            number = header.subband(telescope)
-        except BadInputError as error:
-            _record_unreadable(registry, file, str(error), grace_s, final)
-            continue
+    for some in _batches(files, _AT_ONCE):
+        # Files are read before the transaction begins: it must not wait for a disk.
+        read = [_read(file, telescope) for file in some]
         with registry.write() as session:
-            count += _record(session, file, header, number)
+            for file, found in zip(some, read, strict=True):
+                if isinstance(found, BadInputError):
+                    _record_unreadable(session, file, str(found), grace_s, final)
+                else:
+                    count += _record(session, file, *found)
     return count
+
+
+def _batches(files: Iterable[FoundFile], count: int) -> Iterator[list[FoundFile]]:
+    rest = iter(files)
+    while some := list(islice(rest, count)):
+        yield some
+
+
+def _read(file: FoundFile, telescope: Telescope) -> tuple[uvh5.SubbandHeader, int] | BadInputError:
+    """Header and sub-band number, or what is wrong."""
+    try:
+        header = uvh5.read_header(file.path)
+        return header, header.subband(telescope)
+    except BadInputError as error:
+        return error
 
 
 def _record(session: Session, file: FoundFile, header: uvh5.SubbandHeader, number: int) -> bool:
@@ -136,7 +157,7 @@ def _record(session: Session, file: FoundFile, header: uvh5.SubbandHeader, numbe
         session.add(tile)
         session.flush()
     row = _row(session, file, now)
-    row.subband, row.tile_id, row.reason = number, tile.id, ""
+    row.subband, row.tile_id, row.reason, row.look_again = number, tile.id, "", None
     twin = session.scalars(
         select(SubbandFile).where(
             SubbandFile.tile_id == tile.id,
@@ -189,18 +210,41 @@ def _row(session: Session, file: FoundFile, now: float) -> SubbandFile:
 
 
 def _record_unreadable(
-    registry: Registry, file: FoundFile, reason: str, grace_s: float, final: bool
+    session: Session, file: FoundFile, reason: str, grace_s: float, final: bool
 ) -> None:
+    """A file that cannot be read is looked at again, ever more rarely: a disk may come back."""
     now = time.time()
-    with registry.write() as session:
-        row = _row(session, file, now)
-        row.reason = reason
-        row.subband = row.tile_id = None
-        if final or now - row.first_seen >= grace_s:
-            row.state = FileState.REJECTED
-            session.add(Event(at=now, level="warning", subject=file.path.name, message=reason))
-        else:
-            row.state = FileState.UNREADABLE
+    row = _row(session, file, now)
+    row.reason = reason
+    row.subband = row.tile_id = None
+    age_s = now - row.first_seen
+    row.look_again = None if final or age_s > _GIVE_UP_S else now + min(0.5 * age_s, _RARELY_S)
+    if not final and age_s < grace_s:
+        row.state = FileState.UNREADABLE
+    elif row.state != FileState.REJECTED:
+        row.state = FileState.REJECTED
+        session.add(Event(at=now, level="warning", subject=file.path.name, message=reason))
+
+
+def groups_by_name(paths: Iterable[Path]) -> list[list[Path]]:
+    """Files of one observation each, as far as their names tell: for what cannot be read yet.
+
+    Names carry the writer's clock: within an observation they lie up to 82 s apart, and at least
+    234 s lie between one observation's last and the next one's first.
+    """
+    stamped = []
+    for path in paths:
+        parsed = uvh5.parse_name(path)
+        if parsed is not None:
+            stamped.append((datetime.fromisoformat(parsed[0]).timestamp(), path))
+    out: list[list[Path]] = []
+    first = -np.inf
+    for at, path in sorted(stamped):
+        if at - first > _ONE_OBSERVATION_S:
+            out.append([])
+            first = at
+        out[-1].append(path)
+    return out
 
 
 def decide(
