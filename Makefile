@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers clean
+.PHONY: demo test install lint accuracy bench growth peers replay clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ accuracy: install
 # How fast each step is, beside other programs; needs Debian's wsclean and aoflagger, installs CASA apart.
 bench: install
 	$(BIN)/python benchmarks/bench.py
+
+# The telescope's real file sets through ingest; needs CONTIMG_REAL_DATA.
+replay: install
+	$(BIN)/python benchmarks/replay.py
 
 # How each step grows with antennas, channels and image size.
 growth: install
