@@ -157,8 +157,10 @@ def main() -> int:
                     registry = Registry(url)
             poll(registry, directory, None, final=True)
             found = figures(registry)
+            watch = ingest.Watch(registry, directory)
+            watch.new_files(0.0)
             begin_poll = time.perf_counter()
-            known = ingest.unknown(registry, ingest.scan(directory, 0.0))
+            known = watch.new_files(0.0)
             poll_ms = 1e3 * (time.perf_counter() - begin_poll)
             print(
                 f"{name}: {dict(found)}, {len(files)} files in {begin_poll - begin:.0f} s; "

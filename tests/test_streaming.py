@@ -384,3 +384,59 @@ def test_a_group_without_acceptable_calibration_is_held_with_the_reason_until_it
     assert audit.subject == manager.finished[0].name
     assert audit.bandpass_id == audit.gains_id
     assert "solved on this observation" in audit.reasons[audit.gains_id]
+
+
+def test_a_watch_remembers_what_is_recorded_and_sees_changes(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    paths = _link(small_run.files[0][:4], incoming)
+    registry = _registry(root)
+    watch = ingest.Watch(registry, incoming)
+    found = watch.new_files(0.0)
+    assert [file.path for file in found] == sorted(paths)
+    assert watch.new_files(0.0) == found, "nothing is remembered that is not recorded"
+    ingest.register(registry, found, DSA110, 300.0, False)
+    assert watch.new_files(0.0) == []
+    assert ingest.Watch(registry, incoming).new_files(0.0) == []
+    shutil.copy(paths[1], incoming / "copy")
+    (incoming / "copy").replace(paths[1])
+    assert [file.path for file in watch.new_files(0.0)] == [paths[1]]
+
+
+def test_a_file_that_cannot_be_read_is_looked_at_again_ever_more_rarely(
+    root: Path, incoming: Path, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = _link(small_run.files[0][:1], incoming)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+    registry = _registry(root)
+    watch = ingest.Watch(registry, incoming)
+    start = now = time.time()
+    monkeypatch.setattr(ingest.time, "time", lambda: now)
+    looks = []
+    while now < start + 20_000:
+        new = watch.new_files(0.0)
+        if new:
+            looks.append(now - start)
+            ingest.register(registry, new, DSA110, 300.0, False)
+        now += 5
+    assert 8 < len(looks) < 25
+    assert looks[-1] - looks[-2] <= 3600
+    with registry.read() as session:
+        row = session.scalars(select(SubbandFile)).one()
+        assert row.state == FileState.REJECTED
+        assert "truncated" in row.reason
+    stat = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    ingest.register(registry, watch.new_files(0.0), DSA110, 300.0, False)
+    with registry.read() as session:
+        assert session.scalars(select(SubbandFile)).one().state == FileState.REGISTERED
+
+
+def test_names_tell_observations_apart_where_headers_do_not() -> None:
+    stamps = ["00:00:10", "00:00:10", "00:01:32", "00:05:19", "00:05:20", "00:10:29"]
+    paths = [Path(f"2026-02-01T{s}_sb{k:02d}.hdf5") for k, s in enumerate(stamps)]
+    found = ingest.groups_by_name([*reversed(paths), Path("other.hdf5")])
+    assert [len(group) for group in found] == [3, 2, 1]

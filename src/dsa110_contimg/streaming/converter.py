@@ -54,6 +54,7 @@ class StreamingConverter:
         self._once = once
         self._options = options_from(settings).convert
         self._in_flight = InFlight(registry, settings)
+        self._watch = ingest.Watch(registry, input_dir)
         self._disk = DiskGuard(registry, output_dir, settings)
         self.stop = daemon.Stop()
         if not input_dir.is_dir():
@@ -74,8 +75,7 @@ class StreamingConverter:
         """One pass: look, decide, submit, commit; True while there is work."""
         settings = self._settings
         self._in_flight.collect(self._commit)
-        found = ingest.scan(self._input_dir, 0.0 if self._once else settings.settle_s)
-        new = ingest.unknown(self._registry, found)
+        new = self._watch.new_files(0.0 if self._once else settings.settle_s)
         if new:
             count = ingest.register(
                 self._registry, new, self._telescope, settings.grace_s, self._once

@@ -6,7 +6,7 @@ first time is the tile; the name is a hint that nothing depends on.
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -23,6 +23,7 @@ from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import observations, uvh5
 
 _AT_ONCE = 64
+_ASKED_AT_ONCE = 500
 _RARELY_S, _GIVE_UP_S = 3600.0, 7 * 86400.0
 _ONE_OBSERVATION_S = 120.0
 _LATE = (TileState.CONVERTING, TileState.CONVERTED)
@@ -37,7 +38,46 @@ class FoundFile:
     mtime_ns: int
 
 
-def scan(directory: Path, settle_s: float) -> list[FoundFile]:
+class Watch:
+    """Looks into the input directory; a look at known files costs next to nothing.
+
+    What it remembers is only what the database says too: whatever is not remembered is asked there,
+    so that two programs may watch one directory.
+
+    Parameters
+    ----------
+    registry : Registry
+    directory : Path
+    """
+
+    def __init__(self, registry: Registry, directory: Path):
+        self._registry = registry
+        self._directory = directory
+        self._settled: dict[str, tuple[int, int]] = {}
+
+    def new_files(self, settle_s: float) -> list[FoundFile]:
+        """Finished files that are new or changed, or could not be read and are due again.
+
+        Parameters
+        ----------
+        settle_s : float
+            As of `scan`.
+
+        Raises
+        ------
+        UsageError
+            If the directory cannot be read.
+        """
+        found = scan(self._directory, settle_s, self._settled)
+        new, settled = _compare(self._registry, found)
+        for file in settled:
+            self._settled[file.path.name] = (file.size, file.mtime_ns)
+        return new
+
+
+def scan(
+    directory: Path, settle_s: float, known: Mapping[str, tuple[int, int]] | None = None
+) -> list[FoundFile]:
     """Finished sub-band files: named as such, not hidden, not incomplete, not changing.
 
     Parameters
@@ -45,6 +85,8 @@ def scan(directory: Path, settle_s: float) -> list[FoundFile]:
     directory : Path
     settle_s : float
         A file changed less than this ago may still be growing; zero takes all.
+    known : mapping of str to (int, int), optional
+        Names with size and time (ns) of files to leave out.
 
     Raises
     ------
@@ -52,15 +94,19 @@ def scan(directory: Path, settle_s: float) -> list[FoundFile]:
         If the directory cannot be read.
     """
     now_ns = time.time_ns()
+    known = known or {}
     found = []
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if uvh5.parse_name(Path(entry.name)) is None:
+                before = known.get(entry.name)
+                if before is None and uvh5.parse_name(Path(entry.name)) is None:
                     continue
                 try:
                     status = entry.stat()
                 except FileNotFoundError:
+                    continue
+                if before == (status.st_size, status.st_mtime_ns):
                     continue
                 age_s = (now_ns - status.st_mtime_ns) / 1e9
                 if settle_s and (status.st_size == 0 or 0 <= age_s < settle_s):
@@ -73,17 +119,33 @@ def scan(directory: Path, settle_s: float) -> list[FoundFile]:
 
 def unknown(registry: Registry, found: Iterable[FoundFile]) -> list[FoundFile]:
     """Files that are new or changed, and those that could not be read and are due again."""
+    return _compare(registry, list(found))[0]
+
+
+def _compare(
+    registry: Registry, found: Sequence[FoundFile]
+) -> tuple[list[FoundFile], list[FoundFile]]:
+    """Files to be recorded, and those that are and need no other look."""
     now = time.time()
+    rows: dict[str, tuple[int, int, float | None]] = {}
     with registry.read() as session:
-        rows = session.execute(
-            select(SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns, SubbandFile.look_again)
-        )
-        known = {
-            path: (size, mtime_ns)
-            for path, size, mtime_ns, look_again in rows
-            if look_again is None or look_again > now
-        }
-    return [file for file in found if known.get(str(file.path)) != (file.size, file.mtime_ns)]
+        for some in _batches(found, _ASKED_AT_ONCE):
+            answer = session.execute(
+                select(
+                    SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns,
+                    SubbandFile.look_again,
+                ).where(SubbandFile.path.in_([str(file.path) for file in some]))
+            )  # fmt: skip
+            rows |= {path: (size, mtime, again) for path, size, mtime, again in answer}
+    new, settled = [], []
+    for file in found:
+        size, mtime_ns, again = rows.get(str(file.path), (-1, -1, None))
+        same = (size, mtime_ns) == (file.size, file.mtime_ns)
+        if not same or (again is not None and again <= now):
+            new.append(file)
+        elif again is None:
+            settled.append(file)
+    return new, settled
 
 
 def register(
