@@ -28,6 +28,7 @@ from dsa110_contimg.imaging.restore import robust_rms
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.simulation import hour
+from dsa110_contimg.simulation.sky import KnownSky
 from dsa110_contimg.sky import astrometry, catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
@@ -93,10 +94,8 @@ def process(work: Path, brightest_jy: float = np.inf) -> Processed:
     else:
         options = hour.RunOptions(groups=1, antennas=48, channels=8)
         sky = hour.prepare(options).sky
-        sky = replace(
-            sky, flux_jy=np.minimum(sky.flux_jy, brightest_jy),
-            catalogue_jy=np.minimum(sky.catalogue_jy, brightest_jy),
-        )  # fmt: skip
+        if np.isfinite(brightest_jy):
+            sky = _many_sources(options, brightest_jy)
         run = hour.prepare(options, sky=sky)
         (work / "in").mkdir(parents=True)
         catalogue = run.sky.catalogue("known")
@@ -123,6 +122,20 @@ def process(work: Path, brightest_jy: float = np.inf) -> Processed:
         catalogue=catalogue,
         sources=np.array([[s["ra_deg"], s["dec_deg"], s["flux_jy"]] for s in truth]),
     )
+
+
+def _many_sources(options: hour.RunOptions, brightest_jy: float) -> KnownSky:
+    """150 sources within 0.75 deg of where the tile looks, 0.05 deg apart."""
+    ra_deg, dec_deg = hour.pointing_deg(options)
+    rng = np.random.default_rng(2)
+    placed: list[tuple[float, float]] = []
+    while len(placed) < 150:
+        x, y = rng.uniform(-0.75, 0.75, 2)
+        if all(np.hypot(x - a, y - b) > 0.05 for a, b in placed):
+            placed.append((x, y))
+    east, north = np.array(placed).T
+    flux = rng.uniform(0.1 * brightest_jy, brightest_jy, east.size)
+    return KnownSky(ra_deg + east / np.cos(np.deg2rad(dec_deg)), dec_deg + north, flux, flux)
 
 
 def check_casa(done: Processed) -> Iterator[Check]:

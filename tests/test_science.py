@@ -18,6 +18,7 @@ from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
 from dsa110_contimg.sky import astrometry, catalogues, primary_beam
+from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages import graphs, imaging
 from dsa110_contimg.stages.options import (
@@ -42,20 +43,6 @@ class Tile:
     ms_path: Path
     image: imaging.ImagedTile
     sky: KnownSky
-
-
-def _pointing_deg(options: hour.RunOptions) -> tuple[float, float]:
-    """Right ascension and declination of the middle of the only tile."""
-    run = hour.prepare(options)
-    middle = run.starts_jd[0] + 0.5 * DSA110.tile_length_s / 86400
-    site = astrometry.Site(
-        np.deg2rad(DSA110.latitude_deg), np.deg2rad(DSA110.longitude_deg), DSA110.altitude_m
-    )
-    drift = astrometry.meridian_direction(np.deg2rad(options.apparent_dec_deg), site.longitude_rad)
-    ra, dec = astrometry.vector_to_radec(
-        astrometry.EarthFrame(np.array([middle]), site).icrs_direction(drift)
-    )
-    return float(np.rad2deg(ra[0])), float(np.rad2deg(dec[0]))
 
 
 def _process(
@@ -132,7 +119,7 @@ def _by_ring(ratio: np.ndarray, response: np.ndarray) -> list[float]:
 def wide_tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tile:
     bright_jy = request.param
     options = hour.RunOptions(groups=1, antennas=32, channels=4, rfi=0.02 if bright_jy else 0.0)
-    sky = _field(np.random.default_rng(7), *_pointing_deg(options), bright_jy)
+    sky = _field(np.random.default_rng(7), *hour.pointing_deg(options), bright_jy)
     root = tmp_path_factory.mktemp("wide")
     return _process(root, sky, options, size=1280, cell=11.0)
 
@@ -157,7 +144,7 @@ def test_the_beam_of_the_middle_of_the_file_would_not_do(wide_tile: Tile) -> Non
 
 def test_a_very_bright_source_outside_hardly_raises_the_noise(tmp_path: Path) -> None:
     options = hour.RunOptions(groups=1, antennas=32, channels=4)
-    ra, dec = _pointing_deg(options)
+    ra, dec = hour.pointing_deg(options)
     rng = np.random.default_rng(3)
     east, north = rng.uniform(-1, 1, (2, 30))
     flux = rng.uniform(0.05, 0.5, 30)
@@ -185,10 +172,11 @@ def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> Visibilities:
     return conversion.read_observation(run.write(directory, 0), DSA110).vis
 
 
-@pytest.mark.parametrize("loss", [0.001, 0.003])
+@pytest.mark.parametrize("modelled", [True, False])
 def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
-    uncalibrated: Visibilities, loss: float
+    uncalibrated: Visibilities, modelled: bool
 ) -> None:
+    loss = 0.001
     options = TileImageOptions(
         size=512, cell_rad=11 * astrometry.ARCSEC_RAD, scheme="briggs", robust=0.5,
         uv_min_lambda=0.0, averaging_loss=0.0, clean=CleanOptions(0, 4.0, 1.0),
@@ -204,9 +192,13 @@ def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
             np.repeat(steady, uncalibrated.frequencies_hz.size, axis=2),
         )  # fmt: skip
         vis = replace(uncalibrated, data=np.repeat(sky[:, :, None], 2, axis=2))
-        made = tile_imaging.image_tile(vis, None, replace(options, averaging_loss=loss))
-        assert made.n_samples < 0.6 * whole.n_samples
-        assert made.averaging_loss > loss, "what is lost is corrected"
+        # A source outside, of nothing: there is a model, and the image does not show it.
+        outside = SkyModel(uncalibrated.pointings[:1], np.array([1e-9]), np.zeros(1), 1.4e9)
+        made = tile_imaging.image_tile(
+            vis, outside if modelled else None, replace(options, averaging_loss=loss)
+        )
+        assert made.n_samples < (0.5 if modelled else 0.9) * whole.n_samples
+        assert (made.averaging_loss > loss) == modelled, "what is lost is corrected"
         assert made.apparent[row, column] == pytest.approx(1.0, abs=loss)
 
 

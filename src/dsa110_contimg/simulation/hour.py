@@ -121,23 +121,38 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
     )
 
 
-def _strip(
-    options: RunOptions, telescope: Telescope, starts_jd: np.ndarray, length_s: float,
-    rng: np.random.Generator,
-) -> KnownSky:  # fmt: skip
-    """A sky that covers what the run will see, its calibrator in the reference tile."""
+def pointing_deg(options: RunOptions, telescope: Telescope = DSA110) -> tuple[float, float]:
+    """Right ascension and declination (ICRS) that the middle of the first observation looks at."""
+    length_s = (options.integrations or telescope.integrations_per_file) * telescope.integration_s
+    middle = 2440587.5 + (options.start.timestamp() + 0.5 * length_s) / 86400.0
+    ra, dec = _meridian(np.array([middle]), options.apparent_dec_deg, telescope)
+    return float(np.rad2deg(ra[0])), float(np.rad2deg(dec[0]))
+
+
+def _meridian(
+    jd: np.ndarray, apparent_dec_deg: float, telescope: Telescope
+) -> tuple[np.ndarray, np.ndarray]:
+    """ICRS positions (rad) of the meridian at an apparent declination."""
     site = astrometry.Site(
         np.deg2rad(telescope.latitude_deg),
         np.deg2rad(telescope.longitude_deg),
         telescope.altitude_m,
     )
-    drift = astrometry.meridian_direction(np.deg2rad(options.apparent_dec_deg), site.longitude_rad)
+    drift = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)
+    return astrometry.vector_to_radec(astrometry.EarthFrame(jd, site).icrs_direction(drift))
+
+
+def _strip(
+    options: RunOptions, telescope: Telescope, starts_jd: np.ndarray, length_s: float,
+    rng: np.random.Generator,
+) -> KnownSky:  # fmt: skip
+    """A sky that covers what the run will see, its calibrator in the reference tile."""
     length_d = length_s / 86400.0
     reference = _REFERENCE_TILE if options.groups > _REFERENCE_TILE else options.groups // 2
     moments = np.array(
         [starts_jd[0], starts_jd[reference] + 0.5 * length_d, starts_jd[-1] + length_d]
     )
-    ra, dec = astrometry.vector_to_radec(astrometry.EarthFrame(moments, site).icrs_direction(drift))
+    ra, dec = _meridian(moments, options.apparent_dec_deg, telescope)
     first, calibrator, last = np.rad2deg(np.unwrap(ra))
     margin = 4.0 / np.cos(dec[0])
     return random_sky(
