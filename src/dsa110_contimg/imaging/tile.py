@@ -33,9 +33,9 @@ _CORRECTED = 10.0
 """Averaging may take so many times the allowed loss, because an image is corrected for it: the
 mean over all samples is known to a few per cent of itself."""
 _UNMODELLED = 0.25
-"""But only so much of it without a model, where CLEAN takes off every source: it knows one psf for all, and
-what smearing changes about it stays behind as sidelobes (150 sources of 100 sigma raised the rms by
-a tenth with the factor above, by a hundredth with this one)."""
+"""But only so much of it without a model, where CLEAN takes off every source: it knows one psf for
+all, and what smearing changes about it stays behind as sidelobes (150 sources of 100 sigma raised
+the rms by a tenth with the factor above, by a hundredth with this one)."""
 
 
 def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOptions) -> TileImage:
