@@ -2,7 +2,7 @@
 
 import typer
 
-from dsa110_contimg.cli import batch, calibration, operate
+from dsa110_contimg.cli import batch, calibration, operate, setup
 from dsa110_contimg.cli.common import run_app
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ flags.command("list")(calibration.flags_list)
 flags.command("remove")(calibration.flags_remove)
 
 app.command()(operate.demo)
+app.command()(setup.init)
+app.command()(setup.doctor)
 app.command()(operate.simulate)
 app.command()(operate.status)
 app.command()(operate.retry)

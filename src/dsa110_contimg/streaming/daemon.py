@@ -15,6 +15,7 @@ from types import FrameType
 import structlog
 
 from dsa110_contimg.errors import ContimgError
+from dsa110_contimg.streaming.notify import notify
 
 log = structlog.get_logger()
 
@@ -85,7 +86,9 @@ def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) ->
         while not stop and cycle():
             stop.wait(min(interval_s, 0.5))
         return
+    notify("READY=1")
     while not stop:
+        notify("WATCHDOG=1")
         try:
             cycle()
         except ContimgError as error:
@@ -93,3 +96,4 @@ def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) ->
         except Exception:
             log.exception("cycle failed; next try in the next cycle")
         stop.wait(interval_s)
+    notify("STOPPING=1")

@@ -1,0 +1,191 @@
+"""Set a root up, and find out what is wrong with one."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsa110_contimg.cli.common import JsonOption, RootOption, iso, load_settings, print_json
+from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.settings import FILE_NAME, Settings
+
+_FOLDERS = ("state", "catalogues", "ms", "caltables", "images", "products")
+_WORKER_GIB = 5.0
+_UNIT = """[Unit]
+Description=dsa110-contimg: {what}
+After=network.target time-sync.target
+
+[Service]
+Type=notify
+User={user}
+Environment=CONTIMG_ROOT={root}
+ExecStart={command}
+Restart=always
+RestartSec=10
+# The workers end with their daemon, and one that takes too much memory ends alone.
+KillMode=control-group
+OOMPolicy=continue
+# The loop itself says that it is alive.
+WatchdogSec=600
+TimeoutStopSec=60
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def init(
+    root: RootOption = None,
+    input_dir: Annotated[Path, typer.Option(help="Directory that sub-band files arrive in")] = Path(
+        "/data/incoming"
+    ),
+    user: Annotated[str, typer.Option(help="User that the daemons run as")] = "dsa110",
+) -> None:
+    """Make the directories, a commented contimg.toml, and units for systemd; overwrites nothing."""
+    settings = load_settings(root=root)
+    base = settings.root
+    for name in _FOLDERS:
+        (base / name).mkdir(parents=True, exist_ok=True)
+    programs = Path(sys.executable).parent
+    files = {
+        base / FILE_NAME: commented_settings(),
+        base / "systemd" / "dsa110-contimg-convert.service": _UNIT.format(
+            what="sub-band files to Measurement Sets", user=user, root=base,
+            command=f"{programs}/dsa110-contimg-convert-stream --input-dir {input_dir} "
+            f"--output-dir {base}/ms",
+        ),
+        base / "systemd" / "dsa110-contimg-mosaic.service": _UNIT.format(
+            what="tiles to published mosaics", user=user, root=base,
+            command=f"{programs}/dsa110-contimg-streaming-mosaic --loop",
+        ),
+    }  # fmt: skip
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            typer.echo(f"{path}: is there already, left as it is")
+            continue
+        path.write_text(content)
+        typer.echo(path)
+
+
+def commented_settings() -> str:
+    """A settings file in which every setting is explained and none is set."""
+    lines = ["# Settings of dsa110-contimg. Take the # away from what you change.", ""]
+    for name, field in Settings.model_fields.items():
+        if name == "root":
+            continue
+        key = field.alias or name
+        default = field.get_default(call_default_factory=True)
+        lines.append(f"# {field.description}")
+        if isinstance(default, dict):
+            # Tables come last, here as in the model: what follows one belongs to it.
+            lines += [f"# [{key}]", ""]
+        elif default is None:
+            lines += [f"# {key} = ", ""]
+        else:
+            lines += [f"# {key} = {json.dumps(default)}", ""]
+    return "\n".join(lines)
+
+
+def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """Check paths, rights, space, memory, clock, catalogue, Earth orientation and database."""
+    settings = load_settings(root=root)
+    found = list(examine(settings))
+    if as_json:
+        print_json([{"what": what, "verdict": verdict, "why": why} for what, verdict, why in found])
+    else:
+        for what, verdict, why in found:
+            colour = {"ok": "green", "warning": "yellow"}.get(verdict, "red")
+            typer.secho(f"{verdict:8}{what}: {why}", fg=colour)
+    if any(verdict == "failed" for _, verdict, _ in found):
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """What was looked at, the verdict (ok, warning or failed), and why."""
+    root = settings.root
+    if not root.is_dir():
+        yield "root", "failed", f"{root} does not exist; make it with 'dsa110-contimg init'"
+        return
+    if os.access(root, os.W_OK):
+        yield "root", "ok", str(root)
+    else:
+        yield "root", "failed", f"{root} may not be written by this user"
+    free_gb = shutil.disk_usage(root).free / 1e9
+    enough = free_gb >= settings.disk_resume_gb
+    yield (
+        "space", "ok" if enough else "warning",
+        f"{free_gb:.0f} GB are free; no new work begins below {settings.disk_stop_gb:g} GB",
+    )  # fmt: skip
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    wanted_gib = _WORKER_GIB * settings.workers
+    yield (
+        "memory", "ok" if memory_gib >= wanted_gib else "warning",
+        f"{memory_gib:.0f} GiB; {settings.workers} workers may take {wanted_gib:.0f} GiB",
+    )  # fmt: skip
+    yield from _examine_database(settings)
+    yield from _examine_catalogue(settings)
+    yield from _examine_orientation()
+    yield from _examine_libraries()
+
+
+def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.queries import overview
+
+    try:
+        latest = overview(Registry(settings.database))["latest_tile"]
+    except ContimgError as error:
+        yield "database", "failed", str(error)
+        return
+    yield "database", "ok", settings.database
+    if latest is not None and latest > time.time() + 60:
+        yield (
+            "clock", "failed",
+            f"the newest tile was observed {iso(latest)} UTC, after this machine's now "
+            f"({iso(time.time())}); set the clock",
+        )  # fmt: skip
+    else:
+        yield "clock", "ok", f"{iso(time.time())} UTC"
+
+
+def _examine_catalogue(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    from dsa110_contimg.sky import catalogues
+
+    try:
+        found = catalogues.load(settings.root, settings.sky_catalog)
+    except UsageError as error:
+        yield "catalogue", "failed", str(error)
+    except ContimgError as error:
+        yield "catalogue", "failed", str(error)
+    else:
+        yield "catalogue", "ok", f"{settings.sky_catalog}: {len(found)} sources"
+
+
+def _examine_orientation() -> Iterator[tuple[str, str, str]]:
+    from dsa110_contimg.sky.astrometry import orientation_table_end_mjd
+
+    end_s = (orientation_table_end_mjd() - 40587.0) * 86400.0
+    left_days = (end_s - time.time()) / 86400.0
+    yield (
+        "Earth orientation", "ok" if left_days > 30 else "warning",
+        f"table ends {iso(end_s)[:10]}" + ("" if left_days > 30 else "; update astropy-iers-data"),
+    )  # fmt: skip
+
+
+def _examine_libraries() -> Iterator[tuple[str, str, str]]:
+    import importlib
+
+    for name in ("casacore.tables", "ducc0", "radler", "aoflagger", "bdsf"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            yield name, "failed", f"cannot be imported: {error}"
+        else:
+            yield name, "ok", "imported"

@@ -1,0 +1,122 @@
+"""A root is set up, examined, and its daemons tell systemd that they live."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from conftest import SmallRun, make_root
+from dsa110_contimg import settings as settings_module
+from dsa110_contimg.cli import setup
+from dsa110_contimg.cli.main import app
+from dsa110_contimg.streaming.notify import notify
+
+
+def _run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    return result.exit_code, result.stdout
+
+
+def test_init_makes_a_root_and_overwrites_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    code, told = _run("init", "--root", root, "--input-dir", "/data/in", "--user", "obs")
+    assert code == 0
+    assert (root / "contimg.toml").exists()
+    unit = (root / "systemd" / "dsa110-contimg-convert.service").read_text()
+    for line in ("User=obs", "KillMode=control-group", "OOMPolicy=continue", "Type=notify",
+                 "WatchdogSec=", "--input-dir /data/in"):  # fmt: skip
+        assert line in unit
+    (root / "contimg.toml").write_text("workers = 3\n")
+    code, told = _run("init", "--root", root)
+    assert code == 0
+    assert "left as it is" in told
+    assert settings_module.load(root=root).workers == 3
+
+
+def test_the_commented_settings_are_the_defaults(tmp_path: Path) -> None:
+    text = setup.commented_settings()
+    assert tomllib.loads(text) == {}
+    lines = [line.removeprefix("# ") for line in text.splitlines()]
+    values = tomllib.loads(
+        "\n".join(line for line in lines if " = " in line and not line.endswith(" = "))
+    )
+    values.pop("workers")
+    (tmp_path / "contimg.toml").write_text(
+        "\n".join(f"{key} = {value!r}".replace("True", "true") for key, value in values.items())
+    )
+    assert settings_module.load(root=tmp_path).model_dump(exclude={"root"}) == (
+        settings_module.load(root=tmp_path / "none").model_dump(exclude={"root"})
+    )
+    assert {"lease_s", "group_size", "disk_stop_gb"} <= set(values)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    _run("init", "--root", tmp_path / "root", "--user", "root")
+    for unit in (tmp_path / "root" / "systemd").iterdir():
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_doctor_finds_what_is_wrong(tmp_path: Path, small_run: SmallRun) -> None:
+    code, told = _run("doctor", "--root", tmp_path / "nowhere")
+    assert code == 1
+    assert "does not exist" in told
+    root = make_root(tmp_path / "root", small_run)
+    code, told = _run("doctor", "--root", root)
+    assert code == 0, told
+    assert "catalogue: known" in told
+    shutil.rmtree(root / "catalogues")
+    code, told = _run("doctor", "--root", root)
+    assert code == 1
+    assert "failed  catalogue" in told
+
+
+def test_notify_reaches_both_kinds_of_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not notify("READY=1")
+    for name in (str(tmp_path / "socket"), f"@contimg-test-{os.getpid()}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.bind("\0" + name[1:] if name.startswith("@") else name)
+            channel.settimeout(5)
+            monkeypatch.setenv("NOTIFY_SOCKET", name)
+            assert notify("WATCHDOG=1")
+            assert channel.recv(100) == b"WATCHDOG=1"
+
+
+def test_a_daemon_tells_systemd_that_its_loop_lives(tmp_path: Path, small_run: SmallRun) -> None:
+    root = make_root(tmp_path / "root", small_run)
+    (tmp_path / "in").mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "socket"))
+        channel.settimeout(60)
+        program = Path(sys.executable).parent / "dsa110-contimg-convert-stream"
+        daemon = subprocess.Popen(
+            [str(program), "--input-dir", str(tmp_path / "in"), "--root", str(root),
+             "--poll-interval", "0.2", "--workers", "1"],
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "socket")},
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            told = [channel.recv(100) for _ in range(4)]
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0
+        finally:
+            daemon.kill()
+            daemon.wait()
+        assert told == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        rest = []
+        channel.setblocking(False)
+        while not rest or rest[-1] != b"STOPPING=1":
+            rest.append(channel.recv(100))
