@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from conftest import Processed, SmallRun, make_root, small_options
+from dsa110_contimg import settings as settings_module
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.choice import Candidate, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.sky import catalogues
-from dsa110_contimg.stages import calibration_solve
+from dsa110_contimg.stages import calibration_solve, registration
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage, KnownSet, KnownSets
 
 HOUR = 3600.0
@@ -88,6 +90,12 @@ def test_an_earlier_set_serves_where_nothing_can_be_solved(
             tables.read(both.path / name).gains.values, tables.read(solved.path / name).gains.values
         )
     assert calibration_solve.load_set(both.path) == both
+    registry = Registry(settings_module.load(root=root).database)
+    with registry.write() as session:
+        for one in (earlier, both):
+            registration.add_calibration_set(session, one)
+        session.flush()
+        assert [k.solved.id for k in registration.known_sets(session)] == ["earlier"]
 
 
 def test_nothing_is_decided_while_earlier_observations_are_open(

@@ -58,7 +58,7 @@ def test_transits_are_when_the_source_is_on_the_meridian(processed: Processed) -
     start = processed.run.options.start.timestamp()
     found = json.loads(
         _run(
-            "transits", "--dec", 16.2, "--since", start - 3600, "--hours", 25, "--min-jy", 2.0,
+            "transits", "--dec", 16.2, "--since", start - 3600, "--hours", 49, "--min-jy", 2.0,
             "--json", "--root", processed.root,
         )
     )  # fmt: skip
@@ -66,8 +66,8 @@ def test_transits_are_when_the_source_is_on_the_meridian(processed: Processed) -
     names = [one["name"] for one in found]
     twice = found[0]
     again = [one for one in found if one["name"] == twice["name"]]
-    if len(again) == 2:
-        assert again[1]["time_s"] - again[0]["time_s"] == pytest.approx(86164.1, abs=1.0)
+    assert len(again) >= 2
+    assert again[1]["time_s"] - again[0]["time_s"] == pytest.approx(86164.1, abs=1.0)
     telescope = processed.run.observatory.telescope
     site = astrometry.Site(
         np.deg2rad(telescope.latitude_deg), np.deg2rad(telescope.longitude_deg),

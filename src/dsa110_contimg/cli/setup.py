@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, iso, load_settings, print_json
-from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.settings import FILE_NAME, Settings
 
 _FOLDERS = ("state", "catalogues", "ms", "caltables", "images", "products")
@@ -160,8 +160,6 @@ def _examine_catalogue(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
     try:
         found = catalogues.load(settings.root, settings.sky_catalog)
-    except UsageError as error:
-        yield "catalogue", "failed", str(error)
     except ContimgError as error:
         yield "catalogue", "failed", str(error)
     else:

@@ -68,18 +68,14 @@ def model_values(
     -------
     ndarray of complex64, shape (nsample,)
     """
-    values = ducc0.wgridder.dirty2vis(
-        uvw=samples.uvw_lambda, freq=_FREQUENCY,
-        dirty=np.ascontiguousarray(image.T, dtype=np.float32), pixsize_x=cell_rad,
-        pixsize_y=cell_rad, epsilon=accuracy, do_wgridding=True, divide_by_n=False,
-        nthreads=threads, **_SIGNS,
-    )  # fmt: skip
-    return np.asarray(values).reshape(-1)
+    return model_visibilities(
+        samples.uvw_lambda, _FREQUENCY, image, cell_rad, threads, accuracy
+    ).reshape(-1)
 
 
 def model_visibilities(
     uvw_m: np.ndarray, frequencies_hz: np.ndarray, image: np.ndarray, cell_rad: float,
-    threads: int = 1,
+    threads: int = 1, accuracy: float = ACCURACY,
 ) -> np.ndarray:  # fmt: skip
     """Visibilities, shape (nrow, nchan), that an image of point sources (Jy per pixel) would give.
 
@@ -90,10 +86,12 @@ def model_visibilities(
     image : ndarray, shape (npix, npix)
     cell_rad : float
     threads : int
+    accuracy : float
+        Relative error.
     """
     values = ducc0.wgridder.dirty2vis(
         uvw=uvw_m, freq=frequencies_hz, dirty=np.ascontiguousarray(image.T, dtype=np.float32),
-        pixsize_x=cell_rad, pixsize_y=cell_rad, epsilon=ACCURACY, do_wgridding=True,
+        pixsize_x=cell_rad, pixsize_y=cell_rad, epsilon=accuracy, do_wgridding=True,
         divide_by_n=False, nthreads=threads, **_SIGNS,
     )  # fmt: skip
     return np.asarray(values)

@@ -1,6 +1,6 @@
 """What goes into the image of a tile, and what comes out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,12 @@ class TileImageOptions:
     clean: CleanOptions
     uv_max_lambda: float = float("inf")
     taper_rad: float = 0.0
+
+    def as_imaged(self, image: "TileImage") -> "TileImageOptions":
+        """Options for another image of the same geometry."""
+        return replace(
+            self, size=image.apparent.shape[0], cell_rad=image.cell_rad, taper_rad=image.taper_rad
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,10 +83,7 @@ def self_calibrate(
     """
     best, best_vis, kept = image_tile(vis, model, image_options), vis, 0
     history = [_dynamic_range(best)]
-    fixed = replace(
-        image_options, size=best.apparent.shape[0], cell_rad=best.cell_rad,
-        taper_rad=best.taper_rad,
-    )  # fmt: skip
+    fixed = image_options.as_imaged(best)
     for _ in range(options.rounds):
         try:
             trial_vis = _with_phases(best_vis, _model_of(best_vis, best), options)

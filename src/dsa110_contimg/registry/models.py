@@ -118,7 +118,7 @@ class CalibrationSet(Base):
     """Tables that belong together."""
 
     __tablename__ = "calibration_sets"
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(String(160), primary_key=True)
     tile_id: Mapped[str] = mapped_column(String(32), index=True)
     path: Mapped[str] = mapped_column(String(1024))
     observed: Mapped[float] = mapped_column(Float, index=True)
@@ -157,7 +157,7 @@ class TileImage(Base):
     __tablename__ = "images"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     tile_id: Mapped[str] = mapped_column(String(32), index=True)
-    calibration_set_id: Mapped[str] = mapped_column(String(64), index=True)
+    calibration_set_id: Mapped[str] = mapped_column(String(160), index=True)
     options_key: Mapped[str] = mapped_column(String(64))
     start: Mapped[float] = mapped_column(Float, index=True)
     beam_corrected: Mapped[bool]

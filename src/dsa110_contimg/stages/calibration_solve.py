@@ -32,6 +32,8 @@ from dsa110_contimg.visibilities.measurement_set import Visibilities
 BANDPASS_NAME = "bandpass.b"
 GAINS_NAME = "gains.g"
 RECORD_NAME = "set.json"
+COMBINED = "+"
+"""Between the ids of bandpass and gains, in that of a combined set."""
 _TRIED_TILES = 3
 
 
@@ -202,7 +204,7 @@ def combine(bandpass: SolvedSet, gains: SolvedSet, output: Path) -> SolvedSet:
     shutil.copytree(bandpass.path / BANDPASS_NAME, output / BANDPASS_NAME)
     shutil.copytree(gains.path / GAINS_NAME, output / GAINS_NAME)
     combined = replace(
-        gains, id=f"{bandpass.id}+{gains.id}", path=output,
+        gains, id=f"{bandpass.id}{COMBINED}{gains.id}", path=output,
         flagged_fraction=bandpass.flagged_fraction, median_snr=bandpass.median_snr,
     )  # fmt: skip
     (output / RECORD_NAME).write_text(json.dumps(records.to_json(combined), indent=1))

@@ -117,6 +117,11 @@ def image(
     """
     if prefix.with_name(f"{prefix.name}.image.fits").exists():
         raise UsageError(f"{prefix}.image.fits: exists already; choose another --output")
+    if options.imager == "wsclean" and (field is not None or options.selfcal_rounds):
+        raise UsageError(
+            "imager wsclean takes neither --field nor --selfcal-rounds; split the field out, or "
+            "take the built-in imager"
+        )
     vis = measurement_set.read(ms_path, column, field)
     subtract = options.subtract_outside and options.imager == "builtin"
     model = sky_model(vis, root, options) if subtract else None
@@ -160,7 +165,7 @@ def image(
     )
     _write(tile, vis, result, options)
     if options.stokes == "IQ":
-        _write_q(tile, vis, image_tile(stokes_q(vis), None, _as_imaged(chosen, result)))
+        _write_q(tile, vis, image_tile(stokes_q(vis), None, chosen.as_imaged(result)))
     return tile
 
 
@@ -226,14 +231,6 @@ def _write(tile: ImagedTile, vis: Visibilities, result: TileImage, options: Imag
     save_preview(
         tile.prefix.with_name(f"{tile.prefix.name}.png"), result.apparent, tile.rms_jy,
         result.cell_rad, result.beam, tile.tile_id,
-    )  # fmt: skip
-
-
-def _as_imaged(options: TileImageOptions, result: TileImage) -> TileImageOptions:
-    """Options for another image of the same geometry."""
-    return replace(
-        options, size=result.apparent.shape[0], cell_rad=result.cell_rad,
-        taper_rad=result.taper_rad,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet, Mosaic, TileImage
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.calibration_solve import KnownSet, SolvedSet
+from dsa110_contimg.stages.calibration_solve import COMBINED, KnownSet, SolvedSet
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MosaicImage
 from dsa110_contimg.stages.validation import Validation
@@ -60,10 +60,15 @@ def add_calibration_set(session: Session, solved: SolvedSet) -> None:
 
 
 def known_sets(session: Session) -> tuple[KnownSet, ...]:
-    """Every calibration set in the database."""
+    """Every calibration set that was solved.
+
+    A combination of two is no candidate: its bandpass is older than its gains, and would grow
+    older with each choice.
+    """
     return tuple(
         KnownSet(records.from_json(SolvedSet, row.quality), Standing(row.standing), row.remark)
         for row in session.scalars(select(CalibrationSet).order_by(CalibrationSet.id))
+        if COMBINED not in row.id
     )
 
 

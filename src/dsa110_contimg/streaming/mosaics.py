@@ -151,8 +151,8 @@ class StreamingMosaicManager:
             ).first()
             if group is None:
                 return 0.0
-            first = Path(session.get_one(Tile, group.tile_ids[0]).ms_path)
-        raw = size_bytes(first) * _CALIBRATED_OVER_RAW
+            first = session.get_one(Tile, group.tile_ids[0]).ms_path
+        raw = size_bytes(Path(first)) * _CALIBRATED_OVER_RAW if first else 0.0
         image = _IMAGE_PLANES * 4 * self._options.image.size**2
         return len(group.tile_ids) * (raw + image)
 

@@ -298,8 +298,6 @@ def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibili
             raise BadInputError(f"{path}: has no rows")
         number, ms_of_field = _one_field(path, ms, field)
         windows = np.unique(ms_of_field.getcol("DATA_DESC_ID"))
-        if windows.size == 0:
-            raise BadInputError(f"{path}: has no row of field {field}")
         if windows.size == 1:
             rows = _rows(ms_of_field, column)
         else:
