@@ -11,12 +11,17 @@ from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 
 def apply_gains(
-    vis: Visibilities, *gains: Gains, interval: np.ndarray | None = None, in_place: bool = False
+    vis: Visibilities,
+    *gains: Gains,
+    interval: np.ndarray | None = None,
+    also_flagged: np.ndarray | None = None,
+    weight_factor: float = 1.0,
+    in_place: bool = False,
 ) -> Visibilities:
     """Calibrated data set.
 
     ``V_ij -> V_ij / (g_i conj(g_j))``, ``w_ij -> w_ij |g_i g_j|**2``, g being the product of all
-    `gains`; a flagged gain flags its baselines.
+    `gains`; a flagged gain flags its baselines, and flagged samples have no weight.
 
     Parameters
     ----------
@@ -26,51 +31,69 @@ def apply_gains(
         cross hands of four polarizations take one gain of each.
     interval : ndarray of int, shape (nrow,), optional
         Solution interval of each row; without it the first.
+    also_flagged : ndarray of bool, shape (nrow, nchan), optional
+        Samples to flag in the same pass.
+    weight_factor : float
+        Of all weights.
     in_place : bool
         Overwrite the data, weights and flags of `vis`: a full-size tile does not fit in
         memory often.
     """
     values = functools.reduce(np.multiply, (g.values.astype(np.complex64) for g in gains))
     bad = functools.reduce(np.logical_or, (g.flags for g in gains))
-    where = np.zeros(vis.data.shape[0], np.int64) if interval is None else interval
+    nrow, nchan, npol = vis.data.shape
     data = vis.data if in_place else vis.data.copy()
     flags = vis.flags if in_place else vis.flags.copy()
     weights = vis.weights
     if not (in_place and weights.flags.writeable):
         # A broadcast view would hand its strange order of axes to the copy.
         weights = np.array(weights, np.float32, order="C")
+    hands = (np.arange(npol) // 2, np.arange(npol) % 2) if npol == 4 else (np.arange(npol),) * 2
+    inverse = (1 / values).astype(np.complex64)
+    power = (values.real**2 + values.imag**2).astype(np.float32)
     _divide(
-        data, weights, flags, vis.antenna1, vis.antenna2, where, (1 / values).astype(np.complex64),
-        (values.real**2 + values.imag**2).astype(np.float32), bad,
+        data.reshape(nrow, -1), weights.reshape(nrow, -1), flags.reshape(nrow, -1), npol,
+        vis.antenna1, vis.antenna2,
+        np.zeros(nrow, np.int64) if interval is None else interval,
+        np.zeros((0, 0), bool) if also_flagged is None else also_flagged,
+        np.float32(weight_factor),
+        *(
+            _per_sample(array, hand, nchan)
+            for array in (inverse, power, bad)
+            for hand in hands
+        ),
     )  # fmt: skip
     return replace(vis, data=data, weights=weights, flags=flags)
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _divide(
-    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, interval: np.ndarray, inverse: np.ndarray, power: np.ndarray,
-    bad: np.ndarray,
-) -> None:  # fmt: skip
-    step = 1 if inverse.shape[2] > 1 else 0
-    npol = data.shape[2]
-    first = np.arange(npol) // 2 if npol == 4 else np.arange(npol)
-    second = np.arange(npol) % 2 if npol == 4 else np.arange(npol)
-    for row in range(data.shape[0]):
-        k, i, j = interval[row], antenna1[row], antenna2[row]
-        for f in range(data.shape[1]):
-            c = f * step
-            for p in range(npol):
-                q, r = first[p], second[p]
-                data[row, f, p] *= inverse[k, i, c, q] * np.conj(inverse[k, j, c, r])
-                weights[row, f, p] *= power[k, i, c, q] * power[k, j, c, r]
-                flags[row, f, p] |= bad[k, i, c, q] | bad[k, j, c, r]
+def _per_sample(array: np.ndarray, hand: np.ndarray, nchan: int) -> np.ndarray:
+    """Values for each channel and polarization side by side, shape (ninterval, nantenna, n)."""
+    chosen = np.broadcast_to(array[..., hand], (*array.shape[:2], nchan, hand.size))
+    return np.ascontiguousarray(chosen).reshape(*array.shape[:2], -1)
 
 
 @numba.njit(cache=True)
-def scale_weights(weights: np.ndarray, flags: np.ndarray, factor: np.float32) -> None:
-    """Multiply weights in place, and make those of flagged samples zero."""
-    for row in range(weights.shape[0]):
-        for f in range(weights.shape[1]):
-            for p in range(weights.shape[2]):
-                weights[row, f, p] = 0 if flags[row, f, p] else weights[row, f, p] * factor
+def _divide(
+    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, npol: int, antenna1: np.ndarray,
+    antenna2: np.ndarray, interval: np.ndarray, also_flagged: np.ndarray, factor: np.float32,
+    inverse1: np.ndarray, inverse2: np.ndarray, power1: np.ndarray, power2: np.ndarray,
+    bad1: np.ndarray, bad2: np.ndarray,
+) -> None:  # fmt: skip
+    """Channels and polarizations are one axis; see `apply_gains`."""
+    n = data.shape[1]
+    for row in range(data.shape[0]):
+        k, i, j = interval[row], antenna1[row], antenna2[row]
+        a, b = inverse1[k, i], inverse2[k, j]
+        for s in range(n):
+            data[row, s] *= a[s] * np.conj(b[s])
+        x, y = bad1[k, i], bad2[k, j]
+        for s in range(n):
+            flags[row, s] |= x[s] | y[s]
+        if also_flagged.size > 0:
+            for f in range(n // npol):
+                if also_flagged[row, f]:
+                    flags[row, f * npol : (f + 1) * npol] = True
+        p, q = power1[k, i], power2[k, j]
+        for s in range(n):
+            weight = weights[row, s] * p[s] * q[s] * factor
+            weights[row, s] = np.float32(0) if flags[row, s] else weight

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.apply import apply_gains, scale_weights
+from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, split_bandpass
 from dsa110_contimg.errors import CalibrationError
@@ -179,12 +179,12 @@ def calibrate_tile(
         rfi = _interference(calibrated, sky)
         phases = _refine(calibrated, sky, rfi, limits)
     moved = np.angle(phases.values[~phases.flags])
-    calibrated = apply_gains(calibrated, phases, in_place=True)
-    flags, weights = calibrated.flags, calibrated.weights
-    flags |= rfi[:, :, None]
-    scale_weights(weights, flags, np.float32(1 / _noise_scale(calibrated, sky, flags)))
-    typical = _typical(weights)
-    n_kept = int(unflagged(flags)[0].sum())
+    scale = _noise_scale(calibrated, sky, phases, rfi)
+    calibrated = apply_gains(
+        calibrated, phases, also_flagged=rfi, weight_factor=1 / scale, in_place=True
+    )
+    typical = _typical(calibrated.weights)
+    n_kept = int(unflagged(calibrated.flags)[0].sum())
     return CalibratedTile(
         vis=calibrated,
         phases=phases,
@@ -329,13 +329,14 @@ def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLi
     return refer_phases(phases, vis.array.names, limits.reference_antennas)[0]
 
 
-def _noise_scale(vis: Visibilities, sky: np.ndarray, flags: np.ndarray) -> float:
+def _noise_scale(vis: Visibilities, sky: np.ndarray, phases: Gains, rfi: np.ndarray) -> float:
     """Factor that turns relative weights into inverse variances, from data minus model."""
-    step = max(1, vis.data.shape[0] // _SAMPLE_ROWS)
-    last = vis.data.shape[2] - 1
-    some = slice(None, None, step), slice(None), slice(None, None, max(1, last))
-    residual = vis.data[some] - sky[some[0], :, None]
-    used = ~flags[some]
+    rows = slice(None, None, max(1, vis.data.shape[0] // _SAMPLE_ROWS))
+    some = apply_gains(vis.rows(rows), phases, also_flagged=rfi[rows])
+    hands = slice(None, None, max(1, some.data.shape[2] - 1))
+    residual = some.data[:, :, hands] - sky[rows, :, None]
+    used = ~some.flags[:, :, hands]
     if not used.any():
         return 1.0
-    return float(np.median((vis.weights[some] * np.abs(residual) ** 2)[used]) / (2 * np.log(2)))
+    squares = some.weights[:, :, hands] * np.abs(residual) ** 2
+    return float(np.median(squares[used]) / (2 * np.log(2)))

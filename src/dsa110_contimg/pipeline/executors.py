@@ -30,6 +30,8 @@ WORKER_ENVIRONMENT = {
     # the time. Arrays above glibc's limit of 32 MB still come and go, or memory would fray.
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**35),
+    # Pages of 2 MB for what libraries allocate, as numpy asks for its arrays by itself.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 

@@ -69,4 +69,5 @@ def save_preview(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # No date or version in the file: equal images give equal pictures.
-    figure.savefig(path, metadata={"Software": None})
+    # Noise does not compress: trying harder takes a second and saves little.
+    figure.savefig(path, metadata={"Software": None}, pil_kwargs={"compress_level": 1})

@@ -267,27 +267,17 @@ def unflagged(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     flags : ndarray of bool, shape (nrow, nchan, npol)
+        With one, two or four polarizations.
 
     Returns
     -------
     per_row : ndarray of int, shape (nrow,)
     per_channel : ndarray of int, shape (nchan,)
     """
-    per_row = np.zeros(flags.shape[0], np.int64)
-    per_channel = np.zeros(flags.shape[1], np.int64)
-    _count_unflagged(flags, per_row, per_channel)
-    return per_row, per_channel
-
-
-@numba.njit(cache=True)
-def _count_unflagged(flags: np.ndarray, per_row: np.ndarray, per_channel: np.ndarray) -> None:
-    for row in range(flags.shape[0]):
-        for f in range(flags.shape[1]):
-            kept = False
-            for p in range(flags.shape[2]):
-                kept |= not flags[row, f, p]
-            per_row[row] += kept
-            per_channel[f] += kept
+    # The flags of a sample's polarizations as one number.
+    together = np.ascontiguousarray(flags).view(f"u{flags.shape[2]}")[:, :, 0]
+    kept = together != np.array([True] * flags.shape[2]).view(together.dtype)
+    return kept.sum(axis=1), kept.sum(axis=0)
 
 
 def version() -> str:

@@ -104,6 +104,14 @@ class Visibilities:
         """Indices of the antennas that have rows."""
         return np.union1d(self.antenna1, self.antenna2)
 
+    def rows(self, some: slice | np.ndarray) -> "Visibilities":
+        """Some of the rows."""
+        return replace(
+            self, data=self.data[some], flags=self.flags[some], weights=self.weights[some],
+            uvw_m=self.uvw_m[some], antenna1=self.antenna1[some], antenna2=self.antenna2[some],
+            time_index=self.time_index[some],
+        )  # fmt: skip
+
 
 def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> None:
     """Write a new Measurement Set.
@@ -366,10 +374,18 @@ def _rows(ms: Any, column: str) -> dict[str, np.ndarray]:
         values = ms.getcol(name)
         return values if every else values[cross]
 
-    rows = {name: get(name) for name in (column, "FLAG", "TIME", "INTERVAL", "UVW")}
+    def get_samples(name: str) -> np.ndarray:
+        cell = np.asarray(ms.getcell(name, 0))
+        # Into an array of ours: `getcol` makes one more copy of all.
+        values = np.empty((ms.nrows(), *cell.shape), cell.dtype)
+        ms.getcolnp(name, values)
+        return values if every else values[cross]
+
+    rows = {name: get_samples(name) for name in (column, "FLAG")}
+    rows |= {name: get(name) for name in ("TIME", "INTERVAL", "UVW")}
     rows["FLAG"] |= get("FLAG_ROW")[:, None, None]
     if "WEIGHT_SPECTRUM" in ms.colnames() and ms.iscelldefined("WEIGHT_SPECTRUM", 0):
-        rows["WEIGHT"] = get("WEIGHT_SPECTRUM")
+        rows["WEIGHT"] = get_samples("WEIGHT_SPECTRUM")
     else:
         rows["WEIGHT"] = np.broadcast_to(get("WEIGHT")[:, None, :], rows[column].shape)
     rows["ANTENNA1"] = antenna1 if every else antenna1[cross]
