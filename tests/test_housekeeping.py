@@ -17,7 +17,6 @@ from dsa110_contimg.cli.main import app
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
-    CalibrationSet,
     Event,
     GroupState,
     Mosaic,
@@ -29,48 +28,16 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, housekeeping
+from dsa110_contimg.streaming import StreamingConverter, housekeeping
 from dsa110_contimg.streaming.disk import DiskGuard
 
 HOUR = 3600.0
 Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.fixture(scope="module")
-def streamed_once(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun) -> Path:
-    root = make_root(tmp_path_factory.mktemp("streamed") / "root", small_run)
-    incoming = root / "incoming"
-    incoming.mkdir()
-    for files in small_run.files:
-        for path in files:
-            os.link(path, incoming / path.name)
-    settings = settings_module.load(root=root, workers=1)
-    registry = Registry(settings.database)
-    StreamingConverter(incoming, root / "ms", registry, settings, InlineExecutor(), once=True).run()
-    StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
-    registry.close()
-    return root
-
-
 @pytest.fixture
-def root(streamed_once: Path, tmp_path: Path) -> Path:
-    """A copy whose rows name its own files."""
-    root = tmp_path / "root"
-    shutil.copytree(streamed_once, root)
-    registry = Registry(settings_module.load(root=root).database)
-
-    def moved(text: str) -> str:
-        return text.replace(str(streamed_once), str(root))
-
-    with registry.write() as session:
-        for tile in session.scalars(select(Tile)):
-            tile.ms_path = moved(tile.ms_path)
-        for image in session.scalars(select(TileImage)):
-            image.record = {**image.record, "prefix": moved(image.record["prefix"])}
-        for calibration_set in session.scalars(select(CalibrationSet)):
-            calibration_set.path = moved(calibration_set.path)
-    registry.close()
-    return root
+def root(streamed: Path) -> Path:
+    return streamed
 
 
 def _settings(root: Path, **given: object) -> Settings:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import SmallRun, make_root, small_options
-from dsa110_contimg.errors import GraphError, RetryableError, UsageError
+from dsa110_contimg.errors import GraphError, RetryableError, UsageError, WorkerDiedError
 from dsa110_contimg.pipeline.executors import LocalExecutor, machine_slot
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
@@ -138,7 +138,7 @@ def test_a_crash_and_a_time_out_cost_only_their_own_call(tmp_path: Path) -> None
         hang = executor.submit(_hang)
         last = executor.submit(_double, number=5)
         assert first.result(60) == 8
-        with pytest.raises(RetryableError, match="died"):
+        with pytest.raises(WorkerDiedError, match="died 5 times"):
             crash.result(60)
         with pytest.raises(RetryableError, match="time-out"):
             hang.result(60)

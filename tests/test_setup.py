@@ -43,7 +43,7 @@ def test_init_makes_a_root_and_overwrites_nothing(tmp_path: Path) -> None:
 def test_the_commented_settings_are_the_defaults(tmp_path: Path) -> None:
     text = setup.commented_settings()
     assert tomllib.loads(text) == {}
-    lines = [line.removeprefix("# ") for line in text.splitlines()]
+    lines = [line.removeprefix("# ") for line in text.split("# [[alerts]]")[0].splitlines()]
     values = tomllib.loads(
         "\n".join(line for line in lines if " = " in line and not line.endswith(" = "))
     )
@@ -55,6 +55,13 @@ def test_the_commented_settings_are_the_defaults(tmp_path: Path) -> None:
         settings_module.load(root=tmp_path / "none").model_dump(exclude={"root"})
     )
     assert {"lease_s", "group_size", "disk_stop_gb"} <= set(values)
+
+
+def test_the_alerts_of_the_commented_settings_hold_as_they_are(tmp_path: Path) -> None:
+    rules = "[[alerts]]" + setup.commented_settings().split("# [[alerts]]", 1)[1]
+    (tmp_path / "contimg.toml").write_text(rules.replace("# ", ""))
+    names = [rule.name for rule in settings_module.load(root=tmp_path).alerts]
+    assert names == ["no data", "behind the sky", "failures", "disk", "last night"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

@@ -41,6 +41,10 @@ class ImagingError(PermanentError):
     """An image could not be made: no unflagged data, or CLEAN diverged."""
 
 
+class WorkerDiedError(PermanentError):
+    """Worker after worker died of the same call: trying on would only kill more."""
+
+
 class NotYetError(RetryableError):
     """What the work depends on is not decided yet: to be asked again, and nobody's failure."""
 

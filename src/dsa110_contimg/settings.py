@@ -6,9 +6,9 @@ double underscore (`CONTIMG_IMAGE__ROBUST=0`). The file is `contimg.toml` in the
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +19,26 @@ from pydantic_settings import (
 from dsa110_contimg.errors import UsageError
 
 FILE_NAME = "contimg.toml"
+
+
+class AlertRule(BaseModel):
+    """Whom to tell when something is wrong, and again when it is over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=128, description="What the alert is called")
+    when: Literal["data_age_s", "lag_s", "failing", "disk_free_gb", "night"] = Field(
+        description="What is watched: seconds since the newest tile, seconds of sky that wait, "
+        "failed tiles and groups, free space (GB); night: a summary once a day"
+    )
+    limit: float = Field(
+        0.0, description="Broken above this (disk_free_gb: below); night: hour of the day, UTC"
+    )
+    repeat_h: float = Field(24.0, gt=0, description="Hours after which it is told again")
+    command: list[str] = Field(
+        default_factory=list, description="Program and arguments; facts come as CONTIMG_ALERT_..."
+    )
+    webhook: str = Field("", pattern="^(https?://.*)?$", description="URL that gets them as JSON")
 
 
 class Settings(BaseSettings):
@@ -40,6 +60,10 @@ class Settings(BaseSettings):
         3600.0, gt=0, description="Seconds after which one step of one tile is killed"
     )
     lease_s: float = Field(120.0, gt=0, description="Seconds a claim lasts without a heartbeat")
+    newest_first_behind_s: float | None = Field(
+        None, ge=0, description="The newest work goes first while the oldest that waits is so many "
+        "seconds older; empty: always the oldest first"
+    )  # fmt: skip
     max_attempts: int = Field(3, ge=1, description="Failures before work is quarantined")
     retry_delay_s: float = Field(
         60.0, ge=0, description="Seconds before the first retry; doubles with each failure"
@@ -91,6 +115,11 @@ class Settings(BaseSettings):
         10.0, ge=0, description="Work begins again with so much free space (GB)"
     )
 
+    alert_interval_s: float = Field(
+        60.0, gt=0, description="Seconds between two looks at the alert rules"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Of the daemons' log lines")
+
     parallel_groups: int = Field(2, ge=1, description="Mosaic groups worked on at once")
 
     convert: dict[str, Any] = Field(default_factory=dict, description="Options of conversion")
@@ -103,6 +132,9 @@ class Settings(BaseSettings):
     )
     crossmatch: dict[str, Any] = Field(
         default_factory=dict, description="Options of cross-matching"
+    )
+    alerts: list[AlertRule] = Field(
+        default_factory=list, description="Rules, each a table [[alerts]]"
     )
 
     @classmethod

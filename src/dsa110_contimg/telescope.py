@@ -10,6 +10,8 @@ from functools import cached_property
 
 SPEED_OF_LIGHT_M_S = 299_792_458.0
 ARCSEC_PER_RAD = 180 * 3600 / 3.141592653589793
+UNIX_EPOCH_JD = 2440587.5
+MJD_ZERO_JD = 2400000.5
 SAME_STRIP_DEG = 0.1
 """Pointings this close in apparent declination are one strip."""
 SIDEREAL_RATE_RAD_S = 7.292115855e-5

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from dsa110_contimg import __version__
-from dsa110_contimg.api import jobs, products
+from dsa110_contimg.api import jobs, metrics, products
 from dsa110_contimg.batch.jobs import JobRunner
 from dsa110_contimg.errors import PermanentError, RetryableError
 from dsa110_contimg.registry.database import Registry
@@ -46,6 +46,7 @@ def create_app(settings: Settings, parallel_jobs: int = 1) -> FastAPI:
     app.state.runner = runner
     app.include_router(jobs.router)
     app.include_router(products.router)
+    app.include_router(metrics.router)
 
     @app.middleware("http")
     async def secure(

@@ -7,15 +7,16 @@ from sqlalchemy import select
 
 from dsa110_contimg import __version__
 from dsa110_contimg.registry.models import Mosaic
-from dsa110_contimg.registry.queries import overview
+from dsa110_contimg.streaming.health import health
 
 router = APIRouter(prefix="/api", tags=["products"])
 
 
 @router.get("/status")
 def status(request: Request) -> dict[str, Any]:
-    """Counts by state, the newest tile, and what is wrong."""
-    return {"version": __version__, **overview(request.app.state.registry)}
+    """Counts by state, the flow of data, and what is wrong."""
+    state = request.app.state
+    return {"version": __version__, **health(state.registry, state.settings)}
 
 
 @router.get("/mosaics")

@@ -14,6 +14,7 @@ from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import write_casa_image
 from dsa110_contimg.mosaicking import METHODS
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet, Plan, TileImage
@@ -205,17 +206,17 @@ def build(
     try:
         call = {
             "images": made.tiles,
-            "output": scratch / f"{output.stem}.fits",
+            "output": FreshPath(scratch, "made", inside=f"{output.stem}.fits"),
             "name": made.name,
             "options": made.options(),
         }
         mosaic: MosaicImage = context.map(build_mosaic, [call], "mosaic")[0]
         if output.suffix == ".image":
-            write_casa_image(scratch / output.name, mosaic.path)
+            write_casa_image(mosaic.path.with_name(output.name), mosaic.path)
         for target in _outputs(output):
             if target.is_dir():
                 shutil.rmtree(target)
-            (scratch / target.name).replace(target)
+            mosaic.path.with_name(target.name).replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return replace(mosaic, path=output)

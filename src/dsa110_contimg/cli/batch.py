@@ -160,15 +160,14 @@ def calibrate(
     root: RootOption = None,
 ) -> None:
     """Solve bandpass and gains of a Measurement Set against the sky."""
+    from dsa110_contimg.pipeline.fresh import FreshPath
     from dsa110_contimg.stages import calibration_solve
     from dsa110_contimg.stages.conversion import describe
 
     settings = load_settings(root=root)
     tile = describe(ms.absolute())
     target = (
-        output.absolute()
-        if output
-        else calibration_solve.fresh_set_path(settings.root, tile.tile_id)
+        output.absolute() if output else FreshPath(settings.root / "caltables", tile.tile_id).make()
     )
     if target.exists():
         raise UsageError(f"{target}: exists already; choose another --output")

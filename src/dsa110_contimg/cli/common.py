@@ -129,13 +129,21 @@ def iso(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def span(seconds: float) -> str:
+    """A length of time for people."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def print_json(value: Any) -> None:
     """JSON on standard output."""
     typer.echo(json.dumps(value, indent=1, default=str))
 
 
-def setup_logging() -> None:
-    """One line an event on standard error, keys and values after the message."""
+def setup_logging(form: str = "text") -> None:
+    """One line an event on standard error: text with keys and values after it, or JSON."""
     import structlog
 
     structlog.configure(
@@ -143,7 +151,11 @@ def setup_logging() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            *(
+                (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
+                if form == "json"
+                else (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),)
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

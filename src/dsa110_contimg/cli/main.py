@@ -2,7 +2,7 @@
 
 import typer
 
-from dsa110_contimg.cli import batch, calibration, operate, setup
+from dsa110_contimg.cli import batch, calibration, database, operate, setup
 from dsa110_contimg.cli.common import run_app
 
 app = typer.Typer(
@@ -25,6 +25,14 @@ caltables.command("plot")(calibration.caltables_plot)
 caltables.command("reject")(calibration.caltables_reject)
 caltables.command("prefer")(calibration.caltables_prefer)
 caltables.command("accept")(calibration.caltables_accept)
+db = typer.Typer(help="The database.", no_args_is_help=True)
+db.command("upgrade")(database.db_upgrade)
+db.command("check")(database.db_check)
+db.command("backup")(database.db_backup)
+db.command("copy")(database.db_copy)
+quarantine = typer.Typer(help="Work that failed for good.", no_args_is_help=True)
+quarantine.command("list")(operate.quarantine_list)
+quarantine.command("release")(operate.retry)
 flags = typer.Typer(help="Flags given by hand.", no_args_is_help=True)
 flags.command("add")(calibration.flags_add)
 flags.command("list")(calibration.flags_list)
@@ -35,6 +43,7 @@ app.command()(setup.init)
 app.command()(setup.doctor)
 app.command()(operate.simulate)
 app.command()(operate.status)
+app.command()(operate.night)
 app.command()(operate.retry)
 app.command()(operate.housekeeping)
 app.command()(operate.serve)
@@ -42,6 +51,8 @@ app.command()(operate.config)
 app.add_typer(catalog, name="catalog")
 app.add_typer(caltables, name="caltables")
 app.add_typer(flags, name="flags")
+app.add_typer(db, name="db")
+app.add_typer(quarantine, name="quarantine")
 app.command()(calibration.transits)
 app.command()(batch.convert)
 app.command()(batch.calibrate)

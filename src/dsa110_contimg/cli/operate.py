@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, iso, load_settings, print_json
+from dsa110_contimg.cli.common import (
+    JsonOption,
+    RootOption,
+    iso,
+    load_settings,
+    parse_time,
+    print_json,
+    span,
+)
 from dsa110_contimg.errors import NothingToDo, UsageError
 
 
@@ -56,12 +64,13 @@ def demo(
 
 
 def status(root: RootOption = None, as_json: JsonOption = False) -> None:
-    """Say what there is, in which state, and what failed and why."""
+    """Say whether data flow and work keeps up, what there is, and what failed and why."""
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import overview
+    from dsa110_contimg.streaming.health import health
 
     settings = load_settings(root=root)
-    view = overview(Registry(settings.database))
+    view = health(Registry(settings.database), settings)
+    flow = view["pulse"]
     if as_json:
         print_json(view)
         return
@@ -69,13 +78,45 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
         counts = ", ".join(f"{state} {n}" for state, n in view[title].items()) or "none"
         typer.echo(f"{title:8} {counts}")
     if view["latest_tile"] is not None:
-        typer.echo(f"latest   tile observed {iso(view['latest_tile'])} UTC")
-    for title in ("dead_antennas", "problems", "warnings"):
+        typer.echo(
+            f"latest   tile observed {iso(view['latest_tile'])} UTC, "
+            f"{span(flow['data_age_s'])} ago; {span(flow['lag_s'])} of sky wait"
+        )
+    for span_of_time in ("hour", "day"):
+        typer.echo(
+            f"rate     {flow[f'tiles_last_{span_of_time}']} tiles and "
+            f"{flow[f'mosaics_last_{span_of_time}']} mosaics in the last {span_of_time}"
+        )
+    typer.echo(f"disk     {flow['disk_free_gb']:.0f} GB free")
+    for title in ("alerts", "dead_antennas", "problems", "warnings"):
         rows = view[title]
         if rows:
             typer.echo(f"{title.replace('_', ' ')}:")
             for row in rows:
                 typer.echo(f"  {row}")
+
+
+def night(
+    date: Annotated[
+        str | None, typer.Option(help="Day, YYYY-MM-DD UTC (default: the last 24 hours)")
+    ] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what happened on a day: tiles, mosaics, warnings and errors."""
+    import time
+
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming.night import summary
+
+    begin = parse_time(date)
+    since = time.time() - 86400.0 if begin is None else begin
+    found = summary(Registry(load_settings(root=root).database), since, since + 86400.0)
+    if as_json:
+        print_json(records.to_json(found))
+    else:
+        typer.echo(found.text())
 
 
 def retry(
@@ -91,6 +132,18 @@ def retry(
     if not any(done):
         raise NothingToDo(f"{identifier}: is no failed, held or quarantined tile or group")
     typer.echo(f"{identifier}: ready")
+
+
+def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """List tiles and groups that are quarantined or held, with the reason."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.queries import set_aside
+
+    rows = set_aside(Registry(load_settings(root=root).database))
+    if as_json:
+        print_json(rows)
+    for row in [] if as_json else rows:
+        typer.echo(f"{row['kind']} {row['id']} {row['state']}: {row['reason']}")
 
 
 def housekeeping(

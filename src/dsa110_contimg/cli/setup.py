@@ -17,6 +17,18 @@ from dsa110_contimg.settings import FILE_NAME, Settings
 
 _FOLDERS = ("state", "catalogues", "ms", "caltables", "images", "products")
 _WORKER_GIB = 5.0
+_EXAMPLE_ALERTS = [
+    f"# [[alerts]]\n# {rule}\n"
+    for rule in (
+        'name = "no data"\n# when = "data_age_s"\n# limit = 1800\n'
+        '# command = ["mail", "-s", "DSA-110 continuum", "operators@example.org"]',
+        'name = "behind the sky"\n# when = "lag_s"\n# limit = 7200',
+        'name = "failures"\n# when = "failing"\n# limit = 5',
+        'name = "disk"\n# when = "disk_free_gb"\n# limit = 100',
+        'name = "last night"\n# when = "night"\n# limit = 16\n'
+        '# webhook = "https://example.org/contimg"',
+    )
+]
 _UNIT = """[Unit]
 Description=dsa110-contimg: {what}
 After=network.target time-sync.target
@@ -83,9 +95,11 @@ def commented_settings() -> str:
         key = field.alias or name
         default = field.get_default(call_default_factory=True)
         lines.append(f"# {field.description}")
+        # Tables come last, here as in the model: what follows one belongs to it.
         if isinstance(default, dict):
-            # Tables come last, here as in the model: what follows one belongs to it.
             lines += [f"# [{key}]", ""]
+        elif key == "alerts":
+            lines += _EXAMPLE_ALERTS
         elif default is None:
             lines += [f"# {key} = ", ""]
         else:
@@ -167,9 +181,9 @@ def _examine_catalogue(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _examine_orientation() -> Iterator[tuple[str, str, str]]:
-    from dsa110_contimg.sky.astrometry import orientation_table_end_mjd
+    from dsa110_contimg.sky.astrometry import orientation_table_end
 
-    end_s = (orientation_table_end_mjd() - 40587.0) * 86400.0
+    end_s = orientation_table_end()
     left_days = (end_s - time.time()) / 86400.0
     yield (
         "Earth orientation", "ok" if left_days > 30 else "warning",

@@ -35,17 +35,19 @@ def convert_stream(
 ) -> None:
     """Watch a directory and convert each observation to a Measurement Set."""
     from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming.converter import StreamingConverter
 
-    setup_logging()
     settings = load_settings(
         root=root, poll_interval_s=poll_interval, grace_s=grace, workers=workers
     )
+    setup_logging(settings.log_format)
     registry = Registry(settings.database)
     executor = LocalExecutor(
-        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s
-    )
+        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s,
+        priority=Priority.CONVERSION,
+    )  # fmt: skip
     finished = False
     try:
         converter = StreamingConverter(
@@ -78,19 +80,21 @@ def streaming_mosaic(
 ) -> None:
     """Form groups of ten tiles and make, check and publish their mosaics."""
     from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
 
     if loop and once:
         raise UsageError("--loop and --once exclude each other")
-    setup_logging()
     settings = load_settings(
         root=root, mosaic_interval_s=interval, sky_catalog=sky_catalog, workers=workers
     )
+    setup_logging(settings.log_format)
     registry = Registry(settings.database)
     executor = LocalExecutor(
-        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s
-    )
+        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s,
+        priority=Priority.STREAMING,
+    )  # fmt: skip
     finished = False
     try:
         manager = StreamingMosaicManager(registry, settings, executor, once=not loop)

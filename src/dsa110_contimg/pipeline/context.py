@@ -1,15 +1,28 @@
 """What a run is given: where to work, what to start from, who computes."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 from dsa110_contimg.telescope import DSA110, Telescope
 
 Progress = Callable[[str, float, str], None]
 """Called with a stage's name, its fraction done and what it is doing."""
+
+
+class Journal(Protocol):
+    """Remembers what calls gave, so that a run that was killed goes on where it was."""
+
+    def find(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """The result of an equal call whose files are still there, or None."""
+        ...
+
+    def keep(self, function: Callable[..., Any], arguments: Mapping[str, Any], result: Any) -> None:
+        """Remember a result."""
+        ...
 
 
 def _silent(stage: str, fraction: float, message: str) -> None:
@@ -32,6 +45,8 @@ class PipelineContext:
     progress : callable
     stage_name : str
         Of the running stage, for its progress.
+    journal : Journal, optional
+        Calls that it knows are not made again.
     """
 
     root: Path
@@ -40,6 +55,7 @@ class PipelineContext:
     telescope: Telescope = DSA110
     progress: Progress = _silent
     stage_name: str = ""
+    journal: Journal | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.inputs[name]
@@ -70,13 +86,22 @@ class PipelineContext:
         what : str
             What one call makes, for the progress message.
         """
-        futures = [self.executor.submit(function, **call) for call in calls]
-        results = []
+        results = [self.journal.find(function, call) if self.journal else None for call in calls]
+        running = {
+            self.executor.submit(function, **call): number
+            for number, call in enumerate(calls)
+            if results[number] is None
+        }
+        done = len(calls) - len(running)
         try:
-            for done, future in enumerate(futures, start=1):
-                results.append(future.result())
-                self.progress(self.stage_name, done / len(futures), f"{what} {done}/{len(futures)}")
+            for future in as_completed(running):
+                number = running[future]
+                results[number] = future.result()
+                if self.journal is not None:
+                    self.journal.keep(function, calls[number], results[number])
+                done += 1
+                self.progress(self.stage_name, done / len(calls), f"{what} {done}/{len(calls)}")
         finally:
-            for future in futures:
+            for future in running:
                 future.cancel()
         return results

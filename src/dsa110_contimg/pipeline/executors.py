@@ -1,8 +1,7 @@
 """Who computes: this process, or a pool of local processes.
 
 Both answer to `submit`. Workers only compute and name what they wrote; whoever submitted
-commits. A machine has one set of slots, shared by every program on it: a slot is a file lock held
-by the process that computes, so a killed one frees it.
+commits.
 """
 
 import contextlib
@@ -10,16 +9,18 @@ import ctypes
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from dsa110_contimg.errors import RetryableError
+from dsa110_contimg.errors import RetryableError, WorkerDiedError
+from dsa110_contimg.pipeline.fresh import resolved
+from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
-_SLOT_POLL_S = 0.05
+MAX_DEATHS = 5
+"""Workers that one call may kill."""
 _PR_SET_PDEATHSIG = 1
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -50,7 +51,7 @@ class InlineExecutor:
         """Run the call and return its finished future."""
         future: Future[Any] = Future()
         try:
-            future.set_result(function(**arguments))
+            future.set_result(function(**resolved(arguments)))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
             future.set_exception(error)
         return future
@@ -59,7 +60,8 @@ class InlineExecutor:
 class LocalExecutor:
     """Runs calls in processes of this machine, one thread each.
 
-    A crash or time-out costs only its own call, which fails with `RetryableError`.
+    The death of a worker costs only its own call, which is run again; a time-out ends a call for
+    good with `RetryableError`.
 
     Parameters
     ----------
@@ -70,6 +72,8 @@ class LocalExecutor:
         Processes that may compute at once on this machine; default: its cores.
     timeout_s : float, optional
         A call is killed after this long.
+    priority : Priority
+        Of its calls for the machine's slots.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class LocalExecutor:
         slots_dir: Path,
         slots: int | None = None,
         timeout_s: float | None = None,
+        priority: Priority = Priority.BATCH,
     ):
         from pebble import ProcessPool
 
@@ -85,7 +90,9 @@ class LocalExecutor:
         self._slots_dir = slots_dir
         self._slots = slots or os.cpu_count() or 1
         self._timeout_s = timeout_s
-        self._outstanding: set[Future[Any]] = set()
+        self._priority = priority
+        self._calls: set[_Call] = set()
+        self._closing = False
         self._pool: Any = ProcessPool(
             max_workers=workers,
             max_tasks=200,
@@ -96,30 +103,63 @@ class LocalExecutor:
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
+        call = _Call(function, arguments)
+        call.future.set_running_or_notify_cancel()
+        self._calls.add(call)
+        call.future.add_done_callback(lambda _: self._calls.discard(call))
+        self._start(call)
+        return call.future
+
+    def _start(self, call: "_Call") -> None:
         inner = self._pool.schedule(
             _in_slot,
-            args=(self._slots_dir, self._slots, function, arguments),
+            args=(self._slots_dir, self._slots, self._priority, call.function, call.arguments),
             timeout=self._timeout_s,
         )
-        outer: Future[Any] = Future()
-        outer.set_running_or_notify_cancel()
-        outer.cancel = inner.cancel  # type: ignore[method-assign]
-        self._outstanding.add(outer)
-        outer.add_done_callback(self._outstanding.discard)
-        inner.add_done_callback(lambda done: _hand_over(done, outer, function.__name__))
-        return outer
+        call.future.cancel = inner.cancel  # type: ignore[method-assign]
+        inner.add_done_callback(lambda done: self._hand_over(done, call))
+
+    def _hand_over(self, done: Any, call: "_Call") -> None:
+        from concurrent.futures import CancelledError
+
+        from pebble import ProcessExpired
+
+        name, future = call.function.__name__, call.future
+        try:
+            future.set_result(done.result())
+        except CancelledError:
+            future.set_exception(RetryableError(f"{name} was cancelled"))
+        except TimeoutError:
+            future.set_exception(RetryableError(f"{name} was ended at its time-out"))
+        except ProcessExpired as error:
+            call.deaths += 1
+            # A pool that is closing takes no more calls.
+            with contextlib.suppress(RuntimeError):
+                if call.deaths < MAX_DEATHS and not self._closing:
+                    self._start(call)
+                    return
+            future.set_exception(
+                WorkerDiedError(
+                    f"the worker running {name} died {call.deaths} times (last exit code "
+                    f"{error.exitcode}; -9 is a kill, often for want of memory, -6 an abort, often "
+                    "of a full disk)"
+                )
+            )
+        except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
+            future.set_exception(error)
 
     def close(self, wait: bool = True) -> None:
         """Stop the workers, after their work or at once; calls cut short fail."""
         if wait:
             self._pool.close()
         else:
+            self._closing = True
             self._pool.stop()
         self._pool.join()
         # The pool leaves the calls that it stopped unanswered, and somebody waits for them.
-        for future in list(self._outstanding):
+        for call in list(self._calls):
             with contextlib.suppress(InvalidStateError):
-                future.set_exception(RetryableError("the executor was stopped"))
+                call.future.set_exception(RetryableError("the executor was stopped"))
 
     def __enter__(self) -> "LocalExecutor":
         return self
@@ -133,23 +173,14 @@ class LocalExecutor:
         self.close(wait=error is None)
 
 
-def _hand_over(done: Any, outer: "Future[Any]", name: str) -> None:
-    from concurrent.futures import CancelledError
+class _Call:
+    """A call, its answer, and how many workers died of it."""
 
-    from pebble import ProcessExpired
-
-    try:
-        outer.set_result(done.result())
-    except CancelledError:
-        outer.set_exception(RetryableError(f"{name} was cancelled"))
-    except TimeoutError:
-        outer.set_exception(RetryableError(f"{name} was ended at its time-out"))
-    except ProcessExpired as error:
-        outer.set_exception(
-            RetryableError(f"the worker running {name} died (exit code {error.exitcode})")
-        )
-    except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
-        outer.set_exception(error)
+    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]):
+        self.function = function
+        self.arguments = arguments
+        self.future: Future[Any] = Future()
+        self.deaths = 0
 
 
 def _start_worker(parent_pid: int) -> None:
@@ -162,35 +193,8 @@ def _start_worker(parent_pid: int) -> None:
 
 
 def _in_slot(
-    slots_dir: Path, slots: int, function: Callable[..., Any], arguments: dict[str, Any]
-) -> Any:
-    with machine_slot(slots_dir, slots):
-        return function(**arguments)
-
-
-@contextlib.contextmanager
-def machine_slot(slots_dir: Path, slots: int) -> Iterator[int]:
-    """Hold one of the machine's slots while computing.
-
-    Yields
-    ------
-    int
-        Number of the slot.
-    """
-    from filelock import FileLock, Timeout
-
-    slots_dir.mkdir(parents=True, exist_ok=True)
-    while True:
-        for number in range(slots):
-            lock = FileLock(slots_dir / f"slot{number:02d}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            try:
-                yield number
-            finally:
-                lock.release()
-            return
-        # A lock cannot be waited for among several: ask again shortly.
-        time.sleep(_SLOT_POLL_S)
+    slots_dir: Path, slots: int, priority: Priority, function: Callable[..., Any],
+    arguments: dict[str, Any],
+) -> Any:  # fmt: skip
+    with machine_slot(slots_dir, slots, priority):
+        return function(**resolved(arguments))

@@ -62,8 +62,24 @@ class Claim:
     attempt: int
 
 
-def claim_next(registry: Registry, kind: Kind, owner: str, lease_s: float) -> Claim | None:
-    """Claim the oldest row that is ready, due for a retry, or left by a dead owner."""
+def claim_next(
+    registry: Registry,
+    kind: Kind,
+    owner: str,
+    lease_s: float,
+    newest_first_behind_s: float | None = None,
+) -> Claim | None:
+    """Claim a row that is ready, due for a retry, or left by a dead owner: the oldest, as a rule.
+
+    Parameters
+    ----------
+    registry : Registry
+    kind : Kind
+    owner : str
+    lease_s : float
+    newest_first_behind_s : float, optional
+        The newest goes first while the oldest is so much older (seconds of data time).
+    """
     table = kind.table
     now = time.time()
     free = or_(
@@ -72,11 +88,14 @@ def claim_next(registry: Registry, kind: Kind, owner: str, lease_s: float) -> Cl
         (table.state == kind.working) & (table.lease_until < now),
     )
     with registry.write() as session:
-        found = session.execute(
-            select(table.id, table.attempt).where(free).order_by(table.start).limit(1)
-        ).first()
+        by_age = select(table.id, table.attempt, table.start).where(free)
+        found = session.execute(by_age.order_by(table.start).limit(1)).first()
         if found is None:
             return None
+        if newest_first_behind_s is not None:
+            newest = session.execute(by_age.order_by(table.start.desc()).limit(1)).one()
+            if newest.start - found.start > newest_first_behind_s:
+                found = newest
         claim = Claim(kind, found.id, found.attempt + 1)
         taken = session.execute(
             update(table)
@@ -141,9 +160,12 @@ def release(registry: Registry, claim: Claim) -> None:
 
 
 def fail(
-    registry: Registry, claim: Claim, error: Exception, max_attempts: int, retry_delay_s: float
-) -> str:
+    registry: Registry, claim: Claim, error: Exception, max_attempts: int, retry_delay_s: float,
+    pause: bool = False,
+) -> str:  # fmt: skip
     """Record a failure: retry later, hold, or quarantine.
+
+    With `pause` it is nobody's failure (the disk is full): the work is tried again later.
 
     Returns
     -------
@@ -153,10 +175,12 @@ def fail(
     with registry.write() as session:
         table = claim.kind.table
         failures = session.scalar(select(table.failures).where(table.id == claim.id)) or 0
-        failures += not isinstance(error, NotYetError)
+        failures += not (pause or isinstance(error, NotYetError))
         # An error that is nobody's of ours may pass: it gets its retries like a retryable one.
         permanent = isinstance(error, ContimgError) and not isinstance(error, RetryableError)
-        if isinstance(error, CalibrationError):
+        if pause:
+            state = claim.kind.failed
+        elif isinstance(error, CalibrationError):
             state = claim.kind.held
         elif permanent or failures >= max_attempts:
             state = claim.kind.quarantined

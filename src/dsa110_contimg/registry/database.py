@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import PermanentError, RetryableError
-from dsa110_contimg.registry.models import SCHEMA_VERSION, Base, Event, SchemaVersion
+from dsa110_contimg.registry import migrations
+from dsa110_contimg.registry.models import Event
 
 _BUSY_TIMEOUT_S = 30.0
+_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
 
 
 class Registry:
@@ -29,15 +31,25 @@ class Registry:
     ----------
     url : str
         SQLAlchemy URL.
+    any_version : bool
+        Open tables of another version too, to bring them up to date.
+
+    Raises
+    ------
+    PermanentError
+        If the tables are of another version.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, any_version: bool = False):
         self.url = url
-        self._engine = _engine(url)
-        self._writer = self._engine.execution_options(contimg_write=True)
-        with _foreign_errors(), _alone(url):
-            Base.metadata.create_all(self._engine)
-            self._check_version()
+        self.engine = make_engine(url)
+        self._writer = self.engine.execution_options(contimg_write=True)
+        try:
+            with _foreign_errors(), _alone(url):
+                self._make_or_check(any_version)
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -51,7 +63,7 @@ class Registry:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads."""
-        with _foreign_errors(), Session(self._engine, expire_on_commit=False) as session:
+        with _foreign_errors(), Session(self.engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
 
@@ -62,18 +74,27 @@ class Registry:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._engine.dispose()
+        self.engine.dispose()
 
-    def _check_version(self) -> None:
-        with self.write() as session:
-            found = session.scalars(select(SchemaVersion.version)).one_or_none()
-            if found is None:
-                session.add(SchemaVersion(version=SCHEMA_VERSION))
-            elif found != SCHEMA_VERSION:
-                raise PermanentError(
-                    f"{self.url}: the database has schema version {found}, this program needs "
-                    f"{SCHEMA_VERSION}; use the matching release, or another root"
-                )
+    def _make_or_check(self, any_version: bool) -> None:
+        with self.read() as session:
+            found = migrations.revision(session.connection())
+        if not found:
+            with self.write() as session:
+                migrations.lock(session.connection())
+                if not migrations.revision(session.connection()):
+                    migrations.upgrade(session.connection())
+            return
+        if found != migrations.HEAD and not any_version:
+            todo = (
+                "run 'dsa110-contimg db upgrade', which makes a backup first"
+                if found < migrations.HEAD
+                else "it is newer than this program: install the release that made it"
+            )
+            raise PermanentError(
+                f"{self.url}: the database has schema version {found}, this program needs "
+                f"{migrations.HEAD}; {todo}"
+            )
 
 
 @contextmanager
@@ -87,8 +108,11 @@ def _alone(url: str) -> Iterator[None]:
         yield
 
 
-def _engine(url: str) -> Engine:
+def make_engine(url: str) -> Engine:
+    """An engine with our rules for transactions; a read begins plainly, a write with its lock."""
     parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, pool_pre_ping=True)
     if parsed.database:
@@ -99,6 +123,12 @@ def _engine(url: str) -> Engine:
             raise PermanentError(
                 f"{folder}: cannot be made ({error.strerror}); choose another root with --root"
             ) from error
+        kind = _file_system(folder)
+        if kind.startswith(_NETWORK):
+            raise PermanentError(
+                f"{folder}: is on a network file system ({kind}), where SQLite's locks do not "
+                "hold; give a database_url of a PostgreSQL server, or of a file on a local disk"
+            )
     engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
@@ -118,11 +148,24 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+def _file_system(folder: Path) -> str:
+    """Kind of the file system that a directory is on; empty where that cannot be told."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    above = {str(path) for path in (folder.absolute(), *folder.absolute().parents)}
+    # The last one mounted hides those before it.
+    inside = [(len(point), number, kind) for number, (_, point, kind, *_) in enumerate(mounts)
+              if point in above]  # fmt: skip
+    return max(inside)[2] if inside else ""
+
+
 @contextmanager
 def _foreign_errors() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         raise RetryableError(f"the database does not answer: {error.orig}") from error
     except IntegrityError as error:
         raise RetryableError(f"the database refused a change: {error.orig}") from error

@@ -3,10 +3,8 @@
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-SCHEMA_VERSION = 2
 
 
 class Base(DeclarativeBase):
@@ -57,13 +55,6 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class SchemaVersion(Base):
-    """One row: the version of this schema."""
-
-    __tablename__ = "schema_version"
-    version: Mapped[int] = mapped_column(Integer, primary_key=True)
-
-
 class Claimable:
     """Columns of work that is claimed by lease; see `registry.claims`."""
 
@@ -81,8 +72,8 @@ class SubbandFile(Base):
 
     __tablename__ = "subband_files"
     path: Mapped[str] = mapped_column(String(1024), primary_key=True)
-    size: Mapped[int] = mapped_column(Integer)
-    mtime_ns: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
     first_seen: Mapped[float] = mapped_column(Float)
     state: Mapped[str] = mapped_column(String(16), index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
@@ -103,6 +94,7 @@ class Tile(Claimable, Base):
     n_subbands: Mapped[int] = mapped_column(Integer, default=0)
     ms_path: Mapped[str] = mapped_column(String(1024), default="")
     converted: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
+    converted_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 
 
 class MosaicGroup(Claimable, Base):
@@ -112,6 +104,7 @@ class MosaicGroup(Claimable, Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     start: Mapped[float] = mapped_column(Float, index=True)
     tile_ids: Mapped[list[Any]] = mapped_column(JSON)
+    finished_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 
 
 class CalibrationSet(Base):
@@ -137,8 +130,8 @@ class CalibrationChoice(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     at: Mapped[float] = mapped_column(Float)
     subject: Mapped[str] = mapped_column(String(128), index=True)
-    bandpass_id: Mapped[str] = mapped_column(String(64))
-    gains_id: Mapped[str] = mapped_column(String(64))
+    bandpass_id: Mapped[str] = mapped_column(String(160))
+    gains_id: Mapped[str] = mapped_column(String(160))
     reasons: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
@@ -177,6 +170,7 @@ class Mosaic(Base):
     method: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), index=True)
     verdict: Mapped[str] = mapped_column(String(16))
+    crossmatch: Mapped[str] = mapped_column(String(16), server_default="done", index=True)
     record: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
@@ -188,7 +182,7 @@ class Product(Base):
     kind: Mapped[str] = mapped_column(String(32), index=True)
     name: Mapped[str] = mapped_column(String(128), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
-    size: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger)
     published: Mapped[float] = mapped_column(Float)
 
 
@@ -229,3 +223,23 @@ class Event(Base):
     level: Mapped[str] = mapped_column(String(8))
     subject: Mapped[str] = mapped_column(String(128), index=True)
     message: Mapped[str] = mapped_column(Text)
+
+
+class Alert(Base):
+    """A rule that is broken now, and when people were last told."""
+
+    __tablename__ = "alerts"
+    rule: Mapped[str] = mapped_column(String(128), primary_key=True)
+    since: Mapped[float] = mapped_column(Float)
+    told: Mapped[float] = mapped_column(Float)
+    message: Mapped[str] = mapped_column(Text)
+
+
+class Step(Base):
+    """What one call gave, until its group is finished; see `streaming.journal`."""
+
+    __tablename__ = "steps"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    group_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    at: Mapped[float] = mapped_column(Float)
+    result: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -1,6 +1,8 @@
 """Questions that people and pages ask."""
 
+import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from sqlalchemy.orm import Session
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
+    Alert,
     CalibrationSet,
     Event,
     FileState,
@@ -23,6 +26,12 @@ from dsa110_contimg.registry.models import (
 )
 
 _RECENT = 20
+_UNFINISHED_TILES = (
+    TileState.COLLECTING, TileState.READY, TileState.CONVERTING, TileState.FAILED,
+)  # fmt: skip
+_UNFINISHED_GROUPS = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
+_BAD_TILES = (TileState.REJECTED, TileState.FAILED, TileState.QUARANTINED)
+_BAD_GROUPS = (GroupState.HELD, GroupState.FAILED, GroupState.QUARANTINED)
 
 
 def overview(registry: Registry) -> dict[str, Any]:
@@ -37,6 +46,9 @@ def overview(registry: Registry) -> dict[str, Any]:
             "latest_tile": session.scalar(select(func.max(Tile.start))),
             "dead_antennas": _dead_antennas(session),
             "problems": _problems(session),
+            "alerts": [
+                f"{alert.rule}: {alert.message}" for alert in session.scalars(select(Alert))
+            ],
             "warnings": [
                 f"{event.subject}: {event.message}"
                 for event in session.scalars(
@@ -47,6 +59,65 @@ def overview(registry: Registry) -> dict[str, Any]:
                 )
             ],
         }
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """Is data flowing, and does the pipeline keep up.
+
+    Attributes
+    ----------
+    data_age_s : float or None
+        Since the newest tile was observed; None without any tile.
+    lag_s : float
+        From the oldest tile that is not finished to the newest one: how much sky waits.
+    failing : int
+        Tiles and groups that failed, are quarantined or held.
+    tiles_last_hour, tiles_last_day : int
+        Converted.
+    mosaics_last_hour, mosaics_last_day : int
+        Finished groups.
+    disk_free_gb : float
+    """
+
+    data_age_s: float | None
+    lag_s: float
+    failing: int
+    tiles_last_hour: int
+    tiles_last_day: int
+    mosaics_last_hour: int
+    mosaics_last_day: int
+    disk_free_gb: float
+
+
+def pulse(registry: Registry, directory: Path) -> Pulse:
+    """Measure flow and lag, and the space in a directory."""
+    now = time.time()
+    with registry.read() as session:
+
+        def since(column: Any, seconds: float) -> int:
+            return session.scalar(select(func.count()).where(column > now - seconds)) or 0
+
+        newest = session.scalar(select(func.max(Tile.start)))
+        oldest = [
+            session.scalar(select(func.min(table.start)).where(table.state.in_(states)))
+            for table, states in ((Tile, _UNFINISHED_TILES), (MosaicGroup, _UNFINISHED_GROUPS))
+        ]
+        waiting = [start for start in oldest if start is not None]
+        failing = sum(
+            session.scalar(select(func.count()).where(table.state.in_(states))) or 0
+            for table, states in ((Tile, _BAD_TILES[1:]), (MosaicGroup, _BAD_GROUPS))
+        )
+        return Pulse(
+            data_age_s=None if newest is None else now - newest,
+            lag_s=newest - min(waiting) if newest is not None and waiting else 0.0,
+            failing=failing,
+            tiles_last_hour=since(Tile.converted_at, 3600),
+            tiles_last_day=since(Tile.converted_at, 86400),
+            mosaics_last_hour=since(MosaicGroup.finished_at, 3600),
+            mosaics_last_day=since(MosaicGroup.finished_at, 86400),
+            disk_free_gb=shutil.disk_usage(directory).free / 1e9,
+        )
 
 
 def _counts(session: Session, table: Any) -> dict[str, int]:
@@ -74,8 +145,8 @@ def _dead_antennas(session: Session) -> list[str]:
 def _problems(session: Session) -> list[str]:
     out = []
     tables: tuple[tuple[type[Tile] | type[MosaicGroup], tuple[str, ...]], ...] = (
-        (Tile, (TileState.REJECTED, TileState.FAILED, TileState.QUARANTINED)),
-        (MosaicGroup, (GroupState.HELD, GroupState.FAILED, GroupState.QUARANTINED)),
+        (Tile, _BAD_TILES),
+        (MosaicGroup, _BAD_GROUPS),
     )
     for table, bad in tables:
         kind = "tile" if table is Tile else "group"
@@ -93,6 +164,23 @@ def _problems(session: Session) -> list[str]:
         .limit(_RECENT)
     ):
         out.append(f"file {file.state}: {file.reason}")
+    return out
+
+
+def set_aside(registry: Registry) -> list[dict[str, Any]]:
+    """Tiles and groups that wait for an operator."""
+    out = []
+    with registry.read() as session:
+        for kind, table, states in (
+            ("tile", Tile, (TileState.QUARANTINED,)),
+            ("group", MosaicGroup, (GroupState.QUARANTINED, GroupState.HELD)),
+        ):
+            rows = session.execute(
+                select(table.id, table.state, table.reason, table.start)
+                .where(table.state.in_(states))
+                .order_by(table.start)
+            )
+            out += [{"kind": kind, **row._mapping} for row in rows]
     return out
 
 

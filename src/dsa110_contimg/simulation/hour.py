@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg.simulation import instrument, observation
 from dsa110_contimg.simulation.sky import KnownSky, random_sky
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import DSA110, Telescope
+from dsa110_contimg.telescope import DSA110, UNIX_EPOCH_JD, Telescope
 
 DEFAULT_START = datetime.fromisoformat("2026-01-25T22:05:21+00:00")
 TRUTH_NAME = "truth.json"
@@ -105,7 +105,7 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
     start_s = options.start.timestamp()
     ntime = options.integrations or telescope.integrations_per_file
     length_s = ntime * telescope.integration_s
-    starts_jd = 2440587.5 + (start_s + length_s * np.arange(options.groups)) / 86400.0
+    starts_jd = UNIX_EPOCH_JD + (start_s + length_s * np.arange(options.groups)) / 86400.0
     antennas = instrument.antennas_in_data(options.antennas)
     observatory = observation.Observatory(
         telescope=telescope,
@@ -124,7 +124,7 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
 def pointing_deg(options: RunOptions, telescope: Telescope = DSA110) -> tuple[float, float]:
     """Right ascension and declination (ICRS) that the middle of the first observation looks at."""
     length_s = (options.integrations or telescope.integrations_per_file) * telescope.integration_s
-    middle = 2440587.5 + (options.start.timestamp() + 0.5 * length_s) / 86400.0
+    middle = UNIX_EPOCH_JD + (options.start.timestamp() + 0.5 * length_s) / 86400.0
     ra, dec = _meridian(np.array([middle]), options.apparent_dec_deg, telescope)
     return float(np.rad2deg(ra[0])), float(np.rad2deg(dec[0]))
 

@@ -16,7 +16,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.simulation import instrument
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
 
 _POLARIZATIONS = (-5, -6)
 _AUTO_JY = 40.0
@@ -96,7 +96,7 @@ def observe(
     ).T
     visdata = _visibilities(observatory, sky, times_jd, frequencies, antenna1, antenna2, rng, width)
     wanted = range(telescope.n_subbands) if subbands is None else subbands
-    opened = datetime.fromtimestamp((start_jd - 2440587.5) * 86400.0, UTC)
+    opened = datetime.fromtimestamp((start_jd - UNIX_EPOCH_JD) * 86400.0, UTC)
     paths = []
     for number in wanted:
         late = datetime.fromtimestamp(opened.timestamp() + (number >= 8), UTC)
@@ -157,7 +157,7 @@ def _visibilities(
     if observatory.rfi:
         _add_interference(data, auto, observatory.rfi, rng)
     for t, jd in enumerate(times_jd):
-        g = observatory.gains.at((jd - 2440587.5) * 86400.0, frequencies).astype(np.complex64)
+        g = observatory.gains.at((jd - UNIX_EPOCH_JD) * 86400.0, frequencies).astype(np.complex64)
         g[list(observatory.dead)] = 0
         data[t] *= g[antenna1] * np.conj(g[antenna2])
     return np.conj(data)

@@ -13,6 +13,8 @@ from functools import cache
 import erfa
 import numpy as np
 
+from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD
+
 ARCSEC_RAD = np.pi / (180 * 3600)
 _WGS84 = 1
 
@@ -63,9 +65,22 @@ def _orientation_table() -> tuple[np.ndarray, ...]:
     return mjd[good], ut1_utc[good], x[good], y[good]
 
 
-def orientation_table_end_mjd() -> float:
-    """Last day (MJD, UTC) that the installed Earth-orientation table predicts."""
-    return float(_orientation_table()[0][-1])
+def orientation_table_end() -> float:
+    """Last day (Unix seconds) that the installed Earth-orientation table predicts."""
+    return (float(_orientation_table()[0][-1]) + MJD_ZERO_JD - UNIX_EPOCH_JD) * 86400.0
+
+
+def orientation_warning(time_s: float | None) -> str:
+    """What to tell whoever has data of this time (Unix seconds); empty if the table covers it."""
+    if time_s is None:
+        return ""
+    days = (time_s - orientation_table_end()) / 86400.0
+    if days <= 0:
+        return ""
+    return (
+        f"the newest tile was observed {days:.0f} days after the installed Earth-orientation table "
+        "ends, positions may be off by arcseconds; update astropy-iers-data"
+    )
 
 
 def earth_orientation(jd_utc: np.ndarray) -> EarthOrientation:
@@ -77,7 +92,7 @@ def earth_orientation(jd_utc: np.ndarray) -> EarthOrientation:
         Julian dates, UTC.
     """
     mjd, ut1_utc, x, y = _orientation_table()
-    at = np.atleast_1d(jd_utc) - 2400000.5
+    at = np.atleast_1d(jd_utc) - MJD_ZERO_JD
     # UT1-TAI has no leap seconds, so it is what may be interpolated across one.
     leap = _tai_utc_s(mjd)
     ut1 = np.interp(at, mjd, ut1_utc - leap) + _tai_utc_s(at)
@@ -95,7 +110,7 @@ def _tai_utc_s(mjd: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         # ERFA calls a date some years past its own release dubious: leap seconds unknown.
         warnings.simplefilter("ignore", erfa.ErfaWarning)
-        utc1, utc2 = np.full(np.shape(mjd), 2400000.5), np.asarray(mjd, float)
+        utc1, utc2 = np.full(np.shape(mjd), MJD_ZERO_JD), np.asarray(mjd, float)
         tai1, tai2 = erfa.utctai(utc1, utc2)
     return np.round(((tai1 - utc1) + (tai2 - utc2)) * 86400.0)
 

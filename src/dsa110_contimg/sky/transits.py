@@ -6,7 +6,7 @@ import numpy as np
 
 from dsa110_contimg.sky import astrometry, flux_scale, primary_beam
 from dsa110_contimg.sky.catalogues import Catalogue
-from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
 
 _STEP_S = 60.0
 _REACH_DEG = 5.0
@@ -64,7 +64,7 @@ def transits(
         telescope.altitude_m,
     )
     times_s = start_s + np.arange(0.0, 3600 * hours + _STEP_S, _STEP_S)
-    frame = astrometry.EarthFrame(2440587.5 + times_s / 86400, site)
+    frame = astrometry.EarthFrame(UNIX_EPOCH_JD + times_s / 86400, site)
     drift = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)
     pointing = frame.icrs_direction(drift)
     ra_rad, _ = astrometry.vector_to_radec(pointing)

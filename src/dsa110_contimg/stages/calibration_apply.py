@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stages.calibration_solve import (
     BANDPASS_NAME,
@@ -163,7 +163,7 @@ class CalibrationApplyStage(Stage):
             {
                 "tile": tile,
                 "calibration_set": context["calibration_set"],
-                "output": context.root / "ms" / f"{tile.tile_id}_cal_{uuid4().hex[:8]}.ms",
+                "output": FreshPath(context.root / "ms", f"{tile.tile_id}_cal", ".ms"),
                 "root": context.root,
                 "options": self.options,
                 "manual_flags": context.get("manual_flags", ()),

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
 from dsa110_contimg.sky import catalogues
@@ -217,11 +217,6 @@ def reference_order(n_tiles: int, reference_tile: int) -> list[int]:
     return sorted(range(n_tiles), key=lambda i: (abs(i - reference), i))[:_TRIED_TILES]
 
 
-def fresh_set_path(root: Path, tile_id: str) -> Path:
-    """A directory that nobody else writes to."""
-    return root / "caltables" / f"{tile_id}_{uuid4().hex[:8]}"
-
-
 class CalibrationSolveStage(Stage):
     """Solves the reference tile of `measurement_sets`, or falls back on `calibration_sets`.
 
@@ -272,7 +267,7 @@ class CalibrationSolveStage(Stage):
                 continue
             call = {
                 "tile": tile,
-                "output": fresh_set_path(context.root, tile.tile_id),
+                "output": FreshPath(context.root / "caltables", tile.tile_id),
                 "root": context.root,
                 "options": self.options,
                 "manual_flags": context.get("manual_flags", ()),
@@ -289,4 +284,4 @@ class CalibrationSolveStage(Stage):
         bandpass, gains = sets[choice.bandpass_id].solved, sets[choice.gains_id].solved
         if bandpass.id == gains.id:
             return bandpass
-        return combine(bandpass, gains, fresh_set_path(context.root, tile_id))
+        return combine(bandpass, gains, FreshPath(context.root / "caltables", tile_id).make())

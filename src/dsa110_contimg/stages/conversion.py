@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.options import ConversionOptions
@@ -178,11 +178,6 @@ def describe(ms_path: Path) -> ConvertedTile:
     )
 
 
-def fresh_ms_path(directory: Path, tile_id: str) -> Path:
-    """A name that nobody else writes to: whoever computes chooses it, the database row keeps it."""
-    return directory / f"{tile_id}_{uuid4().hex[:8]}.ms"
-
-
 class ConversionStage(Stage):
     """Converts `subband_files` (paths of any number of observations)."""
 
@@ -201,7 +196,7 @@ class ConversionStage(Stage):
         calls = [
             {
                 "files": [header.path for header in group],
-                "output": fresh_ms_path(directory, observations.tile_id(time_key)),
+                "output": FreshPath(directory, observations.tile_id(time_key), ".ms"),
                 "telescope": context.telescope,
                 "options": self.options,
             }

@@ -11,9 +11,10 @@ import numpy as np
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
-from dsa110_contimg.registry.models import Event, Product
+from dsa110_contimg.registry.models import Event, Mosaic, Product
 from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sources.finding import find_sources
@@ -138,21 +139,26 @@ class CrossmatchStage(Stage):
     def run(self, context: PipelineContext) -> Mapping[str, Any]:
         """Find and match."""
         published: PublishedMosaic = context["published"]
-        staged = context["mosaic"].path.parent / f"{published.name}_sources.fits"
-        staged.unlink(missing_ok=True)
+        name = f"{published.name}_sources"
         call = {
             "mosaic_path": published.path,
-            "output": staged,
+            "output": FreshPath(context.root / "images", name, inside=f"{name}.fits"),
             "root": context.root,
             "options": self.options,
         }
         result: Crossmatch = context.map(crossmatch, [call], "catalogue")[0]
         if not published.published:
             return {"crossmatch": result}
-        public = context.root / "products" / "catalogues" / staged.name
-        checksum = publish_file(staged, public)
+        public = context.root / "products" / "catalogues" / f"{name}.fits"
+        registry = open_registry(context)
+        with registry.read() as session:
+            orphaned = session.get(Product, str(public)) is None
+        checksum = publish_file(result.path, public, orphaned=orphaned)
         now = time.time()
-        with open_registry(context).write() as session:
+        with registry.write() as session:
+            mosaic = session.get(Mosaic, published.name)
+            if mosaic is not None:
+                mosaic.crossmatch = "done"
             session.merge(
                 Product(
                     path=str(public), kind="catalogue", name=published.name, sha256=checksum,

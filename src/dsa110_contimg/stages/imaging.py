@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrat
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.sky import astrometry
@@ -267,10 +267,9 @@ class ImagingStage(Stage):
         calls = [
             {
                 "ms_path": calibrated.ms_path,
-                "prefix": context.root
-                / "images"
-                / f"{calibrated.tile.tile_id}_{uuid4().hex[:8]}"
-                / calibrated.tile.tile_id,
+                "prefix": FreshPath(
+                    context.root / "images", calibrated.tile.tile_id, inside=calibrated.tile.tile_id
+                ),
                 "root": context.root,
                 "options": self.options,
                 "calibration_set_id": calibrated.calibration_set_id,

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import combine, gates, grid
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.stages.imaging import ImagedTile
@@ -244,8 +244,8 @@ class MosaicStage(Stage):
             raise NothingToDo("there are no tile images to combine")
         end = max(image.start + image.duration_s for image in images)
         name = context.get("name") or mosaic_name(images[0].tile_id, images[0].start, end)
-        output = context.get("output") or (
-            context.root / "images" / f"{name}_{uuid4().hex[:8]}" / f"{name}.fits"
+        output = context.get("output") or FreshPath(
+            context.root / "images", name, inside=f"{name}.fits"
         )
-        call = {"images": images, "output": Path(output), "name": name, "options": self.options}
+        call = {"images": images, "output": output, "name": name, "options": self.options}
         return {"mosaic": context.map(build_mosaic, [call], "mosaic")[0]}

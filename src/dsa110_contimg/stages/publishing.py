@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from dsa110_contimg.calibration import tables
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products import provenance
-from dsa110_contimg.products.publish import publish_file
+from dsa110_contimg.products.publish import publish_file, sha256
 from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.quality.report import Section, Table
-from dsa110_contimg.registry import claims
+from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.models import Event, GroupState, Mosaic, Product
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME
@@ -72,15 +72,9 @@ class PublishingStage(Stage):
         registered: RegisteredMosaic = context["registered"]
         claim = context.get("claim")
         passed = validation.verdict is Verdict.PASSED
-        page = _write_evidence(context, mosaic, validation, self.options)
         target = context.root / "products" / "mosaics"
-        files = [
-            ("mosaic", mosaic.path),
-            *((kind, mosaic.companion(kind)) for kind in MAPS),
-            ("preview", mosaic.preview),
-            ("report", page),
-            ("provenance", mosaic.path.with_suffix(".json")),
-        ]
+        files = _write_evidence(context, mosaic, validation, self.options, target)
+        page = mosaic.path.with_suffix(".html")
         rows = []
         if passed:
             known = _known_products(context)
@@ -93,6 +87,7 @@ class PublishingStage(Stage):
         with open_registry(context).write() as session:
             row = session.get_one(Mosaic, registered.name)
             row.state = "published" if passed else "held"
+            row.crossmatch = "owed" if passed else "done"
             for kind, path, checksum in rows:
                 session.merge(
                     Product(
@@ -116,7 +111,7 @@ class PublishingStage(Stage):
             if claim is not None:
                 claims.change(
                     session, claim, state=GroupState.PUBLISHED if passed else GroupState.HELD,
-                    reason=reason, owner="", lease_until=0.0,
+                    reason=reason, owner="", lease_until=0.0, finished_at=now,
                 )  # fmt: skip
         home = target if passed else mosaic.path.parent
         return {
@@ -138,10 +133,14 @@ def _known_products(context: PipelineContext) -> set[str]:
 
 def _write_evidence(
     context: PipelineContext, mosaic: MosaicImage, validation: Validation,
-    options: Mapping[str, Any],
-) -> Path:  # fmt: skip
-    """Report and provenance beside the staged mosaic."""
+    options: Mapping[str, Any], target: Path,
+) -> list[tuple[str, Path]]:  # fmt: skip
+    """Write report and provenance beside the staged mosaic; kinds and paths of all its files.
+
+    The provenance, written last, says enough to put the product back into a database.
+    """
     images: Sequence[ImagedTile] = context.get("tile_images", ())
+    claim = context.get("claim")
     trail = provenance.record(
         {image.tile_id: image.file("image") for image in images},
         options,
@@ -150,10 +149,25 @@ def _write_evidence(
         left_out=mosaic.left_out,
         calibration_sets=list(mosaic.calibration_set_ids),
     )
-    mosaic.path.with_suffix(".json").write_text(json.dumps(trail, indent=1, default=str))
     page = mosaic.path.with_suffix(".html")
     page.write_text(mosaic_report(context, mosaic, validation, trail))
-    return page
+    files = [
+        ("mosaic", mosaic.path),
+        *((kind, mosaic.companion(kind)) for kind in MAPS),
+        ("preview", mosaic.preview),
+        ("report", page),
+    ]
+    trail |= {
+        "group_id": claim.id if claim is not None else "",
+        "group_tiles": [image.tile_id for image in images],
+        "files": {path.name: sha256(path) for _, path in files},
+        "kinds": {path.name: kind for kind, path in files},
+        "mosaic": records.to_json(replace(mosaic, path=target / mosaic.path.name)),
+        "validation": records.to_json(validation),
+    }
+    written = mosaic.path.with_suffix(".json")
+    written.write_text(json.dumps(trail, indent=1, default=str))
+    return [*files, ("provenance", written)]
 
 
 def mosaic_report(

@@ -1,19 +1,22 @@
 """The first daemon: sub-band files to Measurement Sets."""
 
+import time
 from pathlib import Path
 
 import structlog
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import TileState
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.conversion import ConvertedTile, convert, fresh_ms_path
+from dsa110_contimg.stages.conversion import ConvertedTile, convert
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.streaming import daemon, ingest
+from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
@@ -53,9 +56,10 @@ class StreamingConverter:
         self._telescope = telescope
         self._once = once
         self._options = options_from(settings).convert
-        self._in_flight = InFlight(registry, settings)
         self._watch = ingest.Watch(registry, input_dir)
         self._disk = DiskGuard(registry, output_dir, settings)
+        self._in_flight = InFlight(registry, settings, self._disk)
+        self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()
         if not input_dir.is_dir():
             raise UsageError(f"{input_dir}: is not a directory; give the right --input-dir")
@@ -75,6 +79,7 @@ class StreamingConverter:
         """One pass: look, decide, submit, commit; True while there is work."""
         settings = self._settings
         self._in_flight.collect(self._commit)
+        self._alerts.look()
         new = self._watch.new_files(0.0 if self._once else settings.settle_s)
         if new:
             count = ingest.register(
@@ -91,14 +96,15 @@ class StreamingConverter:
             ):
                 break
             claim = claims.claim_next(
-                self._registry, claims.TILES, daemon.owner_name(), settings.lease_s
-            )
+                self._registry, claims.TILES, daemon.owner_name(), settings.lease_s,
+                settings.newest_first_behind_s,
+            )  # fmt: skip
             if claim is None:
                 break
             future = self._executor.submit(
                 convert,
                 files=ingest.files_of(self._registry, claim.id),
-                output=fresh_ms_path(self._output_dir, claim.id),
+                output=FreshPath(self._output_dir, claim.id, ".ms"),
                 telescope=self._telescope,
                 options=self._options,
             )
@@ -111,6 +117,7 @@ class StreamingConverter:
             claims.change(
                 session, claim, state=TileState.CONVERTED, ms_path=str(tile.ms_path), owner="",
                 lease_until=0.0, reason="", converted=records.to_json(tile),
+                converted_at=time.time(),
             )  # fmt: skip
         for warning in tile.warnings:
             self._registry.record_event(claim.id, warning, "warning")
@@ -126,3 +133,4 @@ class StreamingConverter:
             daemon.run(self.cycle, self.stop, self._settings.poll_interval_s, self._once)
         finally:
             self._in_flight.release()
+            self._alerts.close()

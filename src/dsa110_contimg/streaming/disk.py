@@ -30,6 +30,11 @@ class DiskGuard:
         self._settings = settings
         self.paused = False
 
+    def is_short(self) -> bool:
+        """True below the limit at which no new work begins."""
+        free = shutil.disk_usage(self._directory).free
+        return free < self._settings.disk_stop_gb * _GB
+
     def room_for(self, need_bytes: float) -> bool:
         """True if work that writes so much may begin.
 

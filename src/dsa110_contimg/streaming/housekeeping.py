@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.registry.database import Registry
@@ -28,6 +28,7 @@ from dsa110_contimg.registry.models import (
     MosaicGroup,
     Plan,
     Product,
+    Step,
     SubbandFile,
     Tile,
     TileImage,
@@ -116,6 +117,11 @@ def remove(registry: Registry, removals: list[Removal]) -> int:
             continue
         if _delete(removal.path):
             total += removal.size
+    with registry.write() as session:
+        unfinished = select(MosaicGroup.id).where(
+            MosaicGroup.state.in_((GroupState.READY, GroupState.PROCESSING, GroupState.FAILED))
+        )
+        session.execute(delete(Step).where(Step.group_id.not_in(unfinished)))
     if removals:
         registry.record_event(
             "housekeeping", f"removed {len(removals)} items, {total / 1e9:.2f} GB"

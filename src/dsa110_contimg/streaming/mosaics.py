@@ -1,29 +1,33 @@
 """The second daemon: groups of tiles to published mosaics."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.models import Event, GroupState, Mosaic, MosaicGroup, Tile, TileState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import graphs, manual_flags
 from dsa110_contimg.stages.calibration_solve import KnownSets
 from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.stages.crossmatch import CrossmatchStage
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.registration import known_sets
 from dsa110_contimg.streaming import daemon, groups, housekeeping
+from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.disk import DiskGuard, size_bytes
+from dsa110_contimg.streaming.journal import GroupJournal
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -81,9 +85,11 @@ class StreamingMosaicManager:
         self._once = once
         self._options = options_from(settings)
         self._threads = ThreadPoolExecutor(settings.parallel_groups, "group")
-        self._in_flight = InFlight(registry, settings)
         self._disk = DiskGuard(registry, settings.root, settings)
-        self._cleaned = time.monotonic()
+        self._in_flight = InFlight(registry, settings, self._disk)
+        self._cleaned: float | None = None
+        self._catching_up: dict[str, Future[None]] = {}
+        self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()
         self.finished: list[PublishedMosaic] = []
 
@@ -116,26 +122,69 @@ class StreamingMosaicManager:
     def cycle(self) -> bool:
         """One pass: form groups, submit, commit; True while there is work."""
         self._in_flight.collect(self._commit)
+        self._alerts.look()
         for tile_ids in self.get_next_complete_groups(self._settings.group_size):
             self._form(tile_ids)
-        self._clean()
+        self._look_after()
         while len(self._in_flight) < self._settings.parallel_groups and not self.stop:
             if not self._disk.room_for(self._next_bytes() * (1 + len(self._in_flight))):
                 break
             claim = claims.claim_next(
-                self._registry, claims.GROUPS, daemon.owner_name(), self._settings.lease_s
-            )
+                self._registry, claims.GROUPS, daemon.owner_name(), self._settings.lease_s,
+                self._settings.newest_first_behind_s,
+            )  # fmt: skip
             if claim is None:
                 break
             future = self._threads.submit(self._process, claim)
             self._in_flight.add(claim, future)
             future.add_done_callback(lambda _: self.stop.wake())
-        return len(self._in_flight) > 0 or self._waiting()
+        return len(self._in_flight) > 0 or len(self._catching_up) > 0 or self._waiting()
+
+    def _look_after(self) -> None:
+        """At the start and every so often: owed cross-matches, housekeeping."""
+        for name in [name for name, future in self._catching_up.items() if future.done()]:
+            self._catching_up.pop(name).result()
+        now, every_s = time.monotonic(), self._settings.housekeeping_interval_s
+        if self._cleaned is not None and now - self._cleaned < every_s:
+            return
+        first, self._cleaned = self._cleaned is None, now
+        self._catch_up()
+        if not first:
+            self._clean()
+
+    def _catch_up(self) -> None:
+        """Cross-match mosaics whose daemon died between publishing and cross-matching."""
+        busy = {claim.id for claim in self._in_flight.claims}
+        with self._registry.read() as session:
+            owed = session.execute(
+                select(Mosaic.name, Mosaic.group_id).where(
+                    Mosaic.crossmatch == "owed", Mosaic.state == "published"
+                )
+            ).all()
+        for name, group_id in owed:
+            if group_id not in busy and name not in self._catching_up:
+                future = self._threads.submit(self._crossmatch, name)
+                self._catching_up[name] = future
+                future.add_done_callback(lambda _: self.stop.wake())
+
+    def _crossmatch(self, name: str) -> None:
+        public = self._settings.root / "products" / "mosaics" / f"{name}.fits"
+        published = PublishedMosaic(
+            name, True, public, public.with_suffix(".png"), public.with_suffix(".html")
+        )
+        context = PipelineContext(
+            self._settings.root,
+            {"published": published, "registry": self._registry},
+            self._executor,
+        )
+        try:
+            CrossmatchStage(self._options.crossmatch).run(context)
+        except ContimgError as error:
+            with self._registry.write() as session:
+                session.get_one(Mosaic, name).crossmatch = "failed"
+            self._registry.record_event(name, f"cross-match failed again: {error}", "error")
 
     def _clean(self) -> None:
-        if time.monotonic() - self._cleaned < self._settings.housekeeping_interval_s:
-            return
-        self._cleaned = time.monotonic()
         removals = housekeeping.find(self._registry, self._settings)
         total = housekeeping.remove(self._registry, removals)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
@@ -199,6 +248,7 @@ class StreamingMosaicManager:
                 "registry": self._registry,
             },
             executor=self._executor,
+            journal=GroupJournal(self._registry, claim.id),
             telescope=self._telescope,
             progress=lambda stage, fraction, message: log.info(
                 message, group=claim.id, stage=stage
@@ -212,7 +262,9 @@ class StreamingMosaicManager:
     def _commit(self, claim: Claim, result: PipelineResult) -> None:
         """The publishing stage has committed the group; say what became of it."""
         published: PublishedMosaic = result["published"]
+        GroupJournal(self._registry, claim.id).clear()
         if result.error is not None:
+            # It stays owed: the next round of housekeeping tries once more.
             self._registry.record_event(claim.id, f"cross-match failed: {result.error}", "error")
         self.finished.append(published)
         log.info(
@@ -227,3 +279,4 @@ class StreamingMosaicManager:
         finally:
             self._in_flight.release()
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._alerts.close()

@@ -7,11 +7,12 @@ from typing import Any
 
 import structlog
 
-from dsa110_contimg.errors import StaleClaimError
+from dsa110_contimg.errors import RetryableError, StaleClaimError, WorkerDiedError
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.streaming.disk import DiskGuard
 
 log = structlog.get_logger()
 
@@ -24,17 +25,25 @@ class InFlight:
     registry : Registry
     settings : Settings
         Lease and retry rules.
+    disk : DiskGuard
+        Where the work writes: what fails while that is full is a pause, not a failure.
     """
 
-    def __init__(self, registry: Registry, settings: Settings):
+    def __init__(self, registry: Registry, settings: Settings, disk: DiskGuard):
         self._registry = registry
         self._settings = settings
+        self._disk = disk
         self._work: dict[Claim, Future[Any]] = {}
         self._beat_at = 0.0
         self.n_failed = 0
 
     def __len__(self) -> int:
         return len(self._work)
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Claims of the work that runs."""
+        return list(self._work)
 
     def add(self, claim: Claim, future: "Future[Any]") -> None:
         """Watch over a future."""
@@ -71,9 +80,10 @@ class InFlight:
             raise StaleClaimError(str(error))
         if isinstance(error, Exception):
             self.n_failed += 1
+            pause = isinstance(error, WorkerDiedError | RetryableError | OSError)
             state = claims.fail(
                 self._registry, claim, error, self._settings.max_attempts,
-                self._settings.retry_delay_s,
+                self._settings.retry_delay_s, pause=pause and self._disk.is_short(),
             )  # fmt: skip
             self._registry.record_event(claim.id, f"{state}: {error}", "error")
             log.error("work failed", id=claim.id, state=state, error=str(error))

@@ -13,9 +13,9 @@ import numpy as np
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.telescope import MJD_ZERO_JD
 from dsa110_contimg.visibilities.flagging import unflagged
 
-MJD_OF_JD = 2400000.5
 DAY_S = 86400.0
 DRIFT_KEYWORD = "DRIFT_POINTING"
 """Keyword of the main table: rows of time (MJD s), right ascension, declination (ICRS, rad) of the
@@ -98,7 +98,7 @@ class Visibilities:
     @property
     def times_s(self) -> np.ndarray:
         """Times of the integrations, MJD seconds UTC, shape (ntime,)."""
-        return np.asarray((self.times_jd - MJD_OF_JD) * DAY_S)
+        return np.asarray((self.times_jd - MJD_ZERO_JD) * DAY_S)
 
     def antennas_present(self) -> np.ndarray:
         """Indices of the antennas that have rows."""
@@ -330,7 +330,7 @@ def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibili
             antenna1=rows["ANTENNA1"],
             antenna2=rows["ANTENNA2"],
             time_index=time_index,
-            times_jd=times_s / DAY_S + MJD_OF_JD,
+            times_jd=times_s / DAY_S + MJD_ZERO_JD,
             integration_s=float(np.median(rows["INTERVAL"])),
             frequencies_hz=frequencies_hz,
             channel_width_hz=np.abs(widths_hz),

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from dsa110_contimg.telescope import UNIX_EPOCH_JD
 from dsa110_contimg.visibilities.uvh5 import SubbandHeader
 
-_UNIX_EPOCH_JD = 2440587.5
 DAY_S = 86400.0
 
 
 def unix_seconds(jd_utc: float) -> float:
     """Unix time of a Julian date, rounded to the millisecond a JD can hold."""
-    return round((jd_utc - _UNIX_EPOCH_JD) * DAY_S, 3)
+    return round((jd_utc - UNIX_EPOCH_JD) * DAY_S, 3)
 
 
 def year(jd_utc: float) -> float:

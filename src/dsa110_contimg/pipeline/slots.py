@@ -1,0 +1,121 @@
+"""The machine's compute slots, shared by every program on it.
+
+A slot is a file lock held by the process that computes, so a killed one frees it. Whoever waits
+holds a ticket, also a locked file: conversion goes first, then streaming, then batch, and who has
+waited long moves up, so that nobody starves.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+_POLL_S = 0.05
+_PATIENCE_S = 60.0
+"""After each such time a ticket counts as one priority higher."""
+
+
+class Priority(IntEnum):
+    """Who goes first."""
+
+    CONVERSION = 0
+    STREAMING = 1
+    BATCH = 2
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    path: Path
+    priority: int
+    since_ns: int
+
+    @classmethod
+    def parse(cls, path: Path) -> "_Ticket | None":
+        """The ticket of a file, or None if it is not one."""
+        parts = path.name.split("-")
+        if len(parts) != 3 or not parts[0].isdigit() or not parts[1].isdigit():
+            return None
+        return cls(path, int(parts[0]), int(parts[1]))
+
+    def rank(self, now_ns: int) -> tuple[float, int]:
+        """Lower goes first."""
+        waited_s = (now_ns - self.since_ns) / 1e9
+        return self.priority - waited_s // _PATIENCE_S, self.since_ns
+
+
+@contextlib.contextmanager
+def machine_slot(slots_dir: Path, slots: int, priority: Priority = Priority.BATCH) -> Iterator[int]:
+    """Hold one of the machine's slots while computing.
+
+    Parameters
+    ----------
+    slots_dir : Path
+        Where the locks lie.
+    slots : int
+    priority : Priority
+
+    Yields
+    ------
+    int
+        Number of the slot.
+    """
+    waiting = slots_dir / "waiting"
+    waiting.mkdir(parents=True, exist_ok=True)
+    # The monotonic clock is the same for all processes of a machine.
+    since_ns = time.monotonic_ns()
+    mine = _Ticket(waiting / f"{int(priority)}-{since_ns}-{uuid4().hex}", int(priority), since_ns)
+    ticket = FileLock(mine.path)
+    ticket.acquire()
+    try:
+        while (found := _free_slot(slots_dir, slots, mine)) is None:
+            # A lock cannot be waited for among several: ask again shortly.
+            time.sleep(_POLL_S)
+    finally:
+        mine.path.unlink(missing_ok=True)
+        ticket.release()
+    number, slot = found
+    try:
+        yield number
+    finally:
+        slot.release()
+
+
+def _free_slot(slots_dir: Path, slots: int, mine: _Ticket) -> tuple[int, FileLock] | None:
+    """A slot, if it is this ticket's turn and one is free."""
+    if not _is_first(mine):
+        return None
+    for number in range(slots):
+        lock = FileLock(slots_dir / f"slot{number:02d}.lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            return number, lock
+    return None
+
+
+def _is_first(mine: _Ticket) -> bool:
+    now_ns = time.monotonic_ns()
+    rank = mine.rank(now_ns)
+    for path in mine.path.parent.iterdir():
+        other = _Ticket.parse(path)
+        if other is None or path == mine.path or other.rank(now_ns) >= rank:
+            continue
+        if _is_held(path):
+            return False
+        path.unlink(missing_ok=True)
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """True if the process that waits with this ticket is alive."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

@@ -1,0 +1,245 @@
+"""Rows against files, after a database or a disk was restored: adopt, make again, or quarantine.
+
+A product of ours that no row names is adopted if its provenance tells what it is, else put aside. A
+row whose file is gone has it made again where its inputs are still there, else is quarantined.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.calibration.choice import Standing
+from dsa110_contimg.products.publish import sha256
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import (
+    CalibrationSet,
+    Event,
+    GroupState,
+    Mosaic,
+    MosaicGroup,
+    Product,
+    SubbandFile,
+    Tile,
+    TileImage,
+    TileState,
+)
+
+_ASIDE = "quarantine"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that disagrees, and what becomes of it.
+
+    Attributes
+    ----------
+    subject : str
+        File or row.
+    problem : str
+    action : str
+    """
+
+    subject: str
+    problem: str
+    action: str
+
+
+def check_files(
+    registry: Registry, root: Path, *, checksums: bool = False, dry_run: bool = False
+) -> list[Finding]:
+    """Compare rows with files and, unless it is a dry run, put right what can be.
+
+    Stop the daemons before: they would meet rows that change under them.
+
+    Parameters
+    ----------
+    registry : Registry
+    root : Path
+    checksums : bool
+        Read every product and compare its checksum, not only its size.
+    dry_run : bool
+        Change nothing.
+    """
+    with registry.write() as session:
+        findings = [
+            *_tiles(session),
+            *_images(session),
+            *_calibration_sets(session),
+            *_products(session, checksums, dry_run),
+            *_unknown_products(session, root / "products" / "mosaics", dry_run),
+        ]
+        if dry_run:
+            session.rollback()
+            return findings
+        for finding in findings:
+            session.add(
+                Event(
+                    at=time.time(), level="warning", subject=finding.subject[-128:],
+                    message=f"{finding.problem}: {finding.action}",
+                )
+            )  # fmt: skip
+    return findings
+
+
+def _tiles(session: Session) -> Iterator[Finding]:
+    published = {
+        tile_id
+        for tile_ids in session.scalars(
+            select(MosaicGroup.tile_ids).where(MosaicGroup.state == GroupState.PUBLISHED)
+        )
+        for tile_id in tile_ids
+    }
+    for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED)):
+        if not tile.ms_path or Path(tile.ms_path).is_dir():
+            continue
+        problem = f"its Measurement Set {tile.ms_path} is gone"
+        files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile.id))
+        paths = [Path(path) for path in files]
+        tile.ms_path = ""
+        if paths and all(path.is_file() for path in paths):
+            tile.state, tile.converted, tile.converted_at = TileState.READY, None, None
+            yield Finding(tile.id, problem, "will be converted again")
+        elif tile.id in published:
+            yield Finding(tile.id, problem, "its mosaic is published, nothing to do")
+        else:
+            tile.state = TileState.QUARANTINED
+            tile.reason = f"{problem}, and so are its sub-band files"
+            yield Finding(tile.id, problem, "quarantined: its sub-band files are gone too")
+
+
+def _images(session: Session) -> Iterator[Finding]:
+    for row in session.scalars(select(TileImage)):
+        prefix = Path(str(row.record["prefix"]))
+        if not prefix.parent.is_dir():
+            session.delete(row)
+            yield Finding(row.tile_id, f"its image {prefix} is gone", "forgotten")
+
+
+def _calibration_sets(session: Session) -> Iterator[Finding]:
+    for row in session.scalars(select(CalibrationSet)):
+        if row.standing != Standing.REJECTED and not Path(row.path).is_dir():
+            row.standing, row.remark = Standing.REJECTED, f"its tables {row.path} are gone"
+            yield Finding(row.id, f"its tables {row.path} are gone", "rejected")
+
+
+def _products(session: Session, checksums: bool, dry_run: bool) -> Iterator[Finding]:
+    everything = session.scalars(select(Product).order_by(Product.path)).all()
+    damaged = {product.path: _problem(product, checksums) for product in everything}
+    for product in everything:
+        problem = damaged[product.path]
+        if not problem or product not in session or product in session.deleted:
+            continue
+        mosaic = session.get(Mosaic, product.name)
+        if product.kind == "catalogue" and mosaic is not None:
+            mosaic.crossmatch = "owed"
+            _withdraw(session, [product], dry_run)
+            yield Finding(product.path, problem, "its sources will be found again")
+            continue
+        group = session.get(MosaicGroup, mosaic.group_id) if mosaic is not None else None
+        if group is not None and group.state == GroupState.PUBLISHED:
+            group.state = GroupState.QUARANTINED
+            group.reason = (
+                f"{Path(product.path).name} {problem}; release the group to make its mosaic again"
+            )
+        if mosaic is not None:
+            mosaic.state = "damaged"
+        # What was published together is published again together.
+        _withdraw(session, [one for one in everything if one.name == product.name], dry_run)
+        yield Finding(product.path, problem, "its group is quarantined" if group else "forgotten")
+
+
+def _problem(product: Product, checksums: bool) -> str:
+    path = Path(product.path)
+    if not path.is_file():
+        return "is gone"
+    if path.stat().st_size != product.size:
+        return f"has {path.stat().st_size} bytes instead of {product.size}"
+    if checksums and sha256(path) != product.sha256:
+        return "differs from what was published"
+    return ""
+
+
+def _withdraw(session: Session, products: list[Product], dry_run: bool) -> None:
+    for product in products:
+        session.delete(product)
+        if Path(product.path).is_file() and not dry_run:
+            _put_aside(Path(product.path))
+
+
+def _unknown_products(session: Session, folder: Path, dry_run: bool) -> Iterator[Finding]:
+    if not folder.is_dir():
+        return
+    known = set(session.scalars(select(Product.path)))
+    unknown = [p for p in sorted(folder.iterdir()) if p.is_file() and str(p) not in known]
+    adopted: set[Path] = set()
+    for page in [path for path in unknown if path.suffix == ".json"]:
+        trail = _provenance(page)
+        files = [path for path in unknown if path.name.startswith(page.stem)]
+        if (
+            trail is None
+            or {path.name: sha256(path) for path in files if path != page} != trail["files"]
+        ):
+            continue
+        _adopt(session, trail, page, files)
+        adopted.update(files)
+        yield Finding(str(page.with_suffix(".fits")), "no row names it", "adopted")
+    for path in unknown:
+        if path in adopted or path.name.startswith("."):
+            continue
+        if not dry_run:
+            _put_aside(path)
+        yield Finding(str(path), "no row names it and nothing says what it is", "put aside")
+
+
+def _provenance(page: Path) -> dict[str, Any] | None:
+    """What a page of provenance says, if it tells enough to adopt the product."""
+    try:
+        trail = json.loads(page.read_text())
+    except (OSError, ValueError):
+        return None
+    wanted = ("product", "group_id", "files", "mosaic", "validation")
+    return trail if isinstance(trail, dict) and all(key in trail for key in wanted) else None
+
+
+def _adopt(session: Session, trail: dict[str, Any], page: Path, files: list[Path]) -> None:
+    mosaic = trail["mosaic"]
+    session.merge(
+        Mosaic(
+            name=trail["product"], group_id=trail["group_id"], start=mosaic["start"],
+            method=mosaic["method"], state="published", verdict=trail["validation"]["verdict"],
+            # Its catalogue of sources is made again, and published if it is not there.
+            crossmatch="owed",
+            record={"mosaic": mosaic, "validation": trail["validation"]},
+        )
+    )  # fmt: skip
+    moment = page.stat().st_mtime
+    for path in files:
+        session.merge(
+            Product(
+                path=str(path), kind=trail["kinds"].get(path.name, "provenance"),
+                name=trail["product"], sha256=sha256(path), size=path.stat().st_size,
+                published=moment,
+            )
+        )  # fmt: skip
+    if not trail["group_id"]:
+        return
+    group = session.get(MosaicGroup, trail["group_id"])
+    if group is None:
+        group = MosaicGroup(
+            id=trail["group_id"], start=mosaic["start"], tile_ids=trail["group_tiles"]
+        )
+        session.add(group)
+    group.state, group.reason, group.finished_at = GroupState.PUBLISHED, "", moment
+
+
+def _put_aside(path: Path) -> None:
+    """Out of the way of the public names, but never deleted."""
+    aside = path.parent.parent / _ASIDE
+    aside.mkdir(exist_ok=True)
+    path.rename(aside / f"{int(time.time())}_{path.name}")

@@ -1,0 +1,96 @@
+"""What the steps of a mosaic group gave, so that a daemon that was killed goes on where it was.
+
+A step is known by its function and arguments. A result counts as long as the files it names are
+there. Fencing is not needed: equal steps give equal results, and only a claim's holder publishes.
+"""
+
+import hashlib
+import json
+import time
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from sqlalchemy import delete
+
+from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Step
+
+
+class GroupJournal:
+    """The journal of one mosaic group.
+
+    Parameters
+    ----------
+    registry : Registry
+    group_id : str
+    """
+
+    def __init__(self, registry: Registry, group_id: str):
+        self._registry = registry
+        self._group_id = group_id
+
+    def find(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """The result of an equal call whose files are still there, or None."""
+        kind, key = _result_type(function), _key(function, arguments)
+        if kind is None or key is None:
+            return None
+        with self._registry.read() as session:
+            row = session.get(Step, (key, self._group_id))
+        if row is None:
+            return None
+        result: Any = records.from_json(kind, row.result)
+        return result if all(_is_there(path) for path in _paths(result)) else None
+
+    def keep(self, function: Callable[..., Any], arguments: Mapping[str, Any], result: Any) -> None:
+        """Remember a result."""
+        key = _key(function, arguments)
+        if key is None or _result_type(function) is None:
+            return
+        with self._registry.write() as session:
+            session.merge(
+                Step(
+                    key=key, group_id=self._group_id, at=time.time(),
+                    result=records.to_json(result),
+                )
+            )  # fmt: skip
+
+    def clear(self) -> None:
+        """Forget everything: the group is finished."""
+        with self._registry.write() as session:
+            session.execute(delete(Step).where(Step.group_id == self._group_id))
+
+
+def _result_type(function: Callable[..., Any]) -> type | None:
+    kind = typing.get_type_hints(function).get("return")
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def _key(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
+    """Checksum of a call, without the paths that it is to make up; None if it has no plain form."""
+    given = {k: v for k, v in arguments.items() if not isinstance(v, FreshPath)}
+    try:
+        plain = to_jsonable_python(given)
+    except PydanticSerializationError:
+        return None
+    text = json.dumps([function.__module__, function.__qualname__, plain], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _paths(result: Any) -> Iterator[Path]:
+    for field in fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, Path):
+            yield value
+        elif is_dataclass(value):
+            yield from _paths(value)
+
+
+def _is_there(path: Path) -> bool:
+    """True if a file, or files that begin with it, exist."""
+    return path.exists() or any(path.parent.glob(f"{path.name}*"))
