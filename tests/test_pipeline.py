@@ -1,7 +1,5 @@
 """A graph is checked before anything runs, runs once, and says what each stage did."""
 
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,7 @@ from typing import Any
 import pytest
 
 from conftest import SmallRun, make_root, small_options
-from dsa110_contimg.errors import GraphError, RetryableError, UsageError, WorkerDiedError
-from dsa110_contimg.pipeline.executors import LocalExecutor, machine_slot
+from dsa110_contimg.errors import GraphError, UsageError
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
     PipelineOrchestrator,
@@ -117,51 +114,3 @@ def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
     result = PipelineOrchestrator(stages).run(context)
     assert result.success, result.error
     assert result["mosaic"].path.exists()
-
-
-def _double(number: int) -> int:
-    return 2 * number
-
-
-def _crash() -> None:
-    os._exit(7)
-
-
-def _hang() -> None:
-    time.sleep(60)
-
-
-def test_a_crash_and_a_time_out_cost_only_their_own_call(tmp_path: Path) -> None:
-    with LocalExecutor(1, tmp_path / "slots", timeout_s=3.0) as executor:
-        first = executor.submit(_double, number=4)
-        crash = executor.submit(_crash)
-        hang = executor.submit(_hang)
-        last = executor.submit(_double, number=5)
-        assert first.result(60) == 8
-        with pytest.raises(WorkerDiedError, match="died 5 times"):
-            crash.result(60)
-        with pytest.raises(RetryableError, match="time-out"):
-            hang.result(60)
-        assert last.result(60) == 10
-
-
-def test_a_stopped_executor_answers_every_call(tmp_path: Path) -> None:
-    executor = LocalExecutor(1, tmp_path / "slots")
-    assert executor.submit(_double, number=1).result(60) == 2
-    running, queued = executor.submit(_hang), executor.submit(_double, number=3)
-    executor.close(wait=False)
-    for future in (running, queued):
-        with pytest.raises(RetryableError):
-            future.result(10)
-
-
-def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
-    from filelock import FileLock, Timeout
-
-    with machine_slot(tmp_path, 2) as first, machine_slot(tmp_path, 2) as second:
-        assert {first, second} == {0, 1}
-        for number in (0, 1):
-            with pytest.raises(Timeout):
-                FileLock(tmp_path / f"slot{number:02d}.lock", is_singleton=False).acquire(timeout=0)
-    with machine_slot(tmp_path, 2) as again:
-        assert again == 0

@@ -1,17 +1,26 @@
-"""Who computes: this process, or a pool of local processes.
+"""Who computes: this process, or processes of this machine.
 
 Both answer to `submit`. Workers only compute and name what they wrote; whoever submitted
 commits.
+
+A worker has a pipe and a thread of its own and shares nothing with the others, so that one killed
+at any moment, with a message half written, harms nobody. (The pools of the standard library, loky
+and Pebble end as a whole then.)
 """
 
 import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
-from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -21,6 +30,11 @@ from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
 MAX_DEATHS = 5
 """Workers that one call may kill."""
+_CALLS_PER_WORKER = 200
+"""After which a worker is replaced: libraries leak."""
+_LONGEST_WAIT_S = 3600.0
+"""For a slot; a worker that waits longer is taken for frozen."""
+_END_S = 5.0
 _PR_SET_PDEATHSIG = 1
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -71,7 +85,7 @@ class LocalExecutor:
     slots : int, optional
         Processes that may compute at once on this machine; default: its cores.
     timeout_s : float, optional
-        A call is killed after this long.
+        A call is killed after computing for so long.
     priority : Priority
         Of its calls for the machine's slots.
     """
@@ -84,82 +98,66 @@ class LocalExecutor:
         timeout_s: float | None = None,
         priority: Priority = Priority.BATCH,
     ):
-        from pebble import ProcessPool
-
         os.environ.update(WORKER_ENVIRONMENT)
-        self._slots_dir = slots_dir
-        self._slots = slots or os.cpu_count() or 1
+        self._slot_of = (slots_dir, slots or os.cpu_count() or 1, priority)
         self._timeout_s = timeout_s
-        self._priority = priority
-        self._calls: set[_Call] = set()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._running: set[_Call] = set()
+        self._lock = threading.Lock()
         self._closing = False
-        self._pool: Any = ProcessPool(
-            max_workers=workers,
-            max_tasks=200,
-            initializer=_start_worker,
-            initargs=(os.getpid(),),
-            context=multiprocessing.get_context("spawn"),
-        )
+        # A worker ends with the thread that started it (see `_start_worker`), so these must last.
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"worker-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
-        call = _Call(function, arguments)
-        call.future.set_running_or_notify_cancel()
-        self._calls.add(call)
-        call.future.add_done_callback(lambda _: self._calls.discard(call))
-        self._start(call)
-        return call.future
+        call = _Call(function.__name__, pickle.dumps((function, arguments)))
+        with self._lock:
+            if self._closing:
+                call.set_exception(RetryableError("the executor was stopped"))
+            else:
+                self._calls.put(call)
+        return call
 
-    def _start(self, call: "_Call") -> None:
-        inner = self._pool.schedule(
-            _in_slot,
-            args=(self._slots_dir, self._slots, self._priority, call.function, call.arguments),
-            timeout=self._timeout_s,
-        )
-        call.future.cancel = inner.cancel  # type: ignore[method-assign]
-        inner.add_done_callback(lambda done: self._hand_over(done, call))
-
-    def _hand_over(self, done: Any, call: "_Call") -> None:
-        from concurrent.futures import CancelledError
-
-        from pebble import ProcessExpired
-
-        name, future = call.function.__name__, call.future
-        try:
-            future.set_result(done.result())
-        except CancelledError:
-            future.set_exception(RetryableError(f"{name} was cancelled"))
-        except TimeoutError:
-            future.set_exception(RetryableError(f"{name} was ended at its time-out"))
-        except ProcessExpired as error:
-            call.deaths += 1
-            # A pool that is closing takes no more calls.
-            with contextlib.suppress(RuntimeError):
-                if call.deaths < MAX_DEATHS and not self._closing:
-                    self._start(call)
-                    return
-            future.set_exception(
-                WorkerDiedError(
-                    f"the worker running {name} died {call.deaths} times (last exit code "
-                    f"{error.exitcode}; -9 is a kill, often for want of memory, -6 an abort, often "
-                    "of a full disk)"
-                )
-            )
-        except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
-            future.set_exception(error)
+    def _serve(self) -> None:
+        worker: _Worker | None = None
+        while (call := self._calls.get()) is not None:
+            if not call.set_running_or_notify_cancel():
+                continue
+            with self._lock:
+                self._running.add(call)
+            while not call.done():
+                if self._closing:
+                    call.set_exception(RetryableError("the executor was stopped"))
+                    break
+                try:
+                    if worker is None or worker.is_used_up():
+                        worker = _Worker.replace(worker, self._slot_of)
+                except OSError as error:
+                    call.set_exception(RetryableError(f"no worker can be started: {error}"))
+                    break
+                call.run_on(worker, self._timeout_s)
+            with self._lock:
+                self._running.discard(call)
+        if worker is not None:
+            worker.end()
 
     def close(self, wait: bool = True) -> None:
         """Stop the workers, after their work or at once; calls cut short fail."""
-        if wait:
-            self._pool.close()
-        else:
-            self._closing = True
-            self._pool.stop()
-        self._pool.join()
-        # The pool leaves the calls that it stopped unanswered, and somebody waits for them.
-        for call in list(self._calls):
-            with contextlib.suppress(InvalidStateError):
-                call.future.set_exception(RetryableError("the executor was stopped"))
+        with self._lock:
+            self._closing = not wait
+            running = list(self._running)
+            for _ in self._threads:
+                self._calls.put(None)
+        if not wait:
+            for call in running:
+                call.cancel()
+        for thread in self._threads:
+            thread.join()
 
     def __enter__(self) -> "LocalExecutor":
         return self
@@ -173,28 +171,162 @@ class LocalExecutor:
         self.close(wait=error is None)
 
 
-class _Call:
-    """A call, its answer, and how many workers died of it."""
+class _Worker:
+    """A process and the pipe to it."""
 
-    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]):
-        self.function = function
-        self.arguments = arguments
-        self.future: Future[Any] = Future()
-        self.deaths = 0
+    def __init__(self, slot_of: tuple[Path, int, Priority]):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_work, args=(theirs, os.getpid(), *slot_of), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.calls = 0
+
+    @classmethod
+    def replace(cls, worker: "_Worker | None", slot_of: tuple[Path, int, Priority]) -> "_Worker":
+        """A new worker, after the old one has ended."""
+        if worker is not None:
+            worker.end()
+        return cls(slot_of)
+
+    def is_used_up(self) -> bool:
+        """True if it can take no more calls."""
+        return self.calls >= _CALLS_PER_WORKER or not self.process.is_alive()
+
+    def end(self) -> None:
+        """Let it end, or end it."""
+        self.pipe.close()
+        # It waits for its next call and sees the pipe's end; a stopped one does not.
+        self.process.join(_END_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it now, whatever it does; a stopped process too."""
+        self.process.kill()
+        self.process.join()
+
+
+class _Call(Future[Any]):
+    """A call and its answer."""
+
+    def __init__(self, name: str, message: bytes):
+        super().__init__()
+        self._name = name
+        self._message = message
+        self._worker: _Worker | None = None
+        self._deaths = 0
+        self._stopped = False
+        self._timed_out = False
+        self._lock = threading.Lock()
+
+    def cancel(self) -> bool:
+        """Withdraw the call; if it runs, its worker is killed."""
+        with self._lock:
+            self._stopped = True
+            if self._worker is not None:
+                self._worker.process.kill()
+                return True
+        return super().cancel()
+
+    def run_on(self, worker: _Worker, timeout_s: float | None) -> None:
+        """Run the call on a worker; it stays unanswered if that died and another may try."""
+        with self._lock:
+            if self._stopped:
+                self.set_exception(RetryableError(f"{self._name} was cancelled"))
+                return
+            self._worker = worker
+        worker.calls += 1
+        try:
+            worker.pipe.send_bytes(self._message)
+            # First it says that it has its slot, then what came out.
+            with self._limited(worker, _LONGEST_WAIT_S):
+                worker.pipe.recv_bytes()
+            with self._limited(worker, timeout_s):
+                said = worker.pipe.recv_bytes()
+        except (EOFError, OSError):
+            worker.kill()
+            self._count_death(worker.process.exitcode, timeout_s)
+            return
+        finally:
+            with self._lock:
+                self._worker = None
+        good, answer = pickle.loads(said)
+        if good:
+            self.set_result(answer)
+        else:
+            self.set_exception(answer)
+
+    @contextlib.contextmanager
+    def _limited(self, worker: _Worker, seconds: float | None) -> Iterator[None]:
+        """Kill the worker if this takes longer."""
+
+        def expire() -> None:
+            self._timed_out = True
+            worker.process.kill()
+
+        timer = threading.Timer(seconds if seconds is not None else threading.TIMEOUT_MAX, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _count_death(self, exit_code: int | None, timeout_s: float | None) -> None:
+        self._deaths += 1
+        if self._stopped:
+            self.set_exception(RetryableError(f"{self._name} was cancelled"))
+        elif self._timed_out:
+            self.set_exception(
+                RetryableError(f"{self._name} was ended at its time-out of {timeout_s:g} s")
+            )
+        elif self._deaths >= MAX_DEATHS:
+            self.set_exception(
+                WorkerDiedError(
+                    f"the worker running {self._name} died {self._deaths} times (last exit code "
+                    f"{exit_code}; -9 is a kill, often for want of memory, -6 an "
+                    "abort, often of a full disk)"
+                )
+            )
 
 
 def _start_worker(parent_pid: int) -> None:
-    """Leave Ctrl-C to the parent, and end when it does."""
+    """Leave Ctrl-C to the parent, and end when the thread does that made this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "getppid") and os.uname().sysname == "Linux":
+    if os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
-            os._exit(1)
+    if os.getppid() != parent_pid:
+        os._exit(1)
 
 
-def _in_slot(
-    slots_dir: Path, slots: int, priority: Priority, function: Callable[..., Any],
-    arguments: dict[str, Any],
-) -> Any:  # fmt: skip
-    with machine_slot(slots_dir, slots, priority):
-        return function(**resolved(arguments))
+def _work(
+    pipe: Connection, parent_pid: int, slots_dir: Path, slots: int, priority: Priority
+) -> None:
+    """Main program of a worker: calls in, answers out."""
+    _start_worker(parent_pid)
+    while True:
+        try:
+            message = pipe.recv_bytes()
+        except EOFError:
+            return
+        with machine_slot(slots_dir, slots, priority):
+            answer = _answer(message, begun=lambda: pipe.send_bytes(b""))
+        pipe.send_bytes(answer)
+
+
+def _answer(message: bytes, begun: Callable[[], None]) -> bytes:
+    """Do a call; `begun` is said once its modules are imported."""
+    try:
+        try:
+            function, arguments = pickle.loads(message)
+        finally:
+            begun()
+        return pickle.dumps((True, function(**resolved(arguments))))
+    except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
+        error.add_note(traceback.format_exc())
+        try:
+            return pickle.dumps((False, error))
+        except Exception:  # noqa: BLE001 (an error of whatever kind that cannot travel)
+            return pickle.dumps((False, RetryableError(f"{type(error).__name__}: {error}")))

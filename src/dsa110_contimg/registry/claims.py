@@ -6,6 +6,7 @@ are counted apart from attempts: a killed daemon is nobody's failure.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,34 @@ def claim_next(
             )
         )
         return claim if _rowcount(taken) else None
+
+
+def take_back(registry: Registry, kind: Kind, is_dead: Callable[[str], bool]) -> list[str]:
+    """End the leases of owners that are known to be dead, so that nobody waits for them.
+
+    Parameters
+    ----------
+    registry : Registry
+    kind : Kind
+    is_dead : callable
+        Says of an owner's name whether it is certainly gone.
+
+    Returns
+    -------
+    list of str
+        Rows that may be claimed again at once.
+    """
+    table = kind.table
+    with registry.write() as session:
+        held = session.execute(
+            select(table.id, table.attempt, table.owner).where(
+                table.state == kind.working, table.lease_until > 0
+            )
+        )
+        found = [Claim(kind, row.id, row.attempt) for row in held if is_dead(row.owner)]
+        for claim in found:
+            change(session, claim, lease_until=0.0)
+    return [claim.id for claim in found]
 
 
 def heartbeat(registry: Registry, claim: Claim, lease_s: float) -> bool:

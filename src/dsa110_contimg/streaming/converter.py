@@ -129,6 +129,7 @@ class StreamingConverter:
 
     def run(self) -> None:
         """Cycle until stopped, or with `once` until everything there is converted."""
+        self._in_flight.take_back(claims.TILES)
         try:
             daemon.run(self.cycle, self.stop, self._settings.poll_interval_s, self._once)
         finally:

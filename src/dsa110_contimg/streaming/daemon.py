@@ -22,7 +22,30 @@ log = structlog.get_logger()
 
 def owner_name() -> str:
     """Who this process is, for claims."""
-    return f"{socket.gethostname()[:40]}:{os.getpid()}"
+    return f"{_host()}:{os.getpid()}"
+
+
+def _host() -> str:
+    return socket.gethostname()[:40]
+
+
+def is_dead(owner: str) -> bool:
+    """True if an owner was a process of this machine that is gone.
+
+    Asked before this process owns anything, so that its own name is that of one before it.
+    """
+    host, _, pid = owner.rpartition(":")
+    if host != _host() or not pid.isdigit():
+        return False
+    if int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Stop:

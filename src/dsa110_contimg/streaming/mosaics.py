@@ -274,6 +274,7 @@ class StreamingMosaicManager:
 
     def run(self) -> None:
         """Cycle until stopped, or with `once` until every complete group is finished."""
+        self._in_flight.take_back(claims.GROUPS)
         try:
             daemon.run(self.cycle, self.stop, self._settings.mosaic_interval_s, self._once)
         finally:

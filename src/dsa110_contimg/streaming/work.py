@@ -9,9 +9,10 @@ import structlog
 
 from dsa110_contimg.errors import RetryableError, StaleClaimError, WorkerDiedError
 from dsa110_contimg.registry import claims
-from dsa110_contimg.registry.claims import Claim
+from dsa110_contimg.registry.claims import Claim, Kind
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
 
 log = structlog.get_logger()
@@ -44,6 +45,11 @@ class InFlight:
     def claims(self) -> list[Claim]:
         """Claims of the work that runs."""
         return list(self._work)
+
+    def take_back(self, kind: Kind) -> None:
+        """At the start: what dead processes of this machine left need not wait for its lease."""
+        for row_id in claims.take_back(self._registry, kind, daemon.is_dead):
+            log.info("left by a process that is gone, taken back", id=row_id)
 
     def add(self, claim: Claim, future: "Future[Any]") -> None:
         """Watch over a future."""

@@ -1,0 +1,237 @@
+"""Workers die, freeze and are cancelled; the calls of others go on. Slots go by turn."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsa110_contimg.errors import RetryableError, WorkerDiedError
+from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.pipeline.slots import Priority, machine_slot
+
+
+def _double(number: int) -> int:
+    return 2 * number
+
+
+def _crash() -> None:
+    os._exit(7)
+
+
+def _hang() -> None:
+    time.sleep(60)
+
+
+def test_a_crash_and_a_time_out_cost_only_their_own_call(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots", timeout_s=3.0) as executor:
+        first = executor.submit(_double, number=4)
+        crash = executor.submit(_crash)
+        hang = executor.submit(_hang)
+        last = executor.submit(_double, number=5)
+        assert first.result(60) == 8
+        with pytest.raises(WorkerDiedError, match="died 5 times"):
+            crash.result(60)
+        with pytest.raises(RetryableError, match="time-out"):
+            hang.result(60)
+        assert last.result(60) == 10
+
+
+def _process_id() -> int:
+    return os.getpid()
+
+
+def _die_once(marker: Path) -> int:
+    """Kill the worker the first time, as an operator or the kernel would."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 42
+
+
+def _freeze(marker: Path) -> None:
+    marker.write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _hold_the_interpreter() -> None:
+    """Sleep in native code without giving the interpreter's lock back."""
+    import ctypes
+
+    ctypes.PyDLL(None).sleep(120)
+
+
+def _alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_call_whose_worker_was_killed_is_run_again(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots") as executor:
+        assert executor.submit(_die_once, marker=tmp_path / "marker").result(60) == 42
+        os.kill(executor.submit(_process_id).result(60), signal.SIGKILL)
+        assert executor.submit(_double, number=3).result(60) == 6, "killed while it was idle"
+
+
+def test_a_worker_outlives_the_thread_that_gave_it_work(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots") as executor:
+        found: list[int] = []
+        thread = threading.Thread(
+            target=lambda: found.append(executor.submit(_process_id).result(60))
+        )
+        thread.start()
+        thread.join()
+        time.sleep(0.2)
+        assert executor.submit(_process_id).result(60) == found[0]
+
+
+@pytest.mark.parametrize("stuck", [_freeze, _hold_the_interpreter])
+def test_what_cannot_be_interrupted_ends_at_its_time_out_and_the_slot_works_again(
+    tmp_path: Path, stuck: Callable[..., None]
+) -> None:
+    with LocalExecutor(1, tmp_path / "slots", slots=1, timeout_s=1.0) as executor:
+        assert executor.submit(_double, number=1).result(60) == 2
+        arguments = {"marker": tmp_path / "marker"} if stuck is _freeze else {}
+        begin = time.monotonic()
+        with pytest.raises(RetryableError, match="time-out"):
+            executor.submit(stuck, **arguments).result(60)
+        assert time.monotonic() - begin < 10.0
+        assert executor.submit(_double, number=2).result(60) == 4
+
+
+def test_a_cancelled_call_ends_its_worker(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots") as executor:
+        running = executor.submit(_freeze, marker=tmp_path / "marker")
+        queued = executor.submit(_double, number=1)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "marker").exists() or not (tmp_path / "marker").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert running.cancel()
+        with pytest.raises(RetryableError, match="cancelled"):
+            running.result(10)
+        assert queued.result(60) == 2
+        assert not _alive(int((tmp_path / "marker").read_text()))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; sys.path[:0] = [sys.argv[2]]\n"
+        "from pathlib import Path\n"
+        "from dsa110_contimg.pipeline.executors import LocalExecutor\n"
+        "import test_executors\n"
+        "if __name__ == '__main__':\n"
+        "    executor = LocalExecutor(1, Path(sys.argv[1]))\n"
+        "    print(executor.submit(test_executors._process_id).result(60), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(program)
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path / "slots", Path(__file__).parent],
+        stdout=subprocess.PIPE, text=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert _alive(worker)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while _alive(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_error_that_cannot_travel_is_told_all_the_same(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots") as executor:
+        with pytest.raises(RetryableError, match="_Local: no way out"):
+            executor.submit(_raise_local).result(60)
+
+
+def _raise_local() -> None:
+    class _Local(Exception):
+        pass
+
+    raise _Local("no way out")
+
+
+def test_the_slot_goes_by_priority_and_then_by_age(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def take(name: str, priority: Priority) -> None:
+        with machine_slot(tmp_path, 1, priority):
+            order.append(name)
+
+    threads = []
+    with machine_slot(tmp_path, 1):
+        for name, priority in (
+            ("batch", Priority.BATCH), ("streaming", Priority.STREAMING),
+            ("conversion", Priority.CONVERSION), ("conversion later", Priority.CONVERSION),
+        ):  # fmt: skip
+            threads.append(threading.Thread(target=take, args=(name, priority)))
+            threads[-1].start()
+            deadline = time.monotonic() + 10
+            while len(list((tmp_path / "waiting").iterdir())) < len(threads):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert order == ["conversion", "conversion later", "streaming", "batch"]
+
+
+def test_who_has_waited_long_goes_before_a_higher_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dsa110_contimg.pipeline.slots as slots
+
+    monkeypatch.setattr(slots, "_PATIENCE_S", 0.1)
+    order: list[str] = []
+
+    def take(name: str, priority: Priority) -> None:
+        with machine_slot(tmp_path, 1, priority):
+            order.append(name)
+
+    with machine_slot(tmp_path, 1):
+        old = threading.Thread(target=take, args=("batch", Priority.BATCH))
+        old.start()
+        time.sleep(0.5)
+        new = threading.Thread(target=take, args=("conversion", Priority.CONVERSION))
+        new.start()
+        time.sleep(0.05)
+    old.join()
+    new.join()
+    assert order == ["batch", "conversion"]
+
+
+def test_the_ticket_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
+    waiting = tmp_path / "waiting"
+    waiting.mkdir(parents=True)
+    (waiting / f"0-{time.monotonic_ns()}-dead").touch()
+    with machine_slot(tmp_path, 1):
+        assert list(waiting.iterdir()) == []
+
+
+def test_a_stopped_executor_answers_every_call(tmp_path: Path) -> None:
+    executor = LocalExecutor(1, tmp_path / "slots")
+    assert executor.submit(_double, number=1).result(60) == 2
+    running, queued = executor.submit(_hang), executor.submit(_double, number=3)
+    executor.close(wait=False)
+    for future in (running, queued):
+        with pytest.raises(RetryableError):
+            future.result(10)
+
+
+def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    with machine_slot(tmp_path, 2) as first, machine_slot(tmp_path, 2) as second:
+        assert {first, second} == {0, 1}
+        for number in (0, 1):
+            with pytest.raises(Timeout):
+                FileLock(tmp_path / f"slot{number:02d}.lock", is_singleton=False).acquire(timeout=0)
+    with machine_slot(tmp_path, 2) as again:
+        assert again == 0
