@@ -143,7 +143,9 @@ class Installation:
         if sum(groups.values()) != sum(groups.get(state, 0) for state in _FINISHED_GROUPS):
             return False
         with self.registry() as registry, registry.read() as session:
-            members = [tile for ids in session.scalars(select(MosaicGroup.tile_ids)) for tile in ids]
+            members = [
+                tile for ids in session.scalars(select(MosaicGroup.tile_ids)) for tile in ids
+            ]
             starts = session.scalars(select(Tile.start).where(Tile.id.in_(members[-10:])))
             return max(starts, default=0.0) >= last_group_start - 1.0
 

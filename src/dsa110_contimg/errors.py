@@ -13,6 +13,14 @@ class RetryableError(ContimgError):
     """The same work may succeed later: a busy disk, a lost worker, a locked database."""
 
 
+class OutageError(RetryableError):
+    """The machine's fault, not the work's: a disk full or read only, a database that is away."""
+
+
+class WorkerDiedError(RetryableError):
+    """Worker after worker died while it ran one call: killed from outside, or by the call."""
+
+
 class PermanentError(ContimgError):
     """The work can never succeed as given; the message names the input, cause and remedy."""
 
@@ -39,10 +47,6 @@ class CalibrationError(PermanentError):
 
 class ImagingError(PermanentError):
     """An image could not be made: no unflagged data, or CLEAN diverged."""
-
-
-class WorkerDiedError(PermanentError):
-    """Worker after worker died of the same call: trying on would only kill more."""
 
 
 class NotYetError(RetryableError):

@@ -10,13 +10,14 @@ and Pebble end as a whole then.)
 
 import contextlib
 import ctypes
+import errno
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,8 +25,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol
 
-from dsa110_contimg.errors import RetryableError, WorkerDiedError
-from dsa110_contimg.pipeline.fresh import resolved
+from dsa110_contimg.errors import OutageError, RetryableError, WorkerDiedError
+from dsa110_contimg.pipeline.fresh import remove_made, resolved
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
 MAX_DEATHS = 5
@@ -35,6 +36,8 @@ _CALLS_PER_WORKER = 200
 _LONGEST_WAIT_S = 3600.0
 """For a slot; a worker that waits longer is taken for frozen."""
 _END_S = 5.0
+_OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOMEM)
+"""System errors that are the machine's and say nothing of the work."""
 _PR_SET_PDEATHSIG = 1
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -64,9 +67,11 @@ class InlineExecutor:
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Run the call and return its finished future."""
         future: Future[Any] = Future()
+        given = resolved(arguments)
         try:
-            future.set_result(function(**resolved(arguments)))
+            future.set_result(function(**given))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
+            remove_made(arguments, given)
             future.set_exception(error)
         return future
 
@@ -115,7 +120,7 @@ class LocalExecutor:
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
-        call = _Call(function.__name__, pickle.dumps((function, arguments)))
+        call = _Call(function, arguments)
         with self._lock:
             if self._closing:
                 call.set_exception(RetryableError("the executor was stopped"))
@@ -211,10 +216,11 @@ class _Worker:
 class _Call(Future[Any]):
     """A call and its answer."""
 
-    def __init__(self, name: str, message: bytes):
+    def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]):
         super().__init__()
-        self._name = name
-        self._message = message
+        self._function = function
+        self._arguments = arguments
+        self._name = function.__name__
         self._worker: _Worker | None = None
         self._deaths = 0
         self._stopped = False
@@ -238,8 +244,9 @@ class _Call(Future[Any]):
                 return
             self._worker = worker
         worker.calls += 1
+        given = resolved(self._arguments)
         try:
-            worker.pipe.send_bytes(self._message)
+            worker.pipe.send_bytes(pickle.dumps((self._function, given)))
             # First it says that it has its slot, then what came out.
             with self._limited(worker, _LONGEST_WAIT_S):
                 worker.pipe.recv_bytes()
@@ -247,7 +254,11 @@ class _Call(Future[Any]):
                 said = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             worker.kill()
+            remove_made(self._arguments, given)
             self._count_death(worker.process.exitcode, timeout_s)
+            return
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            self.set_exception(error)
             return
         finally:
             with self._lock:
@@ -256,6 +267,7 @@ class _Call(Future[Any]):
         if good:
             self.set_result(answer)
         else:
+            remove_made(self._arguments, given)
             self.set_exception(answer)
 
     @contextlib.contextmanager
@@ -311,22 +323,25 @@ def _work(
             message = pipe.recv_bytes()
         except EOFError:
             return
-        with machine_slot(slots_dir, slots, priority):
-            answer = _answer(message, begun=lambda: pipe.send_bytes(b""))
+        begun = False
+        try:
+            with machine_slot(slots_dir, slots, priority):
+                pipe.send_bytes(b"")
+                begun = True
+                function, arguments = pickle.loads(message)
+                answer = pickle.dumps((True, function(**arguments)))
+        except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
+            answer = _failure(error)
+            if not begun:
+                pipe.send_bytes(b"")
         pipe.send_bytes(answer)
 
 
-def _answer(message: bytes, begun: Callable[[], None]) -> bytes:
-    """Do a call; `begun` is said once its modules are imported."""
+def _failure(error: Exception) -> bytes:
+    if isinstance(error, OSError) and error.errno in _OUTAGES:
+        error = OutageError(str(error))
+    error.add_note(traceback.format_exc())
     try:
-        try:
-            function, arguments = pickle.loads(message)
-        finally:
-            begun()
-        return pickle.dumps((True, function(**resolved(arguments))))
-    except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
-        error.add_note(traceback.format_exc())
-        try:
-            return pickle.dumps((False, error))
-        except Exception:  # noqa: BLE001 (an error of whatever kind that cannot travel)
-            return pickle.dumps((False, RetryableError(f"{type(error).__name__}: {error}")))
+        return pickle.dumps((False, error))
+    except Exception:  # noqa: BLE001 (an error of whatever kind that cannot travel)
+        return pickle.dumps((False, RetryableError(f"{type(error).__name__}: {error}")))

@@ -6,6 +6,7 @@ waited long moves up, so that nobody starves.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ def _free_slot(slots_dir: Path, slots: int, mine: _Ticket) -> tuple[int, FileLoc
         lock = FileLock(slots_dir / f"slot{number:02d}.lock")
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
+            # Its time tells since when the slot is held.
+            os.utime(lock.lock_file)
             return number, lock
     return None
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
-from dsa110_contimg.errors import PermanentError, RetryableError
+from dsa110_contimg.errors import OutageError, PermanentError
 
 
 def sha256(path: Path) -> str:
@@ -42,7 +42,7 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
     ------
     PermanentError
         If a different file has the public name, or the directory cannot be written.
-    RetryableError
+    OutageError
         If the disk is full.
     """
     checksum = sha256(source)
@@ -70,7 +70,7 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
             f"{target.parent}: may not be written; give this user the right to"
         ) from error
     except OSError as error:
-        raise RetryableError(f"{target}: cannot be published ({error.strerror})") from error
+        raise OutageError(f"{target}: cannot be published ({error.strerror})") from error
     return checksum
 
 

@@ -109,9 +109,7 @@ def upgrade(url: str, root: Path) -> tuple[str, str, Path]:
         kept = default_backup_path(root)
         backup(url, kept)
         with registry.write() as session:
-            connection = session.connection()
-            migrations.lock(connection)
-            migrations.upgrade(connection)
+            migrations.upgrade(session.connection())
     finally:
         registry.close()
     return before, migrations.HEAD, kept

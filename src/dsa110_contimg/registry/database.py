@@ -1,7 +1,8 @@
 """Open the database: SQLite in write-ahead mode by default, PostgreSQL by URL.
 
-Writers take SQLite's write lock when they begin (`BEGIN IMMEDIATE`), so a transaction never
-fails half way for want of it; readers see a snapshot and block nobody.
+Writers go one after the other: they take SQLite's write lock when they begin (`BEGIN IMMEDIATE`),
+or a lock of ours on PostgreSQL, so that what a transaction reads holds until it writes. Readers see
+a snapshot and block nobody.
 """
 
 import time
@@ -11,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.errors import PermanentError, RetryableError
+from dsa110_contimg.errors import OutageError, PermanentError, RetryableError
 from dsa110_contimg.registry import migrations
 from dsa110_contimg.registry.models import Event
 
 _BUSY_TIMEOUT_S = 30.0
+_WRITERS = 110_110
+"""Number of the lock that PostgreSQL's writers take."""
+_FROZEN_S = 60.0
+"""PostgreSQL ends a transaction that has said nothing for so long: its program is frozen."""
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
 
 
@@ -57,7 +62,9 @@ class Registry:
         with _foreign_errors(), Session(self._writer, expire_on_commit=False) as session:
             with session.begin():
                 # Sessions begin with their first statement; the lock is wanted now.
-                session.connection()
+                connection = session.connection()
+                if connection.dialect.name == "postgresql":
+                    connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
                 yield session
 
     @contextmanager
@@ -81,7 +88,6 @@ class Registry:
             found = migrations.revision(session.connection())
         if not found:
             with self.write() as session:
-                migrations.lock(session.connection())
                 if not migrations.revision(session.connection()):
                     migrations.upgrade(session.connection())
             return
@@ -104,8 +110,15 @@ def _alone(url: str) -> Iterator[None]:
     if make_url(url).get_backend_name() != "sqlite" or not database:
         yield
         return
-    with FileLock(f"{database}.lock", timeout=_BUSY_TIMEOUT_S):
+    lock = FileLock(f"{database}.lock", timeout=_BUSY_TIMEOUT_S)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise OutageError(f"{lock.lock_file}: cannot be locked ({error})") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def make_engine(url: str) -> Engine:
@@ -114,7 +127,9 @@ def make_engine(url: str) -> Engine:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        limits = {"lock_timeout": _BUSY_TIMEOUT_S, "idle_in_transaction_session_timeout": _FROZEN_S}
+        given = " ".join(f"-c {name}={1000 * seconds:.0f}" for name, seconds in limits.items())
+        return create_engine(parsed, pool_pre_ping=True, connect_args={"options": given})
     if parsed.database:
         folder = Path(parsed.database).parent
         try:
@@ -165,7 +180,7 @@ def _file_system(folder: Path) -> str:
 def _foreign_errors() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise RetryableError(f"the database does not answer: {error.orig}") from error
+    except (OperationalError, InterfaceError, InternalError) as error:
+        raise OutageError(f"the database does not answer: {error.orig}") from error
     except IntegrityError as error:
         raise RetryableError(f"the database refused a change: {error.orig}") from error

@@ -91,9 +91,8 @@ class StreamingConverter:
         )
         while len(self._in_flight) < settings.workers and not self.stop:
             # What runs already has yet to write its own.
-            if not self._disk.room_for(
-                ingest.next_bytes(self._registry) * (1 + len(self._in_flight))
-            ):
+            need = ingest.next_bytes(self._registry)
+            if not self._disk.room_for(need * (1 + len(self._in_flight))):
                 break
             claim = claims.claim_next(
                 self._registry, claims.TILES, daemon.owner_name(), settings.lease_s,
@@ -108,7 +107,7 @@ class StreamingConverter:
                 telescope=self._telescope,
                 options=self._options,
             )
-            self._in_flight.add(claim, future)
+            self._in_flight.add(claim, future, need)
             future.add_done_callback(lambda _: self.stop.wake())
         return len(self._in_flight) > 0
 

@@ -30,10 +30,10 @@ class DiskGuard:
         self._settings = settings
         self.paused = False
 
-    def is_short(self) -> bool:
-        """True below the limit at which no new work begins."""
+    def is_short(self, need_bytes: float) -> bool:
+        """True if work that writes so much has no room."""
         free = shutil.disk_usage(self._directory).free
-        return free < self._settings.disk_stop_gb * _GB
+        return free < self._settings.disk_stop_gb * _GB + need_bytes
 
     def room_for(self, need_bytes: float) -> bool:
         """True if work that writes so much may begin.

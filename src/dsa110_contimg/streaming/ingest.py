@@ -358,11 +358,10 @@ def files_of(registry: Registry, tile_id: str) -> list[Path]:
 
 
 def next_bytes(registry: Registry) -> int:
-    """Size of the files of the next tile that is ready: about what its Measurement Set takes."""
+    """Size of the files of the next tile that waits: about what its Measurement Set takes."""
+    waiting = Tile.state.in_((TileState.READY, TileState.FAILED))
     with registry.read() as session:
-        tile_id = session.scalar(
-            select(Tile.id).where(Tile.state == TileState.READY).order_by(Tile.start).limit(1)
-        )
+        tile_id = session.scalar(select(Tile.id).where(waiting).order_by(Tile.start).limit(1))
         if tile_id is None:
             return 0
         total = select(func.sum(SubbandFile.size)).where(SubbandFile.tile_id == tile_id)

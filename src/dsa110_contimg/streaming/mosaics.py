@@ -127,7 +127,8 @@ class StreamingMosaicManager:
             self._form(tile_ids)
         self._look_after()
         while len(self._in_flight) < self._settings.parallel_groups and not self.stop:
-            if not self._disk.room_for(self._next_bytes() * (1 + len(self._in_flight))):
+            need = self._next_bytes()
+            if not self._disk.room_for(need * (1 + len(self._in_flight))):
                 break
             claim = claims.claim_next(
                 self._registry, claims.GROUPS, daemon.owner_name(), self._settings.lease_s,
@@ -136,7 +137,7 @@ class StreamingMosaicManager:
             if claim is None:
                 break
             future = self._threads.submit(self._process, claim)
-            self._in_flight.add(claim, future)
+            self._in_flight.add(claim, future, need)
             future.add_done_callback(lambda _: self.stop.wake())
         return len(self._in_flight) > 0 or len(self._catching_up) > 0 or self._waiting()
 
@@ -194,7 +195,7 @@ class StreamingMosaicManager:
         with self._registry.read() as session:
             group = session.scalars(
                 select(MosaicGroup)
-                .where(MosaicGroup.state == GroupState.READY)
+                .where(MosaicGroup.state.in_((GroupState.READY, GroupState.FAILED)))
                 .order_by(MosaicGroup.start)
                 .limit(1)
             ).first()

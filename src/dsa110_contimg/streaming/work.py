@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from dsa110_contimg.errors import RetryableError, StaleClaimError, WorkerDiedError
+from dsa110_contimg.errors import OutageError, StaleClaimError
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim, Kind
 from dsa110_contimg.registry.database import Registry
@@ -35,6 +35,7 @@ class InFlight:
         self._settings = settings
         self._disk = disk
         self._work: dict[Claim, Future[Any]] = {}
+        self._need_bytes: dict[Claim, float] = {}
         self._beat_at = 0.0
         self.n_failed = 0
 
@@ -51,9 +52,10 @@ class InFlight:
         for row_id in claims.take_back(self._registry, kind, daemon.is_dead):
             log.info("left by a process that is gone, taken back", id=row_id)
 
-    def add(self, claim: Claim, future: "Future[Any]") -> None:
-        """Watch over a future."""
+    def add(self, claim: Claim, future: "Future[Any]", need_bytes: float) -> None:
+        """Watch over a future, whose work writes so much."""
         self._work[claim] = future
+        self._need_bytes[claim] = need_bytes
 
     def collect(self, commit: Callable[[Claim, Any], None]) -> int:
         """Commit what is finished, record what failed, prolong the rest.
@@ -70,11 +72,12 @@ class InFlight:
         """
         done = [claim for claim, future in self._work.items() if future.done()]
         for claim in done:
-            future = self._work.pop(claim)
+            # An outage of the database leaves it here, for the next cycle to record.
             try:
-                self._finish(claim, future, commit)
+                self._finish(claim, self._work[claim], commit)
             except StaleClaimError as error:
                 log.warning("result thrown away", id=claim.id, reason=str(error))
+            self._forget(claim)
         self._heartbeat()
         return len(done)
 
@@ -85,12 +88,12 @@ class InFlight:
         if isinstance(error, CancelledError | StaleClaimError):
             raise StaleClaimError(str(error))
         if isinstance(error, Exception):
-            self.n_failed += 1
-            pause = isinstance(error, WorkerDiedError | RetryableError | OSError)
+            pause = isinstance(error, OutageError) or self._disk.is_short(self._need_bytes[claim])
             state = claims.fail(
                 self._registry, claim, error, self._settings.max_attempts,
-                self._settings.retry_delay_s, pause=pause and self._disk.is_short(),
+                self._settings.retry_delay_s, pause=pause,
             )  # fmt: skip
+            self.n_failed += 1
             self._registry.record_event(claim.id, f"{state}: {error}", "error")
             log.error("work failed", id=claim.id, state=state, error=str(error))
             return
@@ -105,7 +108,11 @@ class InFlight:
                 claims.heartbeat(self._registry, claim, self._settings.lease_s)
             except StaleClaimError as error:
                 log.warning("claim lost", id=claim.id, reason=str(error))
-                self._work.pop(claim).cancel()
+                self._work[claim].cancel()
+                self._forget(claim)
+
+    def _forget(self, claim: Claim) -> None:
+        del self._work[claim], self._need_bytes[claim]
 
     def release(self) -> None:
         """Give everything back on a clean stop, so that the next start need not wait."""
@@ -116,3 +123,4 @@ class InFlight:
             except StaleClaimError:
                 continue
         self._work.clear()
+        self._need_bytes.clear()

