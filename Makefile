@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay chaos clean
+.PHONY: demo test install lint accuracy bench growth peers replay chaos fuzz clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ replay: install
 # Both daemons killed 200 times over 201 small tiles, on SQLite and on PostgreSQL.
 chaos: install
 	$(BIN)/python benchmarks/chaos.py
+
+# 2,500 damaged files, each read in a process of its own with limits.
+fuzz: install
+	$(BIN)/python benchmarks/fuzz.py
 
 # How each step grows with antennas, channels and image size.
 growth: install

@@ -17,10 +17,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.streaming import ingest
+from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.telescope import DSA110
 
 _JOIN_S = 120.0
@@ -92,7 +94,13 @@ def poll(registry: Registry, directory: Path, files: list[Path] | None, final: b
     if files is not None:
         chosen = set(files)
         found = [file for file in found if file.path in chosen]
-    ingest.register(registry, ingest.unknown(registry, found), DSA110, 300.0, final)
+    ingest.register(
+        registry,
+        ingest.unknown(registry, found),
+        HeaderReader(InlineExecutor(), DSA110),
+        300.0,
+        final,
+    )
     ingest.decide(registry, DSA110, 12, 300.0, final)
 
 

@@ -32,7 +32,10 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, groups, ingest
 from dsa110_contimg.streaming.groups import GroupableTile, Prospect
+from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.telescope import DSA110
+
+read = HeaderReader(InlineExecutor(), DSA110)
 
 
 @pytest.fixture
@@ -191,7 +194,7 @@ def test_a_poll_reads_only_what_is_new(
     _link(small_run.files[0], incoming)
     registry = _registry(root)
     found = ingest.scan(incoming, 0.0)
-    assert ingest.register(registry, ingest.unknown(registry, found), DSA110, 0.0, True) == 16
+    assert ingest.register(registry, ingest.unknown(registry, found), read, 0.0, True) == 16
     assert ingest.unknown(registry, ingest.scan(incoming, 0.0)) == []
     os.utime(found[3].path, (1, 1))
     again = ingest.unknown(registry, ingest.scan(incoming, 0.0))
@@ -395,7 +398,7 @@ def test_a_watch_remembers_what_is_recorded_and_sees_changes(
     found = watch.new_files(0.0)
     assert [file.path for file in found] == sorted(paths)
     assert watch.new_files(0.0) == found, "nothing is remembered that is not recorded"
-    ingest.register(registry, found, DSA110, 300.0, False)
+    ingest.register(registry, found, read, 300.0, False)
     assert watch.new_files(0.0) == []
     assert ingest.Watch(registry, incoming).new_files(0.0) == []
     shutil.copy(paths[1], incoming / "copy")
@@ -419,7 +422,7 @@ def test_a_file_that_cannot_be_read_is_looked_at_again_ever_more_rarely(
         new = watch.new_files(0.0)
         if new:
             looks.append(now - start)
-            ingest.register(registry, new, DSA110, 300.0, False)
+            ingest.register(registry, new, read, 300.0, False)
         now += 5
     assert 8 < len(looks) < 25
     assert looks[-1] - looks[-2] <= 3600
@@ -430,7 +433,7 @@ def test_a_file_that_cannot_be_read_is_looked_at_again_ever_more_rarely(
     stat = path.stat()
     path.write_bytes(content)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    ingest.register(registry, watch.new_files(0.0), DSA110, 300.0, False)
+    ingest.register(registry, watch.new_files(0.0), read, 300.0, False)
     with registry.read() as session:
         assert session.scalars(select(SubbandFile)).one().state == FileState.REGISTERED
 

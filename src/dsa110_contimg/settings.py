@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     stage_timeout_s: float = Field(
         3600.0, gt=0, description="Seconds after which one step of one tile is killed"
     )
+    convert_timeout_s: float = Field(
+        300.0, gt=0, description="Seconds after which the conversion of one tile is killed"
+    )
     lease_s: float = Field(120.0, gt=0, description="Seconds a claim lasts without a heartbeat")
     newest_first_behind_s: float | None = Field(
         None, ge=0, description="The newest work goes first while the oldest that waits is so many "

@@ -37,6 +37,7 @@ def convert_stream(
     from dsa110_contimg.pipeline.executors import LocalExecutor
     from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming import headers
     from dsa110_contimg.streaming.converter import StreamingConverter
 
     settings = load_settings(
@@ -45,14 +46,15 @@ def convert_stream(
     setup_logging(settings.log_format)
     registry = Registry(settings.database)
     executor = LocalExecutor(
-        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s,
+        settings.workers, settings.slots_dir, timeout_s=settings.convert_timeout_s,
         priority=Priority.CONVERSION,
     )  # fmt: skip
+    header_executor = LocalExecutor(1, settings.slots_dir / "headers", timeout_s=headers.TIMEOUT_S)
     finished = False
     try:
         converter = StreamingConverter(
             input_dir.absolute(), (output_dir or settings.root / "ms").absolute(), registry,
-            settings, executor, once=once,
+            settings, executor, once=once, header_executor=header_executor,
         )  # fmt: skip
         converter.stop.install()
         converter.run()
@@ -61,6 +63,7 @@ def convert_stream(
             raise ContimgError(f"{converter.n_failed} tiles failed; see 'dsa110-contimg status'")
     finally:
         executor.close(wait=finished and once)
+        header_executor.close(wait=False)
         registry.close()
 
 

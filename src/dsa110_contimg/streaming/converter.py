@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.claims import Claim
@@ -18,6 +18,7 @@ from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.streaming import daemon, ingest
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.disk import DiskGuard
+from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -36,6 +37,8 @@ class StreamingConverter:
     telescope : Telescope
     once : bool
         Treat the input as final: what has not arrived counts as absent, without a grace time.
+    header_executor : Executor, optional
+        Reads headers; default: this process, which a damaged file may then hold up.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class StreamingConverter:
         executor: Executor,
         telescope: Telescope = DSA110,
         once: bool = False,
+        header_executor: Executor | None = None,
     ):
         self._input_dir = input_dir
         self._output_dir = output_dir
@@ -56,6 +60,7 @@ class StreamingConverter:
         self._telescope = telescope
         self._once = once
         self._options = options_from(settings).convert
+        self._read_headers = HeaderReader(header_executor or InlineExecutor(), telescope)
         self._watch = ingest.Watch(registry, input_dir)
         self._disk = DiskGuard(registry, output_dir, settings)
         self._in_flight = InFlight(registry, settings, self._disk)
@@ -83,7 +88,7 @@ class StreamingConverter:
         new = self._watch.new_files(0.0 if self._once else settings.settle_s)
         if new:
             count = ingest.register(
-                self._registry, new, self._telescope, settings.grace_s, self._once
+                self._registry, new, self._read_headers, settings.grace_s, self._once
             )
             log.info("files registered", new=len(new), registered=count)
         ingest.decide(

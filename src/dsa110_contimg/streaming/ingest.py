@@ -6,7 +6,7 @@ first time is the tile; the name is a hint that nothing depends on.
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, FileState, SubbandFile, Tile, TileState
+from dsa110_contimg.streaming.headers import FoundHeader
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import observations, uvh5
 
@@ -151,7 +152,7 @@ def _compare(
 def register(
     registry: Registry,
     files: Iterable[FoundFile],
-    telescope: Telescope,
+    read: Callable[[Sequence[Path]], list[FoundHeader]],
     grace_s: float,
     final: bool,
 ) -> int:
@@ -161,7 +162,8 @@ def register(
     ----------
     registry : Registry
     files : iterable of FoundFile
-    telescope : Telescope
+    read : callable
+        Reads the headers of some files.
     grace_s : float
         A file that cannot be read is asked again for so long, then rejected.
     final : bool
@@ -175,9 +177,9 @@ def register(
     count = 0
     for some in _batches(files, _AT_ONCE):
         # Files are read before the transaction begins: it must not wait for a disk.
-        read = [_read(file, telescope) for file in some]
+        headers = read([file.path for file in some])
         with registry.write() as session:
-            for file, found in zip(some, read, strict=True):
+            for file, found in zip(some, headers, strict=True):
                 if isinstance(found, BadInputError):
                     _record_unreadable(session, file, str(found), grace_s, final)
                 else:
@@ -189,15 +191,6 @@ def _batches(files: Iterable[FoundFile], count: int) -> Iterator[list[FoundFile]
     rest = iter(files)
     while some := list(islice(rest, count)):
         yield some
-
-
-def _read(file: FoundFile, telescope: Telescope) -> tuple[uvh5.SubbandHeader, int] | BadInputError:
-    """Header and sub-band number, or what is wrong."""
-    try:
-        header = uvh5.read_header(file.path)
-        return header, header.subband(telescope)
-    except BadInputError as error:
-        return error
 
 
 def _record(session: Session, file: FoundFile, header: uvh5.SubbandHeader, number: int) -> bool:

@@ -1,26 +1,24 @@
 """The second daemon: groups of tiles to published mosaics."""
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, Mosaic, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import graphs, manual_flags
 from dsa110_contimg.stages.calibration_solve import KnownSets
 from dsa110_contimg.stages.conversion import ConvertedTile
-from dsa110_contimg.stages.crossmatch import CrossmatchStage
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.registration import known_sets
@@ -28,6 +26,7 @@ from dsa110_contimg.streaming import daemon, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.disk import DiskGuard, size_bytes
 from dsa110_contimg.streaming.journal import GroupJournal
+from dsa110_contimg.streaming.owed import OwedCrossmatches
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -88,9 +87,11 @@ class StreamingMosaicManager:
         self._disk = DiskGuard(registry, settings.root, settings)
         self._in_flight = InFlight(registry, settings, self._disk)
         self._cleaned: float | None = None
-        self._catching_up: dict[str, Future[None]] = {}
         self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()
+        self._owed = OwedCrossmatches(
+            registry, settings, self._options.crossmatch, executor, self.stop.wake
+        )
         self.finished: list[PublishedMosaic] = []
 
     @property
@@ -125,7 +126,8 @@ class StreamingMosaicManager:
         self._alerts.look()
         for tile_ids in self.get_next_complete_groups(self._settings.group_size):
             self._form(tile_ids)
-        self._look_after()
+        self._owed.look({claim.id for claim in self._in_flight.claims})
+        self._keep_house()
         while len(self._in_flight) < self._settings.parallel_groups and not self.stop:
             need = self._next_bytes()
             if not self._disk.room_for(need * (1 + len(self._in_flight))):
@@ -139,51 +141,15 @@ class StreamingMosaicManager:
             future = self._threads.submit(self._process, claim)
             self._in_flight.add(claim, future, need)
             future.add_done_callback(lambda _: self.stop.wake())
-        return len(self._in_flight) > 0 or len(self._catching_up) > 0 or self._waiting()
+        return len(self._in_flight) > 0 or len(self._owed) > 0 or self._waiting()
 
-    def _look_after(self) -> None:
-        """At the start and every so often: owed cross-matches, housekeeping."""
-        for name in [name for name, future in self._catching_up.items() if future.done()]:
-            self._catching_up.pop(name).result()
+    def _keep_house(self) -> None:
         now, every_s = time.monotonic(), self._settings.housekeeping_interval_s
-        if self._cleaned is not None and now - self._cleaned < every_s:
-            return
-        first, self._cleaned = self._cleaned is None, now
-        self._catch_up()
-        if not first:
+        if self._cleaned is None:
+            self._cleaned = now
+        elif now - self._cleaned >= every_s:
+            self._cleaned = now
             self._clean()
-
-    def _catch_up(self) -> None:
-        """Cross-match mosaics whose daemon died between publishing and cross-matching."""
-        busy = {claim.id for claim in self._in_flight.claims}
-        with self._registry.read() as session:
-            owed = session.execute(
-                select(Mosaic.name, Mosaic.group_id).where(
-                    Mosaic.crossmatch == "owed", Mosaic.state == "published"
-                )
-            ).all()
-        for name, group_id in owed:
-            if group_id not in busy and name not in self._catching_up:
-                future = self._threads.submit(self._crossmatch, name)
-                self._catching_up[name] = future
-                future.add_done_callback(lambda _: self.stop.wake())
-
-    def _crossmatch(self, name: str) -> None:
-        public = self._settings.root / "products" / "mosaics" / f"{name}.fits"
-        published = PublishedMosaic(
-            name, True, public, public.with_suffix(".png"), public.with_suffix(".html")
-        )
-        context = PipelineContext(
-            self._settings.root,
-            {"published": published, "registry": self._registry},
-            self._executor,
-        )
-        try:
-            CrossmatchStage(self._options.crossmatch).run(context)
-        except ContimgError as error:
-            with self._registry.write() as session:
-                session.get_one(Mosaic, name).crossmatch = "failed"
-            self._registry.record_event(name, f"cross-match failed again: {error}", "error")
 
     def _clean(self) -> None:
         removals = housekeeping.find(self._registry, self._settings)
@@ -265,7 +231,7 @@ class StreamingMosaicManager:
         published: PublishedMosaic = result["published"]
         GroupJournal(self._registry, claim.id).clear()
         if result.error is not None:
-            # It stays owed: the next round of housekeeping tries once more.
+            # It stays owed and is tried again.
             self._registry.record_event(claim.id, f"cross-match failed: {result.error}", "error")
         self.finished.append(published)
         log.info(
@@ -281,4 +247,5 @@ class StreamingMosaicManager:
         finally:
             self._in_flight.release()
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._owed.close()
             self._alerts.close()

@@ -34,8 +34,15 @@ _REQUIRED = (
     "polarization_array",
     "phase_center_app_dec",
 )
-_MAX_ELEMENTS = 2**31
-"""A visibility array larger than this (17 GB) is a damaged header, not data."""
+_MAX_ELEMENTS = 2**25
+"""More visibilities than this, three times the telescope's, are a damaged header, not data: with
+flags and sample counts they stay below 500 MB."""
+_MAX_ITEM_ELEMENTS = 2**22
+_DAMAGE = (
+    OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError,
+    OverflowError, MemoryError,
+)  # fmt: skip
+"""What h5py and numpy raise over damaged structures."""
 
 
 def parse_name(path: Path) -> tuple[str, int] | None:
@@ -146,7 +153,12 @@ def read_header(path: Path) -> SubbandHeader:
         Naming the file, the cause and what to do.
     """
     with _open(path) as file:
-        return _header(path, file)
+        try:
+            return _header(path, file)
+        except _DAMAGE as error:
+            raise BadInputError(
+                f"{path}: its header cannot be understood ({error}); it is damaged, send it again"
+            ) from error
 
 
 def read_visibilities(header: SubbandHeader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,16 +178,16 @@ def read_visibilities(header: SubbandHeader) -> tuple[np.ndarray, np.ndarray, np
         )
         try:
             arrays = [file[f"Data/{name}"][()] for name in ("visdata", "flags", "nsamples")]
-        except (OSError, RuntimeError, ValueError) as error:
+            visdata, flags, nsamples = (array.reshape(shape) for array in arrays)
+            return (
+                np.ascontiguousarray(visdata, dtype=np.complex64),
+                np.ascontiguousarray(flags, dtype=bool),
+                np.ascontiguousarray(nsamples, dtype=np.float32),
+            )
+        except _DAMAGE as error:
             raise BadInputError(
                 f"{header.path}: its data cannot be read ({error}); it is damaged, send it again"
             ) from error
-    visdata, flags, nsamples = (array.reshape(shape) for array in arrays)
-    return (
-        np.ascontiguousarray(visdata, dtype=np.complex64),
-        np.ascontiguousarray(flags, dtype=bool),
-        np.ascontiguousarray(nsamples, dtype=np.float32),
-    )
 
 
 def _open(path: Path) -> h5py.File:
@@ -215,13 +227,16 @@ def _header(path: Path, file: h5py.File) -> SubbandHeader:
             "the file's writer left it out, write it again"
         )
     _check_sizes(path, header, shapes)
-    try:
-        return _parse(path, header, shapes["visdata"])
-    except (OSError, RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise BadInputError(f"{path}: its header cannot be understood ({error})") from error
+    return _parse(path, header)
 
 
 def _check_sizes(path: Path, header: h5py.Group, shapes: dict[str, tuple[int, ...]]) -> None:
+    for name in header:
+        item = header[name]
+        if isinstance(item, h5py.Dataset) and (item.size or 0) > _MAX_ITEM_ELEMENTS:
+            raise BadInputError(
+                f"{path}: header item {name} has {item.size} values; damaged header"
+            )
     nblt = header["time_array"].size
     nfreq = header["freq_array"].size
     npol = header["polarization_array"].size
@@ -241,7 +256,7 @@ def _check_sizes(path: Path, header: h5py.Group, shapes: dict[str, tuple[int, ..
             )
 
 
-def _parse(path: Path, header: h5py.Group, shape: tuple[int, ...]) -> SubbandHeader:
+def _parse(path: Path, header: h5py.Group) -> SubbandHeader:
     times = np.asarray(header["time_array"][()], float)
     starts = np.flatnonzero(np.diff(times, prepend=np.nan) != 0)
     nbaseline = times.size // starts.size
