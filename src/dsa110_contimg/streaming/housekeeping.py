@@ -40,6 +40,7 @@ from dsa110_contimg.streaming.disk import size_bytes
 
 _GOING = ".removing-"
 _HOUR_S = 3600.0
+_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,21 @@ def remove(registry: Registry, removals: list[Removal]) -> int:
 
     A row forgets its Measurement Set before the files go, unless work on it has begun meanwhile.
     """
-    total = 0
+    total, gone = 0, list[str]()
     for removal in removals:
         if removal.kind in ("raw MS", "image") and not _forget(registry, removal):
             continue
         if _delete(removal.path):
             total += removal.size
+            gone += [str(removal.path)] if removal.kind == "sub-band file" else []
     with registry.write() as session:
         unfinished = select(MosaicGroup.id).where(
             MosaicGroup.state.in_((GroupState.READY, GroupState.PROCESSING, GroupState.FAILED))
         )
+        # The tile remembers what it was made of; a day has four thousand of these rows.
+        for begin in range(0, len(gone), _ROWS_AT_ONCE):
+            some = gone[begin : begin + _ROWS_AT_ONCE]
+            session.execute(delete(SubbandFile).where(SubbandFile.path.in_(some)))
         session.execute(delete(Step).where(Step.group_id.not_in(unfinished)))
     if removals:
         registry.record_event(
