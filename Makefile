@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay chaos fuzz clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,18 @@ replay: install
 # Both daemons killed 200 times over 201 small tiles, on SQLite and on PostgreSQL.
 chaos: install
 	$(BIN)/python benchmarks/chaos.py
+
+# Over 1,000 small tiles with housekeeping, after 200 of warm-up.
+soak: install
+	$(BIN)/python benchmarks/soak.py
+
+# Both daemons, the REST server with ten jobs, and the command line on one root.
+coexistence: install
+	$(BIN)/python benchmarks/coexistence.py
+
+# A look at 20,000 known files.
+poll: install
+	$(BIN)/python benchmarks/poll.py
 
 # 2,500 damaged files, each read in a process of its own with limits.
 fuzz: install

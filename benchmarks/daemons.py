@@ -1,5 +1,6 @@
 """Both daemons over a small simulated run, for programs that disturb them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,22 +21,23 @@ from dsa110_contimg.sky import catalogues
 
 PROGRAMS = Path(sys.executable).parent
 CONVERT, MOSAIC = "dsa110-contimg-convert-stream", "dsa110-contimg-streaming-mosaic"
-_SETTINGS = """
-sky_catalog = "known"
-workers = 2
-lease_s = 20.0
-retry_delay_s = 1.0
-poll_interval_s = 0.5
-settle_s = 0.5
-grace_s = 20.0
-mosaic_interval_s = 1.0
-group_size = 5
-group_overlap = 1
-leftover_s = 60.0
-keep_leftovers_h = 0.0
-disk_stop_gb = 0.0
-disk_resume_gb = 0.0
-{more}
+_SETTINGS: dict[str, object] = {
+    "sky_catalog": "known",
+    "workers": 2,
+    "lease_s": 20.0,
+    "retry_delay_s": 1.0,
+    "poll_interval_s": 0.5,
+    "settle_s": 0.5,
+    "grace_s": 20.0,
+    "mosaic_interval_s": 1.0,
+    "group_size": 5,
+    "group_overlap": 1,
+    "leftover_s": 60.0,
+    "keep_leftovers_h": 0.0,
+    "disk_stop_gb": 0.0,
+    "disk_resume_gb": 0.0,
+}
+_TABLES = """
 [image]
 size = 512
 [validate]
@@ -72,12 +74,13 @@ class Installation:
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, directory: Path, run: hour.Run, more: str = "") -> "Installation":
-        """A new root that knows the run's sky."""
+    def make(cls, directory: Path, run: hour.Run, **more: object) -> "Installation":
+        """A new root that knows the run's sky, with other settings than the usual ones."""
         root, incoming = directory / "root", directory / "incoming"
         root.mkdir(parents=True)
         incoming.mkdir()
-        (root / "contimg.toml").write_text(_SETTINGS.format(more=more))
+        lines = [f"{name} = {json.dumps(value)}" for name, value in {**_SETTINGS, **more}.items()]
+        (root / "contimg.toml").write_text("\n".join([*lines, _TABLES]))
         catalogues.save(root, run.sky.catalogue("known"))
         return cls(root, incoming)
 
