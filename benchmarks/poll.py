@@ -53,8 +53,10 @@ def main() -> int:
         with registry.read() as session:
             rows = session.scalar(select(func.count(SubbandFile.path)))
         registry.close()
-    print(f"{rows} known files: first look {times[0]:.0f} ms, others {statistics.median(times[1:]):.0f} ms "
-          f"(at most {max(times[1:]):.0f} ms)")  # fmt: skip
+    print(
+        f"{rows} known files: first look {times[0]:.0f} ms, others "
+        f"{statistics.median(times[1:]):.0f} ms (at most {max(times[1:]):.0f} ms)"
+    )
     return 0
 
 

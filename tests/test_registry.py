@@ -1,15 +1,18 @@
 """Claims fence: whoever lost a lease changes nothing."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dsa110_contimg.errors import BadInputError, RetryableError, StaleClaimError
+from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Tile, TileState
+from dsa110_contimg.streaming import daemon
 
 
 @pytest.fixture
@@ -108,6 +111,50 @@ def test_bad_input_is_quarantined_at_once(registry: Registry) -> None:
     claim = claims.claim_next(registry, claims.TILES, "w", 60)
     assert claim is not None
     assert claims.fail(registry, claim, BadInputError("broken"), 3, 0.0) == TileState.QUARANTINED
+
+
+def test_an_outage_is_nobodys_failure(registry: Registry) -> None:
+    for _ in range(5):
+        claim = claims.claim_next(registry, claims.TILES, "w", 60)
+        assert claim is not None
+        assert claim.id == "t0"
+        state = claims.fail(registry, claim, OutageError("disk full"), 3, 0.0, pause=True)
+        assert state == TileState.FAILED
+    assert _tile(registry).failures == 0
+
+
+def test_what_the_dead_held_is_taken_back_and_what_the_living_hold_is_not(
+    registry: Registry,
+) -> None:
+    dead = claims.claim_next(registry, claims.TILES, "here:1", 1000)
+    claims.claim_next(registry, claims.TILES, "here:2", 1000)
+    assert dead is not None
+    assert claims.take_back(registry, claims.TILES, lambda owner: owner == "here:1") == ["t0"]
+    time.sleep(0.01)
+    heir = claims.claim_next(registry, claims.TILES, "here:3", 60)
+    assert heir is not None
+    assert (heir.id, heir.attempt) == ("t0", 2)
+    with pytest.raises(StaleClaimError):
+        claims.heartbeat(registry, dead, 60)
+
+
+def test_only_processes_of_this_machine_are_known_to_be_dead() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host, own = daemon.owner_name().rsplit(":", 1)
+    assert daemon.is_dead(f"{host}:{ended.pid}")
+    assert daemon.is_dead(f"{host}:{own}"), "one before us had our number"
+    assert not daemon.is_dead(f"{host}:1")
+    assert not daemon.is_dead(f"elsewhere:{ended.pid}")
+    assert not daemon.is_dead("")
+
+
+def test_the_newest_goes_first_while_the_oldest_is_far_behind(registry: Registry) -> None:
+    order = [
+        claims.claim_next(registry, claims.TILES, "w", 60, newest_first_behind_s=1.5)
+        for _ in range(3)
+    ]
+    assert [claim.id if claim else "" for claim in order] == ["t2", "t0", "t1"]
 
 
 def test_a_database_that_stays_locked_is_a_retryable_error(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sqlalchemy import func, select
 
 from conftest import Processed, SmallRun, make_root
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.errors import BadInputError, RetryableError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry import claims
@@ -436,6 +438,30 @@ def test_a_file_that_cannot_be_read_is_looked_at_again_ever_more_rarely(
     ingest.register(registry, watch.new_files(0.0), read, 300.0, False)
     with registry.read() as session:
         assert session.scalars(select(SubbandFile)).one().state == FileState.REGISTERED
+
+
+class _StuckOn(InlineExecutor):
+    """An executor whose calls end at their time-out if a certain file is among them."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def submit(self, function: object, **arguments: object) -> "Future[object]":
+        if self._path in arguments["paths"]:  # type: ignore[operator]
+            future: Future[object] = Future()
+            future.set_exception(RetryableError("read_headers was ended at its time-out of 5 s"))
+            return future
+        return super().submit(function, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_file_that_keeps_hdf5_busy_for_ever_costs_only_itself(small_run: SmallRun) -> None:
+    paths = small_run.files[0]
+    found = HeaderReader(_StuckOn(paths[3]), DSA110)(paths)
+    assert isinstance(found[3], BadInputError)
+    assert paths[3].name in str(found[3])
+    assert "time-out" in str(found[3])
+    numbers = [one[1] for one in found if not isinstance(one, BadInputError)]
+    assert sorted([*numbers, 3]) == list(range(16))
 
 
 def test_names_tell_observations_apart_where_headers_do_not() -> None:
