@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -42,6 +42,7 @@ _PROSPECTS = {
 _CALIBRATED_OVER_RAW = 1.6
 """Size of a calibrated Measurement Set, which has weights of every sample, over a raw one's."""
 _IMAGE_PLANES = 8
+_LOOK_BACK_S = 600.0
 _UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 
 
@@ -87,6 +88,7 @@ class StreamingMosaicManager:
         self._disk = DiskGuard(registry, settings.root, settings)
         self._in_flight = InFlight(registry, settings, self._disk)
         self._cleaned: float | None = None
+        self._looked: float | None = None
         self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()
         self._owed = OwedCrossmatches(
@@ -103,6 +105,10 @@ class StreamingMosaicManager:
         self, n_ms: int = 10, sliding_window: bool = True
     ) -> list[list[str]]:
         """Tile ids of the groups that can be formed now, in order of time."""
+        return self._complete_groups(n_ms, sliding_window, since=0.0)
+
+    def _complete_groups(self, n_ms: int, sliding_window: bool, since: float) -> list[list[str]]:
+        """The same of tiles observed since some moment, at which a group began."""
         with self._registry.read() as session:
             tiles = [
                 groups.GroupableTile(
@@ -110,9 +116,15 @@ class StreamingMosaicManager:
                     _PROSPECTS.get(TileState(row.state), groups.Prospect.PENDING),
                     row.last_arrival,
                 )
-                for row in session.scalars(select(Tile))
+                for row in session.execute(
+                    select(
+                        Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival
+                    ).where(Tile.start >= since)
+                )
             ]  # fmt: skip
-            formed = list(session.scalars(select(MosaicGroup.tile_ids)))
+            formed = list(
+                session.scalars(select(MosaicGroup.tile_ids).where(MosaicGroup.start >= since))
+            )
         return groups.next_complete_groups(
             tiles, formed, n_ms=n_ms, sliding_window=sliding_window,
             overlap=self._settings.group_overlap, max_gap_s=self._settings.max_gap_s,
@@ -124,7 +136,7 @@ class StreamingMosaicManager:
         """One pass: form groups, submit, commit; True while there is work."""
         self._in_flight.collect(self._commit)
         self._alerts.look()
-        for tile_ids in self.get_next_complete_groups(self._settings.group_size):
+        for tile_ids in self._complete_groups(self._settings.group_size, True, self._horizon()):
             self._form(tile_ids)
         self._owed.look({claim.id for claim in self._in_flight.claims})
         self._keep_house()
@@ -142,6 +154,18 @@ class StreamingMosaicManager:
             self._in_flight.add(claim, future, need)
             future.add_done_callback(lambda _: self.stop.wake())
         return len(self._in_flight) > 0 or len(self._owed) > 0 or self._waiting()
+
+    def _horizon(self) -> float:
+        """From when on tiles are looked at: the newest group, and now and then from the beginning.
+
+        A year has a hundred thousand tiles, and what an old one may still bring can wait.
+        """
+        now = time.monotonic()
+        if self._once or self._looked is None or now - self._looked >= _LOOK_BACK_S:
+            self._looked = now
+            return 0.0
+        with self._registry.read() as session:
+            return session.scalar(select(func.max(MosaicGroup.start))) or 0.0
 
     def _keep_house(self) -> None:
         now, every_s = time.monotonic(), self._settings.housekeeping_interval_s
