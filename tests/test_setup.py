@@ -64,6 +64,19 @@ def test_the_alerts_of_the_commented_settings_hold_as_they_are(tmp_path: Path) -
     assert names == ["no data", "behind the sky", "failures", "disk", "last night"]
 
 
+@pytest.mark.parametrize("module", ["api.app", "cli.main", "streaming.headers", "streaming.health"])
+def test_what_must_start_fast_imports_no_heavy_library(module: str) -> None:
+    program = (
+        f"import sys, dsa110_contimg.{module}\n"
+        "heavy = {'numba', 'radler', 'casacore', 'aoflagger', 'astropy.io', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     _run("init", "--root", tmp_path / "root", "--user", "root")

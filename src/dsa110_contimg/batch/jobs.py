@@ -19,7 +19,6 @@ from pydantic import Field
 from sqlalchemy import select
 
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.batch import pipelines, plans
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.mosaicking import Method
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -70,6 +69,8 @@ class JobKind:
 def _mosaic(
     params: MosaicJob, job_id: int, settings: Settings, registry: Registry, context: PipelineContext
 ) -> dict[str, Any]:
+    from dsa110_contimg.batch import plans
+
     made = plans.plan(
         registry, params.name, params.since, params.until, params.method,
         params.include_uncorrected,
@@ -88,6 +89,8 @@ def _pipeline(
     params: PipelineJob, job_id: int, settings: Settings, registry: Registry,
     context: PipelineContext,
 ) -> dict[str, Any]:  # fmt: skip
+    from dsa110_contimg.batch import pipelines
+
     files = pipelines.subband_files([Path(name) for name in params.files])
     inputs: dict[str, Any] = {"registry": registry}
     if params.name:

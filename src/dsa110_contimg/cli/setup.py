@@ -34,7 +34,7 @@ Description=dsa110-contimg: {what}
 After=network.target time-sync.target
 
 [Service]
-Type=notify
+Type={kind}
 User={user}
 Environment=CONTIMG_ROOT={root}
 ExecStart={command}
@@ -43,13 +43,15 @@ RestartSec=10
 # The workers end with their daemon, and one that takes too much memory ends alone.
 KillMode=control-group
 OOMPolicy=continue
-# The loop itself says that it is alive.
-WatchdogSec=600
-TimeoutStopSec=60
+{watchdog}TimeoutStopSec=60
 
 [Install]
 WantedBy=multi-user.target
 """
+_WATCHED = {
+    "kind": "notify",
+    "watchdog": "# The loop itself says that it is alive.\nWatchdogSec=600\n",
+}
 
 
 def init(
@@ -68,13 +70,17 @@ def init(
     files = {
         base / FILE_NAME: commented_settings(),
         base / "systemd" / "dsa110-contimg-convert.service": _UNIT.format(
-            what="sub-band files to Measurement Sets", user=user, root=base,
+            what="sub-band files to Measurement Sets", user=user, root=base, **_WATCHED,
             command=f"{programs}/dsa110-contimg-convert-stream --input-dir {input_dir} "
             f"--output-dir {base}/ms",
         ),
         base / "systemd" / "dsa110-contimg-mosaic.service": _UNIT.format(
-            what="tiles to published mosaics", user=user, root=base,
+            what="tiles to published mosaics", user=user, root=base, **_WATCHED,
             command=f"{programs}/dsa110-contimg-streaming-mosaic --loop",
+        ),
+        base / "systemd" / "dsa110-contimg-serve.service": _UNIT.format(
+            what="REST interface and metrics", user=user, root=base, kind="exec", watchdog="",
+            command=f"{programs}/dsa110-contimg serve",
         ),
     }  # fmt: skip
     for path, content in files.items():
