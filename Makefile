@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,10 @@ coexistence: install
 # A look at 20,000 known files.
 poll: install
 	$(BIN)/python benchmarks/poll.py
+
+# Twelve full-size groups: tiles an hour, and the time from the last sub-band to the mosaic.
+fullsize: install
+	$(BIN)/python benchmarks/fullsize.py
 
 # 2,500 damaged files, each read in a process of its own with limits.
 fuzz: install

@@ -74,13 +74,15 @@ class Installation:
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, directory: Path, run: hour.Run, **more: object) -> "Installation":
+    def make(
+        cls, directory: Path, run: hour.Run, tables: str = _TABLES, **more: object
+    ) -> "Installation":
         """A new root that knows the run's sky, with other settings than the usual ones."""
         root, incoming = directory / "root", directory / "incoming"
         root.mkdir(parents=True)
         incoming.mkdir()
         lines = [f"{name} = {json.dumps(value)}" for name, value in {**_SETTINGS, **more}.items()]
-        (root / "contimg.toml").write_text("\n".join([*lines, _TABLES]))
+        (root / "contimg.toml").write_text("\n".join([*lines, tables]))
         catalogues.save(root, run.sky.catalogue("known"))
         return cls(root, incoming)
 
