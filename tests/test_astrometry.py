@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.telescope import UNIX_EPOCH_JD
 from dsa110_contimg.visibilities import phasing
 
 SITE = astrometry.Site(np.deg2rad(37.2334051), np.deg2rad(-118.2830001), 1188.05)
@@ -101,7 +102,7 @@ def test_a_drift_scan_steps_through_sidereal_time() -> None:
 
 
 def test_data_later_than_the_orientation_table_are_still_placed_and_said_to_be() -> None:
-    beyond = astrometry.orientation_table_end_mjd() + 2400000.5 + 400.0
+    beyond = astrometry.orientation_table_end() / 86400.0 + UNIX_EPOCH_JD + 400.0
     frame = astrometry.EarthFrame(np.array([beyond]), SITE)
     assert frame.beyond_table
     assert np.isfinite(frame.itrf_directions(np.array([[1.0, 0, 0]]))).all()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.errors import OutageError, RetryableError, UsageError, WorkerDiedError
+from dsa110_contimg.pipeline import executors
 from dsa110_contimg.pipeline.executors import LocalExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
@@ -104,6 +105,24 @@ def test_what_cannot_be_interrupted_ends_at_its_time_out_and_the_slot_works_agai
             executor.submit(stuck, **arguments).result(60)
         assert time.monotonic() - begin < 16.0
         assert executor.submit(_double, number=2).result(60) == 4
+
+
+def test_a_worker_may_wait_long_for_a_slot_but_not_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalExecutor(1, tmp_path / "slots", slots=1, timeout_s=1.0) as executor:
+        worker = executor.submit(_process_id).result(60)
+        monkeypatch.setattr(executors, "_LONGEST_SILENCE_S", 4.0)
+        with machine_slot(tmp_path / "slots", 1):
+            waits = executor.submit(_process_id)
+            with pytest.raises(TimeoutError):
+                waits.result(6.0)
+        assert waits.result(60) == worker, "it was left alone"
+        with machine_slot(tmp_path / "slots", 1):
+            waits = executor.submit(_process_id)
+            os.kill(worker, signal.SIGSTOP)
+            with pytest.raises(RetryableError, match="no sign of life"):
+                waits.result(60)
 
 
 def test_a_cancelled_call_ends_its_worker(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_frozen_coordinator_wakes_after_its_lease_and_changes_nothing(place: P
 def test_a_frozen_worker_ends_at_its_time_out_and_its_tile_is_converted_after_all(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CONTIMG_STAGE_TIMEOUT_S", "20")
+    monkeypatch.setenv("CONTIMG_CONVERT_TIMEOUT_S", "20")
     daemon = place.start(CONVERT, "convert.log", "--workers", "1")
     slot = place.root / "state" / "slots" / "slot00.lock"
 

@@ -23,6 +23,7 @@ from dsa110_contimg.registry.models import (
     MosaicGroup,
     Plan,
     Product,
+    SubbandFile,
     Tile,
     TileImage,
     TileState,
@@ -76,9 +77,26 @@ def test_intermediate_files_go_when_their_mosaics_are_published_and_their_time_i
     with registry.read() as session:
         assert set(session.scalars(select(Tile.ms_path))) == {""}
         assert list(session.scalars(select(TileImage))) == []
+        assert list(session.scalars(select(SubbandFile))) == [], "rows go with their files"
         for product in session.scalars(select(Product)):
             assert Path(product.path).name in {p.name for p in root.rglob("products/*/*")}
     assert housekeeping.find(registry, settings, later) == []
+
+
+def test_a_file_that_is_sent_again_after_its_row_is_gone_changes_nothing(
+    root: Path, small_run: SmallRun
+) -> None:
+    settings = _settings(root, keep_subbands_h=0.0, settle_s=0.0)
+    registry = Registry(settings.database)
+    housekeeping.remove(registry, housekeeping.find(registry, settings, time.time() + HOUR))
+    os.link(small_run.files[0][0], root / "incoming" / small_run.files[0][0].name)
+    StreamingConverter(
+        root / "incoming", root / "ms", registry, settings, InlineExecutor(), once=True
+    ).run()
+    with registry.read() as session:
+        assert {tile.attempt for tile in session.scalars(select(Tile))} == {1}
+        told = list(session.scalars(select(Event.message).where(Event.level == "warning")))
+    assert any("arrived after the tile was converted" in message for message in told)
 
 
 def test_a_group_that_is_not_published_keeps_its_tiles(root: Path) -> None:

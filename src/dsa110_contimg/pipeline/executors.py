@@ -16,6 +16,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -33,8 +34,11 @@ MAX_DEATHS = 5
 """Workers that one call may kill."""
 _CALLS_PER_WORKER = 200
 """After which a worker is replaced: libraries leak."""
-_LONGEST_WAIT_S = 3600.0
-"""For a slot; a worker that waits longer is taken for frozen."""
+_PULSE_S = 1.0
+"""How often a worker that waits for its slot says so."""
+_LONGEST_SILENCE_S = 60.0
+"""Of a worker that waits; then it is taken for frozen. Longer than starting one takes."""
+_WAITING, _COMPUTING = b"waiting", b"computing"
 _END_S = 5.0
 _OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOMEM)
 """System errors that are the machine's and say nothing of the work."""
@@ -224,7 +228,7 @@ class _Call(Future[Any]):
         self._worker: _Worker | None = None
         self._deaths = 0
         self._stopped = False
-        self._timed_out = False
+        self._exceeded = ""
         self._lock = threading.Lock()
 
     def cancel(self) -> bool:
@@ -247,15 +251,16 @@ class _Call(Future[Any]):
         given = resolved(self._arguments)
         try:
             worker.pipe.send_bytes(pickle.dumps((self._function, given)))
-            # First it says that it has its slot, then what came out.
-            with self._limited(worker, _LONGEST_WAIT_S):
-                worker.pipe.recv_bytes()
-            with self._limited(worker, timeout_s):
+            said = _WAITING
+            while said == _WAITING:
+                with self._limited(worker, _LONGEST_SILENCE_S, "no sign of life"):
+                    said = worker.pipe.recv_bytes()
+            with self._limited(worker, timeout_s, "its time-out"):
                 said = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             worker.kill()
             remove_made(self._arguments, given)
-            self._count_death(worker.process.exitcode, timeout_s)
+            self._count_death(worker.process.exitcode)
             return
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             self.set_exception(error)
@@ -271,11 +276,11 @@ class _Call(Future[Any]):
             self.set_exception(answer)
 
     @contextlib.contextmanager
-    def _limited(self, worker: _Worker, seconds: float | None) -> Iterator[None]:
+    def _limited(self, worker: _Worker, seconds: float | None, limit: str) -> Iterator[None]:
         """Kill the worker if this takes longer."""
 
         def expire() -> None:
-            self._timed_out = True
+            self._exceeded = f"{limit} of {seconds:g} s"
             worker.process.kill()
 
         timer = threading.Timer(seconds if seconds is not None else threading.TIMEOUT_MAX, expire)
@@ -286,14 +291,12 @@ class _Call(Future[Any]):
         finally:
             timer.cancel()
 
-    def _count_death(self, exit_code: int | None, timeout_s: float | None) -> None:
+    def _count_death(self, exit_code: int | None) -> None:
         self._deaths += 1
         if self._stopped:
             self.set_exception(RetryableError(f"{self._name} was cancelled"))
-        elif self._timed_out:
-            self.set_exception(
-                RetryableError(f"{self._name} was ended at its time-out of {timeout_s:g} s")
-            )
+        elif self._exceeded:
+            self.set_exception(RetryableError(f"{self._name} was ended at {self._exceeded}"))
         elif self._deaths >= MAX_DEATHS:
             self.set_exception(
                 WorkerDiedError(
@@ -325,16 +328,29 @@ def _work(
             return
         begun = False
         try:
-            with machine_slot(slots_dir, slots, priority):
-                pipe.send_bytes(b"")
+            with machine_slot(slots_dir, slots, priority, _Pulse(pipe)):
+                pipe.send_bytes(_COMPUTING)
                 begun = True
                 function, arguments = pickle.loads(message)
                 answer = pickle.dumps((True, function(**arguments)))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
             answer = _failure(error)
             if not begun:
-                pipe.send_bytes(b"")
+                pipe.send_bytes(_COMPUTING)
         pipe.send_bytes(answer)
+
+
+class _Pulse:
+    """Says now and then that the worker still waits."""
+
+    def __init__(self, pipe: Connection):
+        self._pipe = pipe
+        self._said_s = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._said_s >= _PULSE_S:
+            self._pipe.send_bytes(_WAITING)
+            self._said_s = time.monotonic()
 
 
 def _failure(error: Exception) -> bytes:

@@ -8,7 +8,7 @@ waited long moves up, so that nobody starves.
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -50,7 +50,12 @@ class _Ticket:
 
 
 @contextlib.contextmanager
-def machine_slot(slots_dir: Path, slots: int, priority: Priority = Priority.BATCH) -> Iterator[int]:
+def machine_slot(
+    slots_dir: Path,
+    slots: int,
+    priority: Priority = Priority.BATCH,
+    still_waiting: Callable[[], None] = lambda: None,
+) -> Iterator[int]:
     """Hold one of the machine's slots while computing.
 
     Parameters
@@ -59,6 +64,8 @@ def machine_slot(slots_dir: Path, slots: int, priority: Priority = Priority.BATC
         Where the locks lie.
     slots : int
     priority : Priority
+    still_waiting : callable
+        Called after each look that found none free, some twenty a second.
 
     Yields
     ------
@@ -76,6 +83,7 @@ def machine_slot(slots_dir: Path, slots: int, priority: Priority = Priority.BATC
         while (found := _free_slot(slots_dir, slots, mine)) is None:
             # A lock cannot be waited for among several: ask again shortly.
             time.sleep(_POLL_S)
+            still_waiting()
     finally:
         mine.path.unlink(missing_ok=True)
         ticket.release()
