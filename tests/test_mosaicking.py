@@ -1,13 +1,20 @@
 """Tiles become one image without losing flux, wherever they lie."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.mosaicking import METHODS, combine, gates, grid
-from dsa110_contimg.sky import astrometry
+from dsa110_contimg.mosaicking import METHODS, beams, combine, gates, grid
+from dsa110_contimg.sky import astrometry, projections
+from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.mosaic import build_mosaic
+from dsa110_contimg.stages.options import MosaicOptions
 
 CELL = 10 * astrometry.ARCSEC_RAD
 BEAM = RestoringBeam(4 * CELL, 4 * CELL, 0.0)
@@ -29,23 +36,18 @@ def _tile(
     for ra, dec, jansky in sources:
         px, py = empty.wcs.all_world2pix(ra, dec, 0)
         pixels += jansky * response * np.exp(-q * ((x - px) ** 2 + (y - py) ** 2))
-    from dataclasses import replace
-
-    return combine.Tile(
-        replace(empty, pixels=pixels.astype(np.float32)),
-        np.full((NPIX, NPIX), response, np.float32),
-        rms,
-    )
+    apparent = replace(empty, pixels=pixels.astype(np.float32))
+    return combine.Tile(empty, rms, lambda: (apparent, np.full((NPIX, NPIX), response, np.float32)))
 
 
-def _mosaic(tiles: list[combine.Tile], method: str = "mean") -> tuple[combine.Combined, Image]:
-    area = grid.covering_grid([tile.apparent for tile in tiles])
-    result = combine.combine(area, tiles, method)
-    picture = Image(
-        result.brightness, area.centre_rad, area.reference_pixel, area.cell_rad, "TAN", BEAM,
-        "Jy/beam", 1.4e9,
-    )  # fmt: skip
-    return result, picture
+def _mosaic(tiles: list[combine.Tile], method: str = "mean") -> tuple[combine.Maps, Image]:
+    area = grid.covering_grid([tile.geometry for tile in tiles])
+    whole = combine.Maps(*(np.full(area.shape, np.nan, np.float32) for _ in range(4)))
+    for box, part in combine.combine(area, tiles, method):
+        for kind in ("brightness", "weight", "rms", "coverage"):
+            getattr(whole, kind)[box.slices] = getattr(part, kind)
+    picture = replace(area.image(whole.brightness), beam=BEAM, unit="Jy/beam", frequency_hz=1.4e9)
+    return whole, picture
 
 
 def _peak(picture: Image, ra: float, dec: float) -> tuple[float, float]:
@@ -72,8 +74,8 @@ def test_tiles_meet_across_zero_hours_and_near_the_pole(ra: float, dec: float) -
     step = 0.25 / np.cos(np.deg2rad(dec))
     source = (ra % 360, dec, 1.0)
     tiles = [_tile((ra + k * step) % 360, dec, [source]) for k in (-1, 0, 1)]
-    result, picture = _mosaic(tiles)
-    assert max(result.grid.shape) < 600
+    _, picture = _mosaic(tiles)
+    assert max(picture.pixels.shape) < 600
     peak, distance = _peak(picture, source[0], source[1])
     assert peak == pytest.approx(1.0, abs=0.01)
     assert distance < 0.5
@@ -96,8 +98,8 @@ def test_each_method_weights_as_it_says() -> None:
         ("weighted", (0.01**-2, 0.02**-2)),
         ("pbweighted", ((0.9 / 0.01) ** 2, (0.6 / 0.02) ** 2)),
     ):
-        result, _ = _mosaic([good, poor], method)
-        column, row = result.grid.reference_pixel
+        result, picture = _mosaic([good, poor], method)
+        column, row = picture.reference_pixel
         at = (int(row), int(column))
         expected = np.average([1.0, 2.0], weights=weights)
         assert result.brightness[at] == pytest.approx(expected, rel=0.01)
@@ -115,6 +117,153 @@ def test_pixels_that_no_beam_reaches_are_blank() -> None:
     covered = result.coverage > 0
     assert np.array_equal(covered, np.isfinite(result.brightness))
     assert 0.1 < covered.mean() < 0.5, "only the second tile is above half response"
+
+
+@pytest.mark.parametrize("dec", [-54.0, 16.0, 62.0])
+def test_a_long_strip_is_a_cylinder_and_right_at_both_ends(dec: float, tmp_path: Path) -> None:
+    ends = [(300.0, dec), (80.0, dec + 0.1)]
+    tiles = [_tile(ra, at, [(ra + 0.1, at, 1.0)]) for ra, at in ends]
+    _, picture = _mosaic(tiles)
+    assert picture.projection == "CEA"
+    assert picture.pixels.shape[0] < 400
+    write_fits(tmp_path / "strip.fits", picture)
+    for shown in (picture, read_fits(tmp_path / "strip.fits")):
+        for ra, at in ends:
+            peak, distance = _peak(shown, ra + 0.1, at)
+            assert peak == pytest.approx(1.0, abs=0.01)
+            assert distance < 0.3
+
+
+def test_a_strip_may_go_all_the_way_round() -> None:
+    """The seam lies in a gap if there is one; a tile on it shows at both ends."""
+    around = [_tile(ra, 16.0, [(ra, 16.0, 1.0)]) for ra in np.arange(0.0, 360.0, 0.9)]
+    area = grid.covering_grid([tile.geometry for tile in around])
+    assert area.shape[1] * area.cell_rad <= 2 * np.pi * np.cos(area.centre_rad[1]) + 3 * CELL
+    assert {len(area.boxes(tile.geometry)) for tile in around} == {1, 2}
+    with_gap = [tile for tile in around if not 100 < np.rad2deg(tile.geometry.centre_rad[0]) < 110]
+    area = grid.covering_grid([tile.geometry for tile in with_gap])
+    assert {len(area.boxes(tile.geometry)) for tile in with_gap} == {1}
+
+
+@pytest.mark.parametrize("projection", projections.PROJECTIONS)
+@pytest.mark.parametrize("centre_deg", [(359.9, -60.0), (80.0, 16.2), (180.0, 5.0)])
+def test_planes_are_those_of_fits(projection: str, centre_deg: tuple[float, float]) -> None:
+    centre = (np.deg2rad(centre_deg[0]), np.deg2rad(centre_deg[1]))
+    image = Image(
+        np.zeros((400, 600), np.float32), centre, (280.0, 190.0), CELL, projection, None, "", 1.0
+    )
+    column, row = np.random.default_rng(1).uniform(0, 400, (2, 50))
+    ra, dec = image.wcs.all_pix2world(column, row, 0)
+    plane = np.stack([-(column - 280.0), row - 190.0], axis=1) * CELL
+    vectors = projections.to_sky(projection, centre, plane)
+    expected = astrometry.radec_to_vector(np.deg2rad(ra), np.deg2rad(dec))
+    assert np.abs(vectors - expected).max() < 1e-12
+    assert np.abs(projections.to_plane(projection, centre, vectors) - plane).max() < 1e-12
+
+
+def test_a_mosaic_made_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (40.0, 20.0, 1.0)
+    tiles = [_tile(40.0 + 0.2 * k, 20.0, [source], rms=0.01 + 0.001 * k) for k in range(3)]
+    whole, _ = _mosaic(tiles, "pbweighted")
+    monkeypatch.setattr(combine, "_PART_PIXELS", 5000)
+    parts, _ = _mosaic(tiles, "pbweighted")
+    for kind in ("brightness", "weight", "rms", "coverage"):
+        assert np.array_equal(getattr(whole, kind), getattr(parts, kind), equal_nan=True)
+
+
+def test_what_lies_too_far_apart_is_refused_with_advice() -> None:
+    with pytest.raises(UsageError, match="choose fewer with --since"):
+        grid.covering_grid([_tile(ra, dec, []).geometry for ra, dec in [(0, 89.0), (90.0, 0.0)]])
+
+
+def _beam(major: float, minor: float, angle_deg: float) -> RestoringBeam:
+    return RestoringBeam(major * CELL, minor * CELL, np.deg2rad(angle_deg))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        [_beam(6, 4, 30), _beam(6.5, 4.2, 30)],
+        [_beam(6, 4, 0), _beam(6, 4, 90)],
+        [_beam(6, 4, 10), _beam(6.2, 4.1, 50), _beam(5, 4.5, 140)],
+        [_beam(6, 4, 77), _beam(6, 4, 77)],
+    ],
+)
+def test_the_common_beam_is_the_smallest_that_holds_all(shown: list[RestoringBeam]) -> None:
+    common = beams.common_beam(shown)
+    q = common.quadratic_form(CELL)
+    for beam in shown:
+        left = np.linalg.inv(q) - np.linalg.inv(beam.quadratic_form(CELL))
+        assert np.linalg.eigvalsh(left).min() > -1e-9, "each can be convolved to it"
+    # No beam of a fine grid of smaller ones holds them all.
+    for major in np.linspace(0.8, 1.2, 9):
+        minor = 0.99 / major
+        for angle in np.linspace(0, np.pi, 19):
+            tried = RestoringBeam(
+                common.major_rad * major, common.minor_rad * minor,
+                common.position_angle_rad + angle,
+            )  # fmt: skip
+            room = [
+                np.linalg.eigvalsh(
+                    np.linalg.inv(tried.quadratic_form(CELL))
+                    - np.linalg.inv(beam.quadratic_form(CELL))
+                ).min()
+                for beam in shown
+            ]
+            assert min(room) < 1e-6
+
+
+def test_convolving_to_a_larger_beam_keeps_a_point_source_and_its_shape() -> None:
+    small, large = _beam(4, 3.2, 20), _beam(5.5, 4.6, 70)
+    common = beams.common_beam([small, large])
+    geometry = _tile(40.0, 20.0, []).geometry
+    centred = np.zeros((NPIX, NPIX), np.float32)
+    centred[60:141, 60:141] = 2.5 * small.image(81, CELL)
+    made = beams.convolve(replace(geometry, pixels=centred, beam=small), common)
+    assert made.beam == common
+    assert np.abs(made.pixels[60:141, 60:141] - 2.5 * common.image(81, CELL)).max() < 1e-3
+
+
+def test_tiles_of_several_beams_are_brought_to_one_and_weighted_by_their_noise_then(
+    tmp_path: Path,
+) -> None:
+    """Through the stage, on files."""
+    rng = np.random.default_rng(2)
+    shown = [_beam(4, 3.6, 10), _beam(5, 4, 40)]
+    images = []
+    for number, beam in enumerate(shown):
+        # White noise smoothed with the beam, as a restored image has it.
+        noise = ndimage.gaussian_filter(rng.normal(size=(NPIX, NPIX)), 1.7).astype(np.float32)
+        noise *= 0.01 / noise.std()
+        noise[60:141, 60:141] += beam.image(81, CELL)
+        geometry = _tile(40.0, 20.0, []).geometry
+        images.append(_imaged(tmp_path, number, replace(geometry, pixels=noise, beam=beam)))
+    made = build_mosaic(images, tmp_path / "m.fits", "m", MosaicOptions(method="weighted"))
+    common = beams.common_beam(shown)
+    assert made.beam_major_rad == pytest.approx(common.major_rad)
+    mosaic = read_fits(made.path)
+    assert _peak(mosaic, 40.0, 20.0)[0] == pytest.approx(1.0, abs=0.03)
+    row, column = np.unravel_index(int(np.nanargmax(mosaic.pixels)), mosaic.pixels.shape)
+    box = mosaic.pixels[row - 10 : row + 11, column - 10 : column + 11]
+    assert box.sum() == pytest.approx(common.image(21, CELL).sum(), rel=0.05)
+    far = mosaic.pixels[20:60, 20:60]
+    assert far.std() == pytest.approx(read_fits(made.companion("rms")).pixels[20, 20], rel=0.3)
+
+
+def _imaged(folder: Path, number: int, apparent: Image) -> ImagedTile:
+    """A tile's image on disk, as the imaging stage leaves it."""
+    assert apparent.beam is not None
+    made = ImagedTile(
+        tile_id=f"2026010{number + 1}T000000", prefix=folder / f"t{number}",
+        calibration_set_id="c", start=1.7e9 + 309 * number, duration_s=309.0, ra_deg=40.0,
+        dec_deg=20.0, rms_jy=0.01, peak_jy=1.0, beam_major_rad=apparent.beam.major_rad,
+        beam_minor_rad=apparent.beam.minor_rad, beam_angle_rad=apparent.beam.position_angle_rad,
+        cell_arcsec=10.0, frequency_hz=1.4e9, size=NPIX, n_iterations=1, n_major=1, n_samples=1,
+        n_subtracted=0,
+    )  # fmt: skip
+    write_fits(made.file("image"), apparent)
+    write_fits(made.file("pb"), replace(apparent, pixels=np.ones_like(apparent.pixels)))
+    return made
 
 
 def test_an_unknown_method_is_refused_by_name() -> None:

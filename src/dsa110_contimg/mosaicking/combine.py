@@ -9,7 +9,7 @@ correction (one number a tile):
   noise (Sault, Staveley-Smith and Brouw 1996, A&AS 120, 375, equation 1)
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from dsa110_contimg.mosaicking import METHODS
 from dsa110_contimg.mosaicking import grid as grids
 
 _LEAST_RESPONSE = {"mean": 0.5, "weighted": 0.5, "pbweighted": 0.2}
+_PART_PIXELS = 2**23
+"""Of the grid, computed at a time: what bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +30,25 @@ class Tile:
 
     Attributes
     ----------
-    apparent : Image
-        Restored, not beam-corrected, SIN projection, finite everywhere.
-    primary_beam : ndarray
-        Response, same shape.
+    geometry : Image
+        Where its pixels lie; their values are not looked at.
     rms_jy : float
         Noise before beam correction.
+    load : callable
+        Gives the restored image, not beam-corrected and finite everywhere, and its primary beam.
     """
 
-    apparent: Image
-    primary_beam: np.ndarray
+    geometry: Image
     rms_jy: float
+    load: Callable[[], tuple[Image, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
-class Combined:
-    """A mosaic and its maps, all on one grid.
+class Maps:
+    """A mosaic and its maps, or a part of them, all of one shape.
 
     Attributes
     ----------
-    grid : MosaicGrid
     brightness : ndarray of float32
         Jy per beam, NaN where nothing was observed.
     weight : ndarray of float32
@@ -58,22 +59,30 @@ class Combined:
         Number of tiles.
     """
 
-    grid: grids.MosaicGrid
     brightness: np.ndarray
     weight: np.ndarray
     rms: np.ndarray
     coverage: np.ndarray
 
 
-def combine(grid: grids.MosaicGrid, tiles: Iterable[Tile], method: str) -> Combined:
-    """Combine tiles on a grid; only one tile is held in memory at a time.
+def combine(
+    grid: grids.MosaicGrid, tiles: Sequence[Tile], method: str
+) -> Iterator[tuple[grids.Box, Maps]]:
+    """Combine tiles on a grid, a part at a time; one tile is held in memory at a time.
 
     Parameters
     ----------
     grid : MosaicGrid
-    tiles : iterable of Tile
+    tiles : sequence of Tile
         In a fixed order: sums of floating-point numbers depend on it.
     method : {"mean", "weighted", "pbweighted"}
+
+    Yields
+    ------
+    box : Box
+        Part of the grid.
+    maps : Maps
+        Of that part.
 
     Raises
     ------
@@ -82,14 +91,20 @@ def combine(grid: grids.MosaicGrid, tiles: Iterable[Tile], method: str) -> Combi
     """
     if method not in METHODS:
         raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")
+    reach = [(box, tile) for tile in tiles for box in grid.boxes(tile.geometry)]
+    for part in grid.whole.parts(_PART_PIXELS):
+        touching = [(box, tile) for whole, tile in reach if (box := whole.within(part))]
+        yield part, _combine_part(grid, part, touching, method)
+
+
+def _combine_part(
+    grid: grids.MosaicGrid, part: grids.Box, tiles: Sequence[tuple[grids.Box, Tile]], method: str
+) -> Maps:
     least = _LEAST_RESPONSE[method]
-    sum_wi, sum_w, sum_w2s2 = (np.zeros(grid.shape) for _ in range(3))
-    coverage = np.zeros(grid.shape, np.float32)
-    for tile in tiles:
-        box = grids.tile_box(grid, tile.apparent)
-        apparent, response = grids.resample(
-            grid, box, tile.apparent, [tile.apparent.pixels, tile.primary_beam]
-        )
+    sum_wi, sum_w, sum_w2s2 = (np.zeros(part.shape) for _ in range(3))
+    coverage = np.zeros(part.shape, np.float32)
+    for box, tile in tiles:
+        apparent, response = grids.resample(grid, box, *tile.load())
         with np.errstate(invalid="ignore"):
             seen = np.isfinite(apparent) & (response >= least)
         a = response[seen].astype(float)
@@ -99,7 +114,7 @@ def combine(grid: grids.MosaicGrid, tiles: Iterable[Tile], method: str) -> Combi
             w = np.full_like(a, tile.rms_jy**-2)
         else:
             w = (a / tile.rms_jy) ** 2
-        at = box.slices
+        at = box.relative_to(part).slices
         sum_wi[at][seen] += w * apparent[seen] / a
         sum_w[at][seen] += w
         sum_w2s2[at][seen] += (w * tile.rms_jy / a) ** 2
@@ -107,10 +122,6 @@ def combine(grid: grids.MosaicGrid, tiles: Iterable[Tile], method: str) -> Combi
     with np.errstate(invalid="ignore", divide="ignore"):
         brightness = sum_wi / sum_w
         rms = np.sqrt(sum_w2s2) / sum_w
-    return Combined(
-        grid,
-        brightness.astype(np.float32),
-        sum_w.astype(np.float32),
-        rms.astype(np.float32),
-        coverage,
+    return Maps(
+        brightness.astype(np.float32), sum_w.astype(np.float32), rms.astype(np.float32), coverage
     )

@@ -37,6 +37,8 @@ def save_preview(
     from matplotlib.figure import Figure
     from matplotlib.patches import Ellipse
 
+    factor = max(1, max(pixels.shape) // (2 * long_side_px))
+    pixels, cell_rad = _shrunk(pixels, factor), cell_rad * factor
     ny, nx = pixels.shape
     dpi = 100
     width = long_side_px / dpi if nx >= ny else long_side_px / dpi * nx / ny
@@ -71,3 +73,13 @@ def save_preview(
     # No date or version in the file: equal images give equal pictures.
     # Noise does not compress: trying harder takes a second and saves little.
     figure.savefig(path, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+
+
+def _shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Means of blocks of pixels, taken row by row: the picture may be larger than the memory."""
+    ny, nx = (n // factor for n in pixels.shape)
+    rows = np.empty((ny, nx), np.float32)
+    for y in range(ny):
+        block = np.asarray(pixels[y * factor : (y + 1) * factor, : nx * factor], np.float32)
+        rows[y] = block.reshape(factor, nx, factor).mean(axis=(0, 2))
+    return rows

@@ -1,6 +1,7 @@
 """Stage 5: many tile images, one mosaic with its weight, rms and coverage maps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import numpy as np
 
 from dsa110_contimg import __version__
 from dsa110_contimg.errors import NothingToDo, UsageError
-from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
-from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.mosaicking import combine, gates, grid
+from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
+from dsa110_contimg.imaging.restore import RestoringBeam, robust_rms
+from dsa110_contimg.mosaicking import beams, combine, gates, grid
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
@@ -20,6 +21,8 @@ from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.options import MosaicOptions
 
 MAPS = ("weight", "rms", "coverage")
+_MEDIAN_OF = 2**24
+"""Pixels that the median rms of a large mosaic is taken of."""
 
 
 @dataclass(frozen=True)
@@ -133,40 +136,34 @@ def build_mosaic(
     if output.exists():
         raise UsageError(f"{output}: exists already; choose another name or allow overwriting")
     kept, left_out = select_tiles(images, options)
-    headers = [replace(read_fits(image.file("image")), pixels=_EMPTY) for image in kept]
-    shapes = [
-        replace(header, pixels=np.broadcast_to(np.float32(0), (image.size, image.size)))
-        for header, image in zip(headers, kept, strict=True)
-    ]
-    area = grid.covering_grid(shapes)
-    result = combine.combine(area, _tiles(kept), options.method)
-    observed = result.coverage > 0
-    if not observed.any():
-        raise NothingToDo("no tile sees any pixel within its beam; nothing to combine")
-    beam = RestoringBeam(
-        float(np.mean([image.beam_major_rad for image in kept])),
-        float(np.mean([image.beam_minor_rad for image in kept])),
-        _mean_axis([image.beam_angle_rad for image in kept]),
-    )
-    median_rms = float(np.median(result.rms[observed]))
+    tiles, beam = _tiles(kept, options.beam_tolerance)
+    area = grid.covering_grid([tile.geometry for tile in tiles])
     frequency = float(np.mean([image.frequency_hz for image in kept]))
     start, end = kept[0].start, max(image.start + image.duration_s for image in kept)
     header = _header(name, options, kept, start, end)
-    planes = {
-        "": (result.brightness, "Jy/beam"),
-        "weight": (result.weight, "" if options.method == "mean" else "Jy-2"),
-        "rms": (result.rms, "Jy/beam"),
-        "coverage": (result.coverage, ""),
-    }
-    for kind, (pixels, unit) in planes.items():
-        picture = Image(
-            pixels, area.centre_rad, area.reference_pixel, area.cell_rad, "TAN", beam, unit,
-            frequency, header,
-        )  # fmt: skip
-        write_fits(companion(output, kind) if kind else output, picture)
-    save_preview(
-        output.with_suffix(".png"), result.brightness, median_rms, area.cell_rad, beam, name
-    )
+    pixels = np.broadcast_to(np.float32(0), area.shape)
+    blank = replace(area.image(pixels), beam=beam, frequency_hz=frequency, header=header)
+    units = {"": "Jy/beam", "weight": "" if options.method == "mean" else "Jy-2",
+             "rms": "Jy/beam", "coverage": ""}  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        brightness, weight, rms, coverage = (
+            stack.enter_context(
+                create_fits(companion(output, kind) if kind else output, replace(blank, unit=unit))
+            )
+            for kind, unit in units.items()
+        )
+        noise, observed_sr = [], 0.0
+        for box, maps in combine.combine(area, tiles, options.method):
+            at = box.slices
+            brightness[at], weight[at] = maps.brightness, maps.weight
+            rms[at], coverage[at] = maps.rms, maps.coverage
+            seen = maps.coverage > 0
+            noise.append(maps.rms[seen][:: 1 + brightness.size // _MEDIAN_OF])
+            observed_sr += float(area.solid_angles_sr(box)[seen].sum())
+        if observed_sr == 0:
+            raise NothingToDo("no tile sees any pixel within its beam; nothing to combine")
+        median_rms = float(np.median(np.concatenate(noise)))
+        save_preview(output.with_suffix(".png"), brightness, median_rms, area.cell_rad, beam, name)
     return MosaicImage(
         name=name,
         path=output,
@@ -181,18 +178,44 @@ def build_mosaic(
         beam_major_rad=beam.major_rad,
         beam_minor_rad=beam.minor_rad,
         beam_angle_rad=beam.position_angle_rad,
-        observed_deg2=float(np.count_nonzero(observed) * np.rad2deg(area.cell_rad) ** 2),
+        observed_deg2=float(np.rad2deg(np.rad2deg(observed_sr))),
     )
 
 
-_EMPTY = np.zeros((0, 0), np.float32)
-
-
-def _tiles(images: Sequence[ImagedTile]) -> Iterator[combine.Tile]:
-    for image in images:
-        yield combine.Tile(
-            read_fits(image.file("image")), read_fits(image.file("pb")).pixels, image.rms_jy
+def _tiles(
+    images: Sequence[ImagedTile], beam_tolerance: float
+) -> tuple[list[combine.Tile], RestoringBeam]:
+    """Tiles to combine and the beam of the mosaic, which they are brought to if theirs differ."""
+    shown = [
+        RestoringBeam(image.beam_major_rad, image.beam_minor_rad, image.beam_angle_rad)
+        for image in images
+    ]
+    if not beams.differ(shown, beam_tolerance):
+        beam = RestoringBeam(
+            float(np.mean([one.major_rad for one in shown])),
+            float(np.mean([one.minor_rad for one in shown])),
+            _mean_axis([one.position_angle_rad for one in shown]),
         )
+        return [_tile(image, None) for image in images], beam
+    beam = beams.common_beam(shown)
+    return [_tile(image, beam) for image in images], beam
+
+
+def _tile(image: ImagedTile, beam: RestoringBeam | None) -> combine.Tile:
+    """A tile, brought to a beam if one is given."""
+
+    def load() -> tuple[Image, np.ndarray]:
+        apparent = read_fits(image.file("image"))
+        if beam is not None:
+            apparent = beams.convolve(apparent, beam)
+        return apparent, read_fits(image.file("pb")).pixels
+
+    geometry = read_fits(image.file("image"))
+    rms = image.rms_jy
+    if beam is not None:
+        rms *= robust_rms(load()[0].pixels) / robust_rms(geometry.pixels)
+    no_pixels = np.broadcast_to(np.float32(0), geometry.pixels.shape)
+    return combine.Tile(replace(geometry, pixels=no_pixels), rms, load)
 
 
 def _mean_axis(angles_rad: Sequence[float]) -> float:

@@ -154,6 +154,12 @@ class MosaicOptions(Options):
         False, description="Take tiles that are not beam-corrected too"
     )
     min_tiles: int = Field(1, ge=1, description="Fewest tiles that must pass the gates")
+    beam_tolerance: float = Field(
+        0.02,
+        ge=0,
+        description="Tiles whose restoring beams differ by more than this fraction are brought to "
+        "the smallest beam that all of them fit in",
+    )
 
 
 class ValidationOptions(Options):
