@@ -12,6 +12,7 @@ correction (one number a tile):
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from dsa110_contimg.errors import UsageError
@@ -20,6 +21,7 @@ from dsa110_contimg.mosaicking import METHODS
 from dsa110_contimg.mosaicking import grid as grids
 
 _LEAST_RESPONSE = {"mean": 0.5, "weighted": 0.5, "pbweighted": 0.2}
+_WEIGHTED, _PBWEIGHTED = METHODS.index("weighted"), METHODS.index("pbweighted")
 _PART_PIXELS = 2**23
 """Of the grid, computed at a time: what bounds the memory."""
 
@@ -100,28 +102,51 @@ def combine(
 def _combine_part(
     grid: grids.MosaicGrid, part: grids.Box, tiles: Sequence[tuple[grids.Box, Tile]], method: str
 ) -> Maps:
-    least = _LEAST_RESPONSE[method]
-    sum_wi, sum_w, sum_w2s2 = (np.zeros(part.shape) for _ in range(3))
+    sums = tuple(np.zeros(part.shape) for _ in range(3))
     coverage = np.zeros(part.shape, np.float32)
     for box, tile in tiles:
-        apparent, response = grids.resample(grid, box, *tile.load())
-        with np.errstate(invalid="ignore"):
-            seen = np.isfinite(apparent) & (response >= least)
-        a = response[seen].astype(float)
-        if method == "mean":
-            w = np.ones_like(a)
-        elif method == "weighted":
-            w = np.full_like(a, tile.rms_jy**-2)
-        else:
-            w = (a / tile.rms_jy) ** 2
         at = box.relative_to(part).slices
-        sum_wi[at][seen] += w * apparent[seen] / a
-        sum_w[at][seen] += w
-        sum_w2s2[at][seen] += (w * tile.rms_jy / a) ** 2
-        coverage[at][seen] += 1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        brightness = sum_wi / sum_w
-        rms = np.sqrt(sum_w2s2) / sum_w
-    return Maps(
-        brightness.astype(np.float32), sum_w.astype(np.float32), rms.astype(np.float32), coverage
-    )
+        _add(
+            *grids.resample(grid, box, *tile.load()), tile.rms_jy, METHODS.index(method),
+            _LEAST_RESPONSE[method], *(total[at] for total in sums), coverage[at],
+        )  # fmt: skip
+    brightness, weight, rms = (np.full(part.shape, np.nan, np.float32) for _ in range(3))
+    _divide(*sums, brightness, weight, rms)
+    return Maps(brightness, weight, rms, coverage)
+
+
+@numba.njit(cache=True)
+def _add(
+    apparent: np.ndarray, response: np.ndarray, rms: float, method: int, least: float,
+    sum_wi: np.ndarray, sum_w: np.ndarray, sum_w2s2: np.ndarray, coverage: np.ndarray,
+) -> None:  # fmt: skip
+    """Add one tile to the sums of its box."""
+    for j in range(apparent.shape[0]):
+        for i in range(apparent.shape[1]):
+            a = np.float64(response[j, i])
+            if not (a >= least and np.isfinite(apparent[j, i])):
+                continue
+            w = 1.0
+            if method == _WEIGHTED:
+                w = rms**-2
+            elif method == _PBWEIGHTED:
+                w = (a / rms) ** 2
+            sum_wi[j, i] += w * apparent[j, i] / a
+            sum_w[j, i] += w
+            sum_w2s2[j, i] += (w * rms / a) ** 2
+            coverage[j, i] += 1
+
+
+@numba.njit(cache=True)
+def _divide(
+    sum_wi: np.ndarray, sum_w: np.ndarray, sum_w2s2: np.ndarray,
+    brightness: np.ndarray, weight: np.ndarray, rms: np.ndarray,
+) -> None:  # fmt: skip
+    """Sums to maps; what nothing was added to stays NaN."""
+    for j in range(sum_w.shape[0]):
+        for i in range(sum_w.shape[1]):
+            w = sum_w[j, i]
+            weight[j, i] = w
+            if w > 0:
+                brightness[j, i] = sum_wi[j, i] / w
+                rms[j, i] = np.sqrt(sum_w2s2[j, i]) / w

@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import numba
 import numpy as np
-from scipy import ndimage
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.mosaicking import splines
 from dsa110_contimg.sky import astrometry, projections
 
 _WIDEST_TAN_RAD = np.deg2rad(20.0)
@@ -230,7 +230,6 @@ def resample(
     pixels, response : ndarray of float32, shape of the box
         NaN where the tile has no pixels.
     """
-    coefficients = ndimage.spline_filter(tile.pixels, order=3, output=np.float64, mode="mirror")
     rotation = (
         projections.frame(tile.projection, tile.centre_rad)
         @ projections.frame(grid.projection, grid.centre_rad).T
@@ -238,7 +237,7 @@ def resample(
     pixels = np.full(box.shape, np.nan, np.float32)
     response = np.full(box.shape, np.nan, np.float32)
     _interpolate(
-        coefficients, np.ascontiguousarray(primary_beam, np.float32), rotation,
+        splines.coefficients(tile.pixels), np.ascontiguousarray(primary_beam, np.float32), rotation,
         projections.PROJECTIONS.index(grid.projection), grid.centre_rad[1],
         box.x0 - grid.reference_pixel[0], box.y0 - grid.reference_pixel[1], grid.cell_rad,
         projections.PROJECTIONS.index(tile.projection), tile.centre_rad[1], tile.cell_rad,
@@ -247,15 +246,16 @@ def resample(
     return pixels, response
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", fastmath=projections.FAST)
 def _interpolate(
     coefficients: np.ndarray, primary_beam: np.ndarray, rotation: np.ndarray,
     grid_projection: int, grid_dec: float, first_x: float, first_y: float, grid_cell: float,
     tile_projection: int, tile_dec: float, tile_cell: float, tile_x: float, tile_y: float,
     pixels: np.ndarray, response: np.ndarray,
 ) -> None:  # fmt: skip
-    ny, nx = coefficients.shape
-    wx, wy = np.empty(4), np.empty(4)
+    ny, nx = primary_beam.shape
+    # Indices without a sign need no check for negative ones.
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
     grid_sin, grid_cos = np.sin(grid_dec), np.cos(grid_dec)
     tile_sin, tile_cos = np.sin(tile_dec), np.cos(tile_dec)
     for j in range(pixels.shape[0]):
@@ -273,33 +273,18 @@ def _interpolate(
             y = tile_y + m / tile_cell
             if not (0 <= x <= nx - 1 and 0 <= y <= ny - 1):
                 continue
-            x0, y0 = min(int(x), nx - 2), min(int(y), ny - 2)
-            tx, ty = x - x0, y - y0
-            _basis(tx, wx)
-            _basis(ty, wy)
+            column, row = min(int(x), nx - 2), min(int(y), ny - 2)
+            tx, ty = x - column, y - row
+            w0, w1, w2, w3 = splines.basis(tx)
+            v0, v1, v2, v3 = splines.basis(ty)
+            x0, y0 = np.uintp(column), np.uintp(row)
+            x1, x2, x3 = x0 + one, x0 + two, x0 + three
             total = 0.0
-            for p in range(4):
-                row = _mirror(y0 + p - 1, ny)
-                part = 0.0
-                for q in range(4):
-                    part += wx[q] * coefficients[row, _mirror(x0 + q - 1, nx)]
-                total += wy[p] * part
+            for y_, v in ((y0, v0), (y0 + one, v1), (y0 + two, v2), (y0 + three, v3)):
+                line = coefficients[y_]
+                total += v * (w0 * line[x0] + w1 * line[x1] + w2 * line[x2] + w3 * line[x3])
             pixels[j, i] = total
-            response[j, i] = (1 - ty) * (
-                (1 - tx) * primary_beam[y0, x0] + tx * primary_beam[y0, x0 + 1]
-            ) + ty * ((1 - tx) * primary_beam[y0 + 1, x0] + tx * primary_beam[y0 + 1, x0 + 1])
-
-
-@numba.njit(cache=True)
-def _basis(t: float, out: np.ndarray) -> None:
-    out[0] = (1 - t) ** 3 / 6
-    out[1] = 2 / 3 - t * t + t**3 / 2
-    out[2] = 2 / 3 - (1 - t) ** 2 + (1 - t) ** 3 / 2
-    out[3] = t**3 / 6
-
-
-@numba.njit(cache=True)
-def _mirror(i: int, n: int) -> int:
-    if i < 0:
-        return -i
-    return 2 * (n - 1) - i if i >= n else i
+            below, above = primary_beam[y0], primary_beam[y0 + one]
+            response[j, i] = (1 - ty) * ((1 - tx) * below[x0] + tx * below[x1]) + ty * (
+                (1 - tx) * above[x0] + tx * above[x1]
+            )

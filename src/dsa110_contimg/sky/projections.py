@@ -16,6 +16,8 @@ from dsa110_contimg.sky import astrometry
 
 PROJECTIONS = ("SIN", "TAN", "CEA")
 SIN, TAN, CEA = range(3)
+FAST = {"arcp", "contract", "nsz", "reassoc"}
+"""Freedoms for the compiler that leave NaN what it is."""
 
 
 def frame(projection: str, centre_rad: tuple[float, float]) -> np.ndarray:
@@ -27,7 +29,7 @@ def frame(projection: str, centre_rad: tuple[float, float]) -> np.ndarray:
     return astrometry.tangent_axes(ra, 0.0 if projection == "CEA" else dec)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", fastmath=FAST)
 def direction(
     projection: int, sin_dec: float, cos_dec: float, xi: float, eta: float
 ) -> tuple[float, float, float]:
@@ -52,7 +54,7 @@ def direction(
     return xi, eta, np.sqrt(1 - xi * xi - eta * eta)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", fastmath=FAST)
 def position(
     projection: int, sin_dec: float, cos_dec: float, east: float, north: float, towards: float
 ) -> tuple[float, float]:
