@@ -162,7 +162,7 @@ class Bench:
 
     def _wsclean(self, step: Step, ms: Path, image: Any, *extra: str) -> None:
         from dsa110_contimg.imaging.fits_image import read_fits
-        from dsa110_contimg.imaging.restore import robust_rms
+        from dsa110_contimg.robust import robust_rms
 
         note(f"{step.peer}, {image.size} px")
         prefix = self._work / "ws"

@@ -24,9 +24,9 @@ from dsa110_contimg.imaging import gridding, tile, weighting
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.parameters import TileImageOptions
-from dsa110_contimg.imaging.restore import robust_rms
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
 from dsa110_contimg.sky import astrometry, catalogues

@@ -271,20 +271,28 @@ def test_an_unknown_method_is_refused_by_name() -> None:
         _mosaic([_tile(40.0, 20.0, [])], "median")
 
 
-def _facts(name: str, **changes: float | bool) -> gates.TileFacts:
-    values = {"rms_jy": 0.001, "peak_jy": 1.0, "beam_major_rad": 2e-4, "beam_minor_rad": 1e-4,
-              "beam_corrected": True, "finite": True, **changes}  # fmt: skip
-    return gates.TileFacts(name, **values)
+def _facts(name: str, **changes: float) -> gates.TileFacts:
+    usual = gates.TileFacts(
+        name, rms_jy=0.001, peak_jy=1.0, beam_major_rad=2e-4, beam_minor_rad=1e-4, cell_arcsec=6.0,
+        dec_deg=16.0, n_sources=9,
+    )  # fmt: skip
+    return replace(usual, **changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"rms_jy": 0.006}, "above 5 times"),
+        ({"rms_jy": 0.003}, "above 2.5 times"),
         ({"peak_jy": 0.004}, "dynamic range"),
         ({"beam_major_rad": 3e-4}, "restoring beam differs"),
         ({"beam_corrected": False}, "not beam-corrected"),
-        ({"finite": False}, "not finite"),
+        ({"n_not_finite": 7}, "7 pixels of its image are not finite"),
+        ({"dec_deg": 54.6}, "another strip"),
+        ({"cell_arcsec": 8.0}, "cell of 8.00 arcsec"),
+        ({"flux_ratio": 0.8}, "flux ratio to the catalogue, 0.800 from 9 sources"),
+        ({"offset_arcsec": 20.0}, "20.0 arcsec off"),
+        ({"stripe_share": 0.3}, "stripes make 30 %"),
+        ({"ring_share": 0.3}, "rings make 30 %"),
     ],
 )
 def test_each_gate_catches_the_tile_it_is_meant_for(changes: dict[str, float], reason: str) -> None:
@@ -292,3 +300,10 @@ def test_each_gate_catches_the_tile_it_is_meant_for(changes: dict[str, float], r
     reasons = gates.tile_gates(tiles)
     assert list(reasons) == ["bad"]
     assert reason in reasons["bad"]
+
+
+def test_what_few_sources_say_is_no_reason() -> None:
+    """Three times the error is asked for, and two sources are none."""
+    vague = _facts("vague", flux_ratio=0.8, flux_ratio_error=0.07)
+    alone = _facts("alone", n_sources=0, flux_ratio=0.5, offset_arcsec=60.0)
+    assert gates.tile_gates([_facts("a"), _facts("b"), vague, alone]) == {}

@@ -41,10 +41,13 @@ def test_gates_say_what_failed_and_by_how_much() -> None:
     assert gates.flux_ratio(np.full(9, 0.5), 3, 0.8, 1.2).verdict is Verdict.FAILED
     assert gates.flux_ratio(np.full(9, 1.05), 3, 0.8, 1.2).verdict is Verdict.PASSED
     assert gates.flux_ratio(np.ones(2), 3, 0.8, 1.2).verdict is Verdict.WARNING
-    assert gates.noise(0.020, 0.008, 2.0).verdict is Verdict.WARNING
-    assert gates.noise(0.030, 0.008, 2.0).verdict is Verdict.FAILED
+    assert gates.noise(0.020, 0.008, 2.0, "x").verdict is Verdict.WARNING
+    assert gates.noise(0.030, 0.008, 2.0, "x").verdict is Verdict.FAILED
     assert gates.completeness(3, 10, 0.6).verdict is Verdict.FAILED
-    assert gates.overall([gates.completeness(9, 10, 0.6), gates.noise(1, 0.1, 2)]) is Verdict.FAILED
+    assert (
+        gates.overall([gates.completeness(9, 10, 0.6), gates.noise(1, 0.1, 2, "x")])
+        is Verdict.FAILED
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import write_casa_image
-from dsa110_contimg.mosaicking import METHODS
+from dsa110_contimg.mosaicking import METHODS, gates
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry import records
@@ -61,9 +61,7 @@ class MosaicPlan:
 
     def gate_reasons(self) -> dict[str, str]:
         """Tiles that a gate will leave out, and why."""
-        from dsa110_contimg.mosaicking import gates
-
-        return gates.tile_gates([facts(tile) for tile in self.tiles], self.include_uncorrected)
+        return gates.tile_gates([facts(tile) for tile in self.tiles], self.options().limits())
 
 
 def query_tiles(

@@ -15,6 +15,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, split_bandpass
 from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.visibilities import observations
 from dsa110_contimg.visibilities.measurement_set import Visibilities
@@ -181,8 +182,7 @@ def transfer_flux_scale(reference: Gains, other: Gains) -> tuple[float, float]:
     ratio = ratio[np.isfinite(ratio)]
     if ratio.size == 0:
         raise CalibrationError("no antenna is solved on both calibrators: no flux scale")
-    error = 1.2533 * 1.4826 * np.median(np.abs(ratio - np.median(ratio))) / np.sqrt(ratio.size)
-    return float(np.median(ratio)), float(error)
+    return float(np.median(ratio)), median_error(ratio)
 
 
 def _on_one_scale(

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import fft, interpolate, ndimage, optimize
 
 from dsa110_contimg.errors import ImagingError
+from dsa110_contimg.robust import robust_rms
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 _FIT_ABOVE, _FIT_FULLY = 0.4, 0.6
@@ -133,14 +134,6 @@ def restore(
     kernel = np.roll(kernel, (-(kernel_size // 2), -(kernel_size // 2)), (0, 1))
     convolved = fft.irfft2(fft.rfft2(padded) * fft.rfft2(kernel), s=padded.shape)
     return (convolved[:npix, :npix] + residual).astype(np.float32)
-
-
-def robust_rms(image: np.ndarray) -> float:
-    """Noise of an image from its median absolute deviation, blind to sources and NaN."""
-    values = image[np.isfinite(image)]
-    if values.size == 0:
-        return float("nan")
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
 def local_rms(image: np.ndarray, box_pixels: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from dsa110_contimg.imaging.geometry import (
     weights_by_time_and_frequency,
 )
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
-from dsa110_contimg.imaging.restore import restore, robust_rms
+from dsa110_contimg.imaging.restore import restore
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S

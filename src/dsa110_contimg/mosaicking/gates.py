@@ -1,13 +1,46 @@
 """Which tiles may enter a mosaic, and the reason for each that may not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-MIN_DYNAMIC_RANGE = 5.0
-MAX_NOISE_RATIO = 5.0
-MAX_BEAM_DEVIATION = 0.2
+_SIGNIFICANT = 3.0
+_SAME_CELL = 0.01
+
+
+@dataclass(frozen=True)
+class TileLimits:
+    """What a tile may differ by.
+
+    Attributes
+    ----------
+    include_uncorrected : bool
+        Take tiles without beam correction too.
+    min_dynamic_range : float
+        Least peak over rms.
+    max_noise_ratio : float
+        Largest rms over the median of the tiles.
+    max_beam_deviation : float
+        Largest difference of an axis of the restoring beam from the median, as a fraction.
+    max_flux_deviation : float
+        Largest difference of the flux ratio to the catalogue from the median, as a fraction.
+    max_offset_beams : float
+        Largest mean offset from the catalogue's positions, in beams (minor axis).
+    max_pattern_share : float
+        Largest share of the variance in one stripe or ring.
+    max_dec_offset_deg : float
+        Largest distance of the declination from the median.
+    """
+
+    include_uncorrected: bool = False
+    min_dynamic_range: float = 5.0
+    max_noise_ratio: float = 2.5
+    max_beam_deviation: float = 0.2
+    max_flux_deviation: float = 0.1
+    max_offset_beams: float = 0.2
+    max_pattern_share: float = 0.2
+    max_dec_offset_deg: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -17,12 +50,18 @@ class TileFacts:
     Attributes
     ----------
     name : str
-    rms_jy : float
-    peak_jy : float
+    rms_jy, peak_jy : float
     beam_major_rad, beam_minor_rad : float
+    cell_arcsec, dec_deg : float
     beam_corrected : bool
-    finite : bool
-        No NaN or infinity in the image.
+    n_not_finite : int
+        Pixels without a number.
+    n_sources : int
+        Catalogue sources that flux ratio and offset are made of.
+    flux_ratio, flux_ratio_error : float
+    offset_arcsec, offset_error_arcsec : float
+    stripe_share, ring_share : float
+        Of the image's variance.
     """
 
     name: str
@@ -30,51 +69,119 @@ class TileFacts:
     peak_jy: float
     beam_major_rad: float
     beam_minor_rad: float
-    beam_corrected: bool
-    finite: bool = True
+    cell_arcsec: float
+    dec_deg: float
+    beam_corrected: bool = True
+    n_not_finite: int = 0
+    n_sources: int = 0
+    flux_ratio: float = 1.0
+    flux_ratio_error: float = 0.0
+    offset_arcsec: float = 0.0
+    offset_error_arcsec: float = 0.0
+    stripe_share: float = 0.0
+    ring_share: float = 0.0
 
 
-def tile_gates(tiles: Sequence[TileFacts], include_uncorrected: bool = False) -> dict[str, str]:
+def tile_gates(tiles: Sequence[TileFacts], limits: TileLimits | None = None) -> dict[str, str]:
     """Reasons for leaving tiles out.
 
     Parameters
     ----------
     tiles : sequence of TileFacts
-    include_uncorrected : bool
-        Take tiles without beam correction too.
+    limits : TileLimits, optional
 
     Returns
     -------
     dict
         Name of each tile left out, and why.
     """
-    reasons: dict[str, str] = {}
-    if not tiles:
-        return reasons
-    usable = [t for t in tiles if t.finite and np.isfinite(t.rms_jy) and t.rms_jy > 0]
-    rms = float(np.median([t.rms_jy for t in usable])) if usable else float("nan")
-    major = float(np.median([t.beam_major_rad for t in tiles]))
-    minor = float(np.median([t.beam_minor_rad for t in tiles]))
+    limits = limits or TileLimits()
+    reasons = {
+        tile.name: f"{tile.n_not_finite or 'some'} pixels of its image are not finite numbers"
+        for tile in tiles
+        if tile.n_not_finite or not (np.isfinite(tile.rms_jy) and tile.rms_jy > 0)
+    }
+    usual = _Usual([tile for tile in tiles if tile.name not in reasons])
     for tile in tiles:
-        if tile not in usable:
-            reasons[tile.name] = "its image holds values that are not finite"
-        elif not tile.beam_corrected and not include_uncorrected:
-            reasons[tile.name] = "it is not beam-corrected"
-        elif tile.peak_jy < MIN_DYNAMIC_RANGE * tile.rms_jy:
-            reasons[tile.name] = (
-                f"dynamic range {tile.peak_jy / tile.rms_jy:.1f} is below {MIN_DYNAMIC_RANGE:g}"
-            )
-        elif tile.rms_jy > MAX_NOISE_RATIO * rms:
-            reasons[tile.name] = (
-                f"rms {1e3 * tile.rms_jy:.2f} mJy is above {MAX_NOISE_RATIO:g} times the "
-                f"median of the tiles, {1e3 * rms:.2f} mJy"
-            )
-        elif (
-            abs(tile.beam_major_rad / major - 1) > MAX_BEAM_DEVIATION
-            or abs(tile.beam_minor_rad / minor - 1) > MAX_BEAM_DEVIATION
-        ):
-            reasons[tile.name] = (
-                f"its restoring beam differs by more than {100 * MAX_BEAM_DEVIATION:.0f} % from "
-                "the median"
-            )
+        if tile.name not in reasons and (reason := _reason(tile, usual, limits)):
+            reasons[tile.name] = reason
     return reasons
+
+
+class _Usual:
+    """Medians of the tiles."""
+
+    def __init__(self, tiles: Sequence[TileFacts]):
+        def median(
+            value: Callable[[TileFacts], float], of: Sequence[TileFacts] = tiles, none: float = 1.0
+        ) -> float:
+            return float(np.median([value(tile) for tile in of])) if of else none
+
+        self.rms_jy = median(lambda tile: tile.rms_jy)
+        self.major_rad = median(lambda tile: tile.beam_major_rad)
+        self.minor_rad = median(lambda tile: tile.beam_minor_rad)
+        self.cell_arcsec = median(lambda tile: tile.cell_arcsec)
+        self.dec_deg = median(lambda tile: tile.dec_deg)
+        compared = [tile for tile in tiles if tile.n_sources]
+        self.flux_ratio = median(lambda tile: tile.flux_ratio, compared)
+
+
+def _reason(tile: TileFacts, usual: _Usual, limits: TileLimits) -> str:
+    """Why a tile stays out; empty if it may come in."""
+    if not tile.beam_corrected and not limits.include_uncorrected:
+        return "it is not beam-corrected"
+    if abs(tile.dec_deg - usual.dec_deg) > limits.max_dec_offset_deg:
+        return (
+            f"declination {tile.dec_deg:.2f} deg is of another strip than the median of the "
+            f"tiles, {usual.dec_deg:.2f} deg"
+        )
+    if abs(tile.cell_arcsec / usual.cell_arcsec - 1) > _SAME_CELL:
+        return (
+            f"cell of {tile.cell_arcsec:.2f} arcsec differs from the median of the tiles, "
+            f"{usual.cell_arcsec:.2f} arcsec"
+        )
+    if (
+        abs(tile.beam_major_rad / usual.major_rad - 1) > limits.max_beam_deviation
+        or abs(tile.beam_minor_rad / usual.minor_rad - 1) > limits.max_beam_deviation
+    ):
+        return (
+            f"its restoring beam differs by more than {100 * limits.max_beam_deviation:.0f} % "
+            "from the median"
+        )
+    if tile.rms_jy > limits.max_noise_ratio * usual.rms_jy:
+        return (
+            f"rms {1e3 * tile.rms_jy:.2f} mJy is above {limits.max_noise_ratio:g} times the "
+            f"median of the tiles, {1e3 * usual.rms_jy:.2f} mJy"
+        )
+    if tile.peak_jy < limits.min_dynamic_range * tile.rms_jy:
+        return (
+            f"dynamic range {tile.peak_jy / tile.rms_jy:.1f} is below {limits.min_dynamic_range:g}"
+        )
+    return _against_catalogue(tile, usual, limits) or _patterns(tile, limits)
+
+
+def _against_catalogue(tile: TileFacts, usual: _Usual, limits: TileLimits) -> str:
+    if not tile.n_sources:
+        return ""
+    most_arcsec = limits.max_offset_beams * np.rad2deg(tile.beam_minor_rad) * 3600
+    if tile.offset_arcsec > max(most_arcsec, _SIGNIFICANT * tile.offset_error_arcsec):
+        return (
+            f"its {tile.n_sources} catalogue sources are {tile.offset_arcsec:.1f} arcsec off, "
+            f"more than {most_arcsec:.1f}"
+        )
+    off = abs(tile.flux_ratio - usual.flux_ratio)
+    allowed = limits.max_flux_deviation * usual.flux_ratio
+    if off > max(allowed, _SIGNIFICANT * tile.flux_ratio_error):
+        return (
+            f"its flux ratio to the catalogue, {tile.flux_ratio:.3f} from {tile.n_sources} "
+            f"sources, differs by more than {100 * limits.max_flux_deviation:.0f} % from the "
+            f"median of the tiles, {usual.flux_ratio:.3f}"
+        )
+    return ""
+
+
+def _patterns(tile: TileFacts, limits: TileLimits) -> str:
+    for kind, share in (("stripes", tile.stripe_share), ("rings", tile.ring_share)):
+        if share > limits.max_pattern_share:
+            return f"{kind} make {100 * share:.0f} % of its variance"
+    return ""

@@ -6,6 +6,12 @@ from enum import StrEnum
 
 import numpy as np
 
+from dsa110_contimg.robust import robust_rms
+
+RMS = "rms"
+"""Name of the gate whose value is what later mosaics are expected to have."""
+_LEAST_CELLS, _LONGEST_BEAM = 2.5, 5.0
+
 
 class Verdict(StrEnum):
     """From good to bad; only `passed` publishes by itself."""
@@ -54,7 +60,7 @@ def flux_ratio(ratios: np.ndarray, min_sources: int, low: float, high: float) ->
             "flux ratio", float("nan"), limit, Verdict.WARNING, f"only {ratios.size} sources"
         )
     value = float(np.median(ratios))
-    scatter = 1.4826 * float(np.median(np.abs(ratios - value)))
+    scatter = robust_rms(ratios)
     return Gate(
         "flux ratio", value, limit, _judge(low <= value <= high, False),
         f"{ratios.size} sources, scatter {scatter:.3f}",
@@ -89,11 +95,12 @@ def completeness(n_detected: int, n_expected: int, least: float) -> Gate:
     )  # fmt: skip
 
 
-def noise(rms_jy: float, expected_jy: float, factor: float) -> Gate:
+def noise(rms_jy: float, expected_jy: float, factor: float, expected_from: str) -> Gate:
     """Measured noise against what the strip has had."""
     return Gate(
-        "rms", rms_jy, f"at most {factor:g} times the expected {1e3 * expected_jy:.2f} mJy/beam",
+        RMS, rms_jy, f"at most {factor:g} times the expected {1e3 * expected_jy:.2f} mJy/beam",
         _judge(rms_jy <= factor * expected_jy, rms_jy <= 1.5 * factor * expected_jy),
+        f"expected: {expected_from}",
     )  # fmt: skip
 
 
@@ -116,4 +123,34 @@ def tiles_used(n_used: int, n_given: int) -> Gate:
     return Gate(
         "tiles", float(n_used), f"all {n_given} tiles, at least half",
         _judge(n_used == n_given, 2 * n_used >= n_given),
+    )  # fmt: skip
+
+
+def beam(major_cells: float, minor_cells: float) -> Gate:
+    """Restoring beam that the pixels can hold, and that is a beam."""
+    good = minor_cells >= _LEAST_CELLS and major_cells <= _LONGEST_BEAM * minor_cells
+    return Gate(
+        "beam", minor_cells,
+        f"minor axis at least {_LEAST_CELLS:g} cells, major at most {_LONGEST_BEAM:g} times as "
+        "long",
+        _judge(good, False), f"major axis {major_cells:.1f} cells",
+    )  # fmt: skip
+
+
+def coverage(observed: np.ndarray, least: float) -> Gate:
+    """Share of the strip, from the first observed column or row to the last, that was seen."""
+    along = np.any(observed, axis=0 if observed.shape[1] >= observed.shape[0] else 1)
+    first, last = np.flatnonzero(along)[[0, -1]]
+    value = float(np.mean(along[first : last + 1]))
+    return Gate(
+        "coverage", value, f"at least {100 * least:.0f} % of the strip from end to end",
+        _judge(value >= least, True),
+    )  # fmt: skip
+
+
+def pattern(kind: str, share: float, cells: float, most: float) -> Gate:
+    """The strongest stripe or ring."""
+    return Gate(
+        kind, share, f"at most {100 * most:.0f} % of the variance",
+        _judge(share <= most, share <= 2 * most), f"wavelength {cells:.0f} cells",
     )  # fmt: skip

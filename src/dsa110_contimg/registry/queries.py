@@ -245,6 +245,18 @@ def _set_row(session: Session, set_id: str) -> CalibrationSet:
     return row
 
 
+def published_before(session: Session, start: float) -> list[dict[str, Any]]:
+    """Records of the newest published mosaics that were observed before a moment."""
+    return list(
+        session.scalars(
+            select(Mosaic.record)
+            .where(Mosaic.state == "published", Mosaic.start < start)
+            .order_by(Mosaic.start.desc())
+            .limit(_RECENT)
+        )
+    )
+
+
 def newest_declination_deg(registry: Registry) -> float | None:
     """Where the array points according to the newest tile."""
     with registry.read() as session:

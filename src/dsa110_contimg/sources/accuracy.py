@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sources.comparison import isolated
 from dsa110_contimg.sources.photometry import measure_at
-
-_SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,7 @@ class Accuracy:
     @property
     def scatter(self) -> float:
         """Robust standard deviation of the flux ratio (1.4826 median absolute deviations)."""
-        ratio = self.ratio[self.compared]
-        return float(_SIGMA_PER_MAD * np.median(np.abs(ratio - np.median(ratio))))
+        return robust_rms(self.ratio[self.compared])
 
     @property
     def median_offset_arcsec(self) -> float:
@@ -91,10 +90,7 @@ def against_truth(
         Nor are those with a neighbour this near.
     """
     found = measure_at(image, noise, ra_deg, dec_deg)
-    vectors = astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
-    gap = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
-    np.fill_diagonal(gap, np.inf)
-    alone = gap.min(axis=1, initial=np.inf) > np.deg2rad(alone_arcmin / 60)
+    alone = isolated(ra_deg, dec_deg, np.deg2rad(alone_arcmin / 60))
     return Accuracy(
         ratio=found.peak_jy / flux_jy,
         east_arcsec=found.offset_east_rad / astrometry.ARCSEC_RAD,

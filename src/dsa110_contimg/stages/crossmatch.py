@@ -20,7 +20,7 @@ from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.stages.options import CrossmatchOptions
 from dsa110_contimg.stages.publishing import PublishedMosaic
-from dsa110_contimg.stages.registration import open_registry
+from dsa110_contimg.stages.state import open_registry
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Stage 4: images of each tile."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg import __version__
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
-from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.restore import local_rms
 from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
@@ -19,8 +19,11 @@ from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.preview import save_preview
-from dsa110_contimg.sky import astrometry
+from dsa110_contimg.robust import median_error
+from dsa110_contimg.sky import astrometry, catalogues
+from dsa110_contimg.sources.comparison import against_catalogue
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
@@ -30,6 +33,39 @@ from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 _CORRECTED_CUT = 0.2
 _RMS_BOXES = 16
+_CHECKED_RESPONSE = 0.5
+_CHECKED_JY = 0.05
+_ISOLATION_RAD = 120 * astrometry.ARCSEC_RAD
+_MODEL_SHARE = 0.5
+_FEWEST_SOURCES = 3
+
+
+@dataclass(frozen=True)
+class TileCheck:
+    """How good a tile's image is.
+
+    Attributes
+    ----------
+    n_not_finite : int
+        Pixels without a number.
+    n_sources : int
+        Strong, isolated catalogue sources above half response that the ratio and offset are
+        made of, without those that carry the calibration; 0 if too few.
+    flux_ratio, flux_ratio_error : float
+        Median of measured over catalogue flux density.
+    east_arcsec, north_arcsec, offset_error_arcsec : float
+        Median offset from the catalogue's positions.
+    artefacts : Artefacts
+    """
+
+    n_not_finite: int = 0
+    n_sources: int = 0
+    flux_ratio: float = 1.0
+    flux_ratio_error: float = 0.0
+    east_arcsec: float = 0.0
+    north_arcsec: float = 0.0
+    offset_error_arcsec: float = 0.0
+    artefacts: Artefacts = field(default_factory=Artefacts)
 
 
 @dataclass(frozen=True)
@@ -54,6 +90,8 @@ class ImagedTile:
     averaging_loss : float
         What averaging took from a source in the middle of an edge of the image; corrected.
     beam_corrected : bool
+    check : TileCheck
+        The image against catalogue and noise.
     remarks : tuple of str
     """
 
@@ -78,6 +116,7 @@ class ImagedTile:
     n_subtracted: int
     averaging_loss: float = 0.0
     beam_corrected: bool = True
+    check: TileCheck = field(default_factory=TileCheck)
     remarks: tuple[str, ...] = ()
 
     def file(self, kind: str) -> Path:
@@ -164,9 +203,56 @@ def image(
         remarks=result.remarks,
     )
     _write(tile, vis, result, options)
+    tile = replace(tile, check=check_tile(tile, root, options.sky_catalog))
     if options.stokes == "IQ":
         _write_q(tile, vis, image_tile(stokes_q(vis), None, chosen.as_imaged(result)))
     return tile
+
+
+def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
+    """Look at a tile's image as it is on disk.
+
+    Parameters
+    ----------
+    tile : ImagedTile
+    root : Path
+        Where catalogues lie.
+    sky_catalog : str
+        Without a catalogue of that name the sources are not looked at.
+    """
+    apparent, response = read_fits(tile.file("image")), read_fits(tile.file("pb")).pixels
+    n_not_finite = int(np.count_nonzero(~np.isfinite(apparent.pixels)))
+    patterns = find_artefacts(apparent.pixels)
+    if n_not_finite or sky_catalog not in catalogues.names(root):
+        return TileCheck(n_not_finite=n_not_finite, artefacts=patterns)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = np.where(response >= _CHECKED_RESPONSE, 1 / response, np.nan)
+    compared = [
+        source
+        for source in against_catalogue(
+            replace(apparent, pixels=apparent.pixels * seen), tile.rms_jy * seen,
+            catalogues.load(root, sky_catalog), _CHECKED_JY, _ISOLATION_RAD, _MODEL_SHARE,
+        )
+        if source.in_ratio
+    ]  # fmt: skip
+    if len(compared) < _FEWEST_SOURCES:
+        return TileCheck(artefacts=patterns)
+    ratio, east, north = (
+        np.array(column)
+        for column in zip(
+            *((s.measured_jy / s.catalogue_jy, s.east_arcsec, s.north_arcsec) for s in compared),
+            strict=True,
+        )
+    )
+    return TileCheck(
+        n_sources=len(compared),
+        flux_ratio=float(np.median(ratio)),
+        flux_ratio_error=median_error(ratio),
+        east_arcsec=float(np.median(east)),
+        north_arcsec=float(np.median(north)),
+        offset_error_arcsec=float(np.hypot(median_error(east), median_error(north))),
+        artefacts=patterns,
+    )
 
 
 def _imager_options(options: ImagingOptions) -> TileImageOptions:

@@ -11,12 +11,13 @@ import numpy as np
 from dsa110_contimg import __version__
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
-from dsa110_contimg.imaging.restore import RestoringBeam, robust_rms
+from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import beams, combine, gates, grid
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.options import MosaicOptions
 
@@ -45,6 +46,8 @@ class MosaicImage:
     median_rms_jy, frequency_hz : float
     beam_major_rad, beam_minor_rad, beam_angle_rad : float
     observed_deg2 : float
+    ra_deg, dec_deg : float or None
+        Of the reference pixel; records of old versions have none.
     """
 
     name: str
@@ -61,6 +64,8 @@ class MosaicImage:
     beam_minor_rad: float
     beam_angle_rad: float
     observed_deg2: float
+    ra_deg: float | None = None
+    dec_deg: float | None = None
 
     def companion(self, kind: str) -> Path:
         """Path of the weight, rms or coverage map."""
@@ -93,7 +98,7 @@ def select_tiles(
         If too few are left.
     """
     ordered = sorted(images, key=lambda image: (image.start, image.calibration_set_id))
-    reasons = gates.tile_gates([facts(image) for image in ordered], options.include_uncorrected)
+    reasons = gates.tile_gates([facts(image) for image in ordered], options.limits())
     kept = [image for image in ordered if image.tile_id not in reasons]
     if len(kept) < options.min_tiles:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
@@ -106,10 +111,25 @@ def select_tiles(
 
 def facts(image: ImagedTile) -> gates.TileFacts:
     """What the tile gates look at."""
+    check = image.check
     return gates.TileFacts(
-        image.tile_id, image.rms_jy, image.peak_jy, image.beam_major_rad, image.beam_minor_rad,
-        image.beam_corrected, bool(np.isfinite(image.peak_jy)),
-    )  # fmt: skip
+        name=image.tile_id,
+        rms_jy=image.rms_jy,
+        peak_jy=image.peak_jy,
+        beam_major_rad=image.beam_major_rad,
+        beam_minor_rad=image.beam_minor_rad,
+        cell_arcsec=image.cell_arcsec,
+        dec_deg=image.dec_deg,
+        beam_corrected=image.beam_corrected,
+        n_not_finite=check.n_not_finite,
+        n_sources=check.n_sources,
+        flux_ratio=check.flux_ratio,
+        flux_ratio_error=check.flux_ratio_error,
+        offset_arcsec=float(np.hypot(check.east_arcsec, check.north_arcsec)),
+        offset_error_arcsec=check.offset_error_arcsec,
+        stripe_share=check.artefacts.stripe_share,
+        ring_share=check.artefacts.ring_share,
+    )
 
 
 def build_mosaic(
@@ -179,6 +199,8 @@ def build_mosaic(
         beam_minor_rad=beam.minor_rad,
         beam_angle_rad=beam.position_angle_rad,
         observed_deg2=float(np.rad2deg(np.rad2deg(observed_sr))),
+        ra_deg=float(np.rad2deg(area.centre_rad[0])) % 360,
+        dec_deg=float(np.rad2deg(area.centre_rad[1])),
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.mosaicking.gates import TileLimits
 from dsa110_contimg.pipeline.options import ArcSec, Options
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.telescope import DSA110
@@ -154,12 +155,53 @@ class MosaicOptions(Options):
         False, description="Take tiles that are not beam-corrected too"
     )
     min_tiles: int = Field(1, ge=1, description="Fewest tiles that must pass the gates")
+    min_dynamic_range: float = Field(
+        TileLimits.min_dynamic_range,
+        gt=0,
+        description="Least peak over rms of a tile",
+    )
+    max_noise_ratio: float = Field(
+        TileLimits.max_noise_ratio,
+        gt=0,
+        description="Largest rms of a tile over the median of the tiles",
+    )
+    max_beam_deviation: float = Field(
+        TileLimits.max_beam_deviation,
+        gt=0,
+        description="Largest difference of a tile's beam from the median, as a fraction",
+    )
+    max_flux_deviation: float = Field(
+        TileLimits.max_flux_deviation,
+        gt=0,
+        description="Largest difference of a tile's flux ratio to the catalogue from the median of "
+        "the tiles, as a fraction",
+    )
+    max_offset_beams: float = Field(
+        TileLimits.max_offset_beams,
+        gt=0,
+        description="Largest offset of a tile from the catalogue, in beams (minor axis)",
+    )
+    max_pattern_share: float = Field(
+        TileLimits.max_pattern_share,
+        gt=0,
+        le=1,
+        description="Largest share of a tile's variance in one stripe or ring",
+    )
+    max_dec_offset_deg: float = Field(
+        TileLimits.max_dec_offset_deg,
+        gt=0,
+        description="Tiles farther from the median declination are of another strip",
+    )
     beam_tolerance: float = Field(
         0.02,
         ge=0,
         description="Tiles whose restoring beams differ by more than this fraction are brought to "
         "the smallest beam that all of them fit in",
     )
+
+    def limits(self) -> TileLimits:
+        """What the gates ask of a tile."""
+        return TileLimits(**{name: getattr(self, name) for name in TileLimits.__annotations__})
 
 
 class ValidationOptions(Options):
@@ -183,9 +225,20 @@ class ValidationOptions(Options):
     flux_ratio_high: float = Field(1.2, description="Largest median flux ratio")
     min_sources: int = Field(3, ge=1, description="Fewest sources for a ratio or an offset")
     completeness: float = Field(0.6, ge=0, le=1, description="Least share of sources seen")
-    expected_rms_jy: float = Field(0.008, gt=0, description="Expected rms (Jy/beam)")
+    expected_rms_jy: float = Field(
+        0.008,
+        gt=0,
+        description="Expected rms (Jy/beam) while fewer than five mosaics of the strip are "
+        "published; then their median counts",
+    )
     rms_factor: float = Field(2.0, gt=0, description="Largest rms over expected rms")
     min_dynamic_range: float = Field(5.0, gt=0, description="Least peak over rms")
+    pattern_share: float = Field(
+        0.1, gt=0, le=1, description="Largest share of the variance in one stripe or ring"
+    )
+    coverage: float = Field(
+        0.98, ge=0, le=1, description="Least share of the strip, from end to end, that was seen"
+    )
     detection_sigma: float = Field(5.0, gt=0, description="A source counts as seen above this")
 
 

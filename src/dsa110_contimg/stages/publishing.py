@@ -25,7 +25,8 @@ from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MAPS, MosaicImage
-from dsa110_contimg.stages.registration import RegisteredMosaic, open_registry
+from dsa110_contimg.stages.registration import RegisteredMosaic
+from dsa110_contimg.stages.state import open_registry
 from dsa110_contimg.stages.validation import Validation
 
 

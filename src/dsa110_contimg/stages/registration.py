@@ -13,12 +13,11 @@ from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import claims, records
-from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet, Mosaic, TileImage
-from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.calibration_solve import COMBINED, KnownSet, SolvedSet
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MosaicImage
+from dsa110_contimg.stages.state import open_registry
 from dsa110_contimg.stages.validation import Validation
 
 
@@ -36,11 +35,6 @@ class RegisteredMosaic:
     name: str
     group_id: str
     staged_path: Path
-
-
-def open_registry(context: PipelineContext) -> Registry:
-    """The run's database: the context's `registry`, else the one of its root."""
-    return context.get("registry") or Registry(Settings(root=context.root).database)
 
 
 def add_calibration_set(session: Session, solved: SolvedSet) -> None:

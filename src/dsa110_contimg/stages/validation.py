@@ -1,6 +1,6 @@
 """Stage 6: gates with numbers on a mosaic."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,40 +9,21 @@ import numpy as np
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image, read_fits
-from dsa110_contimg.imaging.restore import robust_rms
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates
+from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.gates import Gate, Verdict
+from dsa110_contimg.registry import queries
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, catalogues
-from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
-from dsa110_contimg.sources.photometry import measure_at
+from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import ValidationOptions
+from dsa110_contimg.stages.state import open_registry
 
-
-@dataclass(frozen=True)
-class SourceCheck:
-    """One catalogue source in the mosaic.
-
-    Attributes
-    ----------
-    ra_deg, dec_deg : float
-    catalogue_jy, measured_jy, noise_jy : float
-        Catalogue flux density scaled to the mosaic's frequency; measured peak.
-    east_arcsec, north_arcsec : float
-    in_ratio : bool
-        Used for the flux ratio.
-    """
-
-    ra_deg: float
-    dec_deg: float
-    catalogue_jy: float
-    measured_jy: float
-    noise_jy: float
-    east_arcsec: float
-    north_arcsec: float
-    in_ratio: bool
+_SAME_STRIP_DEG = 1.0
+_FEWEST_MOSAICS = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +53,12 @@ class Validation:
 
 
 def validate(
-    path: Path, root: Path, options: ValidationOptions, n_used: int = 0, n_given: int = 0
+    path: Path,
+    root: Path,
+    options: ValidationOptions,
+    n_used: int = 0,
+    n_given: int = 0,
+    expected_rms_jy: float | None = None,
 ) -> Validation:
     """Check a mosaic against a catalogue and its own noise.
 
@@ -85,6 +71,8 @@ def validate(
     options : ValidationOptions
     n_used, n_given : int
         Tiles in the mosaic, and tiles that were to be.
+    expected_rms_jy : float, optional
+        Of earlier mosaics of the strip; default: that of the options.
 
     Raises
     ------
@@ -104,21 +92,16 @@ def validate(
         else np.full(image.pixels.shape, measured_rms, np.float32)
     )
     noise = np.where(np.isfinite(noise), noise, measured_rms)
-    catalogue = catalogues.load(root, options.sky_catalog)
-    sources, n_expected, n_detected = _check_sources(image, noise, catalogue, options)
-    ratio = np.array([s.measured_jy / s.catalogue_jy for s in sources if s.in_ratio])
-    seen = [s for s in sources if s.measured_jy >= 10 * s.noise_jy]
+    sources = against_catalogue(
+        image, noise, catalogues.load(root, options.sky_catalog), options.min_flux_jy,
+        options.isolation * astrometry.ARCSEC_RAD, options.model_share,
+    )  # fmt: skip
     found = (
-        gates.flux_ratio(
-            ratio, options.min_sources, options.flux_ratio_low, options.flux_ratio_high
+        *_source_gates(sources, image, options),
+        gates.noise(
+            measured_rms, expected_rms_jy or options.expected_rms_jy, options.rms_factor,
+            "median of the strip's published mosaics" if expected_rms_jy else "the settings",
         ),
-        gates.position_offset(
-            np.array([s.east_arcsec for s in seen]), np.array([s.north_arcsec for s in seen]),
-            options.min_sources,
-            0.1 * image.beam.major_rad / astrometry.ARCSEC_RAD if image.beam else 5.0,
-        ),
-        gates.completeness(n_detected, n_expected, options.completeness),
-        gates.noise(measured_rms, options.expected_rms_jy, options.rms_factor),
         gates.dynamic_range(
             float(np.nanmax(np.where(observed, image.pixels, np.nan))), measured_rms,
             options.min_dynamic_range,
@@ -126,58 +109,43 @@ def validate(
         gates.finite(
             int(np.count_nonzero(~np.isfinite(image.pixels[observed]))), int(observed.sum())
         ),
+        gates.coverage(observed, options.coverage),
+        *_pattern_gates(find_artefacts(image.pixels, noise), options),
         *((gates.tiles_used(n_used, n_given),) if n_given else ()),
     )  # fmt: skip
-    return Validation(gates.overall(found), found, options.sky_catalog, tuple(sources))
+    return Validation(gates.overall(found), found, options.sky_catalog, sources)
 
 
-def _check_sources(
-    image: Image, noise: np.ndarray, catalogue: Catalogue, options: ValidationOptions
-) -> tuple[list[SourceCheck], int, int]:
-    """Isolated catalogue sources on observed pixels, how many should be seen, how many are."""
-    ny, nx = image.pixels.shape
-    middle = image.wcs.all_pix2world([[nx / 2, ny / 2]], 0)[0]
-    radius = np.rad2deg(np.hypot(nx, ny) / 2 * image.cell_rad) + 0.1
-    near = catalogue.cone(float(middle[0]), float(middle[1]), float(radius))
-    vectors = astrometry.radec_to_vector(np.deg2rad(near.ra_deg), np.deg2rad(near.dec_deg))
-    alone = _isolated(vectors, options.isolation * astrometry.ARCSEC_RAD)
-    index = np.flatnonzero(alone & (near.flux_jy >= options.min_flux_jy))
-    measured = measure_at(image, noise, near.ra_deg[index], near.dec_deg[index])
-    scaled = (
-        near.flux_jy[index] * (image.frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
-    )
-    order = np.argsort(-scaled[measured.observed])
-    bright = scaled[measured.observed][order]
-    leading = np.zeros(bright.size, bool)
-    leading[order] = np.cumsum(bright) - bright < options.model_share * bright.sum()
-    sources = []
-    for k, i in enumerate(np.flatnonzero(measured.observed)):
-        strong = measured.peak_jy[i] >= 10 * measured.noise_jy[i]
-        sources.append(
-            SourceCheck(
-                ra_deg=float(near.ra_deg[index[i]]),
-                dec_deg=float(near.dec_deg[index[i]]),
-                catalogue_jy=float(scaled[i]),
-                measured_jy=float(measured.peak_jy[i]),
-                noise_jy=float(measured.noise_jy[i]),
-                east_arcsec=float(measured.offset_east_rad[i] / astrometry.ARCSEC_RAD),
-                north_arcsec=float(measured.offset_north_rad[i] / astrometry.ARCSEC_RAD),
-                in_ratio=bool(strong and not leading[k]),
-            )
-        )
+def _source_gates(
+    sources: Sequence[SourceCheck], image: Image, options: ValidationOptions
+) -> list[Gate]:
+    """Flux scale, positions, completeness and beam."""
+    ratios = np.array([s.measured_jy / s.catalogue_jy for s in sources if s.in_ratio])
+    strong = [s for s in sources if s.is_strong]
     expected = [s for s in sources if s.catalogue_jy >= 2 * options.detection_sigma * s.noise_jy]
     detected = [s for s in expected if s.measured_jy >= options.detection_sigma * s.noise_jy]
-    return sources, len(expected), len(detected)
+    made = [
+        gates.flux_ratio(
+            ratios, options.min_sources, options.flux_ratio_low, options.flux_ratio_high
+        ),
+        gates.position_offset(
+            np.array([s.east_arcsec for s in strong]), np.array([s.north_arcsec for s in strong]),
+            options.min_sources,
+            0.1 * image.beam.major_rad / astrometry.ARCSEC_RAD if image.beam else 5.0,
+        ),
+        gates.completeness(len(detected), len(expected), options.completeness),
+    ]  # fmt: skip
+    if image.beam is not None:
+        cell = image.cell_rad
+        made.append(gates.beam(image.beam.major_rad / cell, image.beam.minor_rad / cell))
+    return made
 
 
-def _isolated(vectors: np.ndarray, radius_rad: float) -> np.ndarray:
-    """True where no other unit vector lies within a radius."""
-    from scipy.spatial import KDTree
-
-    if len(vectors) < 2:
-        return np.ones(len(vectors), bool)
-    distance = np.asarray(KDTree(vectors).query(vectors, k=2)[0])
-    return distance[:, 1] > 2 * np.sin(radius_rad / 2)
+def _pattern_gates(found: Artefacts, options: ValidationOptions) -> list[Gate]:
+    return [
+        gates.pattern("stripes", found.stripe_share, found.stripe_cells, options.pattern_share),
+        gates.pattern("rings", found.ring_share, found.ring_cells, options.pattern_share),
+    ]
 
 
 class ValidationStage(Stage):
@@ -193,11 +161,29 @@ class ValidationStage(Stage):
         """Judge the mosaic; a bad verdict is a result, not an error."""
         mosaic: MosaicImage = context["mosaic"]
         n_used = len(mosaic.tile_ids)
+        with open_registry(context).read() as session:
+            expected = _usual_rms_jy(queries.published_before(session, mosaic.start), mosaic)
         call = {
             "path": mosaic.path,
             "root": context.root,
             "options": self.options,
             "n_used": n_used,
             "n_given": n_used + len(mosaic.left_out),
+            "expected_rms_jy": expected,
         }
         return {"validation": context.map(validate, [call], "validation")[0]}
+
+
+def _usual_rms_jy(records: Sequence[Mapping[str, Any]], mosaic: MosaicImage) -> float | None:
+    """Median rms of earlier mosaics of the same strip and method; None of too few."""
+    known = [
+        gate["value"]
+        for record in records
+        if record["mosaic"]["method"] == mosaic.method
+        and record["mosaic"].get("dec_deg") is not None
+        and mosaic.dec_deg is not None
+        and abs(record["mosaic"]["dec_deg"] - mosaic.dec_deg) < _SAME_STRIP_DEG
+        for gate in record["validation"]["gates"]
+        if gate["name"] == gates.RMS
+    ]
+    return float(np.median(known)) if len(known) >= _FEWEST_MOSAICS else None

@@ -1,0 +1,20 @@
+"""Statistics that outliers do not move."""
+
+import numpy as np
+
+_SIGMA_PER_MAD = 1.4826
+_MEDIAN_OVER_MEAN = float(np.sqrt(np.pi / 2))
+"""Standard error of the median over that of the mean, of a normal distribution."""
+
+
+def robust_rms(values: np.ndarray) -> float:
+    """Standard deviation from the median absolute deviation, blind to NaN; NaN of nothing."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return float("nan")
+    return float(_SIGMA_PER_MAD * np.median(np.abs(finite - np.median(finite))))
+
+
+def median_error(values: np.ndarray) -> float:
+    """Standard error of the median of values that are nearly normal."""
+    return _MEDIAN_OVER_MEAN * robust_rms(values) / float(np.sqrt(values.size))

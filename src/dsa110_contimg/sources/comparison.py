@@ -1,0 +1,106 @@
+"""Catalogue sources measured in an image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
+from dsa110_contimg.sources.photometry import measure_at
+
+_STRONG_SIGMA = 10.0
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """One catalogue source in an image.
+
+    Attributes
+    ----------
+    ra_deg, dec_deg : float
+    catalogue_jy, measured_jy, noise_jy : float
+        Catalogue flux density scaled to the image's frequency; measured peak.
+    east_arcsec, north_arcsec : float
+        Measured minus catalogue position.
+    in_ratio : bool
+        Used for the flux ratio: strong, and not one of those that carry the calibration.
+    """
+
+    ra_deg: float
+    dec_deg: float
+    catalogue_jy: float
+    measured_jy: float
+    noise_jy: float
+    east_arcsec: float
+    north_arcsec: float
+    in_ratio: bool
+
+    @property
+    def is_strong(self) -> bool:
+        """True where flux density and position mean something one by one."""
+        return self.measured_jy >= _STRONG_SIGMA * self.noise_jy
+
+
+def against_catalogue(
+    image: Image, noise: np.ndarray, catalogue: Catalogue, min_flux_jy: float,
+    isolation_rad: float, model_share: float,
+) -> tuple[SourceCheck, ...]:  # fmt: skip
+    """Measure the isolated catalogue sources on observed pixels.
+
+    Parameters
+    ----------
+    image : Image
+        Corrected for the primary beam, Jy per beam, NaN where nothing was observed.
+    noise : ndarray, shape of the image
+        rms, Jy per beam.
+    catalogue : Catalogue
+    min_flux_jy : float
+        Faintest catalogue source used.
+    isolation_rad : float
+        Sources with a catalogue neighbour this near are left out.
+    model_share : float
+        The brightest sources that make up this share of the flux set the calibration, so they
+        prove nothing: they are not `in_ratio`.
+    """
+    ny, nx = image.pixels.shape
+    middle = image.wcs.all_pix2world([[nx / 2, ny / 2]], 0)[0]
+    radius_deg = np.rad2deg(np.hypot(nx, ny) / 2 * image.cell_rad) + 0.1
+    near = catalogue.cone(float(middle[0]), float(middle[1]), float(radius_deg))
+    alone = isolated(near.ra_deg, near.dec_deg, isolation_rad)
+    index = np.flatnonzero(alone & (near.flux_jy >= min_flux_jy))
+    measured = measure_at(image, noise, near.ra_deg[index], near.dec_deg[index])
+    scaled = near.flux_jy[index] * (image.frequency_hz / near.frequency_hz) ** (
+        DEFAULT_SPECTRAL_INDEX
+    )
+    seen = np.flatnonzero(measured.observed)
+    order = seen[np.argsort(-scaled[seen])]
+    bright = scaled[order]
+    leading = np.zeros(scaled.size, bool)
+    leading[order] = np.cumsum(bright) - bright < model_share * bright.sum()
+    return tuple(
+        SourceCheck(
+            ra_deg=float(near.ra_deg[index[i]]),
+            dec_deg=float(near.dec_deg[index[i]]),
+            catalogue_jy=float(scaled[i]),
+            measured_jy=float(measured.peak_jy[i]),
+            noise_jy=float(measured.noise_jy[i]),
+            east_arcsec=float(measured.offset_east_rad[i] / astrometry.ARCSEC_RAD),
+            north_arcsec=float(measured.offset_north_rad[i] / astrometry.ARCSEC_RAD),
+            in_ratio=bool(
+                measured.peak_jy[i] >= _STRONG_SIGMA * measured.noise_jy[i] and not leading[i]
+            ),
+        )
+        for i in seen
+    )
+
+
+def isolated(ra_deg: np.ndarray, dec_deg: np.ndarray, radius_rad: float) -> np.ndarray:
+    """True where no other position of the list lies within a radius."""
+    from scipy.spatial import KDTree
+
+    if len(ra_deg) < 2:
+        return np.ones(len(ra_deg), bool)
+    vectors = astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
+    distance = np.asarray(KDTree(vectors).query(vectors, k=2)[0])
+    return distance[:, 1] > 2 * np.sin(radius_rad / 2)
