@@ -5,6 +5,7 @@ the number of tiles that wait are compared with what they were. Exits with 1 if 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -62,10 +63,18 @@ def measure(place: Installation, begin: float, fed: int) -> Sample:
         descriptors=descriptors,
         database_mb=_database_mb(state / "products.sqlite3"),
         waiting=fed - done,
-        disk_mb=round(
-            sum(p.lstat().st_size for p in place.root.rglob("*") if p.is_file()) / 1e6, 1
-        ),
+        disk_mb=round(_disk_mb(place.root), 1),
     )
+
+
+def _disk_mb(root: Path) -> float:
+    """Files under a directory; what goes meanwhile does not count."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total / 1e6
 
 
 def _rss_mb(pid: int) -> float:

@@ -14,6 +14,8 @@ UNIX_EPOCH_JD = 2440587.5
 MJD_ZERO_JD = 2400000.5
 SAME_STRIP_DEG = 0.1
 """Pointings this close in apparent declination are one strip."""
+SAME_ICRS_STRIP_DEG = 1.0
+"""The same of ICRS declinations, which precession tilts against apparent ones by up to 0.35."""
 SIDEREAL_RATE_RAD_S = 7.292115855e-5
 """Rotation rate of the Earth against the stars (IERS Conventions 2010, table 1.2)."""
 

@@ -114,6 +114,55 @@ def build(
         typer.echo(f"  left out {tile}: {reason}")
 
 
+@mosaic.command("list")
+def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """List the mosaics of the database, newest first."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.queries import mosaics
+
+    rows = mosaics(Registry(load_settings(root=root).database))
+    if as_json:
+        print_json(rows)
+    for row in [] if as_json else rows:
+        typer.echo(
+            f"{row['name']}  {iso(row['start'])}  {row['tiles']} tiles  {row['method']}  "
+            f"{row['state']}  {row['verdict']}"
+        )
+
+
+@mosaic.command("show")
+def mosaic_show(
+    name: Annotated[str, typer.Argument(help="Mosaic")],
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a mosaic: its gates, tiles and files."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.queries import mosaic as find_mosaic
+
+    found = find_mosaic(Registry(load_settings(root=root).database), name)
+    if as_json:
+        print_json(found)
+        return
+    made = found["record"]["mosaic"]
+    typer.echo(f"{name}: {found['state']}, {found['verdict']}")
+    typer.echo(
+        f"  {iso(made['start'])} to {iso(made['end'])} UTC, {made['method']}, median rms "
+        f"{1e3 * made['median_rms_jy']:.2f} mJy/beam over {made['observed_deg2']:.1f} deg2"
+    )
+    for gate in found["record"]["validation"]["gates"]:
+        typer.echo(
+            f"  {gate['verdict']:8}{gate['name']:16}{gate['value']:10.4g}  {gate['limit']}"
+            + (f" ({gate['note']})" if gate["note"] else "")
+        )
+    for tile in made["tile_ids"]:
+        typer.echo(f"  tile {tile}")
+    for tile, reason in made["left_out"].items():
+        typer.echo(f"  left out {tile}: {reason}")
+    for product in found["products"]:
+        typer.echo(f"  {product['kind']:12} {product['path']}")
+
+
 @with_options(ConversionOptions)
 def convert(
     files: Annotated[

@@ -134,6 +134,32 @@ def retry(
     typer.echo(f"{identifier}: ready")
 
 
+def publish(
+    name: Annotated[str, typer.Argument(help="Mosaic that was held")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the decision")],
+    root: RootOption = None,
+) -> None:
+    """Publish a mosaic that validation held."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.stages.publishing import publish_by_hand
+
+    settings = load_settings(root=root)
+    typer.echo(publish_by_hand(Registry(settings.database), settings.root, name, reason).path)
+
+
+def hold(
+    name: Annotated[str, typer.Argument(help="Published mosaic")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the decision")],
+    root: RootOption = None,
+) -> None:
+    """Take a published mosaic back; its files move out of the public directory."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.stages.publishing import hold_by_hand
+
+    settings = load_settings(root=root)
+    typer.echo(hold_by_hand(Registry(settings.database), settings.root, name, reason).path)
+
+
 def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List tiles and groups that are quarantined or held, with the reason."""
     from dsa110_contimg.registry.database import Registry

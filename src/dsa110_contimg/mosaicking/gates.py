@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
+
 _SIGNIFICANT = 3.0
 _SAME_CELL = 0.01
 
@@ -40,7 +42,7 @@ class TileLimits:
     max_flux_deviation: float = 0.1
     max_offset_beams: float = 0.2
     max_pattern_share: float = 0.2
-    max_dec_offset_deg: float = 1.0
+    max_dec_offset_deg: float = SAME_ICRS_STRIP_DEG
 
 
 @dataclass(frozen=True)

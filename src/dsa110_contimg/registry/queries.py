@@ -20,6 +20,7 @@ from dsa110_contimg.registry.models import (
     Job,
     Mosaic,
     MosaicGroup,
+    Product,
     SubbandFile,
     Tile,
     TileState,
@@ -243,6 +244,52 @@ def _set_row(session: Session, set_id: str) -> CalibrationSet:
             f"no calibration set {set_id!r}; 'dsa110-contimg caltables list' shows them"
         )
     return row
+
+
+def mosaics(registry: Registry, limit: int = 1000) -> list[dict[str, Any]]:
+    """The newest mosaics, by observation time."""
+    with registry.read() as session:
+        rows = session.scalars(select(Mosaic).order_by(Mosaic.start.desc()).limit(limit))
+        return [
+            {
+                "name": row.name,
+                "start": row.start,
+                "tiles": len(row.record["mosaic"]["tile_ids"]),
+                "method": row.method,
+                "state": row.state,
+                "verdict": row.verdict,
+            }
+            for row in rows
+        ]
+
+
+def mosaic(registry: Registry, name: str) -> dict[str, Any]:
+    """One mosaic with its gates and its public files.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    with registry.read() as session:
+        row = session.get(Mosaic, name)
+        if row is None:
+            raise UsageError(
+                f"no mosaic {name!r}; 'dsa110-contimg-mosaic list' shows what there is"
+            )
+        products = session.scalars(
+            select(Product)
+            .where(Product.name.in_([name, f"{name}_sources"]))
+            .order_by(Product.path)
+        )
+        return {
+            "name": name,
+            "group_id": row.group_id,
+            "state": row.state,
+            "verdict": row.verdict,
+            "record": row.record,
+            "products": [{"kind": p.kind, "path": p.path, "sha256": p.sha256} for p in products],
+        }
 
 
 def published_before(session: Session, start: float) -> list[dict[str, Any]]:

@@ -21,8 +21,8 @@ from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import ValidationOptions
 from dsa110_contimg.stages.state import open_registry
+from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
 
-_SAME_STRIP_DEG = 1.0
 _FEWEST_MOSAICS = 5
 
 
@@ -182,7 +182,7 @@ def _usual_rms_jy(records: Sequence[Mapping[str, Any]], mosaic: MosaicImage) -> 
         if record["mosaic"]["method"] == mosaic.method
         and record["mosaic"].get("dec_deg") is not None
         and mosaic.dec_deg is not None
-        and abs(record["mosaic"]["dec_deg"] - mosaic.dec_deg) < _SAME_STRIP_DEG
+        and abs(record["mosaic"]["dec_deg"] - mosaic.dec_deg) < SAME_ICRS_STRIP_DEG
         for gate in record["validation"]["gates"]
         if gate["name"] == gates.RMS
     ]

@@ -73,6 +73,7 @@ def check_files(
             *_calibration_sets(session),
             *_products(session, checksums, dry_run),
             *_unknown_products(session, root / "products" / "mosaics", dry_run),
+            *_withdrawn_catalogues(session, root / "products" / "catalogues", dry_run),
         ]
         if dry_run:
             session.rollback()
@@ -186,6 +187,9 @@ def _unknown_products(session: Session, folder: Path, dry_run: bool) -> Iterator
             or {path.name: sha256(path) for path in files if path != page} != trail["files"]
         ):
             continue
+        row = session.get(Mosaic, trail["product"])
+        if row is not None and row.state == "held":
+            continue
         _adopt(session, trail, page, files)
         adopted.update(files)
         yield Finding(str(page.with_suffix(".fits")), "no row names it", "adopted")
@@ -195,6 +199,18 @@ def _unknown_products(session: Session, folder: Path, dry_run: bool) -> Iterator
         if not dry_run:
             _put_aside(path)
         yield Finding(str(path), "no row names it and nothing says what it is", "put aside")
+
+
+def _withdrawn_catalogues(session: Session, folder: Path, dry_run: bool) -> Iterator[Finding]:
+    """Catalogues of mosaics that are held; others without a row are owed and published again."""
+    known = set(session.scalars(select(Product.path)))
+    for name in session.scalars(select(Mosaic.name).where(Mosaic.state == "held")):
+        for path in sorted(folder.glob(f"{name}_*")):
+            if str(path) in known:
+                continue
+            if not dry_run:
+                _put_aside(path)
+            yield Finding(str(path), "its mosaic is held", "put aside")
 
 
 def _provenance(page: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from dsa110_contimg.registry.models import Mosaic
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.crossmatch import CrossmatchStage
 from dsa110_contimg.stages.options import CrossmatchOptions
-from dsa110_contimg.stages.publishing import PublishedMosaic
+from dsa110_contimg.stages.publishing import PublishedMosaic, public_directory
 
 log = structlog.get_logger()
 
@@ -69,10 +69,7 @@ class OwedCrossmatches:
                 self._running[name].add_done_callback(lambda _: self._wake())
 
     def _crossmatch(self, name: str) -> None:
-        public = self._settings.root / "products" / "mosaics" / f"{name}.fits"
-        published = PublishedMosaic(
-            name, True, public, public.with_suffix(".png"), public.with_suffix(".html")
-        )
+        published = PublishedMosaic.at(public_directory(self._settings.root) / f"{name}.fits")
         inputs = {"published": published, "registry": self._registry}
         self._stage.run(PipelineContext(self._settings.root, inputs, self._executor))
 

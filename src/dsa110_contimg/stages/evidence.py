@@ -1,0 +1,256 @@
+"""What a mosaic is published with: its report and its provenance."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsa110_contimg.calibration import tables
+from dsa110_contimg.calibration.choice import Choice
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.products import provenance
+from dsa110_contimg.products.publish import sha256
+from dsa110_contimg.quality import plots, report
+from dsa110_contimg.quality.report import Section, Table
+from dsa110_contimg.registry import records
+from dsa110_contimg.stages.calibration_apply import CalibratedTile
+from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, SolvedSet
+from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.mosaic import MAPS, MosaicImage
+from dsa110_contimg.stages.validation import Validation
+
+
+@dataclass(frozen=True)
+class History:
+    """What went before a mosaic.
+
+    Attributes
+    ----------
+    group_id : str
+        Empty in batch.
+    images : tuple of ImagedTile
+        Of all tiles that were to be in it.
+    calibrated : tuple of CalibratedTile
+    calibration_set : SolvedSet or None
+    choice : Choice or None
+    options : mapping
+        Of every stage, as plain values.
+    """
+
+    group_id: str = ""
+    images: tuple[ImagedTile, ...] = ()
+    calibrated: tuple[CalibratedTile, ...] = ()
+    calibration_set: SolvedSet | None = None
+    choice: Choice | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Files that are published with a mosaic, and itself.
+
+    Attributes
+    ----------
+    files : tuple of (str, Path)
+        Kind and path; the provenance last.
+    """
+
+    files: tuple[tuple[str, Path], ...]
+
+
+def write_evidence(
+    mosaic: MosaicImage, validation: Validation, history: History, target: Path
+) -> Evidence:
+    """Write report and provenance beside the staged mosaic.
+
+    The provenance, written last, says enough to put the product back into a database.
+
+    Parameters
+    ----------
+    mosaic : MosaicImage
+    validation : Validation
+    history : History
+    target : Path
+        Directory of the public names.
+    """
+    trail = provenance.record(
+        {image.tile_id: image.file("image") for image in history.images},
+        history.options,
+        product=mosaic.name,
+        tiles=list(mosaic.tile_ids),
+        left_out=mosaic.left_out,
+        calibration_sets=list(mosaic.calibration_set_ids),
+    )
+    page = mosaic.path.with_suffix(".html")
+    page.write_text(mosaic_report(mosaic, validation, history, trail))
+    files = [
+        ("mosaic", mosaic.path),
+        *((kind, mosaic.companion(kind)) for kind in MAPS),
+        ("preview", mosaic.preview),
+        ("report", page),
+    ]
+    trail |= {
+        "group_id": history.group_id,
+        "group_tiles": [image.tile_id for image in history.images],
+        "files": {path.name: sha256(path) for _, path in files},
+        "kinds": {path.name: kind for kind, path in files},
+        "mosaic": records.to_json(replace(mosaic, path=target / mosaic.path.name)),
+        "validation": records.to_json(validation),
+    }
+    written = mosaic.path.with_suffix(".json")
+    written.write_text(json.dumps(trail, indent=1, default=str))
+    return Evidence((*files, ("provenance", written)))
+
+
+def evidence_of(mosaic_path: Path) -> Evidence:
+    """The files of a mosaic that was staged earlier.
+
+    Raises
+    ------
+    BadInputError
+        If one of them is gone.
+    """
+    written = mosaic_path.with_suffix(".json")
+    try:
+        kinds = json.loads(written.read_text())["kinds"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInputError(
+            f"{written}: the provenance cannot be read ({error}); make the mosaic again with "
+            "'dsa110-contimg retry'"
+        ) from error
+    files = [(kind, mosaic_path.with_name(name)) for name, kind in kinds.items()]
+    for _, path in files:
+        if not path.exists():
+            raise BadInputError(
+                f"{path}: is gone; make the mosaic again with 'dsa110-contimg retry'"
+            )
+    return Evidence((*files, ("provenance", written)))
+
+
+def mosaic_report(
+    mosaic: MosaicImage, validation: Validation, history: History, trail: Mapping[str, Any]
+) -> str:
+    """The page of evidence for one mosaic."""
+    calibrated = {made.tile.tile_id: made for made in history.calibrated}
+    sections = [
+        Section("Mosaic", _summary(mosaic), pictures=[(mosaic.name, mosaic.preview.read_bytes())]),
+        Section(
+            "Gates",
+            f"Reference catalogue: {validation.sky_catalog}. Sources that carry most of the "
+            "catalogue's flux are left out of the flux ratio, because they set the calibration.",
+            Table(
+                ("gate", "verdict", "value", "limit", "note"),
+                [(g.name, g.verdict, f"{g.value:.4g}", g.limit, g.note) for g in validation.gates],
+                verdict_column=1,
+            ),
+            _source_plots(validation),
+        ),
+        Section("Tiles", table=_tiles_table(history.images, calibrated, mosaic)),
+    ]
+    solved = history.calibration_set
+    if solved is not None:
+        table = tables.read(solved.path / BANDPASS_NAME)
+        plot = plots.bandpass(table.frequencies_hz, table.gains.values[0], table.gains.flags[0])
+        sections.append(
+            Section(
+                "Calibration",
+                f"Set {solved.id}: reference antenna {solved.reference_antenna}, "
+                f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
+                f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
+                f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
+                f"{solved.channels_per_solution} channels a solution. {_why(history.choice)}",
+                pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
+            )
+        )
+    sections.append(
+        Section(
+            "Provenance",
+            table=Table(
+                ("what", "value"),
+                [
+                    *((name, version) for name, version in trail["software"].items()),
+                    *((f"options: {k}", json.dumps(v)) for k, v in trail["options"].items()),
+                    *((f"input: {k}", v["sha256"]) for k, v in trail["inputs"].items()),
+                ],
+            ),
+        )
+    )
+    return report.page(mosaic.name, validation.verdict, sections)
+
+
+def _why(choice: Choice | None) -> str:
+    if choice is None:
+        return ""
+    said = [f"{name}: {reason}" for name, reason in choice.reasons.items()]
+    return "Choice: " + "; ".join(said) + "."
+
+
+def _summary(mosaic: MosaicImage) -> str:
+    beam = [np.rad2deg(a) * 3600 for a in (mosaic.beam_major_rad, mosaic.beam_minor_rad)]
+    first, last = (
+        datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        for t in (mosaic.start, mosaic.end)
+    )
+    return (
+        f"{len(mosaic.tile_ids)} tiles, {first} to {last} UTC, method {mosaic.method}. "
+        f"Median rms {1e3 * mosaic.median_rms_jy:.2f} mJy/beam over "
+        f"{mosaic.observed_deg2:.1f} square degrees, restoring beam {beam[0]:.1f} x "
+        f"{beam[1]:.1f} arcsec, {mosaic.frequency_hz / 1e6:.1f} MHz."
+    )
+
+
+def _source_plots(validation: Validation) -> list[tuple[str, bytes]]:
+    bright = [s for s in validation.sources if s.measured_jy >= 10 * s.noise_jy]
+    if not bright:
+        return []
+    column = {
+        name: np.array([getattr(s, name) for s in bright])
+        for name in ("catalogue_jy", "measured_jy", "noise_jy", "east_arcsec", "north_arcsec")
+    }
+    return [
+        (
+            "Flux density of sources above 10 sigma against the catalogue",
+            plots.flux_against_catalogue(
+                column["catalogue_jy"], column["measured_jy"], column["noise_jy"]
+            ),
+        ),
+        (
+            "Positions against the catalogue",
+            plots.position_offsets(column["east_arcsec"], column["north_arcsec"]),
+        ),
+    ]
+
+
+def _tiles_table(
+    images: Sequence[ImagedTile], calibrated: Mapping[str, CalibratedTile], mosaic: MosaicImage
+) -> Table:
+    rows = []
+    for image in images:
+        made = calibrated.get(image.tile_id)
+        rows.append(
+            (
+                image.tile_id,
+                mosaic.left_out.get(image.tile_id, "in the mosaic"),
+                f"{1e3 * image.rms_jy:.2f}",
+                f"{image.peak_jy:.3f}",
+                f"{100 * made.flagged_fraction:.1f}" if made else "",
+                ", ".join(f"{100 * v:.1f} {k}" for k, v in made.flag_causes.items() if v >= 5e-4)
+                if made
+                else "",
+                f"{made.phase_rms_deg:.1f}" if made else "",
+                ", ".join(made.tile.dead_antennas) if made else "",
+                ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands) if made else "",
+                "; ".join(image.remarks),
+            )
+        )
+    return Table(
+        (
+            "tile", "", "rms (mJy)", "peak (Jy)", "flagged (%)", "why (%)",
+            "phases moved (deg)", "dead antennas", "absent sub-bands", "remarks",
+        ),
+        rows,
+    )  # fmt: skip
