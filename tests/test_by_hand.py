@@ -69,7 +69,8 @@ def test_files_left_by_a_crash_while_taking_back_are_not_adopted_again(
     monkeypatch.undo()
     assert _names(streamed)
     check_files(registry, streamed, dry_run=False)
-    assert not [*(streamed / "products").glob("*/*.fits")]
+    public = [streamed / "products" / name for name in ("mosaics", "catalogues")]
+    assert not [path for folder in public for path in folder.glob("*.fits")]
     with registry.read() as session:
         assert session.get_one(Mosaic, name).state == "held"
 
