@@ -23,7 +23,7 @@ lint: install
 	$(BIN)/lint-imports --no-cache --no-logo
 
 test: lint
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # The README's figures on the independent data set that CONTIMG_REAL_DATA points at.
 accuracy: install

@@ -118,6 +118,8 @@ def move_paths(registry: Registry, old: str, new: str) -> None:
         session.execute(text("PRAGMA defer_foreign_keys=ON"))
         for table in Base.metadata.sorted_tables:
             texts = [c for c in table.columns if isinstance(c.type, String | JSON)]
+            if not texts:
+                continue
             moved = {c: func.replace(c, old, new, type_=String) for c in texts}
             session.execute(update(table).values(moved))
 

@@ -120,8 +120,40 @@ def test_the_cross_match_finds_the_catalogue_again(processed: Processed) -> None
     from astropy.table import Table
 
     match = processed.result["crossmatch"]
-    table = Table.read(match.path)
+    table = Table.read(match.path, hdu="SOURCES")
     assert len(table) == match.n_sources
     assert match.n_matched >= 5
     assert table["matched"].sum() == match.n_matched
     assert table["flux_jy"].unit == "Jy"
+    listed = Table.read(match.path, hdu="CATALOGUE")
+    assert listed["missing"].sum() == match.n_missing
+    assert listed["discrepant"].sum() == match.n_discrepant == 0
+    assert match.flux_ratio == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_catalogue_in_other_formats_is_the_same_with_units_and_ucds(
+    processed: Processed,
+) -> None:
+    import pyarrow.parquet
+    from astropy.table import Table
+
+    from dsa110_contimg.sources import catalogue_file
+
+    path = processed.result["crossmatch"].path
+    files = [file for _, file in catalogue_file.companions(path)]
+    assert all(file.exists() for file in files)
+    for hdu, kind in (("SOURCES", "sources"), ("CATALOGUE", "catalogue")):
+        first = Table.read(path, hdu=hdu)
+        votable, parquet = (next(f for f in files if f.name.endswith(f"_{kind}{suffix}"))
+                            for suffix in (".vot", ".parquet"))  # fmt: skip
+        other = Table.read(votable, format="votable")
+        columns = pyarrow.parquet.read_table(parquet).to_pydict()
+        assert other.colnames == list(columns) == first.colnames
+        for name in first.colnames:
+            expected = np.asarray(first[name])
+            nan = expected.dtype.kind == "f"
+            assert np.array_equal(np.asarray(other[name]), expected, equal_nan=nan)
+            assert np.array_equal(np.array(columns[name], expected.dtype), expected, equal_nan=nan)
+            assert other[name].unit == first[name].unit
+            assert other[name].meta["ucd"]
+        assert b"phot.flux.density" in parquet.read_bytes()

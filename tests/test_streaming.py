@@ -32,6 +32,7 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.sky import catalogues
+from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, groups, ingest
 from dsa110_contimg.streaming.groups import GroupableTile, Prospect
 from dsa110_contimg.streaming.headers import HeaderReader
@@ -98,7 +99,7 @@ def test_files_in_published_mosaic_out_equal_to_batch_byte_for_byte(
     assert mosaic.name.startswith(f"mosaic_{mosaic.group_id}_")
     assert int(mosaic.name.rsplit("_", 1)[1]) > start
     maps = {"mosaic", "weight", "rms", "coverage"}
-    assert kinds == maps | {"preview", "report", "provenance", "catalogue"}
+    assert kinds == maps | {"preview", "report", "provenance", *catalogue_file.KINDS}
     batch = processed.result["published"]
     assert published.path.name == batch.path.name
     for kind in ("", "_weight", "_rms", "_coverage"):
@@ -357,7 +358,7 @@ def test_products_are_registered_with_their_checksums(processed: Processed) -> N
 
     with _registry(processed.root).read() as session:
         products = list(session.scalars(select(Product)))
-    assert len(products) == 8
+    assert len(products) == 12
     assert all(sha256(Path(p.path)) == p.sha256 for p in products)
     hidden = list((processed.root / "products").rglob(".*"))
     assert hidden == []

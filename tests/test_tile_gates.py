@@ -8,20 +8,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dsa110_contimg.imaging.fits_image import Image, write_fits
-from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.quality.artefacts import find_artefacts
-from dsa110_contimg.robust import robust_rms
-from dsa110_contimg.sky import astrometry, catalogues
+from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
-from dsa110_contimg.stages.imaging import ImagedTile, check_tile
+from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import select_tiles
 from dsa110_contimg.stages.options import MosaicOptions
-
-CELL = 10 * astrometry.ARCSEC_RAD
-BEAM = RestoringBeam(4.5 * CELL, 4 * CELL, 0.3)
-NPIX = 512
-RMS = 0.002
+from skies import CELL, RMS, Sky, imaged_tile
 
 
 @pytest.fixture(scope="module")
@@ -39,39 +33,12 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tile(root: Path, folder: Path, number: int, spoil: Callable[[Image], Image]) -> ImagedTile:
-    """A tile of the known sky with noise, spoilt, written and looked at."""
-    rng = np.random.default_rng(number)
-    noise = ndimage.gaussian_filter(rng.normal(size=(NPIX, NPIX)), 1.7)
-    centre = (np.deg2rad(40.2 + 0.4 * number), np.deg2rad(20.0))
-    middle = (NPIX / 2, NPIX / 2)
-    apparent = Image(RMS / noise.std() * noise, centre, middle, CELL, "SIN", BEAM, "Jy/beam", 1.4e9)
-    y, x = np.indices((NPIX, NPIX))
-    response = np.exp(-((x - NPIX / 2) ** 2 + (y - NPIX / 2) ** 2) / (0.7 * NPIX) ** 2)
     known = catalogues.load(root, "known")
-    q = BEAM.quadratic_form(CELL)
-    columns, rows = apparent.wcs.all_world2pix(known.ra_deg, known.dec_deg, 0)
-    for column, row, flux in zip(columns, rows, known.flux_jy, strict=True):
-        i, j = round(float(column)), round(float(row))
-        box = np.s_[max(j - 15, 0) : max(j + 16, 0), max(i - 15, 0) : max(i + 16, 0)]
-        dx, dy = x[box] - column, y[box] - row
-        apparent.pixels[box] += (
-            flux * response[box]
-            * np.exp(-(q[0, 0] * dx**2 + 2 * q[0, 1] * dx * dy + q[1, 1] * dy**2))
-        )  # fmt: skip
-    apparent = spoil(apparent)
-    made = ImagedTile(
-        tile_id=f"t{number}", prefix=folder / f"t{number}", calibration_set_id="c",
-        start=1.7e9 + 309 * number, duration_s=309.0,
-        ra_deg=float(np.rad2deg(apparent.centre_rad[0])),
-        dec_deg=float(np.rad2deg(apparent.centre_rad[1])), rms_jy=robust_rms(apparent.pixels),
-        peak_jy=float(apparent.pixels.max()), beam_major_rad=BEAM.major_rad,
-        beam_minor_rad=BEAM.minor_rad, beam_angle_rad=BEAM.position_angle_rad,
-        cell_arcsec=apparent.cell_rad / astrometry.ARCSEC_RAD, frequency_hz=1.4e9, size=NPIX,
-        n_iterations=1, n_major=1, n_samples=1, n_subtracted=0,
+    sky = Sky(known.ra_deg, known.dec_deg, known.flux_jy)
+    return imaged_tile(
+        folder, f"t{number}", 1.7e9 + 309 * number, (40.2 + 0.4 * number, 20.0), sky, number,
+        root, "known", spoil,
     )  # fmt: skip
-    write_fits(made.file("image"), apparent)
-    write_fits(made.file("pb"), replace(apparent, pixels=response))
-    return replace(made, check=check_tile(made, root, "known"))
 
 
 def _with_pixels(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Image], Image]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from dsa110_contimg.cli import batch, calibration, database, operate, setup
+from dsa110_contimg.cli import batch, calibration, database, operate, setup, sources
 from dsa110_contimg.cli.common import run_app
 
 app = typer.Typer(
@@ -65,6 +65,8 @@ app.command()(batch.image)
 app.command()(batch.validate)
 app.command()(batch.crossmatch)
 app.command()(batch.pipeline)
+app.command("sources")(sources.sources)
+app.command()(sources.lightcurve)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from dsa110_contimg.products.publish import sha256
 
 _PACKAGES = (
     "numpy", "numba", "scipy", "astropy", "astropy-iers-data", "pyerfa", "h5py", "ducc0", "radler",
-    "aoflagger", "python-casacore", "bdsf",
+    "aoflagger", "python-casacore", "bdsf", "pyarrow",
 )  # fmt: skip
 
 

@@ -117,3 +117,27 @@ def antenna_gains(
         if row == rows - 1:
             panels[2 * row + 1, column].set_xlabel("MHz", fontsize=6)
     return _png(figure)
+
+
+def light_curve(
+    observed: np.ndarray, flux_jy: np.ndarray, error_jy: np.ndarray, title: str
+) -> bytes:
+    """Flux density against time (Unix seconds); arrows down where nothing is seen."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    figure, axes = _figure(7.0, 3.6)
+    days = observed / 86400.0
+    seen = flux_jy >= 3 * error_jy
+    blue = "#1f5fa8"
+    axes.errorbar(
+        days[seen], 1e3 * flux_jy[seen], 1e3 * error_jy[seen], fmt="o", ms=4, elinewidth=0.8,
+        color=blue,
+    )  # fmt: skip
+    limits = 1e3 * (np.maximum(flux_jy, 0) + 3 * error_jy)[~seen]
+    axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=blue)
+    axes.axhline(0.0, color="0.7", lw=0.8)
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set(xlabel="UTC", ylabel="flux density (mJy)", title=title)
+    return _png(figure)

@@ -186,6 +186,51 @@ class Product(Base):
     published: Mapped[float] = mapped_column(Float)
 
 
+class Source(Base):
+    """A place of the sky that is measured on every image."""
+
+    __tablename__ = "sources"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), unique=True)
+    ra_deg: Mapped[float] = mapped_column(Float)
+    dec_deg: Mapped[float] = mapped_column(Float, index=True)
+    origin: Mapped[str] = mapped_column(String(64))
+    catalogue_jy: Mapped[float | None] = mapped_column(Float, default=None)
+    first_detected: Mapped[float | None] = mapped_column(Float, default=None)
+    behaviour: Mapped[str] = mapped_column(String(16), default="unknown", index=True)
+    n_epochs: Mapped[int] = mapped_column(Integer, default=0)
+    mean_jy: Mapped[float | None] = mapped_column(Float, default=None)
+    modulation: Mapped[float | None] = mapped_column(Float, default=None)
+    eta: Mapped[float | None] = mapped_column(Float, default=None)
+    max_snr: Mapped[float | None] = mapped_column(Float, default=None)
+    dip: Mapped[bool] = mapped_column(default=False)
+
+
+class MeasuredImage(Base):
+    """A mosaic or tile that sources were measured on: an epoch of their light curves."""
+
+    __tablename__ = "measured_images"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), unique=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    observed: Mapped[float] = mapped_column(Float, index=True)
+    frequency_hz: Mapped[float] = mapped_column(Float)
+    scale: Mapped[float] = mapped_column(Float, default=1.0)
+    scale_error: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class Measurement(Base):
+    """Flux density of a source on an image; the error is that of the noise."""
+
+    __tablename__ = "measurements"
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("measured_images.id"), primary_key=True)
+    flux_jy: Mapped[float] = mapped_column(Float)
+    error_jy: Mapped[float] = mapped_column(Float)
+    # A million rows a year: no second index.
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
+
+
 class Plan(Base):
     """A batch mosaic as it was planned."""
 

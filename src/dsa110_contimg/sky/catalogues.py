@@ -48,18 +48,19 @@ class Catalogue:
             np.deg2rad(self.ra_deg[strip]), np.deg2rad(self.dec_deg[strip])
         )
         near = first + np.flatnonzero(vectors @ centre >= np.cos(np.deg2rad(radius_deg)))
-        return self._subset(near)
+        return self.subset(near)
 
     def between(self, first_deg: float, last_deg: float) -> "Catalogue":
         """Sources of a declination strip."""
         first, last = np.searchsorted(self.dec_deg, [first_deg, last_deg])
-        return self._subset(np.arange(first, last))
+        return self.subset(np.arange(first, last))
 
     def brighter_than(self, flux_jy: float) -> "Catalogue":
         """Sources of at least a flux density."""
-        return self._subset(np.flatnonzero(self.flux_jy >= flux_jy))
+        return self.subset(np.flatnonzero(self.flux_jy >= flux_jy))
 
-    def _subset(self, index: np.ndarray) -> "Catalogue":
+    def subset(self, index: np.ndarray) -> "Catalogue":
+        """Sources by their numbers, which must ascend."""
         return Catalogue(
             self.name,
             self.frequency_hz,

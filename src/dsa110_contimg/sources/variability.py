@@ -14,6 +14,7 @@ SEEN_SIGMA = 5.0
 _ABSENT_SIGMA = 3.5
 _FALSE_ALARMS = 1e-3
 """Constant sources that may be called variable."""
+_NEARLY_ALWAYS = 0.7
 _ESE_DIP = 0.3
 _ESE_EPOCHS = 8
 
@@ -46,8 +47,10 @@ class Variability:
         That a constant source varies so much by chance.
     largest_pair_sigma, largest_pair_modulation : float
         Of the two epochs that differ most significantly.
-    max_snr, min_snr, last_snr : float
+    max_snr, min_snr : float
         Flux density over error.
+    n_seen_until_end : int
+        Epochs that saw it, if it was seen nearly always until some epoch and never again; else 0.
     dip : bool
         A long low of some depth between highs, as an extreme scattering event has.
     """
@@ -61,25 +64,19 @@ class Variability:
     largest_pair_modulation: float
     max_snr: float
     min_snr: float
-    last_snr: float
+    n_seen_until_end: int
     dip: bool
 
-    @property
-    def behaviour(self) -> Behaviour:
-        """In one word."""
+    def behaviour(self, catalogued: bool) -> Behaviour:
+        """In one word; what only one epoch saw was there before if a catalogue has it."""
         if self.n < 2:
             return Behaviour.UNKNOWN
         if self.probability > _FALSE_ALARMS:
             return Behaviour.CONSTANT
         if self.max_snr >= SEEN_SIGMA and self.min_snr < _ABSENT_SIGMA:
-            return (
-                Behaviour.VANISHED
-                if self.last_snr < _ABSENT_SIGMA and self.mean_snr_without_last >= SEEN_SIGMA
-                else Behaviour.TRANSIENT
-            )
+            was_there = self.n_seen_until_end > (0 if catalogued else 1)
+            return Behaviour.VANISHED if was_there else Behaviour.TRANSIENT
         return Behaviour.VARIABLE
-
-    mean_snr_without_last: float = 0.0
 
 
 def variability(flux_jy: np.ndarray, error_jy: np.ndarray) -> Variability:
@@ -92,7 +89,7 @@ def variability(flux_jy: np.ndarray, error_jy: np.ndarray) -> Variability:
     """
     n = flux_jy.size
     if n == 0:
-        return Variability(0, *(float("nan"),) * 9, dip=False)
+        return Variability(0, *(float("nan"),) * 8, n_seen_until_end=0, dip=False)
     weight = error_jy**-2.0
     mean = float((weight * flux_jy).sum() / weight.sum())
     snr = flux_jy / error_jy
@@ -108,9 +105,8 @@ def variability(flux_jy: np.ndarray, error_jy: np.ndarray) -> Variability:
         largest_pair_modulation=pair_modulation,
         max_snr=float(snr.max()),
         min_snr=float(snr.min()),
-        last_snr=float(snr[-1]),
+        n_seen_until_end=_seen_until_end(snr >= _ABSENT_SIGMA),
         dip=_has_dip(flux_jy, error_jy),
-        mean_snr_without_last=float(np.median(snr[:-1])) if n > 1 else 0.0,
     )
 
 
@@ -123,6 +119,13 @@ def _largest_pair(flux: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     i, j = np.unravel_index(int(sigma.argmax()), sigma.shape)
     mean = (flux[i] + flux[j]) / 2
     return float(sigma[i, j]), float(difference[i, j] / mean) if mean else 0.0
+
+
+def _seen_until_end(seen: np.ndarray) -> int:
+    until = int(np.flatnonzero(seen)[-1]) + 1 if seen.any() else 0
+    if until in (0, seen.size) or seen[:until].mean() < _NEARLY_ALWAYS:
+        return 0
+    return int(seen.sum())
 
 
 def _has_dip(flux: np.ndarray, error: np.ndarray) -> bool:

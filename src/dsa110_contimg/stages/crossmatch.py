@@ -1,4 +1,4 @@
-"""Stage 9: sources of a mosaic, matched with a catalogue."""
+"""Stage 9: sources of a mosaic, matched with a catalogue, and their light curves."""
 
 import time
 from collections.abc import Mapping
@@ -7,20 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
 
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.registry.models import Event, Mosaic, Product
-from dsa110_contimg.sky import catalogues, matching
-from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
+from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.sky import astrometry, catalogues, matching
+from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
+from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.finding import find_sources
+from dsa110_contimg.sources.forced import ForcedFluxes, measure
+from dsa110_contimg.stages import light_curves
+from dsa110_contimg.stages.mosaic import companion
 from dsa110_contimg.stages.options import CrossmatchOptions
 from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.state import open_registry
+
+_POSITION_SIGMA = 3.0
+_DISCREPANT_SIGMA = 4.0
+_STRONG_SIGMA = 20.0
+_FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -30,19 +41,26 @@ class Crossmatch:
     Attributes
     ----------
     path : Path
-        FITS table, one row a found source.
-    n_sources, n_matched, n_missing : int
-        Found; found and in the catalogue; in the catalogue on observed pixels, bright enough,
-        and not found.
+        FITS file: table SOURCES has one row a found source, CATALOGUE one a catalogue source on
+        observed pixels. The same as VOTables and Parquet files lie beside it.
+    n_sources, n_matched, n_new, n_missing, n_discrepant : int
+        Found; found and in the catalogue; found and not there; in the catalogue, bright enough,
+        and not found; with another flux density than the catalogue's.
     flux_ratio : float
-        Median of matched sources.
+        Median of strong catalogue sources, measured over catalogue: what the flux scale lacks.
+    east_arcsec, north_arcsec : float
+        Median offset of matched sources: what the astrometry lacks.
     """
 
     path: Path
     n_sources: int
     n_matched: int
+    n_new: int
     n_missing: int
+    n_discrepant: int
     flux_ratio: float
+    east_arcsec: float
+    north_arcsec: float
 
 
 def crossmatch(
@@ -53,78 +71,107 @@ def crossmatch(
     Parameters
     ----------
     mosaic_path : Path
+        FITS file; its `_rms` map is used where it exists.
     output : Path
-        FITS table to write; must not exist.
+        FITS file to write; must not exist.
     root : Path
         Where catalogues lie.
     options : CrossmatchOptions
     """
-    from astropy.table import Table
-
     if output.exists():
         raise UsageError(f"{output}: exists already; choose another --output")
     image = read_fits(mosaic_path)
+    rms_path = companion(mosaic_path, "rms")
+    noise = (
+        read_fits(rms_path).pixels
+        if rms_path.exists()
+        else np.full(image.pixels.shape, robust_rms(image.pixels), np.float32)
+    )
     found = find_sources(mosaic_path, options.threshold, image.frequency_hz)
-    catalogue = catalogues.load(root, options.sky_catalog)
-    ny, nx = image.pixels.shape
-    middle = image.wcs.all_pix2world([[nx / 2, ny / 2]], 0)[0]
-    radius_deg = float(np.rad2deg(np.hypot(nx, ny) / 2 * image.cell_rad))
-    near = catalogue.cone(float(middle[0]), float(middle[1]), radius_deg)
-    match = matching.nearest(found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg, options.radius)
+    near = _catalogue_on(image, root, options.sky_catalog)
+    there = np.hypot(found.ra_error_arcsec, found.dec_error_arcsec)
+    radius = np.hypot(options.radius, _POSITION_SIGMA * np.nan_to_num(there))
+    place = (found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg)
+    match = matching.nearest(*place, radius)
     scaled = near.flux_jy * (image.frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
+    forced = measure(image, noise, near.ra_deg, near.dec_deg)
+    scale = _flux_scale(forced, scaled)
+    deviation = forced.flux_jy - scale * scaled
+    allowed = np.hypot(forced.error_jy, options.flux_tolerance * scaled)
     has = match.index >= 0
+    was_found = np.isin(np.arange(len(near)), match.index[has])
+    with np.errstate(invalid="ignore"):
+        discrepant = np.abs(deviation) > _DISCREPANT_SIGMA * allowed
+        expected = scaled >= 2 * options.threshold * forced.error_jy
+    missing = expected & ~was_found
     partner = np.where(has, match.index, 0)
-    columns = {
-        "ra_deg": (found.ra_deg, "deg"),
-        "dec_deg": (found.dec_deg, "deg"),
-        "ra_error_arcsec": (found.ra_error_arcsec, "arcsec"),
-        "dec_error_arcsec": (found.dec_error_arcsec, "arcsec"),
-        "peak_jy": (found.peak_jy, "Jy/beam"),
-        "peak_error_jy": (found.peak_error_jy, "Jy/beam"),
-        "flux_jy": (found.flux_jy, "Jy"),
-        "flux_error_jy": (found.flux_error_jy, "Jy"),
-        "matched": (has, None),
-        "catalogue_ra_deg": (_where(has, near.ra_deg, partner), "deg"),
-        "catalogue_dec_deg": (_where(has, near.dec_deg, partner), "deg"),
-        "catalogue_flux_jy": (_where(has, scaled, partner), "Jy"),
-        "separation_arcsec": (np.where(has, match.separation_arcsec, np.nan), "arcsec"),
-    }
-    table = Table(
-        [values for values, _ in columns.values()], names=list(columns),
-        units=[unit for _, unit in columns.values()],
-        meta={"MOSAIC": mosaic_path.name, "CATALOG": options.sky_catalog, "RADIUS": options.radius},
+    east = np.where(
+        has, _east_arcsec(found.ra_deg, _where(has, near.ra_deg, partner), found.dec_deg), np.nan
+    )
+    north = 3600 * (found.dec_deg - _where(has, near.dec_deg, partner))
+    sources = catalogue_file.sources_table(
+        found, has, matching.count_within(*place, radius), _where(has, near.ra_deg, partner),
+        _where(has, near.dec_deg, partner), _where(has, scaled, partner),
+        np.where(has, match.separation_arcsec, np.nan),
     )  # fmt: skip
-    output.parent.mkdir(parents=True, exist_ok=True)
-    table.write(output, format="fits")
-    seen = _bright_and_observed(image, near, scaled, found.peak_jy)
-    lost = np.setdiff1d(np.flatnonzero(seen), match.index[has])
-    ratios = found.peak_jy[has] / scaled[match.index[has]]
+    listed = catalogue_file.catalogue_table(
+        near.ra_deg, near.dec_deg, scaled, forced, was_found, missing, discrepant
+    )
+    meta = {
+        "MOSAIC": mosaic_path.name, "CATALOG": options.sky_catalog, "RADIUS": options.radius,
+        "FREQ": image.frequency_hz, "FLUXRAT": scale,
+    }  # fmt: skip
+    catalogue_file.write(output, sources, listed, meta)
     return Crossmatch(
         path=output,
         n_sources=len(found),
         n_matched=int(has.sum()),
-        n_missing=int(lost.size),
-        flux_ratio=float(np.median(ratios)) if ratios.size else float("nan"),
+        n_new=int((~has).sum()),
+        n_missing=int(missing.sum()),
+        n_discrepant=int(discrepant.sum()),
+        flux_ratio=scale,
+        east_arcsec=float(np.median(east[has])) if has.any() else 0.0,
+        north_arcsec=float(np.median(north[has])) if has.any() else 0.0,
     )
+
+
+def _catalogue_on(image: Image, root: Path, name: str) -> Catalogue:
+    """Catalogue sources on pixels with a number."""
+    catalogue = catalogues.load(root, name)
+    ny, nx = image.pixels.shape
+    corners = image.wcs.all_pix2world(
+        [[x, y] for x in np.linspace(0, nx - 1, 9) for y in (0, ny / 2, ny - 1)], 0
+    )
+    strip = catalogue.between(
+        float(np.nanmin(corners[:, 1])) - 0.1, float(np.nanmax(corners[:, 1])) + 0.1
+    )
+    x, y = image.wcs.all_world2pix(strip.ra_deg, strip.dec_deg, 0)
+    with np.errstate(invalid="ignore"):
+        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+    # A plane shows only half of the sky; the other half falls on the same pixels.
+    middle = astrometry.radec_to_vector(*np.deg2rad(image.wcs.all_pix2world(nx / 2, ny / 2, 0)))
+    vectors = astrometry.radec_to_vector(np.deg2rad(strip.ra_deg), np.deg2rad(strip.dec_deg))
+    inside &= (image.projection == "CEA") | (vectors @ middle > 0)
+    index = np.flatnonzero(inside)
+    seen = np.isfinite(image.pixels[np.rint(y[index]).astype(int), np.rint(x[index]).astype(int)])
+    return strip.subset(index[seen])
+
+
+def _flux_scale(forced: ForcedFluxes, scaled: np.ndarray) -> float:
+    """Median of measured over catalogue flux density of strong sources; one of too few."""
+    with np.errstate(invalid="ignore"):
+        strong = scaled >= _STRONG_SIGMA * forced.error_jy
+    ratio = forced.flux_jy[strong] / scaled[strong]
+    return float(np.median(ratio)) if ratio.size >= _FEWEST else 1.0
+
+
+def _east_arcsec(ra_deg: np.ndarray, from_ra_deg: np.ndarray, dec_deg: np.ndarray) -> np.ndarray:
+    turned = (ra_deg - from_ra_deg + 180) % 360 - 180
+    return 3600 * turned * np.cos(np.deg2rad(dec_deg))
 
 
 def _where(has: np.ndarray, values: np.ndarray, partner: np.ndarray) -> np.ndarray:
     return np.where(has, values[partner], np.nan) if values.size else np.full(has.shape, np.nan)
-
-
-def _bright_and_observed(
-    image: Any, near: Any, scaled: np.ndarray, peaks: np.ndarray
-) -> np.ndarray:
-    """Catalogue sources on pixels with a number, twice as bright as the faintest found."""
-    if not len(near):
-        return np.zeros(0, bool)
-    x, y = np.rint(image.wcs.all_world2pix(near.ra_deg, near.dec_deg, 0)).astype(int)
-    ny, nx = image.pixels.shape
-    inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
-    on = inside.copy()
-    on[inside] = np.isfinite(image.pixels[y[inside], x[inside]])
-    faintest = float(np.percentile(peaks, 10)) if peaks.size else 0.0
-    return on & (scaled >= 2 * faintest)
 
 
 class CrossmatchStage(Stage):
@@ -149,27 +196,38 @@ class CrossmatchStage(Stage):
         result: Crossmatch = context.map(crossmatch, [call], "catalogue")[0]
         if not published.published:
             return {"crossmatch": result}
-        public = context.root / "products" / "catalogues" / f"{name}.fits"
         registry = open_registry(context)
+        folder = context.root / "products" / "catalogues"
+        files = [("catalogue", result.path), *catalogue_file.companions(result.path)]
         with registry.read() as session:
-            orphaned = session.get(Product, str(public)) is None
-        checksum = publish_file(result.path, public, orphaned=orphaned)
+            known = set(session.scalars(select(Product.path).where(Product.name == published.name)))
+        rows = []
+        for kind, path in files:
+            public = folder / path.name
+            checksum = publish_file(path, public, orphaned=str(public) not in known)
+            rows.append(
+                Product(
+                    path=str(public), kind=kind, name=published.name, sha256=checksum,
+                    size=public.stat().st_size, published=time.time(),
+                )
+            )  # fmt: skip
+        told = light_curves.follow(context, registry, published.name, result.path, self.options)
         now = time.time()
         with registry.write() as session:
             mosaic = session.get(Mosaic, published.name)
             if mosaic is not None:
                 mosaic.crossmatch = "done"
-            session.merge(
-                Product(
-                    path=str(public), kind="catalogue", name=published.name, sha256=checksum,
-                    size=public.stat().st_size, published=now,
-                )
-            )  # fmt: skip
+            for row in rows:
+                session.merge(row)
             session.add(
                 Event(
                     at=now, level="info", subject=published.name,
                     message=f"{result.n_sources} sources found, {result.n_matched} of them in "
-                    f"{self.options.sky_catalog}",
+                    f"{self.options.sky_catalog}, {result.n_missing} missing, "
+                    f"{result.n_discrepant} discrepant; flux ratio {result.flux_ratio:.3f}, offset "
+                    f"{result.east_arcsec:+.2f} E {result.north_arcsec:+.2f} N arcsec",
                 )
             )  # fmt: skip
-        return {"crossmatch": replace(result, path=public)}
+            for message in told:
+                session.add(Event(at=now, level="info", subject=published.name, message=message))
+        return {"crossmatch": replace(result, path=folder / result.path.name)}

@@ -248,6 +248,18 @@ class CrossmatchOptions(Options):
     sky_catalog: str = Field("nvss", description="Catalogue to match with")
     radius: ArcSec = Field(10.0, gt=0, description="Largest distance of a match (arcsec)")
     threshold: float = Field(6.0, gt=0, description="Least peak over local rms of a source")
+    flux_tolerance: float = Field(
+        0.05,
+        ge=0,
+        description="Accuracy of catalogue and calibration, as a fraction: a source is discrepant "
+        "when it differs by more than four times this and the noise together",
+    )
+    follow_sigma: float = Field(
+        3.0,
+        gt=0,
+        description="Catalogue sources above so many times the noise get a light curve, whether "
+        "they are seen or not",
+    )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from dsa110_contimg.registry.models import (
     TileImage,
     TileState,
 )
+from dsa110_contimg.sources import catalogue_file
 
 _ASIDE = "quarantine"
 
@@ -137,9 +138,12 @@ def _products(session: Session, checksums: bool, dry_run: bool) -> Iterator[Find
         if not problem or product not in session or product in session.deleted:
             continue
         mosaic = session.get(Mosaic, product.name)
-        if product.kind == "catalogue" and mosaic is not None:
+        if product.kind in catalogue_file.KINDS and mosaic is not None:
             mosaic.crossmatch = "owed"
-            _withdraw(session, [product], dry_run)
+            together = [
+                p for p in everything if p.name == product.name and p.kind in catalogue_file.KINDS
+            ]
+            _withdraw(session, together, dry_run)
             yield Finding(product.path, problem, "its sources will be found again")
             continue
         group = session.get(MosaicGroup, mosaic.group_id) if mosaic is not None else None

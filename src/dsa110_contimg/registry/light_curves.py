@@ -1,0 +1,228 @@
+"""Sources, epochs and measurements as rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
+
+_AT_ONCE = 500
+MOSAIC, TILE = "mosaic", "tile"
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Sources of a part of the sky.
+
+    Attributes
+    ----------
+    ids : ndarray of int, shape (nsource,)
+    ra_deg, dec_deg : ndarray, shape (nsource,)
+    """
+
+    ids: np.ndarray
+    ra_deg: np.ndarray
+    dec_deg: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LightCurve:
+    """Measurements of one source in order of time.
+
+    Attributes
+    ----------
+    observed : ndarray, shape (nepoch,)
+        Middle of the observation, Unix seconds.
+    flux_jy, error_jy : ndarray, shape (nepoch,)
+        On the flux scale of the source's other epochs; errors with those of the scale.
+    image : tuple of str
+    """
+
+    observed: np.ndarray
+    flux_jy: np.ndarray
+    error_jy: np.ndarray
+    image: tuple[str, ...]
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Plain values; below 3 sigma with an upper limit of 3 sigma above what is there."""
+        return [
+            {
+                "observed": float(observed),
+                "flux_jy": float(flux),
+                "error_jy": float(error),
+                "upper_limit_jy": float(max(flux, 0.0) + 3 * error) if flux < 3 * error else None,
+                "image": image,
+            }
+            for observed, flux, error, image in zip(
+                self.observed, self.flux_jy, self.error_jy, self.image, strict=True
+            )
+        ]
+
+
+def between(session: Session, first_dec_deg: float, last_dec_deg: float) -> Places:
+    """All sources of a declination strip, in order of their numbers."""
+    rows = session.execute(
+        select(Source.id, Source.ra_deg, Source.dec_deg)
+        .where(Source.dec_deg.between(first_dec_deg, last_dec_deg))
+        .order_by(Source.id)
+    ).all()
+    ids, ra, dec = (np.array([row[k] for row in rows]) for k in range(3))
+    return Places(ids.astype(int), ra.astype(float), dec.astype(float))
+
+
+def source_name(ra_deg: float, dec_deg: float) -> str:
+    """Name by position in the fashion of the IAU: truncated, not rounded."""
+    tenths = int(round(ra_deg * 2400, 4)) % (24 * 36000)
+    arcsec = int(round(abs(dec_deg) * 3600, 3))
+    return (
+        f"DSA J{tenths // 36000:02d}{tenths // 600 % 60:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
+        f"{'-' if dec_deg < 0 else '+'}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
+    )
+
+
+def record_image(
+    session: Session, image: MeasuredImage, ids: np.ndarray, flux_jy: np.ndarray,
+    error_jy: np.ndarray,
+) -> int:  # fmt: skip
+    """Keep what an image gave; measuring it again replaces the same sources' rows."""
+    known = session.scalars(
+        select(MeasuredImage).where(MeasuredImage.name == image.name)
+    ).one_or_none()
+    if known is None:
+        session.add(image)
+        session.flush()
+        known = image
+    good = np.flatnonzero(np.isfinite(flux_jy) & (error_jy > 0))
+    for begin in range(0, good.size, _AT_ONCE):
+        some = good[begin : begin + _AT_ONCE]
+        session.execute(
+            delete(Measurement).where(
+                Measurement.image_id == known.id, Measurement.source_id.in_(ids[some].tolist())
+            )
+        )
+        session.execute(
+            insert(Measurement),
+            [
+                {"source_id": int(ids[i]), "image_id": known.id, "flux_jy": float(flux_jy[i]),
+                 "error_jy": float(error_jy[i])}
+                for i in some
+            ],
+        )  # fmt: skip
+    return known.id
+
+
+def find(session: Session, name: str) -> Source:
+    """A source by its number or name.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    wanted = Source.id == int(name) if name.isdigit() else Source.name == name
+    row = session.scalars(select(Source).where(wanted)).one_or_none()
+    if row is None:
+        raise UsageError(f"no source {name!r}; 'dsa110-contimg sources' shows what there is")
+    return row
+
+
+def query(
+    session: Session,
+    *,
+    cone: tuple[float, float, float] | None = None,
+    name: str | None = None,
+    behaviour: str | None = None,
+    min_modulation: float | None = None,
+    min_eta: float | None = None,
+    dips: bool = False,
+    limit: int = 100,
+) -> list[Source]:
+    """Sources that meet every condition, the largest eta first.
+
+    Parameters
+    ----------
+    session : Session
+    cone : tuple of float, optional
+        Right ascension, declination and radius, degrees.
+    name : str, optional
+        Part of the name.
+    behaviour : str, optional
+    min_modulation, min_eta : float, optional
+    dips : bool
+        Only candidates for extreme scattering events.
+    limit : int
+    """
+    wanted = select(Source).order_by(Source.eta.desc().nulls_last(), Source.id)
+    if name:
+        wanted = wanted.where(Source.name.contains(name, autoescape=True))
+    if behaviour:
+        wanted = wanted.where(Source.behaviour == behaviour)
+    if min_modulation is not None:
+        wanted = wanted.where(Source.modulation >= min_modulation)
+    if min_eta is not None:
+        wanted = wanted.where(Source.eta >= min_eta)
+    if dips:
+        wanted = wanted.where(Source.dip)
+    if cone is None:
+        return list(session.scalars(wanted.limit(limit)))
+    ra, dec, radius = cone
+    rows = session.scalars(wanted.where(Source.dec_deg.between(dec - radius, dec + radius)))
+    near = np.cos(np.deg2rad(radius))
+    centre = _vector(ra, dec)
+    return [row for row in rows if _vector(row.ra_deg, row.dec_deg) @ centre >= near][:limit]
+
+
+def _vector(ra_deg: float, dec_deg: float) -> np.ndarray:
+    ra, dec = np.deg2rad(ra_deg), np.deg2rad(dec_deg)
+    return np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+
+
+def as_dict(row: Source) -> dict[str, Any]:
+    """Plain values of a source."""
+    return {column.key: getattr(row, column.key) for column in Source.__table__.columns}
+
+
+def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> dict[int, LightCurve]:
+    """Light curves of some sources; those without a measurement are absent.
+
+    Parameters
+    ----------
+    session : Session
+    ids : iterable of int
+    kind : str
+        Epochs that are mosaics, or tiles.
+    """
+    wanted = sorted(ids)
+    rows: list[Any] = []
+    for begin in range(0, len(wanted), _AT_ONCE):
+        rows += session.execute(
+            select(
+                Measurement.source_id, MeasuredImage.observed, Measurement.flux_jy,
+                Measurement.error_jy, MeasuredImage.scale, MeasuredImage.scale_error,
+                MeasuredImage.name,
+            )
+            .join(MeasuredImage, MeasuredImage.id == Measurement.image_id)
+            .where(
+                Measurement.source_id.in_(wanted[begin : begin + _AT_ONCE]),
+                MeasuredImage.kind == kind,
+            )
+            .order_by(Measurement.source_id, MeasuredImage.observed, MeasuredImage.id)
+        ).all()  # fmt: skip
+    by_source: dict[int, list[Sequence[float]]] = {}
+    for row in rows:
+        by_source.setdefault(row[0], []).append(row)
+    made = {}
+    for source_id, epochs in by_source.items():
+        observed, flux, error, scale, scale_error = (
+            np.array([row[k] for row in epochs], float) for k in range(1, 6)
+        )
+        made[source_id] = LightCurve(
+            observed, flux / scale, np.hypot(error, scale_error * flux) / scale,
+            tuple(str(row[6]) for row in epochs),
+        )  # fmt: skip
+    return made

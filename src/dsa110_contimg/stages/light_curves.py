@@ -1,0 +1,297 @@
+"""Part of stage 9: every known source measured on a mosaic and its tiles, whether seen or not.
+
+Sources are the catalogue's above the noise, and whatever was ever found. One that is found anew is
+also measured on the mosaics of before.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.registry import light_curves as rows
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import MeasuredImage, Mosaic, Source, TileImage
+from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.sky import matching
+from dsa110_contimg.sources import catalogue_file
+from dsa110_contimg.sources.forced import ForcedFluxes, measure
+from dsa110_contimg.sources.variability import Behaviour, variability
+from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.mosaic import MosaicImage, companion
+from dsa110_contimg.stages.options import CrossmatchOptions
+
+_TILE_RESPONSE = 0.5
+_STRONG_SIGMA = 20.0
+_FEWEST = 10
+_MOST_EARLIER = 50
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """An image to measure on.
+
+    Attributes
+    ----------
+    name, kind : str
+    path : Path
+    rms_path : Path or None
+    rms_jy : float
+        Where there is no map.
+    primary_beam_path : Path or None
+        Of an image that is not beam-corrected.
+    observed, frequency_hz : float
+    """
+
+    name: str
+    kind: str
+    path: Path
+    rms_path: Path | None
+    rms_jy: float
+    primary_beam_path: Path | None
+    observed: float
+    frequency_hz: float
+
+    def row(self) -> MeasuredImage:
+        """As a row, its flux scale not yet compared."""
+        return MeasuredImage(
+            name=self.name, kind=self.kind, observed=self.observed, frequency_hz=self.frequency_hz,
+            scale=1.0, scale_error=0.0,
+        )  # fmt: skip
+
+
+def measure_epoch(epoch: _Epoch, ra_deg: np.ndarray, dec_deg: np.ndarray) -> ForcedFluxes:
+    """Measure positions on an image."""
+    image = read_fits(epoch.path)
+    if epoch.primary_beam_path is None:
+        noise = (
+            read_fits(epoch.rms_path).pixels
+            if epoch.rms_path is not None and epoch.rms_path.exists()
+            else np.full(image.pixels.shape, epoch.rms_jy)
+        )
+        return measure(image, noise, ra_deg, dec_deg)
+    response = read_fits(epoch.primary_beam_path).pixels
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(response >= _TILE_RESPONSE, 1 / response, np.nan)
+    corrected = replace(image, pixels=image.pixels * gain)
+    return measure(corrected, epoch.rms_jy * gain, ra_deg, dec_deg)
+
+
+def follow(
+    context: PipelineContext, registry: Registry, name: str, catalogue_path: Path,
+    options: CrossmatchOptions,
+) -> list[str]:  # fmt: skip
+    """Measure all sources of a published mosaic's sky on it and its tiles, and judge them.
+
+    Doing it again changes nothing.
+
+    Parameters
+    ----------
+    context : PipelineContext
+        Its executor measures.
+    registry : Registry
+    name : str
+        Of the mosaic.
+    catalogue_path : Path
+        What `crossmatch` wrote.
+    options : CrossmatchOptions
+
+    Returns
+    -------
+    list of str
+        What is new about the sources, for operators.
+    """
+    with registry.read() as session:
+        row = session.get(Mosaic, name)
+        if row is None:
+            return []
+        mosaic = records.from_json(MosaicImage, row.record["mosaic"])
+        epochs = [_mosaic_epoch(context.root, mosaic), *_tile_epochs(session, mosaic)]
+    with registry.write() as session:
+        places, fresh = _known_sources(session, catalogue_path, mosaic, options)
+    if places.ids.size == 0:
+        return []
+    everywhere = {"ra_deg": places.ra_deg, "dec_deg": places.dec_deg}
+    calls: list[dict[str, Any]] = [{"epoch": epoch, **everywhere} for epoch in epochs]
+    at = np.flatnonzero(np.isin(places.ids, fresh))
+    if at.size:
+        with registry.read() as session:
+            earlier = _other_mosaics(session, context.root, mosaic)
+        epochs += earlier
+        there = {"ra_deg": places.ra_deg[at], "dec_deg": places.dec_deg[at]}
+        calls += [{"epoch": epoch, **there} for epoch in earlier]
+    measured: list[ForcedFluxes] = context.map(measure_epoch, calls, "photometry")
+    with registry.write() as session:
+        for epoch, fluxes in zip(epochs, measured, strict=True):
+            ids = places.ids if fluxes.flux_jy.size == places.ids.size else places.ids[at]
+            rows.record_image(session, epoch.row(), ids, fluxes.flux_jy, fluxes.error_jy)
+        _compare_scale(session, epochs[0].name, places.ids)
+        return _judge(session, places.ids)
+
+
+def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
+    path = root / "products" / "mosaics" / f"{mosaic.name}.fits"
+    return _Epoch(
+        mosaic.name, rows.MOSAIC, path, companion(path, "rms"), mosaic.median_rms_jy, None,
+        (mosaic.start + mosaic.end) / 2, mosaic.frequency_hz,
+    )  # fmt: skip
+
+
+def _tile_epochs(session: Session, mosaic: MosaicImage) -> list[_Epoch]:
+    """The mosaic's tiles whose images are still there and were not measured before."""
+    known = set(
+        session.scalars(select(MeasuredImage.name).where(MeasuredImage.name.in_(mosaic.tile_ids)))
+    )
+    found = {}
+    for row in session.scalars(
+        select(TileImage)
+        .where(
+            TileImage.tile_id.in_(set(mosaic.tile_ids) - known),
+            TileImage.calibration_set_id.in_(mosaic.calibration_set_ids),
+        )
+        .order_by(TileImage.id)
+    ):
+        image = records.from_json(ImagedTile, row.record)
+        if image.file("image").exists() and image.file("pb").exists():
+            found[image.tile_id] = _Epoch(
+                image.tile_id, rows.TILE, image.file("image"), None, image.rms_jy,
+                image.file("pb"), image.start + image.duration_s / 2, image.frequency_hz,
+            )  # fmt: skip
+    return [found[tile_id] for tile_id in sorted(found)]
+
+
+def _other_mosaics(session: Session, root: Path, mosaic: MosaicImage) -> list[_Epoch]:
+    """Measured mosaics besides this one, newest first, that are still there."""
+    names = session.scalars(
+        select(MeasuredImage.name)
+        .where(MeasuredImage.kind == rows.MOSAIC, MeasuredImage.name != mosaic.name)
+        .order_by(MeasuredImage.observed.desc())
+        .limit(_MOST_EARLIER)
+    ).all()
+    made = session.scalars(select(Mosaic).where(Mosaic.name.in_(names)).order_by(Mosaic.start))
+    epochs = [
+        _mosaic_epoch(root, records.from_json(MosaicImage, row.record["mosaic"])) for row in made
+    ]
+    return [epoch for epoch in epochs if epoch.path.exists()]
+
+
+def _known_sources(
+    session: Session, catalogue_path: Path, mosaic: MosaicImage, options: CrossmatchOptions
+) -> tuple[rows.Places, np.ndarray]:
+    """All sources of the mosaic's sky, new ones among them; and the numbers of those just found."""
+    from astropy.table import Table
+
+    found = Table.read(catalogue_path, hdu=catalogue_file.SOURCES, mask_invalid=False)
+    listed = Table.read(catalogue_path, hdu=catalogue_file.CATALOGUE, mask_invalid=False)
+    with np.errstate(invalid="ignore"):
+        bright = listed["catalogue_flux_jy"] >= options.follow_sigma * listed["forced_error_jy"]
+    listed = listed[np.asarray(bright)]
+    dec = np.concatenate([found["dec_deg"], listed["dec_deg"]])
+    if dec.size == 0:
+        return rows.Places(np.zeros(0, int), np.zeros(0), np.zeros(0)), np.zeros(0, int)
+    strip = (float(dec.min()) - 0.1, float(dec.max()) + 0.1)
+    _add(session, strip, listed, options, options.sky_catalog, None)
+    before = rows.between(session, *strip)
+    _add(session, strip, found, options, "detected", (mosaic.start + mosaic.end) / 2)
+    after = rows.between(session, *strip)
+    fresh = np.setdiff1d(after.ids, before.ids)
+    _mark_detected(session, after, found, (mosaic.start + mosaic.end) / 2, options)
+    return after, fresh
+
+
+def _add(
+    session: Session, strip: tuple[float, float], table: Any, options: CrossmatchOptions,
+    origin: str, observed: float | None,
+) -> None:  # fmt: skip
+    """Add sources that no known one is near."""
+    known = rows.between(session, *strip)
+    ra, dec = np.asarray(table["ra_deg"], float), np.asarray(table["dec_deg"], float)
+    new = matching.nearest(ra, dec, known.ra_deg, known.dec_deg, options.radius).index < 0
+    names = set(session.scalars(select(Source.name).where(Source.dec_deg.between(*strip))))
+    for i in np.flatnonzero(new):
+        name = rows.source_name(float(ra[i]), float(dec[i]))
+        if name in names:
+            continue
+        names.add(name)
+        listed = float(table["catalogue_flux_jy"][i])
+        session.add(
+            Source(
+                name=name, ra_deg=float(ra[i]), dec_deg=float(dec[i]), origin=origin,
+                catalogue_jy=listed if np.isfinite(listed) else None, first_detected=observed,
+            )
+        )  # fmt: skip
+    session.flush()
+
+
+def _mark_detected(
+    session: Session, places: rows.Places, found: Any, observed: float, options: CrossmatchOptions
+) -> None:
+    """Remember when each source was first found."""
+    match = matching.nearest(
+        np.asarray(found["ra_deg"], float), np.asarray(found["dec_deg"], float), places.ra_deg,
+        places.dec_deg, options.radius,
+    )  # fmt: skip
+    ids = places.ids[match.index[match.index >= 0]].tolist()
+    earlier = Source.first_detected.is_(None) | (Source.first_detected > observed)
+    session.execute(
+        update(Source).where(Source.id.in_(ids), earlier).values(first_detected=observed)
+    )
+
+
+def _compare_scale(session: Session, name: str, ids: np.ndarray) -> None:
+    """Put an epoch on the flux scale of the others, by the median of strong sources.
+
+    Its error is what they scatter by beyond the noise.
+    """
+    image = session.scalars(select(MeasuredImage).where(MeasuredImage.name == name)).one()
+    image.scale, image.scale_error = 1.0, 0.0
+    session.flush()
+    ratios, noises = [], []
+    for curve in rows.light_curves(session, ids.tolist()).values():
+        here = np.array([image == name for image in curve.image])
+        if not here.any() or here.all():
+            continue
+        flux, error = float(curve.flux_jy[here][0]), float(curve.error_jy[here][0])
+        weight = curve.error_jy[~here] ** -2.0
+        usual = float((weight * curve.flux_jy[~here]).sum() / weight.sum())
+        if min(flux, usual) > _STRONG_SIGMA * error:
+            ratios.append(flux / usual)
+            noises.append(np.hypot(error / flux, weight.sum() ** -0.5 / usual))
+    if len(ratios) < _FEWEST:
+        return
+    ratio = np.array(ratios)
+    excess = robust_rms(ratio) ** 2 - float(np.median(noises)) ** 2
+    image.scale = float(np.median(ratio))
+    image.scale_error = float(np.sqrt(max(excess, 0.0)))
+
+
+def _judge(session: Session, ids: np.ndarray) -> list[str]:
+    """Measures of variability of the sources; says whose behaviour is new."""
+    told = []
+    curves = rows.light_curves(session, ids.tolist())
+    before = {
+        row.id: row for row in session.scalars(select(Source).where(Source.id.in_(list(curves))))
+    }
+    for source_id, curve in curves.items():
+        row, measured = before[source_id], variability(curve.flux_jy, curve.error_jy)
+        behaviour = measured.behaviour(catalogued=row.catalogue_jy is not None)
+        if behaviour != row.behaviour and behaviour in _REMARKABLE:
+            told.append(
+                f"{row.name} is {behaviour}: modulation {measured.modulation:.2f}, eta "
+                f"{measured.eta:.1f} over {measured.n} epochs"
+            )
+        if measured.dip and not row.dip:
+            told.append(f"{row.name} dips as in an extreme scattering event")
+        row.behaviour, row.n_epochs, row.mean_jy = behaviour, measured.n, measured.mean_jy
+        row.modulation, row.eta = measured.modulation, measured.eta
+        row.max_snr, row.dip = measured.max_snr, measured.dip
+    return told
+
+
+_REMARKABLE = (Behaviour.VARIABLE, Behaviour.TRANSIENT, Behaviour.VANISHED)
