@@ -135,6 +135,16 @@ class Installation:
         """Groups by state."""
         return self._states(MosaicGroup)
 
+    def reasons(self) -> list[str]:
+        """Why groups are held or quarantined."""
+        with self.registry() as registry, registry.read() as session:
+            query = select(MosaicGroup.id, MosaicGroup.state, MosaicGroup.reason)
+            return [
+                f"{group} {state}: {reason}"
+                for group, state, reason in session.execute(query)
+                if state not in ("published", "ready", "processing")
+            ]
+
     def _states(self, table: type[Tile] | type[MosaicGroup]) -> dict[str, int]:
         with self.registry() as registry, registry.read() as session:
             rows = session.execute(select(table.state, func.count()).group_by(table.state))

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -139,6 +140,8 @@ def main() -> int:
                 raise RuntimeError("a daemon ended")
             time.sleep(0.5)
         groups = place.group_states()
+        for reason in place.reasons():
+            print(reason)
     finally:
         place.stop()
         shutil.rmtree(base, ignore_errors=True)
@@ -147,17 +150,22 @@ def main() -> int:
 
 def report(samples: list[Sample], groups: dict[str, int], warm_up: int) -> int:
     """Say what grew; 1 if anything did too much."""
-    first = next(sample for sample in samples if sample.tiles >= warm_up)
-    last = samples[-1]
+    after = [sample for sample in samples if sample.tiles >= warm_up]
+    first, last = after[0], after[-1]
     faults = [f"groups {state}: {n}" for state, n in groups.items() if state != "published"]
     for name in (CONVERT, MOSAIC):
         grown = last.memory_mb[name] - first.memory_mb[name]
-        opened = last.descriptors[name] - first.descriptors[name]
-        print(f"{name}: {grown:+.1f} MB, {opened:+d} descriptors")
+        # A worker that is being replaced has its own for a moment.
+        early, late = (
+            statistics.median(sample.descriptors[name] for sample in some)
+            for some in (after[:3], after[-3:])
+        )
+        opened = late - early
+        print(f"{name}: {grown:+.1f} MB, {opened:+g} descriptors")
         if grown > _GROWTH_MB:
             faults.append(f"{name} grew by {grown:.1f} MB")
         if opened > 2:
-            faults.append(f"{name} has {opened} descriptors more")
+            faults.append(f"{name} has {opened:g} descriptors more")
     tiles = last.tiles - first.tiles
     per_1000 = (last.database_mb - first.database_mb) * 1000 / max(1, tiles)
     print(f"database: {per_1000:.2f} MB per 1000 tiles; at most {max(s.waiting for s in samples)} "

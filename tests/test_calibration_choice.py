@@ -13,6 +13,7 @@ from dsa110_contimg.calibration.choice import Candidate, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import CalibrationSet
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.stages import calibration_solve, registration
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage, KnownSet, KnownSets
@@ -95,7 +96,14 @@ def test_an_earlier_set_serves_where_nothing_can_be_solved(
         for one in (earlier, both):
             registration.add_calibration_set(session, one)
         session.flush()
-        assert [k.solved.id for k in registration.known_sets(session)] == ["earlier"]
+
+        def known(at: float) -> list[str]:
+            return [k.solved.id for k in registration.known_sets(session, at)]
+
+        assert known(earlier.observed + 3600) == ["earlier"], "no combination of two"
+        assert known(earlier.observed + 3 * earlier.bandpass_valid_s) == [], "long out of date"
+        session.get_one(CalibrationSet, "earlier").standing = "preferred"
+        assert known(earlier.observed + 3 * earlier.bandpass_valid_s) == ["earlier"]
 
 
 def test_nothing_is_decided_while_earlier_observations_are_open(

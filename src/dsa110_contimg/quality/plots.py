@@ -136,8 +136,8 @@ def light_curve(
     limits = 1e3 * (np.maximum(flux_jy, 0) + 3 * error_jy)[~seen]
     axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=blue)
     axes.axhline(0.0, color="0.7", lw=0.8)
-    locator = AutoDateLocator()
+    locator: Any = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set(xlabel="UTC", ylabel="flux density (mJy)", title=title)
     return _png(figure)

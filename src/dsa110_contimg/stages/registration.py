@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.choice import Choice, Standing
@@ -53,15 +53,30 @@ def add_calibration_set(session: Session, solved: SolvedSet) -> None:
     )
 
 
-def known_sets(session: Session) -> tuple[KnownSet, ...]:
-    """Every calibration set that was solved.
+def known_sets(session: Session, start: float) -> tuple[KnownSet, ...]:
+    """Calibration sets that may serve an observation: all that are not long out of date.
 
     A combination of two is no candidate: its bandpass is older than its gains, and would grow
     older with each choice.
+
+    Parameters
+    ----------
+    session : Session
+    start : float
+        Of the observation, Unix seconds.
     """
+    age = start - CalibrationSet.observed
+    # Those that are somewhat too old or too new are told of in the record of the choice.
+    within = (
+        (func.abs(age) <= 2 * valid_s)
+        for valid_s in (CalibrationSet.bandpass_valid_s, CalibrationSet.gains_valid_s)
+    )
+    may_serve = or_(*within, CalibrationSet.standing == Standing.PREFERRED)
     return tuple(
         KnownSet(records.from_json(SolvedSet, row.quality), Standing(row.standing), row.remark)
-        for row in session.scalars(select(CalibrationSet).order_by(CalibrationSet.id))
+        for row in session.scalars(
+            select(CalibrationSet).where(may_serve).order_by(CalibrationSet.id)
+        )
         if COMBINED not in row.id
     )
 

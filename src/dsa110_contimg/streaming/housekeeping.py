@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.registry.database import Registry
@@ -40,6 +40,7 @@ from dsa110_contimg.streaming.disk import size_bytes
 
 _GOING = ".removing-"
 _HOUR_S = 3600.0
+_DAY_S = 86400.0
 _ROWS_AT_ONCE = 500
 
 
@@ -136,14 +137,19 @@ def remove(registry: Registry, removals: list[Removal]) -> int:
 
 
 def _needs(session: Session, settings: Settings, now: float) -> _Needs:
+    since = _since(session)
     tiles = session.execute(
-        select(Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival)
+        select(Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival).where(
+            Tile.start >= since
+        )
     ).all()
-    rows = list(session.scalars(select(MosaicGroup)))
+    rows = list(session.scalars(select(MosaicGroup).where(MosaicGroup.start >= since)))
     moments: dict[str, float] = {
         str(group): float(published)
         for group, published in session.execute(
-            select(Mosaic.group_id, Product.published).join(Product, Product.name == Mosaic.name)
+            select(Mosaic.group_id, Product.published)
+            .join(Product, Product.name == Mosaic.name)
+            .where(Mosaic.start >= since)
         )
     }
     needed: set[str] = set()
@@ -173,9 +179,28 @@ def _needs(session: Session, settings: Settings, now: float) -> _Needs:
     return _Needs(needed, published)
 
 
+def _since(session: Session) -> float:
+    """A day before the oldest tile that still has files: what is older needs no thought.
+
+    A year has a hundred thousand tiles.
+    """
+    oldest = [
+        session.scalar(select(func.min(Tile.start)).where(Tile.ms_path != "")),
+        session.scalar(
+            select(func.min(Tile.start)).where(
+                Tile.id.in_(select(SubbandFile.tile_id).where(SubbandFile.tile_id.is_not(None)))
+            )
+        ),
+        session.scalar(select(func.min(TileImage.start))),
+    ]
+    return min((start for start in oldest if start is not None), default=time.time()) - _DAY_S
+
+
 def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> Iterator[Removal]:
     """Files of tiles that are done with."""
-    for tile_id, ms_path in session.execute(select(Tile.id, Tile.ms_path)):
+    for tile_id, ms_path in session.execute(
+        select(Tile.id, Tile.ms_path).where(Tile.start >= _since(session))
+    ):
         if ms_path and needs.over(tile_id, settings.keep_ms_h, now):
             yield _removal(Path(ms_path), "raw MS", "its mosaics are published", tile_id)
         if needs.over(tile_id, settings.keep_subbands_h, now):
@@ -211,9 +236,8 @@ def _leftovers(
     named |= {Path(str(row["prefix"])).parent for row in session.scalars(select(TileImage.record))}
     named |= _planned(session) | going
     # A held mosaic waits for its operator where it was made.
-    for mosaic in session.execute(select(Mosaic.state, Mosaic.record)):
-        if mosaic.state != "published":
-            named.add(Path(str(mosaic.record["mosaic"]["path"])).parent)
+    for record in session.scalars(select(Mosaic.record).where(Mosaic.state != "published")):
+        named.add(Path(str(record["mosaic"]["path"])).parent)
     folders = {settings.root / name for name in ("ms", "images", "caltables")}
     folders |= {path.parent for path in named if path.suffix == ".ms"}
     for folder in sorted(folders):

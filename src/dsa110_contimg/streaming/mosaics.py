@@ -227,7 +227,9 @@ class StreamingMosaicManager:
             by_hand = manual_flags.during(
                 session, first.start, last.start + self._telescope.tile_length_s
             )
-            known = KnownSets(known_sets(session), complete=_earlier_are_finished(session, group))
+            known = KnownSets(
+                known_sets(session, first.start), complete=_earlier_are_finished(session, group)
+            )
         tiles = tuple(records.from_json(ConvertedTile, row.converted or {}) for row in rows)
         context = PipelineContext(
             root=self._settings.root,
