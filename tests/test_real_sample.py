@@ -107,6 +107,26 @@ def test_the_found_sources_are_the_true_ones(sample: Sample, streamed: Path, mos
     from astropy.table import Table
 
     (path,) = (streamed / "products" / "catalogues").glob("*.fits")
-    table = Table.read(path)
+    table = Table.read(path, hdu="SOURCES")
     match = matching.nearest(table["ra_deg"], table["dec_deg"], sample.ra, sample.dec, 30.0)
     assert np.mean(match.index >= 0) > 0.9
+
+
+def test_sources_unlike_the_catalogue_are_told_and_no_others(
+    sample: Sample, streamed: Path, mosaic: Path
+) -> None:
+    from astropy.table import Table
+
+    (path,) = (streamed / "products" / "catalogues").glob("*.fits")
+    listed = Table.read(path, hdu="CATALOGUE", mask_invalid=False)
+    match = matching.nearest(
+        np.asarray(listed["ra_deg"]), np.asarray(listed["dec_deg"]), sample.ra, sample.dec, 5.0
+    ).index
+    in_truth = match >= 0
+    changed = in_truth & (np.abs(sample.catalogue / sample.flux - 1) > 0.05)[match]
+    told = np.asarray(listed["discrepant"])
+    assert changed.sum() == 5
+    assert told[changed].all()
+    constant = in_truth & ~changed & (np.asarray(listed["catalogue_flux_jy"]) > 0.2)
+    assert constant.sum() >= 8
+    assert not told[constant].any()

@@ -119,7 +119,6 @@ def _metadata(table: Any) -> dict[str, dict[str, str]]:
         name: {
             "unit": str(column.unit or ""),
             "ucd": column.info.meta["ucd"],
-            "description": column.info.description,
         }
         for name, column in table.columns.items()
     }
