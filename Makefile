@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,11 @@ soak: install
 # Both daemons, the REST server with ten jobs, and the command line on one root.
 coexistence: install
 	$(BIN)/python benchmarks/coexistence.py
+
+# Mosaics beside reproject; photometry and searches.
+products: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'reproject>=0.14'
+	$(BIN)/python benchmarks/products.py
 
 # A look at 20,000 known files.
 poll: install

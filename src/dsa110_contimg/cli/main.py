@@ -2,7 +2,7 @@
 
 import typer
 
-from dsa110_contimg.cli import batch, calibration, database, operate, setup, sources
+from dsa110_contimg.cli import batch, calibration, catalogue, database, operate, setup, sources
 from dsa110_contimg.cli.common import run_app
 
 app = typer.Typer(
@@ -14,9 +14,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 catalog = typer.Typer(help="Reference catalogues.", no_args_is_help=True)
-catalog.command("import")(operate.catalog_import)
-catalog.command("list")(operate.catalog_list)
-catalog.command("cone", context_settings={"ignore_unknown_options": True})(operate.catalog_cone)
+catalog.command("import")(catalogue.catalog_import)
+catalog.command("fetch")(catalogue.catalog_fetch)
+catalog.command("list")(catalogue.catalog_list)
+catalog.command("cone", context_settings={"ignore_unknown_options": True})(catalogue.catalog_cone)
 
 caltables = typer.Typer(help="Calibration sets.", no_args_is_help=True)
 caltables.command("list")(calibration.caltables_list)

@@ -81,16 +81,19 @@ class ColumnMap:
     ----------
     ra, dec, flux : str
         Column names; positions in degrees.
-    flux_to_jy : float
-        Factor from the column's number to integrated Jy.
+    flux_to_jy : float or None
+        Factor from the column's number to integrated Jy; None for what the file says.
     frequency_hz : float
+    peak : bool
+        Take a column of peaks for the flux densities of compact sources.
     """
 
     ra: str
     dec: str
     flux: str
-    flux_to_jy: float
+    flux_to_jy: float | None
     frequency_hz: float
+    peak: bool = False
 
 
 KNOWN_FORMATS: Mapping[str, ColumnMap] = {
@@ -130,12 +133,40 @@ def read_file(path: Path, name: str, columns: ColumnMap | None = None) -> Catalo
         ra, dec, flux = (_numbers(table[c]) for c in (columns.ra, columns.dec, columns.flux))
     except (TypeError, ValueError) as error:
         raise BadInputError(f"{path}: a column holds no numbers ({error})") from error
-    flux = flux * columns.flux_to_jy
+    flux = flux * _factor(path, columns, str(table[columns.flux].unit or ""))
     good = np.isfinite(ra) & np.isfinite(dec) & (flux > 0) & (np.abs(dec) <= 90)
     if not good.any():
         raise BadInputError(f"{path}: no row has a position and a positive flux density")
     order = np.flatnonzero(good)[np.argsort(dec[good], kind="stable")]
     return Catalogue(name, columns.frequency_hz, ra[order] % 360, dec[order], flux[order])
+
+
+def jansky_per(unit: str) -> float:
+    """Jansky in a unit of flux density, per beam or not.
+
+    Raises
+    ------
+    UsageError
+    """
+    known = {"jy": 1.0, "mjy": 1e-3, "ujy": 1e-6, "\u00b5jy": 1e-6}
+    bare = unit.lower().replace(" ", "").removesuffix("/beam").removesuffix("beam-1")
+    if bare not in known:
+        raise UsageError(f"unit {unit!r}: give Jy, mJy or uJy")
+    return known[bare]
+
+
+def _factor(path: Path, columns: ColumnMap, unit: str) -> float:
+    """From the column's numbers to Jy."""
+    if columns.flux_to_jy is None and not unit:
+        raise UsageError(
+            f"{path}: does not say the unit of {columns.flux}; say it with --flux-unit"
+        )
+    if "beam" in unit.lower() and not columns.peak and columns not in KNOWN_FORMATS.values():
+        raise UsageError(
+            f"{path}: {columns.flux} is in {unit}, a peak; give a column of integrated flux "
+            "density, or --peak to take it for compact sources"
+        )
+    return columns.flux_to_jy if columns.flux_to_jy is not None else jansky_per(unit)
 
 
 def _read_table(path: Path):  # type: ignore[no-untyped-def]
@@ -212,7 +243,8 @@ def load(root: Path, name: str) -> Catalogue:
         have = ", ".join(names(root)) or "none"
         raise UsageError(
             f"no catalogue {name!r} under {path.parent} (there: {have}); get it with "
-            f"'dsa110-contimg catalog import FILE --name {name}'"
+            f"'dsa110-contimg catalog fetch {name}' or 'dsa110-contimg catalog import FILE "
+            f"--name {name}'"
         )
     from astropy.io import fits
 

@@ -1,0 +1,133 @@
+"""Reference catalogues: fetched, imported with their traps, searched."""
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from typer.testing import CliRunner
+
+from dsa110_contimg.cli.main import app
+from dsa110_contimg.errors import RetryableError, UsageError
+from dsa110_contimg.sky import catalogues, vizier
+from dsa110_contimg.sky.catalogues import ColumnMap
+
+_MOST = 40
+"""Rows that the service of the tests gives at once."""
+
+
+class _Vizier(BaseHTTPRequestHandler):
+    """A TAP service with one table, that holds back rows as the real one does."""
+
+    sky = np.random.default_rng(8).uniform([0, -40, 1], [360, 90, 500], (300, 3))
+    queries: list[str] = []  # noqa: RUF012
+
+    def log_message(self, *_: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self.answer(parse_qs(urlparse(self.path).query))
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        self.answer(parse_qs(self.rfile.read(length).decode()))
+
+    def answer(self, given: dict[str, list[str]]) -> None:
+        query = given["QUERY"][0]
+        self.queries.append(query)
+        found = re.search(r'>= (\S+) AND "DEJ2000" BETWEEN (\S+) AND (\S+)', query)
+        assert found is not None
+        least, low, high = (float(value) for value in found.groups())
+        rows = self.sky[
+            (self.sky[:, 2] >= least) & (self.sky[:, 1] >= low) & (self.sky[:, 1] <= high)
+        ]
+        status = "OVERFLOW" if len(rows) > _MOST else "OK"
+        cells = "".join(
+            f"<TR><TD>{ra:.6f}</TD><TD>{dec:.6f}</TD><TD>{flux:.3f}</TD></TR>"
+            for ra, dec, flux in rows[:_MOST]
+        )
+        page = (
+            '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
+            f'<RESOURCE type="results"><INFO name="QUERY_STATUS" value="{status}"/><TABLE>'
+            '<FIELD name="RAJ2000" datatype="double" unit="deg"/>'
+            '<FIELD name="DEJ2000" datatype="double" unit="deg"/>'
+            '<FIELD name="S1.4" datatype="double" unit="mJy"/>'
+            f"<DATA><TABLEDATA>{cells}</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-votable+xml")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Vizier)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/tap"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_survey_comes_whole_though_the_service_holds_rows_back(
+    service: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["catalog", "fetch", "nvss", "--service", service, "--min-flux", "20",
+         "--root", str(tmp_path)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = catalogues.load(tmp_path, "nvss")
+    expected = _Vizier.sky[_Vizier.sky[:, 2] >= 20]
+    expected = expected[np.argsort(expected[:, 1])]
+    assert len(found) == len(expected)
+    assert np.allclose(found.dec_deg, expected[:, 1], atol=1e-6)
+    assert np.allclose(found.flux_jy, expected[:, 2] / 1e3, atol=1e-6)
+    assert found.frequency_hz == 1.4e9
+    assert 'FROM "VIII/65/nvss"' in _Vizier.queries[-1]
+
+
+def test_without_network_the_message_says_what_else_to_do() -> None:
+    with pytest.raises(RetryableError, match="catalog import FILE"):
+        vizier.fetch("nvss", 0.05, 10.0, 20.0, "http://127.0.0.1:9/tap")
+    with pytest.raises(UsageError, match="choose one of nvss, first"):
+        vizier.fetch("3c", 0.05)
+    with pytest.raises(UsageError, match="no source of"):
+        vizier.fetch("first", 0.05, 80.0, 90.0)
+
+
+def _file(folder: Path, unit: str | None) -> Path:
+    table = Table({"RA": [10.0, 20.0], "DE": [5.0, -5.0], "F": [100.0, 200.0]})
+    table["F"].unit = unit
+    table.write(folder / "c.vot", format="votable")
+    return folder / "c.vot"
+
+
+def test_units_come_from_the_file_unless_they_are_given(tmp_path: Path) -> None:
+    columns = ColumnMap("RA", "DE", "F", None, 1.4e9)
+    found = catalogues.read_file(_file(tmp_path, "mJy"), "c", columns)
+    assert found.flux_jy.tolist() == [0.2, 0.1], "by declination"
+
+
+def test_a_column_without_a_unit_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--flux-unit"):
+        catalogues.read_file(_file(tmp_path, None), "c", ColumnMap("RA", "DE", "F", None, 1.4e9))
+    with pytest.raises(UsageError, match="give Jy, mJy or uJy"):
+        catalogues.jansky_per("furlong")
+
+
+def test_peaks_are_not_taken_for_totals_by_accident(tmp_path: Path) -> None:
+    path = _file(tmp_path, "mJy/beam")
+    with pytest.raises(UsageError, match="a peak"):
+        catalogues.read_file(path, "c", ColumnMap("RA", "DE", "F", None, 1.4e9))
+    found = catalogues.read_file(path, "c", ColumnMap("RA", "DE", "F", None, 1.4e9, peak=True))
+    assert found.flux_jy.max() == 0.2
