@@ -1,7 +1,7 @@
 """Mosaics, photometry and catalogues: how long they take, mosaics beside `reproject`.
 
-Run by `make products`. The mosaic is of ten tiles of 2048 x 2048 pixels, cubic interpolation in both
-programs, reproject with one process and with two; differences are those of the inner pixels.
+Run by `make products`. The mosaic is of ten tiles of 2048 x 2048 pixels, with cubic interpolation in
+both programs; differences are those of the inner pixels.
 """
 
 import json
