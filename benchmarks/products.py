@@ -1,6 +1,6 @@
 """Mosaics, photometry and catalogues: how long they take, mosaics beside `reproject`.
 
-Run by `make products`. The mosaic is of ten tiles of 2048 x 2048 pixels, with cubic interpolation in
+Run by `make products`. The mosaic is of ten tiles of 2048 x 2048 pixels, cubic interpolation in
 both programs; differences are those of the inner pixels.
 """
 
