@@ -238,3 +238,10 @@ def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     assert len(done.dynamic_range) <= 1 + rounds.rounds
     again = self_calibrate(vis, None, image_options, rounds)
     assert again.image.rms_jy <= tile_imaging.image_tile(vis, None, image_options).rms_jy * 1.01
+
+
+def test_the_simulated_sky_goes_all_the_way_round_for_runs_of_days() -> None:
+    run = hour.prepare(hour.RunOptions(groups=600, antennas=4, channels=1, seed=2))
+    empty, _ = np.histogram(run.sky.ra_deg, np.arange(0.0, 361.0, 10.0))
+    assert empty.min() > 0
+    assert run.sky.ra_deg.size < 20_000

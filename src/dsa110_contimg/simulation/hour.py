@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg.simulation import instrument, observation
 from dsa110_contimg.simulation.sky import KnownSky, random_sky
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import DSA110, UNIX_EPOCH_JD, Telescope
+from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD, Telescope
 
 DEFAULT_START = datetime.fromisoformat("2026-01-25T22:05:21+00:00")
 TRUTH_NAME = "truth.json"
@@ -149,13 +149,13 @@ def _strip(
     """A sky that covers what the run will see, its calibrator in the reference tile."""
     length_d = length_s / 86400.0
     reference = _REFERENCE_TILE if options.groups > _REFERENCE_TILE else options.groups // 2
-    moments = np.array(
-        [starts_jd[0], starts_jd[reference] + 0.5 * length_d, starts_jd[-1] + length_d]
-    )
+    moments = np.array([starts_jd[0], starts_jd[reference] + 0.5 * length_d])
     ra, dec = _meridian(moments, options.apparent_dec_deg, telescope)
-    first, calibrator, last = np.rad2deg(np.unwrap(ra))
+    first, calibrator = np.rad2deg(np.unwrap(ra))
+    seen = 86400.0 * np.rad2deg(SIDEREAL_RATE_RAD_S) * (starts_jd[-1] + length_d - starts_jd[0])
     margin = 4.0 / np.cos(dec[0])
+    width = min(float(seen + 2 * margin), 360.0)
     return random_sky(
-        (float(first - margin), float(last + margin)), float(np.rad2deg(dec.mean())),
+        (float(first - margin), float(first - margin) + width), float(np.rad2deg(dec.mean())),
         float(calibrator), rng,
     )  # fmt: skip

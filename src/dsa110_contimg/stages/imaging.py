@@ -37,7 +37,9 @@ _CHECKED_RESPONSE = 0.5
 _CHECKED_JY = 0.05
 _ISOLATION_RAD = 120 * astrometry.ARCSEC_RAD
 _MODEL_SHARE = 0.5
-_FEWEST_SOURCES = 3
+_FEWEST_SOURCES = 5
+_VARIES = 0.05
+"""What a source differs from its catalogue by, as a fraction, besides the noise."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
     return TileCheck(
         n_sources=len(compared),
         flux_ratio=float(np.median(ratio)),
-        flux_ratio_error=median_error(ratio),
+        flux_ratio_error=float(np.hypot(median_error(ratio), _VARIES / np.sqrt(ratio.size))),
         east_arcsec=float(np.median(east)),
         north_arcsec=float(np.median(north)),
         offset_error_arcsec=float(np.hypot(median_error(east), median_error(north))),
