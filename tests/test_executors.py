@@ -125,6 +125,26 @@ def test_a_worker_may_wait_long_for_a_slot_but_not_in_silence(
                 waits.result(60)
 
 
+class _Untravelled(Exception):
+    """Pickles, but cannot be made again."""
+
+    def __init__(self, name: str, number: int):
+        super().__init__(name)
+
+
+def _fail_strangely() -> None:
+    raise _Untravelled("x", 1)
+
+
+def test_an_answer_that_cannot_be_read_fails_its_call_and_no_other(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path / "slots") as executor:
+        strange = executor.submit(_fail_strangely)
+        after = executor.submit(_double, number=2)
+        with pytest.raises(RetryableError, match="could not be used"):
+            strange.result(60)
+        assert after.result(60) == 4
+
+
 def test_a_cancelled_call_ends_its_worker(tmp_path: Path) -> None:
     with LocalExecutor(1, tmp_path / "slots") as executor:
         running = executor.submit(_freeze, marker=tmp_path / "marker")

@@ -4,15 +4,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, StaleClaimError
-from dsa110_contimg.registry import claims
+from dsa110_contimg.quality.gates import Gate, Verdict
+from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Tile, TileState
+from dsa110_contimg.registry.models import Mosaic, Tile, TileState
+from dsa110_contimg.stages.validation import Validation
 from dsa110_contimg.streaming import daemon
+from dsa110_contimg.streaming.disk import DiskGuard
+from dsa110_contimg.streaming.work import InFlight
 
 
 @pytest.fixture
@@ -169,3 +176,55 @@ def test_a_database_that_stays_locked_is_a_retryable_error(
         pass
     with impatient.read() as session:
         assert session.get(Tile, "t0") is None
+
+
+def test_values_that_json_does_not_have_are_kept_and_come_back(database_url: str) -> None:
+    """PostgreSQL's JSON refuses NaN, infinity and zero bytes."""
+    gate = Gate("flux ratio", float("nan"), "x", Verdict.WARNING, "only 2\0 sources")
+    other = Gate("rms", float("inf"), "x", Verdict.FAILED)
+    registry = Registry(database_url)
+    validation = Validation(Verdict.WARNING, (gate, other), "nvss", ())
+    with registry.write() as session:
+        session.add(
+            Mosaic(name="m", start=0.0, method="mean", state="held", verdict="warning",
+                   record={"validation": records.to_json(validation)})
+        )  # fmt: skip
+    with registry.read() as session:
+        back = records.from_json(Validation, session.get_one(Mosaic, "m").record["validation"])
+    assert np.isnan(back.gates[0].value)
+    assert back.gates[1].value == float("inf")
+    assert back.gates[0].note == "only 2 sources"
+    registry.close()
+
+
+def test_one_result_that_cannot_be_recorded_holds_up_no_other(database_url: str) -> None:
+    registry = Registry(database_url)
+    settings = settings_module.load(database_url=database_url)
+    work = InFlight(registry, settings, DiskGuard(registry, settings.root, settings))
+    with registry.write() as session:
+        for number in range(2):
+            session.add(
+                Tile(id=f"t{number}", time_key=float(number), start=0.0, apparent_dec_deg=16.0,
+                     last_arrival=0.0, state=TileState.READY)
+            )  # fmt: skip
+    kept = []
+    for _ in range(2):
+        claim = claims.claim_next(registry, claims.TILES, "me", 60.0)
+        assert claim is not None
+        future: Future[str] = Future()
+        future.set_result(claim.id)
+        work.add(claim, future, 0.0)
+
+    def commit(claim: claims.Claim, result: str) -> None:
+        if result == "t0":
+            raise RuntimeError("nobody expected this")
+        kept.append(result)
+
+    assert work.collect(commit) == 2
+    assert kept == ["t1"]
+    assert len(work) == 0
+    with registry.read() as session:
+        failed = session.get_one(Tile, "t0")
+        assert (failed.state, failed.failures) == (TileState.FAILED, 1)
+        assert "nobody expected this" in failed.reason
+    registry.close()

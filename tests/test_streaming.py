@@ -10,10 +10,11 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from conftest import Processed, SmallRun, make_root
+from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import BadInputError, RetryableError
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -470,3 +471,66 @@ def test_names_tell_observations_apart_where_headers_do_not() -> None:
     paths = [Path(f"2026-02-01T{s}_sb{k:02d}.hdf5") for k, s in enumerate(stamps)]
     found = ingest.groups_by_name([*reversed(paths), Path("other.hdf5")])
     assert [len(group) for group in found] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("absurd", ["times", "frequencies", "link"])
+def test_one_absurd_file_holds_up_no_other(
+    absurd: str, root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    import h5py
+
+    _link(small_run.files[0], incoming)
+    bad = incoming / small_run.files[1][0].name
+    if absurd == "link":
+        bad.symlink_to(bad)
+    else:
+        shutil.copy(small_run.files[1][0], bad)
+        with h5py.File(bad, "r+") as file:
+            if absurd == "times":
+                file["Header/time_array"][:] = 1e9 + file["Header/time_array"][:]
+            else:
+                file["Header/freq_array"][:] = np.inf
+    _converter(root, incoming).run()
+    with _registry(root).read() as session:
+        states = [tile.state for tile in session.scalars(select(Tile))]
+    assert states == [TileState.CONVERTED]
+
+
+def test_a_batch_run_never_takes_a_published_mosaics_name(streamed: Path) -> None:
+    from dsa110_contimg.errors import PermanentError
+    from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.stages.mosaic import MosaicImage
+    from dsa110_contimg.stages.registration import RegistrationStage
+    from dsa110_contimg.stages.validation import Validation
+
+    with _registry(streamed).read() as session:
+        (row,) = session.scalars(select(Mosaic))
+    inputs = {
+        "mosaic": records.from_json(MosaicImage, row.record["mosaic"]),
+        "validation": records.from_json(Validation, row.record["validation"]),
+    }
+    with pytest.raises(PermanentError, match="give the new one another name"):
+        RegistrationStage().run(PipelineContext(streamed, inputs))
+    with _registry(streamed).read() as session:
+        assert session.scalars(select(Mosaic.state)).one() == "published"
+
+
+def test_a_cross_match_waits_out_an_outage_however_long(
+    streamed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dsa110_contimg.errors import OutageError
+    from dsa110_contimg.streaming.owed import OwedCrossmatches
+
+    registry, settings = _registry(streamed), settings_module.load(root=streamed)
+    with registry.write() as session:
+        (mosaic,) = session.scalars(select(Mosaic))
+        mosaic.crossmatch = "owed"
+    owed = OwedCrossmatches(
+        registry, settings, small_options(streamed).crossmatch, InlineExecutor(), lambda: None
+    )
+    for _ in range(5):
+        owed._settle(mosaic.name, OutageError("disk full"))
+    with registry.read() as session:
+        assert session.scalars(select(Mosaic.crossmatch)).one() == "owed"
+    owed.close()

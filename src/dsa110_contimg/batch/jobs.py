@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import Field
 from sqlalchemy import select
 
@@ -29,6 +30,8 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.options import options_from, parse_options
+
+log = structlog.get_logger()
 
 _STOP_GRACE_S = 10.0
 
@@ -212,9 +215,13 @@ class JobRunner:
 
     def _loop(self) -> None:
         while not self._stopping:
-            self._reap()
-            while len(self._processes) < self._parallel and self._start_next():
-                pass
+            try:
+                self._reap()
+                while len(self._processes) < self._parallel and self._start_next():
+                    pass
+            except Exception:
+                # A database that is away, a disk that is full: the next round may do better.
+                log.exception("jobs wait")
             self._wake.wait(0.2 if self._processes else 2.0)
             self._wake.clear()
 
@@ -227,10 +234,17 @@ class JobRunner:
                 return False
             job.state, job.started = JobState.RUNNING, time.time()
             job_id = job.id
-        log = log_path(self._settings, job_id)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            self._processes[job_id] = subprocess.Popen(
+        try:
+            self._processes[job_id] = self._process(job_id)
+        except OSError as error:
+            self._finish(job_id, f"the job's process cannot be started: {error}")
+        return True
+
+    def _process(self, job_id: int) -> "subprocess.Popen[bytes]":
+        path = log_path(self._settings, job_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as output:
+            return subprocess.Popen(
                 [sys.executable, "-m", "dsa110_contimg.batch.jobs", str(job_id)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -242,7 +256,6 @@ class JobRunner:
                     "CONTIMG_DATABASE_URL": self._settings.database_url,
                 },
             )
-        return True
 
     def _reap(self) -> None:
         for job_id, process in list(self._processes.items()):

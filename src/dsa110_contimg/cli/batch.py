@@ -152,7 +152,7 @@ def mosaic_show(
     )
     for gate in found["record"]["validation"]["gates"]:
         typer.echo(
-            f"  {gate['verdict']:8}{gate['name']:16}{gate['value']:10.4g}  {gate['limit']}"
+            f"  {gate['verdict']:8}{gate['name']:16}{float(gate['value']):10.4g}  {gate['limit']}"
             + (f" ({gate['note']})" if gate["note"] else "")
         )
     for tile in made["tile_ids"]:

@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -146,10 +146,11 @@ class LocalExecutor:
                 try:
                     if worker is None or worker.is_used_up():
                         worker = _Worker.replace(worker, self._slot_of)
-                except OSError as error:
-                    call.set_exception(RetryableError(f"no worker can be started: {error}"))
-                    break
-                call.run_on(worker, self._timeout_s)
+                    call.run_on(worker, self._timeout_s)
+                except Exception as error:  # noqa: BLE001 (a call must always be answered)
+                    call.fail(f"the worker could not be used: {error}")
+                    if worker is not None:
+                        worker.kill()
             with self._lock:
                 self._running.discard(call)
         if worker is not None:
@@ -239,6 +240,11 @@ class _Call(Future[Any]):
                 self._worker.process.kill()
                 return True
         return super().cancel()
+
+    def fail(self, reason: str) -> None:
+        """Answer with an error that may be tried again, if there is no answer yet."""
+        with contextlib.suppress(InvalidStateError):
+            self.set_exception(RetryableError(f"{self._name}: {reason}"))
 
     def run_on(self, worker: _Worker, timeout_s: float | None) -> None:
         """Run the call on a worker; it stays unanswered if that died and another may try."""

@@ -26,6 +26,11 @@ _WRITERS = 110_110
 """Number of the lock that PostgreSQL's writers take."""
 _FROZEN_S = 60.0
 """PostgreSQL ends a transaction that has said nothing for so long: its program is frozen."""
+_LIVENESS = {
+    "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10,
+    "keepalives_count": 3, "tcp_user_timeout": 60_000,
+}  # fmt: skip
+"""A server whose machine is gone is known to be after a minute, not after two hours."""
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
 
 
@@ -129,7 +134,8 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         limits = {"lock_timeout": _BUSY_TIMEOUT_S, "idle_in_transaction_session_timeout": _FROZEN_S}
         given = " ".join(f"-c {name}={1000 * seconds:.0f}" for name, seconds in limits.items())
-        return create_engine(parsed, pool_pre_ping=True, connect_args={"options": given})
+        arguments = {"options": given, **_LIVENESS}
+        return create_engine(parsed, pool_pre_ping=True, connect_args=arguments)
     if parsed.database:
         folder = Path(parsed.database).parent
         try:

@@ -40,12 +40,15 @@ class LightCurve:
         Middle of the observation, Unix seconds.
     flux_jy, error_jy : ndarray, shape (nepoch,)
         On the flux scale of the source's other epochs; errors with those of the scale.
+    noise_jy : ndarray, shape (nepoch,)
+        The part of the errors that is noise.
     image : tuple of str
     """
 
     observed: np.ndarray
     flux_jy: np.ndarray
     error_jy: np.ndarray
+    noise_jy: np.ndarray
     image: tuple[str, ...]
 
     def as_rows(self) -> list[dict[str, Any]]:
@@ -223,6 +226,7 @@ def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> di
         )
         made[source_id] = LightCurve(
             observed, flux / scale, np.hypot(error, scale_error * flux) / scale,
+            error / scale,
             tuple(str(row[6]) for row in epochs),
         )  # fmt: skip
     return made

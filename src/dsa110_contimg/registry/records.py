@@ -1,5 +1,6 @@
 """Results of stages as JSON and back, so that a row can give a stage its input."""
 
+import math
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -17,8 +18,19 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 def to_json(record: Any) -> dict[str, Any]:
     """A frozen result as plain JSON values."""
-    value: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
+    value: dict[str, Any] = _plain(_adapter(type(record)).dump_python(record, mode="json"))
     return value
+
+
+def _plain(value: Any) -> Any:
+    """What every database's JSON holds: it has no NaN, no infinity and no zero byte."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value.replace("\0", "") if isinstance(value, str) else value
 
 
 def from_json(kind: type[T], value: dict[str, Any]) -> T:

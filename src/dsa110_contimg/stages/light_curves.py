@@ -22,7 +22,7 @@ from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import matching
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
-from dsa110_contimg.sources.variability import Behaviour, variability
+from dsa110_contimg.sources.variability import Behaviour, Variability, variability
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import CrossmatchOptions
@@ -31,6 +31,7 @@ _TILE_RESPONSE = 0.5
 _STRONG_SIGMA = 20.0
 _FEWEST = 10
 _MOST_EARLIER = 50
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ def follow(
         for epoch, fluxes in zip(epochs, measured, strict=True):
             ids = places.ids if fluxes.flux_jy.size == places.ids.size else places.ids[at]
             rows.record_image(session, epoch.row(), ids, fluxes.flux_jy, fluxes.error_jy)
-        _compare_scale(session, epochs[0].name, places.ids)
-        return _judge(session, places.ids)
+    seen = places.ids[np.isfinite(measured[0].flux_jy)]
+    _compare_scale(registry, name, seen)
+    return _judge(registry, seen)
 
 
 def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
@@ -244,20 +246,23 @@ def _mark_detected(
     )
 
 
-def _compare_scale(session: Session, name: str, ids: np.ndarray) -> None:
+def _compare_scale(registry: Registry, name: str, ids: np.ndarray) -> None:
     """Put an epoch on the flux scale of the others, by the median of strong sources.
 
-    Its error is what they scatter by beyond the noise.
+    Its error is what they scatter by beyond the noise. Years of light curves are read before the
+    transaction that writes begins.
     """
-    image = session.scalars(select(MeasuredImage).where(MeasuredImage.name == name)).one()
-    image.scale, image.scale_error = 1.0, 0.0
-    session.flush()
+    with registry.read() as session:
+        image = session.scalars(select(MeasuredImage).where(MeasuredImage.name == name)).one()
+        curves = rows.light_curves(session, ids.tolist())
     ratios, noises = [], []
-    for curve in rows.light_curves(session, ids.tolist()).values():
-        here = np.array([image == name for image in curve.image])
+    for curve in curves.values():
+        here = np.array([epoch == name for epoch in curve.image])
         if not here.any() or here.all():
             continue
-        flux, error = float(curve.flux_jy[here][0]), float(curve.error_jy[here][0])
+        # As it was measured, whatever scale it was given before.
+        flux = float(curve.flux_jy[here][0]) * image.scale
+        error = float(curve.noise_jy[here][0]) * image.scale
         weight = curve.error_jy[~here] ** -2.0
         usual = float((weight * curve.flux_jy[~here]).sum() / weight.sum())
         if min(flux, usual) > _STRONG_SIGMA * error:
@@ -267,30 +272,39 @@ def _compare_scale(session: Session, name: str, ids: np.ndarray) -> None:
         return
     ratio = np.array(ratios)
     excess = robust_rms(ratio) ** 2 - float(np.median(noises)) ** 2
-    image.scale = float(np.median(ratio))
-    image.scale_error = float(np.sqrt(max(excess, 0.0)))
+    scale = {"scale": float(np.median(ratio)), "scale_error": float(np.sqrt(max(excess, 0.0)))}
+    with registry.write() as session:
+        session.execute(update(MeasuredImage).where(MeasuredImage.name == name).values(scale))
 
 
-def _judge(session: Session, ids: np.ndarray) -> list[str]:
+def _judge(registry: Registry, ids: np.ndarray) -> list[str]:
     """Measures of variability of the sources; says whose behaviour is new."""
+    with registry.read() as session:
+        curves = rows.light_curves(session, ids.tolist())
+    measured = {i: variability(curve.flux_jy, curve.error_jy) for i, curve in curves.items()}
     told = []
-    curves = rows.light_curves(session, ids.tolist())
-    before = {
-        row.id: row for row in session.scalars(select(Source).where(Source.id.in_(list(curves))))
-    }
-    for source_id, curve in curves.items():
-        row, measured = before[source_id], variability(curve.flux_jy, curve.error_jy)
-        behaviour = measured.behaviour(catalogued=row.catalogue_jy is not None)
-        if behaviour != row.behaviour and behaviour in _REMARKABLE:
-            told.append(
-                f"{row.name} is {behaviour}: modulation {measured.modulation:.2f}, eta "
-                f"{measured.eta:.1f} over {measured.n} epochs"
-            )
-        if measured.dip and not row.dip:
-            told.append(f"{row.name} dips as in an extreme scattering event")
-        row.behaviour, row.n_epochs, row.mean_jy = behaviour, measured.n, measured.mean_jy
-        row.modulation, row.eta = measured.modulation, measured.eta
-        row.max_snr, row.dip = measured.max_snr, measured.dip
+    with registry.write() as session:
+        for begin in range(0, len(measured), _AT_ONCE):
+            some = sorted(measured)[begin : begin + _AT_ONCE]
+            for row in session.scalars(select(Source).where(Source.id.in_(some))):
+                told += _update(row, measured[row.id])
+    return told
+
+
+def _update(row: Source, found: Variability) -> list[str]:
+    """Put measures into a source's row."""
+    told = []
+    behaviour = found.behaviour(catalogued=row.catalogue_jy is not None)
+    if behaviour != row.behaviour and behaviour in _REMARKABLE:
+        told.append(
+            f"{row.name} is {behaviour}: modulation {found.modulation:.2f}, eta "
+            f"{found.eta:.1f} over {found.n} epochs"
+        )
+    if found.dip and not row.dip:
+        told.append(f"{row.name} dips as in an extreme scattering event")
+    row.behaviour, row.n_epochs, row.mean_jy = behaviour, found.n, found.mean_jy
+    row.modulation, row.eta = found.modulation, found.eta
+    row.max_snr, row.dip = found.max_snr, found.dip
     return told
 
 

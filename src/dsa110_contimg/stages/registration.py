@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.choice import Choice, Standing
+from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import claims, records
@@ -130,6 +131,13 @@ class RegistrationStage(Stage):
         with open_registry(context).write() as session:
             if claim is not None:
                 claims.change(session, claim, reason="")
+            known = session.get(Mosaic, mosaic.name)
+            group_id = claim.id if claim is not None else ""
+            if known is not None and (known.state == "published" or known.group_id != group_id):
+                raise PermanentError(
+                    f"{mosaic.name}: is a mosaic of this name already ({known.state}); give the "
+                    "new one another name"
+                )
             if context.get("calibration_set") is not None:
                 add_calibration_set(session, context["calibration_set"])
             if context.get("calibration_choice") is not None:
@@ -139,7 +147,7 @@ class RegistrationStage(Stage):
             session.merge(
                 Mosaic(
                     name=mosaic.name,
-                    group_id=claim.id if claim is not None else "",
+                    group_id=group_id,
                     start=mosaic.start,
                     method=mosaic.method,
                     state="staged",
@@ -150,5 +158,4 @@ class RegistrationStage(Stage):
                     },
                 )
             )
-        group_id = claim.id if claim is not None else ""
         return {"registered": RegisteredMosaic(mosaic.name, group_id, mosaic.path)}

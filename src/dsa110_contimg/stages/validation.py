@@ -177,7 +177,7 @@ class ValidationStage(Stage):
 def _usual_rms_jy(records: Sequence[Mapping[str, Any]], mosaic: MosaicImage) -> float | None:
     """Median rms of earlier mosaics of the same strip and method; None of too few."""
     known = [
-        gate["value"]
+        float(gate["value"])
         for record in records
         if record["mosaic"]["method"] == mosaic.method
         and record["mosaic"].get("dec_deg") is not None

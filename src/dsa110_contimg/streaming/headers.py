@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsa110_contimg.errors import BadInputError, RetryableError
+from dsa110_contimg.errors import BadInputError, OutageError, RetryableError
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.telescope import Telescope
-from dsa110_contimg.visibilities import uvh5
+from dsa110_contimg.visibilities import observations, uvh5
 
 TIMEOUT_S = 5.0
 FoundHeader = tuple[uvh5.SubbandHeader, int] | BadInputError
@@ -21,9 +21,16 @@ def read_headers(paths: Sequence[Path], telescope: Telescope) -> list[FoundHeade
 def _read(path: Path, telescope: Telescope) -> FoundHeader:
     try:
         header = uvh5.read_header(path)
+        # Times that are no dates, frequencies that are none: found here, not in a transaction.
+        observations.tile_id(header.time_key)
         return header, header.subband(telescope)
     except BadInputError as error:
         return error
+    except (ValueError, OverflowError) as error:
+        return BadInputError(
+            f"{path}: its header holds values that cannot be ({error}); it is damaged, send it "
+            "again"
+        )
 
 
 class HeaderReader:
@@ -44,6 +51,8 @@ class HeaderReader:
         call = self._executor.submit(read_headers, paths=list(paths), telescope=self._telescope)
         try:
             found: list[FoundHeader] = call.result()
+        except OutageError:
+            raise
         except RetryableError as error:
             if len(paths) > 1:
                 return [one for path in paths for one in self([path])]

@@ -7,6 +7,7 @@ day. Removal renames first, so that nobody ever meets half a Measurement Set.
 """
 
 import contextlib
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ _GOING = ".removing-"
 _HOUR_S = 3600.0
 _DAY_S = 86400.0
 _ROWS_AT_ONCE = 500
+_OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?$")
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _leftovers(
 
 
 def _ours(name: str) -> bool:
-    return name.startswith((_GOING, "mosaic_")) or name[:8].isdigit()
+    return name.startswith((_GOING, "mosaic_")) or _OURS.match(name) is not None
 
 
 def _planned(session: Session) -> set[Path]:

@@ -105,7 +105,8 @@ def scan(
                     continue
                 try:
                     status = entry.stat()
-                except FileNotFoundError:
+                except OSError:
+                    # Gone meanwhile, or a link or an inode that leads nowhere.
                     continue
                 if before == (status.st_size, status.st_mtime_ns):
                     continue

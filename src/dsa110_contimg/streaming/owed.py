@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import structlog
 from sqlalchemy import select
 
-from dsa110_contimg.errors import ContimgError, RetryableError
+from dsa110_contimg.errors import ContimgError, OutageError, RetryableError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.registry.database import Registry
@@ -77,11 +77,12 @@ class OwedCrossmatches:
         if error is None:
             self._failures.pop(name, None)
             return
-        failures = self._failures[name] = self._failures.get(name, 0) + 1
-        delay_s = self._settings.retry_delay_s * 2 ** (failures - 1)
+        outage = isinstance(error, OutageError)
+        failures = self._failures[name] = self._failures.get(name, 0) + (not outage)
+        delay_s = self._settings.retry_delay_s * 2 ** max(failures - 1, 0)
         self._not_before[name] = time.monotonic() + delay_s
         again = isinstance(error, RetryableError) or not isinstance(error, ContimgError)
-        if not again or failures >= self._settings.max_attempts:
+        if not again or (not outage and failures >= self._settings.max_attempts):
             with self._registry.write() as session:
                 session.get_one(Mosaic, name).crossmatch = "failed"
         self._registry.record_event(name, f"cross-match failed: {error}", "error")

@@ -1,5 +1,6 @@
 """Claimed work in flight: heartbeats while it runs, and what to do when it comes back."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -7,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from dsa110_contimg.errors import OutageError, StaleClaimError
+from dsa110_contimg.errors import OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim, Kind
 from dsa110_contimg.registry.database import Registry
@@ -71,15 +72,33 @@ class InFlight:
             Pieces of work that came back.
         """
         done = [claim for claim, future in self._work.items() if future.done()]
+        outage: OutageError | None = None
         for claim in done:
-            # An outage of the database leaves it here, for the next cycle to record.
             try:
                 self._finish(claim, self._work[claim], commit)
             except StaleClaimError as error:
                 log.warning("result thrown away", id=claim.id, reason=str(error))
+            except OutageError as error:
+                # It stays, for the next cycle to record.
+                outage = error
+                continue
+            except Exception as error:
+                log.exception("result cannot be recorded", id=claim.id)
+                self._give_up(claim, error)
             self._forget(claim)
         self._heartbeat()
+        if outage is not None:
+            raise outage
         return len(done)
+
+    def _give_up(self, claim: Claim, error: Exception) -> None:
+        """Count as a failure what came back and could not be recorded."""
+        with contextlib.suppress(StaleClaimError):
+            claims.fail(
+                self._registry, claim,
+                RetryableError(f"its result cannot be recorded: {type(error).__name__}: {error}"),
+                self._settings.max_attempts, self._settings.retry_delay_s,
+            )  # fmt: skip
 
     def _finish(
         self, claim: Claim, future: "Future[Any]", commit: Callable[[Claim, Any], None]
