@@ -300,3 +300,25 @@ def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
                 FileLock(tmp_path / f"slot{number:02d}.lock", is_singleton=False).acquire(timeout=0)
     with machine_slot(tmp_path, 2) as again:
         assert again == 0
+
+
+def test_a_suspended_program_that_waits_for_a_slot_holds_up_nobody(tmp_path: Path) -> None:
+    """Its ticket is first in the queue and locked, but nobody touches it."""
+    from filelock import FileLock
+
+    waiting = tmp_path / "slots" / "waiting"
+    waiting.mkdir(parents=True)
+    ticket = waiting / f"0-{time.monotonic_ns()}-suspended"
+    taken = threading.Event()
+
+    def take() -> None:
+        with machine_slot(tmp_path / "slots", 1, Priority.BATCH):
+            taken.set()
+
+    with FileLock(ticket):
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        assert not taken.wait(2.0), "while it is alive it goes first"
+        os.utime(ticket, (time.time() - 60, time.time() - 60))
+        assert taken.wait(10.0)
+        thread.join(10.0)

@@ -377,11 +377,14 @@ def test_a_database_server_that_is_restarted(
     place.registry.close()
     server.stop()
     until(lambda: "cycle failed" in place.log("convert.log"), 60.0, 0.2)
+    late = place.start(MOSAIC, "late.log", "--workers", "1")
+    until(lambda: "waiting for the database" in place.log("late.log"), 60.0, 0.2)
     server.start()
     until(place.is_published, 120.0, 0.2)
     assert {tile.failures for tile in place.tiles()} == {0}
     group = place.group()
     assert group is not None
     assert group.failures == 0
+    assert late.poll() is None, "a daemon started during the outage waited for its end"
     place.close()
     server.cleanup()

@@ -275,6 +275,30 @@ def test_a_run_that_still_receives_tiles_has_not_ended() -> None:
     assert groups.next_complete_groups(waiting, [], quiet_since=100.0) == []
 
 
+def test_a_tile_that_comes_after_its_window_was_formed_gets_one_of_its_own() -> None:
+    states = [OK] * 27
+    states[4] = NEVER
+    formed = groups.next_complete_groups(_tiles(*states), [])
+    assert formed[0] == [f"t{k:02d}" for k in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10)]
+    late = [replace(t, arrived=100.0 if t.id == "t04" else 0.0) for t in _tiles(*[OK] * 27)]
+    assert groups.next_complete_groups(late, formed, quiet_since=99.0) == [], "more may come"
+    (extra,) = groups.next_complete_groups(late, formed, quiet_since=100.0, min_tiles=3)
+    assert "t04" in extra
+    assert extra == [f"t{k:02d}" for k in range(2, 12)]
+    assert groups.next_complete_groups(late, [*formed, extra], quiet_since=100.0) == []
+
+
+def test_what_was_observed_before_the_first_group_is_not_lost() -> None:
+    tiles = _tiles(*[OK] * 25)
+    formed = groups.next_complete_groups(tiles[11:], [])
+    assert formed == [[f"t{k:02d}" for k in range(11, 21)]]
+    more = groups.next_complete_groups(tiles, formed, quiet_since=1.0)
+    seen = {tile for group in [*formed, *more] for tile in group}
+    assert seen == {tile.id for tile in tiles}
+    firsts = [group[0] for group in [*formed, *more]]
+    assert len(firsts) == len(set(firsts)), "a group is named after its first tile"
+
+
 def test_gaps_and_declinations_end_a_run_but_ordinary_gaps_do_not() -> None:
     assert groups.next_complete_groups(_tiles(*[OK] * 12, gap_after=5), []) == []
     moved = [

@@ -134,3 +134,23 @@ def test_values_that_are_no_numbers_are_flagged_and_counted(files: list[Path]) -
     observation = conversion.read_observation(files, DSA110)
     assert observation.n_bad_samples == 2
     assert np.isfinite(observation.vis.data).all()
+
+
+def test_a_file_whose_disk_is_not_mounted_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """An unmounted disk leaves an empty directory, or none."""
+    from dsa110_contimg.errors import OutageError
+    from dsa110_contimg.imaging.fits_image import read_fits
+    from dsa110_contimg.visibilities import measurement_set
+
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "gone"):
+        for read, name in (
+            (uvh5.read_header, "2026-01-25T22:05:21_sb00.hdf5"),
+            (measurement_set.read, "a.ms"),
+            (read_fits, "a.fits"),
+        ):
+            with pytest.raises(OutageError, match="is its disk mounted"):
+                read(tmp_path / folder / name)
+    (tmp_path / "other").touch()
+    with pytest.raises(BadInputError, match="cannot be opened"):
+        uvh5.read_header(tmp_path / "2026-01-25T22:05:21_sb00.hdf5")

@@ -4,6 +4,11 @@ The two supervisors (the reconcile loop and the job runner) choose what to do
 by class alone: retry with back-off, give up with the reason, or do nothing.
 """
 
+import errno
+from pathlib import Path
+
+_AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN)
+
 
 class ContimgError(Exception):
     """Base of all errors of this package."""
@@ -55,3 +60,19 @@ class NotYetError(RetryableError):
 
 class StaleClaimError(ContimgError):
     """The lease on this work passed to somebody else; the result must be thrown away."""
+
+
+def unreadable(path: Path, what: str, error: OSError | None = None) -> ContimgError:
+    """The error for a file that cannot be opened: its own fault, or that of its disk.
+
+    A directory that is gone or empty, where a file was, is a disk that is not mounted.
+    """
+    try:
+        away = not any(path.parent.iterdir())
+    except OSError:
+        away = True
+    if away or (error is not None and error.errno in _AWAY):
+        return OutageError(
+            f"{path}: is not there, nor anything else in {path.parent}; is its disk mounted?"
+        )
+    return BadInputError(f"{path}: {what}")

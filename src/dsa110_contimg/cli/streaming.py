@@ -36,15 +36,15 @@ def convert_stream(
     """Watch a directory and convert each observation to a Measurement Set."""
     from dsa110_contimg.pipeline.executors import LocalExecutor
     from dsa110_contimg.pipeline.slots import Priority
-    from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming import headers
     from dsa110_contimg.streaming.converter import StreamingConverter
+    from dsa110_contimg.streaming.daemon import open_registry
 
     settings = load_settings(
         root=root, poll_interval_s=poll_interval, grace_s=grace, workers=workers
     )
     setup_logging(settings.log_format)
-    registry = Registry(settings.database)
+    registry = open_registry(settings.database, wait=not once)
     executor = LocalExecutor(
         settings.workers, settings.slots_dir, timeout_s=settings.convert_timeout_s,
         priority=Priority.CONVERSION,
@@ -84,7 +84,7 @@ def streaming_mosaic(
     """Form groups of ten tiles and make, check and publish their mosaics."""
     from dsa110_contimg.pipeline.executors import LocalExecutor
     from dsa110_contimg.pipeline.slots import Priority
-    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming.daemon import open_registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
 
     if loop and once:
@@ -93,7 +93,7 @@ def streaming_mosaic(
         root=root, mosaic_interval_s=interval, sky_catalog=sky_catalog, workers=workers
     )
     setup_logging(settings.log_format)
-    registry = Registry(settings.database)
+    registry = open_registry(settings.database, wait=loop)
     executor = LocalExecutor(
         settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s,
         priority=Priority.STREAMING,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.errors import BadInputError, UsageError, unreadable
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.sky.projections import PROJECTIONS
 
@@ -170,7 +170,7 @@ def read_fits(path: Path) -> Image:
             header = hdus[0].header
             pixels = hdus[0].data
     except OSError as error:
-        raise BadInputError(f"{path}: cannot be read as FITS ({error})") from error
+        raise unreadable(path, f"cannot be read as FITS ({error})", error) from error
     if pixels is None or pixels.squeeze().ndim != 2:
         raise BadInputError(f"{path}: holds no image of two axes")
     with warnings.catch_warnings():

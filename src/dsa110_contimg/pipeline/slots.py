@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 _POLL_S = 0.05
 _PATIENCE_S = 60.0
 """After each such time a ticket counts as one priority higher."""
+_SILENT_S = 10.0
+"""A ticket that nobody touched for so long does not hold up others."""
 
 
 class Priority(IntEnum):
@@ -83,6 +85,7 @@ def machine_slot(
         while (found := _free_slot(slots_dir, slots, mine)) is None:
             # A lock cannot be waited for among several: ask again shortly.
             time.sleep(_POLL_S)
+            os.utime(mine.path)
             still_waiting()
     finally:
         mine.path.unlink(missing_ok=True)
@@ -115,10 +118,19 @@ def _is_first(mine: _Ticket) -> bool:
         other = _Ticket.parse(path)
         if other is None or path == mine.path or other.rank(now_ns) >= rank:
             continue
-        if _is_held(path):
+        if not _is_held(path):
+            path.unlink(missing_ok=True)
+        elif not _is_silent(path):
             return False
-        path.unlink(missing_ok=True)
     return True
+
+
+def _is_silent(path: Path) -> bool:
+    """True if the process that waits with this ticket was suspended: the others go on."""
+    try:
+        return time.time() - path.stat().st_mtime > _SILENT_S
+    except FileNotFoundError:
+        return True
 
 
 def _is_held(path: Path) -> bool:

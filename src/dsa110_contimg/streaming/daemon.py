@@ -9,15 +9,19 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
 import structlog
 
-from dsa110_contimg.errors import ContimgError
+from dsa110_contimg.errors import ContimgError, OutageError
+from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.streaming.notify import notify
 
 log = structlog.get_logger()
+
+_DATABASE_WAIT_S = 2.0
 
 
 def owner_name() -> str:
@@ -120,3 +124,15 @@ def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) ->
             log.exception("cycle failed; next try in the next cycle")
         stop.wait(interval_s)
     notify("STOPPING=1")
+
+
+def open_registry(url: str, wait: bool) -> Registry:
+    """Open the database; a daemon that is started while it is away waits for it."""
+    while True:
+        try:
+            return Registry(url)
+        except OutageError as error:
+            if not wait:
+                raise
+            log.error("waiting for the database", error=str(error))
+            time.sleep(_DATABASE_WAIT_S)

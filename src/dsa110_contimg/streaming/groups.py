@@ -4,7 +4,8 @@ Tiles in order of time fall into runs, which end at a gap or a change of declina
 into windows of `n_ms` tiles; with a sliding window each shares `overlap` tiles with the one
 before, and the first needs none before it; what is left over when a run has ended is a short
 group. A window that spans a tile which may still come waits for it; a tile that never will
-(rejected, quarantined) is passed over.
+(rejected, quarantined) is passed over. A tile that comes when the windows over it are formed
+(sent again, released, observed before the rest arrived) gets a window of its own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -90,6 +91,8 @@ def next_complete_groups(
         Tile ids of the new groups, in order of time.
     """
     shared = min(overlap, n_ms - 1) if sliding_window else 0
+    tiles = list(tiles)
+    order = {tile.id: tile.start for tile in tiles}
     last_of_group = {group[-1] for group in formed}
     out: list[list[str]] = []
     for run in runs(tiles, max_gap_s):
@@ -104,6 +107,34 @@ def next_complete_groups(
         # A few tiles take some of those before them along rather than be left alone.
         if ended and covered < len(run) and min_tiles <= len(left) < n_ms and _settled(left):
             out.append([tile.id for tile in left])
+        out += _straggling(run[:covered], [*formed, *out], n_ms, shared, min_tiles, quiet_since)
+    return sorted(out, key=lambda group: order[group[0]])
+
+
+def _straggling(
+    run: Sequence[GroupableTile], formed: Sequence[Sequence[str]], n_ms: int, shared: int,
+    min_tiles: int, quiet_since: float | None,
+) -> list[list[str]]:  # fmt: skip
+    """Windows over tiles of the part of a run that is grouped, but who are in no group."""
+    if quiet_since is None:
+        return []
+    grouped = {tile_id for group in formed for tile_id in group}
+    # A group is named after its first tile.
+    taken = {group[0] for group in formed}
+    out = []
+    for i, tile in enumerate(run):
+        if tile.id in grouped or tile.prospect is Prospect.PENDING or tile.arrived > quiet_since:
+            continue
+        for first in (i - shared, *range(i, -1, -1)):
+            window = run[max(first, 0) : max(first, 0) + n_ms]
+            if first >= 0 and window[0].id not in taken and len(window) >= min_tiles:
+                break
+        else:
+            continue
+        if _settled(window):
+            out.append([one.id for one in window])
+            grouped.update(out[-1])
+            taken.add(out[-1][0])
     return out
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, unreadable
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import MJD_ZERO_JD
 from dsa110_contimg.visibilities.flagging import unflagged
@@ -452,7 +452,7 @@ def _open(path: Path, readonly: bool = True) -> Any:
     from casacore import tables
 
     if not (path / "table.dat").exists():
-        raise BadInputError(f"{path}: is not a Measurement Set (no table.dat in it)")
+        raise unreadable(path, "is not a Measurement Set (no table.dat in it)")
     try:
         return tables.table(str(path), readonly=readonly, ack=False)
     except RuntimeError as error:

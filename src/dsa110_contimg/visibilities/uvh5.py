@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, unreadable
 from dsa110_contimg.telescope import Telescope
 
 _NAME = re.compile(r"^(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)_sb(?P<number>\d\d)\.hdf5$")
@@ -194,7 +194,7 @@ def _open(path: Path) -> h5py.File:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise BadInputError(f"{path}: cannot be opened ({error.strerror})") from error
+        raise unreadable(path, f"cannot be opened ({error.strerror})", error) from error
     if size == 0:
         raise BadInputError(f"{path}: is empty (0 bytes); its writer died, send it again")
     try:
