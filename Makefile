@@ -51,7 +51,6 @@ coexistence: install
 
 # Mosaics beside reproject; photometry and searches.
 products: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'reproject>=0.14'
 	$(BIN)/python benchmarks/products.py
 
 # A look at 20,000 known files.

@@ -1,9 +1,9 @@
 """Twelve full-size groups through both daemons: as fast as they can, and at the pace of the sky.
 
-Run by `make fullsize` (28 GB in the temporary folder). First everything is there at once: tiles an
-hour, as imaged and as new ones, since neighbouring mosaics share two. Then nine tiles are converted
-already, as they are at the pace of the sky, and the tenth arrives: the time from its last sub-band
-to the published mosaic.
+Run by `make fullsize` (70 GB in the temporary folder). First nine tiles are converted already, as
+they are at the pace of the sky, and the tenth arrives: the time from its last sub-band to the
+published mosaic. Then everything is there at once: tiles an hour, as imaged and as new ones, since
+neighbouring mosaics share two; the simulated files go as soon as they are converted.
 """
 
 import argparse
@@ -55,6 +55,10 @@ def throughput(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, 
     begin = time.monotonic()
     try:
         feed(place, files)
+        until(lambda: place.tile_states().get("converted", 0) == len(files), _PATIENCE_S, 1.0)
+        for path in (path for group in files for path in group):
+            path.unlink()
+            (place.incoming / path.name).unlink()
         start = (run.starts_jd[len(files) - 1] - 2440587.5) * 86400.0
         until(lambda: place.is_finished(len(files), start), _PATIENCE_S, 1.0)
         seconds = time.monotonic() - begin
@@ -62,7 +66,7 @@ def throughput(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, 
         place.stop()
     found = groups(place)
     imaged = sum(count for _, count, _ in found)
-    shutil.rmtree(place.root)
+    shutil.rmtree(place.root.parent)
     return {
         "seconds": round(seconds, 1), "groups": found,
         "imaged_tiles_per_hour": round(3600 * imaged / seconds, 1),
@@ -84,13 +88,14 @@ def latency(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, obj
                 "groups": groups(place)}  # fmt: skip
     finally:
         place.stop()
+        shutil.rmtree(place.root.parent)
 
 
 def main() -> int:
     """Simulate, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--groups", type=int, default=12)
-    parser.add_argument("--directory", type=Path, help="keep the simulated files here")
+    parser.add_argument("--directory", type=Path, help="use simulated files that are here already")
     options = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="fullsize_"))
     store = options.directory or base / "store"
@@ -104,8 +109,8 @@ def main() -> int:
                 written = run.write(store, number)
                 mark.write_text(json.dumps([str(path) for path in written]))
             files.append([Path(name) for name in json.loads(mark.read_text())])
-        print(json.dumps({"throughput": throughput(base, run, files)}, indent=1), flush=True)
         print(json.dumps({"latency": latency(base, run, files)}, indent=1), flush=True)
+        print(json.dumps({"throughput": throughput(base, run, files)}, indent=1), flush=True)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return 0

@@ -30,6 +30,7 @@ _MORE = {
     "keep_leftovers_h": 0.05,
     "housekeeping_interval_s": 60.0,
 }
+_HELD_SHARE = 0.02
 _GROWTH_MB, _DATABASE_MB_PER_1000 = 10.0, 5.0
 
 
@@ -152,7 +153,11 @@ def report(samples: list[Sample], groups: dict[str, int], warm_up: int) -> int:
     """Say what grew; 1 if anything did too much."""
     after = [sample for sample in samples if sample.tiles >= warm_up]
     first, last = after[0], after[-1]
-    faults = [f"groups {state}: {n}" for state, n in groups.items() if state != "published"]
+    # Real noise fails a gate now and then: such a mosaic is held, and says why.
+    wrong = {state: n for state, n in groups.items() if state not in ("published", "held")}
+    faults = [f"groups {state}: {n}" for state, n in wrong.items()]
+    if groups.get("held", 0) > _HELD_SHARE * sum(groups.values()):
+        faults.append(f"groups held: {groups['held']}")
     for name in (CONVERT, MOSAIC):
         grown = last.memory_mb[name] - first.memory_mb[name]
         # A worker that is being replaced has its own for a moment.

@@ -28,6 +28,7 @@ sky_catalog = "known"
 group_size = 3
 group_overlap = 1
 retry_delay_s = 0.0
+hips = false
 [image]
 size = 512
 averaging_loss = 0.0

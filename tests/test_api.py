@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from sqlalchemy import select
 
 from conftest import Processed
+from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch.jobs import JobRunner, submit
+from dsa110_contimg.client import Client, JobFailedError
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Job, JobState, TileImage
+
+SCRIPTS = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +148,122 @@ def test_jobs_are_listed_and_unknown_ones_are_not_there(server: httpx.Client) ->
     assert status["mosaics"] == {"published": 1}
     assert server.get("/api/mosaics").json()[0]["state"] == "published"
     assert server.delete(f"/api/jobs/{listed[0]['id']}").status_code in (200, 409)
+
+
+def test_a_second_server_leaves_the_first_one_s_jobs_alone_and_takes_over_when_it_dies(
+    tmp_path: Path,
+) -> None:
+    settings = settings_module.load(root=tmp_path)
+    (tmp_path / "state").mkdir()
+    registry = Registry(settings.database)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "runs\n"
+    with registry.write() as session:
+        job = Job(type="mosaic", params={}, state=JobState.RUNNING, created=time.time())
+        session.add(job)
+    runner = JobRunner(registry, settings)
+    queued = submit(registry, settings, "mosaic", {"name": "mine"})
+    runner.look()
+    assert _states(registry) == {job.id: "running", queued.id: "queued"}
+    runner.start()
+    try:
+        holder.kill()
+        deadline = time.monotonic() + 60
+        while set(_states(registry).values()) != {"failed"} and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with registry.read() as session:
+            assert "the server ended" in session.get_one(Job, job.id).error
+            assert "no imaged tile" in session.get_one(Job, queued.id).error, "it ran"
+    finally:
+        runner.stop()
+        holder.kill()
+        holder.communicate()
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from dsa110_contimg import settings
+from dsa110_contimg.batch.jobs import JobRunner
+from dsa110_contimg.registry.database import Registry
+held = settings.load(root=Path(sys.argv[1]))
+runner = JobRunner(Registry(held.database), held)
+runner.look()
+print("runs", flush=True)
+time.sleep(600)
+"""
+
+
+def _states(registry: Registry) -> dict[int, str]:
+    with registry.read() as session:
+        return {job.id: str(job.state) for job in session.scalars(select(Job))}
+
+
+def test_each_stage_is_a_job_and_gives_what_the_command_line_gives(
+    server: httpx.Client, processed: Processed, tmp_path: Path
+) -> None:
+    client = Client(str(server.base_url))
+    root = processed.root
+    with Registry(settings_module.load(root=root).database).read() as session:
+        tile = session.scalars(select(TileImage)).first()
+    calibrated = next((root / "ms").glob(f"{tile.tile_id}_cal_*"))
+    options = {"size": 256, "averaging_loss": 0.0}
+    made = client.submit("image", ms=str(calibrated.relative_to(root)), options=options).wait(120)
+    prefix = Path(made["prefix"])
+    assert prefix.is_relative_to(root / "products" / "jobs")
+    command = [SCRIPTS / "dsa110-contimg", "image", calibrated, "--output", tmp_path / "t",
+               "--size", "256", "--averaging-loss", "0", "--root", root]  # fmt: skip
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    ours = read_fits(prefix.with_name(f"{prefix.name}.image.fits"))
+    theirs = read_fits(tmp_path / "t.image.fits")
+    np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+    mosaic = processed.result["published"].path
+    checked = client.submit("validate", mosaic=str(mosaic)).wait(120)
+    assert checked["verdict"] == "passed"
+    matched = client.submit("crossmatch", mosaic=str(mosaic), output="products/mine.fits").wait(120)
+    assert matched["n_matched"] > 3
+    assert (root / "products" / "mine.fits").exists()
+    again = client.submit("crossmatch", mosaic=str(mosaic), output="products/mine.fits")
+    with pytest.raises(JobFailedError, match="exists already"):
+        again.wait(120)
+
+
+def test_logs_stream_until_the_job_ends(server: httpx.Client) -> None:
+    job = server.post("/api/jobs/", json={"type": "mosaic", "params": {"name": "streamed"}}).json()
+    lines = []
+    with server.stream("GET", f"/api/jobs/{job['id']}/logs/stream", timeout=120) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            lines.append(line)
+            if line.startswith("event: end"):
+                break
+    assert any("mosaic 1/1" in line for line in lines), lines
+    printed = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert printed == server.get(f"/api/jobs/{job['id']}/logs").text.splitlines()
+
+
+def test_published_files_and_pieces_of_them_are_downloaded(
+    server: httpx.Client, processed: Processed, tmp_path: Path
+) -> None:
+    mosaic = processed.result["published"]
+    image = read_fits(mosaic.path)
+    whole = Client(str(server.base_url)).download(mosaic.path.name, tmp_path / "whole.fits")
+    assert whole.read_bytes() == mosaic.path.read_bytes()
+    part = server.get(f"/api/files/{mosaic.path.name}", headers={"Range": "bytes=0-79"})
+    assert (part.status_code, len(part.content)) == (206, 80)
+    y, x = np.unravel_index(np.nanargmax(image.pixels), image.pixels.shape)
+    ra, dec = (float(v) for v in image.wcs.all_pix2world([[x, y]], 0)[0])
+    query = {"ra": ra % 360, "dec": dec, "size": 30.0}
+    cut = server.get(f"/api/mosaics/{mosaic.name}/cutout", params={**query, "format": "fits"})
+    (tmp_path / "cut.fits").write_bytes(cut.content)
+    piece = read_fits(tmp_path / "cut.fits")
+    at_x, at_y = (round(float(v)) for v in piece.wcs.all_world2pix([[ra, dec]], 0)[0])
+    assert piece.pixels[at_y, at_x] == image.pixels[y, x]
+    picture = server.get(f"/api/mosaics/{mosaic.name}/cutout", params=query)
+    assert picture.content.startswith(b"\x89PNG")
+    nowhere = {"ra": (ra + 180) % 360, "dec": dec}
+    away = server.get(f"/api/mosaics/{mosaic.name}/cutout", params=nowhere)
+    assert (away.status_code, "does not cover" in away.text) == (422, True)

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from conftest import Processed, SmallRun
+from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch import plans
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.registry.database import Registry
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -196,3 +199,18 @@ def test_a_catalogue_is_imported_and_searched(tmp_path: Path) -> None:
     cone = run("dsa110-contimg", "catalog", "cone", "mine", "0.1", "-5", "--radius", "0.5",
                root=tmp_path)  # fmt: skip
     assert cone.stdout.split() == ["359.900000", "-5.000000", "0.08000", "Jy"]
+
+
+@pytest.mark.parametrize("method", ["mean", "weighted", "pbweighted"])
+def test_a_plan_predicts_the_depth_that_the_mosaic_has(
+    processed: Processed, tmp_path: Path, method: str
+) -> None:
+    registry = Registry(settings_module.load(root=processed.root).database)
+    made = plans.plan(registry, f"deep_{method}", method=method)
+    depth = plans.predicted_depth(made)
+    assert depth is not None
+    built = plans.build(made, tmp_path / "deep.fits", False)
+    rms = read_fits(tmp_path / "deep_rms.fits").pixels
+    assert depth.median_rms_jy == pytest.approx(built.median_rms_jy, rel=0.01)
+    assert depth.best_rms_jy == pytest.approx(float(np.nanmin(rms)), rel=0.02)
+    assert depth.observed_deg2 == pytest.approx(built.observed_deg2, rel=0.02)

@@ -13,7 +13,14 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, Mosaic, MosaicGroup, Product
+from dsa110_contimg.registry.models import (
+    Event,
+    GroupState,
+    Mosaic,
+    MosaicGroup,
+    Product,
+    TileImage,
+)
 from dsa110_contimg.stages.publishing import hold_by_hand, publish_by_hand
 from dsa110_contimg.streaming import StreamingMosaicManager
 from dsa110_contimg.streaming.file_check import check_files
@@ -86,3 +93,25 @@ def test_the_commands_say_what_there_is(streamed: Path) -> None:
     held = runner.invoke(app, ["hold", name, "--reason", "no", "--root", str(streamed)])
     assert held.exit_code == 0, held.output
     assert "held" in runner.invoke(mosaic_app, ["list", "--root", str(streamed)]).stdout
+
+
+def test_a_tile_has_a_page_of_evidence_that_stands_alone(streamed: Path, tmp_path: Path) -> None:
+    with _registry(streamed).read() as session:
+        tile_id = session.scalars(select(TileImage.tile_id)).first()
+        (name,) = session.scalars(select(Mosaic.name))
+    page = tmp_path / "tile.html"
+    arguments = ["report", tile_id, "--output", str(page), "--root", str(streamed)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.exception
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") >= 3
+    for told in ("flagged first for", "Bandpass of every antenna", "flux ratio", name, "rms "):
+        assert told in text
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    arguments[1] = name
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert name in page.read_text()
+    assert "Timings" in page.read_text()
+    arguments[1] = "nothing"
+    assert "has no tile image" in str(CliRunner().invoke(app, arguments).exception)

@@ -1,8 +1,10 @@
 """A known sky comes out of the conversion where it is, at one phase centre."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from casacore import tables
@@ -102,8 +104,6 @@ def test_absent_sub_bands_are_flagged_channels(small_run: SmallRun, tmp_path: Pa
 
 
 def test_antennas_without_signal_are_found_and_flagged(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     options = hour.RunOptions(groups=1, antennas=12, channels=1, integrations=2, rfi=0.0)
     run = hour.prepare(options)
     dead = replace(run, observatory=replace(run.observatory, dead=(2, 9)))
@@ -169,3 +169,37 @@ def test_a_measurement_set_of_several_fields_and_windows_is_read_field_by_field(
     assert later.field_name == "other"
     assert later.times_jd.size < vis.times_jd.size
     assert later.frequencies_hz.size == vis.frequencies_hz.size
+
+
+def _damage_data(path: Path) -> None:
+    """Spoil a block of visibilities, which its checksum tells; the header stays good."""
+    with h5py.File(path, "r+", locking=False) as file:
+        data = file["Data/visdata"][()]
+        del file["Data/visdata"]
+        made = file.create_dataset("Data/visdata", data=data, chunks=data.shape, fletcher32=True)
+        place = made.id.get_chunk_info(0).byte_offset
+    with path.open("rb+") as raw:
+        raw.seek(place + 100)
+        raw.write(b"\xff" * 8)
+
+
+def test_a_sub_band_whose_data_cannot_be_read_is_left_out_while_enough_remain(
+    small_run: SmallRun, tmp_path: Path
+) -> None:
+    files = [Path(shutil.copy(path, tmp_path)) for path in small_run.files[0]]
+    (bad,) = (path for path in files if "sb03" in path.name)
+    _damage_data(bad)
+    tile = convert(files, tmp_path / "a.ms", DSA110, ConversionOptions())
+    assert (tile.n_subbands, tile.absent_subbands) == (15, (3,))
+    (warning,) = tile.warnings
+    assert bad.name in warning
+    assert "its data cannot be read" in warning
+    without = [path for path in files if path != bad]
+    convert(without, tmp_path / "b.ms", DSA110, ConversionOptions())
+    left_out, absent = (measurement_set.read(tmp_path / name) for name in ("a.ms", "b.ms"))
+    np.testing.assert_array_equal(left_out.data, absent.data)
+    np.testing.assert_array_equal(left_out.flags, absent.flags)
+    np.testing.assert_array_equal(left_out.weights, absent.weights)
+    with pytest.raises(BadInputError, match=f"{bad.name}.*11 of 16"):
+        convert([*without[:11], bad], tmp_path / "c.ms", DSA110, ConversionOptions())
+    assert not (tmp_path / "c.ms").exists()

@@ -161,7 +161,7 @@ def test_a_frozen_worker_ends_at_its_time_out_and_its_tile_is_converted_after_al
 ) -> None:
     monkeypatch.setenv("CONTIMG_CONVERT_TIMEOUT_S", "20")
     daemon = place.start(CONVERT, "convert.log", "--workers", "1")
-    slot = place.root / "state" / "slots" / "slot00.lock"
+    slot = place.settings.slots_dir / "slot00.lock"
 
     def computing() -> list[int]:
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -210,3 +212,51 @@ def test_the_converter_waits_for_room(
     with registry.read() as session:
         assert session.scalars(select(Tile)).one().state == TileState.CONVERTED
         assert list(session.scalars(select(Mosaic))) == []
+
+
+_AT_WORK = """
+import sys, time
+from pathlib import Path
+from dsa110_contimg.pipeline.protection import protected
+with protected(Path(sys.argv[1])):
+    print("at work", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_batch_program_at_work_protects_what_no_row_names_until_it_is_killed(root: Path) -> None:
+    settings = _settings(root)
+    registry = Registry(settings.database)
+    tomorrow = time.time() + 25 * HOUR
+    assert housekeeping.find(registry, settings, tomorrow) != []
+    with subprocess.Popen(
+        [sys.executable, "-c", _AT_WORK, root], stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"at work\n"
+        assert housekeeping.find(registry, settings, tomorrow) == []
+        program.kill()
+    assert housekeeping.find(registry, settings, tomorrow) != []
+    assert list((root / "state" / "at_work").iterdir()) == [], "a killed one is forgotten"
+
+
+def test_copies_that_never_became_public_go_and_public_files_stay(root: Path) -> None:
+    settings = _settings(root)
+    registry = Registry(settings.database)
+    public = root / "products" / "mosaics"
+    before = set(public.iterdir())
+    half = public / f".{next(iter(before)).name}.0123abcd"
+    half.write_bytes(b"half a copy")
+    found = housekeeping.find(registry, settings, time.time() + 25 * HOUR)
+    assert {removal.path for removal in found if removal.path.parent == public} == {half}
+
+
+def test_rows_of_files_that_a_killed_round_removed_go_too(root: Path) -> None:
+    settings = _settings(root, keep_subbands_h=0.0)
+    registry = Registry(settings.database)
+    with registry.read() as session:
+        first = Path(session.scalars(select(SubbandFile.path)).first())
+    first.unlink()
+    housekeeping.remove(registry, housekeeping.find(registry, settings, time.time() + HOUR))
+    with registry.read() as session:
+        assert list(session.scalars(select(SubbandFile))) == []

@@ -10,6 +10,7 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.streaming import journal
 from dsa110_contimg.streaming.journal import GroupJournal
 
 
@@ -79,3 +80,16 @@ def test_what_has_no_plain_form_is_simply_done_again(registry: Registry, tmp_pat
     for _ in range(2):
         assert context.map(name_of, [{"path": tmp_path / "a"}], "name") == ["a"]
     assert CALLS == [-1, -1]
+
+
+def test_after_a_restart_of_the_machine_steps_are_done_again(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr(journal, "_BOOT_ID", boot)
+    for name, calls in (("first", [1]), ("first", [1]), ("second", [1, 1])):
+        boot.write_text(name)
+        journal._boot.cache_clear()
+        _run(registry, tmp_path, "g", 1)
+        assert calls == CALLS
+    journal._boot.cache_clear()

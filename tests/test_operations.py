@@ -195,7 +195,7 @@ def test_prometheus_reads_the_metrics(streamed: Path) -> None:
 
     async def get() -> httpx.Response:
         transport = httpx.ASGITransport(application)
-        async with httpx.AsyncClient(transport=transport, base_url="http://local") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get("/metrics")
 
     answer = asyncio.run(get())

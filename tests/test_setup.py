@@ -16,6 +16,7 @@ from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli import setup
 from dsa110_contimg.cli.main import app
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.streaming.notify import notify
 
 
@@ -140,3 +141,9 @@ def test_a_daemon_tells_systemd_that_its_loop_lives(tmp_path: Path, small_run: S
         channel.setblocking(False)
         while not rest or rest[-1] != b"STOPPING=1":
             rest.append(channel.recv(100))
+
+
+def test_a_settings_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "contimg.toml").write_text("workers = 2\ngroup_size = null\n")
+    with pytest.raises(UsageError, match=r"contimg\.toml: is not valid TOML .*line 2"):
+        settings_module.load(root=tmp_path)

@@ -13,16 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import func, select
+from typer.testing import CliRunner
 
 from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.products import hips, survey
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationChoice,
+    Event,
     FileState,
     GroupState,
     Mosaic,
@@ -34,7 +38,15 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources import catalogue_file
-from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, groups, ingest
+from dsa110_contimg.stages import sky_survey
+from dsa110_contimg.streaming import (
+    StreamingConverter,
+    StreamingMosaicManager,
+    bell,
+    daemon,
+    groups,
+    ingest,
+)
 from dsa110_contimg.streaming.groups import GroupableTile, Prospect
 from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.telescope import DSA110
@@ -432,6 +444,9 @@ def test_a_watch_remembers_what_is_recorded_and_sees_changes(
     shutil.copy(paths[1], incoming / "copy")
     (incoming / "copy").replace(paths[1])
     assert [file.path for file in watch.new_files(0.0)] == [paths[1]]
+    paths[0].unlink()
+    watch.new_files(0.0)
+    assert set(watch._settled) == {path.name for path in paths[1:]}, "what is gone is forgotten"
 
 
 def test_a_file_that_cannot_be_read_is_looked_at_again_ever_more_rarely(
@@ -558,3 +573,127 @@ def test_a_cross_match_waits_out_an_outage_however_long(
     with registry.read() as session:
         assert session.scalars(select(Mosaic.crossmatch)).one() == "owed"
     owed.close()
+
+
+def test_a_converted_tile_whose_measurement_set_is_damaged_is_converted_again(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    for files in small_run.files:
+        _link(files, incoming)
+    _converter(root, incoming).run()
+    with _registry(root).read() as session:
+        tile = session.scalars(select(Tile).order_by(Tile.start)).first()
+    damaged = Path(tile.ms_path) / "table.dat"
+    damaged.write_bytes(b"")
+    _manager(root).run()
+    with _registry(root).read() as session:
+        (group,) = session.scalars(select(MosaicGroup))
+    assert group.state == GroupState.QUARANTINED
+    assert Path(tile.ms_path).name in group.reason
+    command = CliRunner().invoke(app, ["retry", "--convert", tile.id, "--root", str(root)])
+    assert command.exit_code == 0, command.output
+    assert claims.retry(_registry(root), claims.GROUPS, group.id)
+    manager = _manager(root)
+    manager.cycle()
+    with _registry(root).read() as session:
+        waiting = session.get_one(MosaicGroup, group.id)
+    _converter(root, incoming).run()
+    manager.run()
+    assert [done.published for done in manager.finished] == [True], waiting.reason
+    command = CliRunner().invoke(app, ["retry", "--convert", "nothing", "--root", str(root)])
+    assert command.exit_code != 0
+    assert "is no converted tile" in str(command.exception)
+
+
+def test_what_was_written_before_the_clock_was_set_back_holds_up_nothing(
+    root: Path, incoming: Path, small_run: SmallRun
+) -> None:
+    """A machine started with its clock a year ahead, and then got the time from the network."""
+    year = 365 * 86400.0
+    for files in small_run.files:
+        _link(files[:14], incoming)
+    converter = _converter(root, incoming, once=False, settle_s=0.0, grace_s=600.0)
+    converter.cycle()
+    with _registry(root).write() as session:
+        for tile in session.scalars(select(Tile)):
+            tile.last_arrival += year
+            tile.not_before = tile.lease_until = time.time() + year
+    _converter(root, incoming, once=False).cycle()
+    settings = settings_module.load(root=root)
+    with _registry(root).read() as session:
+        for tile in session.scalars(select(Tile)):
+            assert tile.last_arrival <= time.time()
+            assert tile.lease_until <= time.time() + settings.lease_s
+            assert tile.not_before <= time.time() + settings.retry_delay_s * 2**3
+        (told,) = session.scalars(select(Event).where(Event.subject == "clock"))
+    assert "set back" in told.message
+
+
+def test_every_published_mosaic_is_drawn_on_the_sky_and_goes_when_it_is_held(
+    streamed: Path,
+) -> None:
+    settings = settings_module.load(root=streamed, workers=1, hips=True)
+    registry = Registry(settings.database)
+    manager = StreamingMosaicManager(registry, settings, InlineExecutor(), once=True)
+    manager.run()
+    folder = sky_survey.folder(streamed)
+    with registry.read() as session:
+        (name,) = session.scalars(select(Mosaic.name))
+    assert survey.listed(folder) == {name}
+    assert (folder / name / "Moc.fits").exists()
+    drawn = hips.Hips.open(folder / survey.ALL_SKY)
+    assert drawn is not None
+    assert drawn.numbers(drawn.order) == hips.Hips.open(folder / name).numbers(drawn.order)
+    arguments = [name, "--reason", "a test", "--root", str(streamed)]
+    assert CliRunner().invoke(app, ["hold", *arguments]).exit_code == 0
+    assert CliRunner().invoke(app, ["hips", "--root", str(streamed)]).exit_code == 0
+    assert survey.listed(folder) == set()
+    assert not (folder / name).exists()
+    assert drawn.numbers(drawn.order) == []
+
+
+def test_old_observations_that_come_late_are_grouped_and_finished_ones_are_not_looked_at(
+    root: Path,
+) -> None:
+    manager = _manager(root)
+    year, now = 365 * 86400.0, time.time()
+    begin = now - year
+    with _registry(root).write() as session:
+        for day, arrived in ((0, begin), (100, begin + 100 * 86400.0), (-400, now - 3600.0)):
+            first = begin + day * 86400.0
+            for n in range(3):
+                session.add(
+                    Tile(id=f"d{day}_{n}", time_key=first + n, start=first + 309.0 * n,
+                         apparent_dec_deg=16.2, state=TileState.CONVERTED, last_arrival=arrived,
+                         converted_at=arrived)
+                )  # fmt: skip
+            if day >= 0:
+                ids = [f"d{day}_{n}" for n in range(3)]
+                group = MosaicGroup(
+                    id=ids[0], start=first, tile_ids=ids, state=GroupState.PUBLISHED
+                )
+                session.add(group)
+    assert manager._horizon() == 0.0, "the late ones lie before every group"
+    settings = manager._settings
+    late = manager._complete_groups(settings.group_size, True, manager._horizon())
+    assert late == [["d-400_0", "d-400_1", "d-400_2"]]
+    with _registry(root).write() as session:
+        for tile in session.scalars(select(Tile)):
+            tile.last_arrival = tile.converted_at = begin
+        session.get_one(Tile, "d100_2").last_arrival = now
+    assert manager._horizon() == begin, "nothing before can change"
+
+
+def test_a_converted_tile_wakes_the_mosaic_daemon(tmp_path: Path) -> None:
+    stop = daemon.Stop()
+    stop.listen(bell.listen(tmp_path))
+    assert bell.listen(tmp_path) is None, "one daemon of a root listens"
+    bell.ring(tmp_path)
+    begin = time.monotonic()
+    stop.wait(30.0)
+    assert time.monotonic() - begin < 5.0
+    begin = time.monotonic()
+    stop.wait(0.2)
+    assert time.monotonic() - begin >= 0.2, "one ring wakes once"
+    stop.close()
+    bell.ring(tmp_path)

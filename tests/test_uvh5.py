@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import SmallRun
-from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, UsageError
 from dsa110_contimg.stages.conversion import convert
 from dsa110_contimg.stages.options import ConversionOptions
 from dsa110_contimg.telescope import DSA110
@@ -105,7 +105,7 @@ def test_an_output_that_exists_or_has_no_directory_is_refused(
     (tmp_path / "there.ms").mkdir()
     with pytest.raises(UsageError, match="exists already"):
         convert(files, tmp_path / "there.ms", DSA110, ConversionOptions())
-    with pytest.raises(UsageError, match="is not a directory"):
+    with pytest.raises(OutageError, match="make it, or mount its disk"):
         convert(files, tmp_path / "nowhere" / "x.ms", DSA110, ConversionOptions())
 
 
@@ -138,7 +138,6 @@ def test_values_that_are_no_numbers_are_flagged_and_counted(files: list[Path]) -
 
 def test_a_file_whose_disk_is_not_mounted_is_not_taken_for_damaged(tmp_path: Path) -> None:
     """An unmounted disk leaves an empty directory, or none."""
-    from dsa110_contimg.errors import OutageError
     from dsa110_contimg.imaging.fits_image import read_fits
     from dsa110_contimg.visibilities import measurement_set
 
@@ -154,3 +153,15 @@ def test_a_file_whose_disk_is_not_mounted_is_not_taken_for_damaged(tmp_path: Pat
     (tmp_path / "other").touch()
     with pytest.raises(BadInputError, match="cannot be opened"):
         uvh5.read_header(tmp_path / "2026-01-25T22:05:21_sb00.hdf5")
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise OSError("Unable to open file (file read failed: errno = 5, error message = '...')")
+
+    monkeypatch.setattr(uvh5.h5py, "File", fail)
+    with pytest.raises(RetryableError, match="its disk failed") as told:
+        uvh5.read_header(files[0])
+    assert files[0].name in str(told.value)

@@ -5,9 +5,12 @@ by class alone: retry with back-off, give up with the reason, or do nothing.
 """
 
 import errno
+import re
 from pathlib import Path
 
 _AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN)
+_FAILING = (*_AWAY, errno.EIO, errno.ETIMEDOUT, errno.EREMOTEIO)
+_HDF5_ERRNO = re.compile(r"errno = (\d+)")
 
 
 class ContimgError(Exception):
@@ -76,3 +79,13 @@ def unreadable(path: Path, what: str, error: OSError | None = None) -> ContimgEr
             f"{path}: is not there, nor anything else in {path.parent}; is its disk mounted?"
         )
     return BadInputError(f"{path}: {what}")
+
+
+def disk_failed(error: BaseException) -> bool:
+    """True if a file could not be read for its disk's sake: it says nothing of the file.
+
+    HDF5 tells the system's error number only within its message.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    told = _HDF5_ERRNO.search(str(error))
+    return number in _FAILING or (told is not None and int(told[1]) in _FAILING)

@@ -5,6 +5,8 @@ double underscore (`CONTIMG_IMAGE__ROBUST=0`). The file is `contimg.toml` in the
 """
 
 import os
+import platform
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +125,14 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Of the daemons' log lines")
 
+    api_max_body_mb: float = Field(1.0, gt=0, description="Largest body of a REST request (MB)")
+    api_requests_per_s: float = Field(
+        200.0, gt=0, description="REST requests a second of one address, in the long run"
+    )
+    api_max_queued_jobs: int = Field(
+        2000, ge=1, description="Jobs that wait at once; more are refused"
+    )
+    hips: bool = Field(True, description="Draw every published mosaic as HiPS, and all together")
     parallel_groups: int = Field(2, ge=1, description="Mosaic groups worked on at once")
 
     convert: dict[str, Any] = Field(default_factory=dict, description="Options of conversion")
@@ -164,8 +174,8 @@ class Settings(BaseSettings):
 
     @property
     def slots_dir(self) -> Path:
-        """Where the machine's compute slots are locked."""
-        return self.root / "state" / "slots"
+        """Where this machine's compute slots are locked; several may share a root."""
+        return self.root / "state" / "slots" / platform.node()
 
 
 def load(**given: Any) -> Settings:
@@ -185,4 +195,7 @@ def load(**given: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"setting {name}: {first['msg']}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        path = Path(values.get("root") or os.environ.get("CONTIMG_ROOT", ".")) / FILE_NAME
+        raise UsageError(f"{path}: is not valid TOML ({error}); mend that line") from error
     return settings.model_copy(update={"root": settings.root.absolute()})

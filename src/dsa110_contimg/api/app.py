@@ -1,27 +1,23 @@
 """The application: routes, errors, and the job runner's life."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api import jobs, metrics, products
+from dsa110_contimg.api.limits import Limits
+from dsa110_contimg.api.problems import PROBLEMS
+from dsa110_contimg.api.security import Guard
 from dsa110_contimg.batch.jobs import JobRunner
 from dsa110_contimg.errors import PermanentError, RetryableError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
-
-def create_app(settings: Settings, parallel_jobs: int = 1) -> FastAPI:
+def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool = False) -> FastAPI:
     """The REST interface of one root.
 
     Parameters
@@ -29,6 +25,8 @@ def create_app(settings: Settings, parallel_jobs: int = 1) -> FastAPI:
     settings : Settings
     parallel_jobs : int
         Jobs at once.
+    require_token : bool
+        Also of requests from this machine.
     """
     registry = Registry(settings.database)
     runner = JobRunner(registry, settings, parallel_jobs)
@@ -40,22 +38,22 @@ def create_app(settings: Settings, parallel_jobs: int = 1) -> FastAPI:
         runner.stop()
         registry.close()
 
-    app = FastAPI(title="dsa110-contimg", version=__version__, lifespan=lifespan)
+    app = FastAPI(
+        title="dsa110-contimg", version=__version__, lifespan=lifespan, responses=PROBLEMS,
+        description="Continuum images of the DSA-110: what there is, and batch jobs.",
+    )  # fmt: skip
     app.state.settings = settings
     app.state.registry = registry
     app.state.runner = runner
+    app.state.guard = Guard(registry, require_token)
+    app.add_middleware(
+        Limits,
+        max_body_bytes=int(settings.api_max_body_mb * 1e6),
+        requests_per_s=settings.api_requests_per_s,
+    )
     app.include_router(jobs.router)
     app.include_router(products.router)
     app.include_router(metrics.router)
-
-    @app.middleware("http")
-    async def secure(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        response = await call_next(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
 
     @app.exception_handler(PermanentError)
     async def refused(_: Request, error: PermanentError) -> JSONResponse:

@@ -1,18 +1,25 @@
 """Batch jobs over HTTP: submit, follow, cancel."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from dsa110_contimg.api.security import require_local
+from dsa110_contimg.api.problems import MISSING, problem
+from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
+from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.registry.models import Job, JobState
 
-router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(may_read)])
 _MAX_LOG_BYTES = 1_000_000
+_LOOK_S = 0.5
 JobId = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -30,7 +37,7 @@ class JobRequest(BaseModel):
             ]
         },
     )
-    type: str = Field(description=f"One of: {', '.join(queue.KINDS)}")
+    type: str = Field(description=f"One of: {', '.join(KINDS)}")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the type")
 
 
@@ -79,7 +86,7 @@ def _find(request: Request, job_id: int) -> Job:
     return job
 
 
-@router.post("/", status_code=201, dependencies=[Depends(require_local)])
+@router.post("/", status_code=201, dependencies=[Depends(may_write)])
 def submit(
     body: JobRequest,
     request: Request,
@@ -112,20 +119,20 @@ def list_jobs(
         return [JobStatus(**_status(job)) for job in session.scalars(query)]
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id}", responses=MISSING)
 def detail(job_id: JobId, request: Request) -> JobDetail:
     """One job with its parameters and result."""
     job = _find(request, job_id)
     return JobDetail(**_status(job), params=job.params, result=job.result)
 
 
-@router.get("/{job_id}/status")
+@router.get("/{job_id}/status", responses=MISSING)
 def status(job_id: JobId, request: Request) -> JobStatus:
     """How far one job is."""
     return JobStatus(**_status(_find(request, job_id)))
 
 
-@router.get("/{job_id}/logs", response_class=PlainTextResponse)
+@router.get("/{job_id}/logs", responses=MISSING, response_class=PlainTextResponse)
 def logs(job_id: JobId, request: Request) -> str:
     """The end of what a job printed."""
     _find(request, job_id)
@@ -137,7 +144,44 @@ def logs(job_id: JobId, request: Request) -> str:
         return file.read().decode(errors="replace")
 
 
-@router.delete("/{job_id}", dependencies=[Depends(require_local)])
+@router.get("/{job_id}/logs/stream", responses=MISSING, response_class=StreamingResponse)
+def stream_logs(job_id: JobId, request: Request) -> StreamingResponse:
+    """What a job prints, as it prints it (server-sent events), until it ends."""
+    _find(request, job_id)
+    return StreamingResponse(_events(request, job_id), media_type="text/event-stream")
+
+
+async def _events(request: Request, job_id: int) -> AsyncIterator[str]:
+    """Whole lines as they come; the last event tells how it ended."""
+    path = queue.log_path(request.app.state.settings, job_id)
+    position = 0
+    while not await request.is_disconnected():
+        ended = await run_in_threadpool(lambda: _find(request, job_id).state)
+        lines, position = await run_in_threadpool(_read_lines, path, position)
+        for line in lines:
+            yield f"data: {line}\n\n"
+        if ended not in (JobState.QUEUED, JobState.RUNNING):
+            yield f"event: end\ndata: {ended}\n\n"
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _read_lines(path: Path, position: int) -> tuple[list[str], int]:
+    """Whole lines of a file from a position on, and the position after them."""
+    if not path.exists():
+        return [], position
+    with path.open("rb") as file:
+        file.seek(position)
+        content = file.read(_MAX_LOG_BYTES)
+    whole = content[: content.rfind(b"\n") + 1]
+    return whole.decode(errors="replace").splitlines(), position + len(whole)
+
+
+@router.delete(
+    "/{job_id}",
+    responses={**MISSING, 409: problem("It has ended")},
+    dependencies=[Depends(may_write)],
+)
 def cancel(job_id: JobId, request: Request) -> JobStatus:
     """Cancel a job that is queued or running."""
     job = _find(request, job_id)

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.queries import overview, pulse
 from dsa110_contimg.settings import Settings
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], dependencies=[Depends(may_read)])
 
 _STATES = {
     "files": "Sub-band files by state",
@@ -51,7 +53,7 @@ class _Figures(Collector):
                 yield GaugeMetricFamily(metric, text, value)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request) -> Response:
     """The state of the pipeline in Prometheus's text format."""
     state = request.app.state

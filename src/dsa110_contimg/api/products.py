@@ -1,15 +1,27 @@
 """What the pipeline holds, over HTTP; read only."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import Field
 from sqlalchemy import select
 
 from dsa110_contimg import __version__
-from dsa110_contimg.registry.models import Mosaic
+from dsa110_contimg.api.problems import MISSING
+from dsa110_contimg.api.security import may_read
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.registry import light_curves, queries
+from dsa110_contimg.registry.models import Product, TileState
 from dsa110_contimg.streaming.health import health
 
-router = APIRouter(prefix="/api", tags=["products"])
+router = APIRouter(prefix="/api", tags=["products"], dependencies=[Depends(may_read)])
+Name = Annotated[str, Field(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_.+ -]+$")]
+Limit = Annotated[int, Query(ge=1, le=500, description="Most rows")]
+Degrees = Annotated[float, Query(ge=0, le=360)]
+Declination = Annotated[float, Query(ge=-90, le=90)]
+Moment = Annotated[float | None, Query(description="Observation time, Unix seconds")]
 
 
 @router.get("/status")
@@ -19,18 +31,134 @@ def status(request: Request) -> dict[str, Any]:
     return {"version": __version__, **health(state.registry, state.settings)}
 
 
+@router.get("/tiles")
+def tiles(
+    request: Request, since: Moment = None, until: Moment = None, state: TileState | None = None,
+    limit: Limit = 100,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Tiles, the newest observation first; `until` the last one's start gives the next page."""
+    return queries.tiles(request.app.state.registry, since, until, state, limit)
+
+
+@router.get("/tiles/{tile_id}", responses=MISSING)
+def tile(tile_id: Name, request: Request) -> dict[str, Any]:
+    """One tile with its images."""
+    return _found(queries.tile, request, tile_id)
+
+
 @router.get("/mosaics")
-def mosaics(request: Request) -> list[dict[str, Any]]:
-    """Mosaics, the newest observation first."""
+def mosaics(
+    request: Request, since: Moment = None, until: Moment = None,
+    state: Literal["staged", "published", "held"] | None = None, limit: Limit = 100,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Mosaics, the newest observation first; `until` the last one's start gives the next page."""
+    return queries.mosaics(request.app.state.registry, limit, since, until, state)
+
+
+@router.get("/mosaics/{name}", responses=MISSING)
+def mosaic(name: Name, request: Request) -> dict[str, Any]:
+    """One mosaic with its gates and files."""
+    return _found(queries.mosaic, request, name)
+
+
+@router.get("/mosaics/{name}/cutout", responses=MISSING, response_class=Response)
+def cutout(
+    name: Name, request: Request, ra: Degrees, dec: Declination,
+    size: Annotated[float, Query(gt=0, le=600, description="Side, arcmin")] = 20.0,
+    format: Literal["png", "fits"] = "png",
+) -> Response:  # fmt: skip
+    """A square of a mosaic around a position."""
+    from dsa110_contimg.products import cutout as cutouts
+
+    paths = {
+        product["kind"]: Path(product["path"]) for product in mosaic(name, request)["products"]
+    }
+    if "mosaic" not in paths:
+        raise HTTPException(404, f"{name} is not published")
+    if format == "fits":
+        content = cutouts.fits_bytes(paths["mosaic"], ra, dec, size)
+        return Response(content, media_type="application/fits")
+    content = cutouts.png_bytes(paths["mosaic"], paths["rms"], ra, dec, size)
+    return Response(content, media_type="image/png")
+
+
+@router.get("/files/{file}", responses=MISSING, response_class=FileResponse)
+def download(file: Name, request: Request) -> FileResponse:
+    """A published file by its name, whole or in ranges."""
+    state = request.app.state
+    public = state.settings.root.resolve() / "products"
+    with state.registry.read() as session:
+        rows = session.scalars(
+            select(Product.path).where(Product.path.endswith(f"/{file}", autoescape=True))
+        )
+        found = [Path(path) for path in rows if Path(path).name == file]
+    for path in found:
+        if path.is_file() and path.resolve().is_relative_to(public):
+            return FileResponse(path, filename=file)
+    raise HTTPException(404, f"no published file {file}")
+
+
+@router.get("/calibration-sets")
+def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any]]:
+    """Calibration sets, the newest data first."""
+    return queries.calibration_sets(request.app.state.registry)[::-1][:limit]
+
+
+@router.get("/sources")
+def sources(
+    request: Request,
+    ra: Annotated[float | None, Query(ge=0, le=360)] = None,
+    dec: Annotated[float | None, Query(ge=-90, le=90)] = None,
+    radius: Annotated[float, Query(gt=0, le=30, description="Of the cone, degrees")] = 0.1,
+    name: Annotated[str | None, Query(max_length=32, description="Part of the name")] = None,
+    behaviour: Annotated[str | None, Query(max_length=16)] = None,
+    min_modulation: float | None = None,
+    min_eta: float | None = None,
+    dips: bool = False,
+    limit: Limit = 100,
+) -> list[dict[str, Any]]:
+    """Sources, those that vary most first."""
+    if (ra is None) != (dec is None):
+        raise UsageError("give ra and dec together")
+    cone = None if ra is None or dec is None else (ra, dec, radius)
     with request.app.state.registry.read() as session:
-        return [
-            {
-                "name": row.name,
-                "start": row.start,
-                "method": row.method,
-                "state": row.state,
-                "verdict": row.verdict,
-                "tiles": row.record["mosaic"]["tile_ids"],
+        rows = light_curves.query(
+            session, cone=cone, name=name, behaviour=behaviour, min_modulation=min_modulation,
+            min_eta=min_eta, dips=dips, limit=limit,
+        )  # fmt: skip
+        return [light_curves.as_dict(row) for row in rows]
+
+
+@router.get("/sources/{source}", responses=MISSING)
+def source(source: Name, request: Request) -> dict[str, Any]:
+    """One source by its name or number."""
+    return _source(request, source, light_curves.MOSAIC)["source"]
+
+
+@router.get("/sources/{source}/lightcurve", responses=MISSING)
+def light_curve(
+    source: Name, request: Request, epochs: Literal["mosaic", "tile"] = "mosaic"
+) -> dict[str, Any]:
+    """A source's flux density at every epoch; below 3 sigma an upper limit."""
+    return _source(request, source, epochs)
+
+
+def _source(request: Request, name: str, kind: str) -> dict[str, Any]:
+    try:
+        with request.app.state.registry.read() as session:
+            row = light_curves.find(session, name)
+            curve = light_curves.light_curves(session, [row.id], kind).get(row.id)
+            return {
+                "source": light_curves.as_dict(row),
+                "epochs": curve.as_rows() if curve is not None else [],
             }
-            for row in session.scalars(select(Mosaic).order_by(Mosaic.start.desc()).limit(500))
-        ]
+    except UsageError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+def _found(query: Any, request: Request, name: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = query(request.app.state.registry, name)
+    except UsageError as error:
+        raise HTTPException(404, str(error)) from error
+    return found

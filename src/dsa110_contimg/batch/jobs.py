@@ -10,102 +10,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import Field
-from sqlalchemy import select
+from filelock import FileLock, Timeout
+from sqlalchemy import func, select
 
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.errors import ContimgError, UsageError
-from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.batch.kinds import KINDS, Request
+from dsa110_contimg.batch.workers import batch_workers
+from dsa110_contimg.errors import ContimgError, RetryableError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import LocalExecutor
-from dsa110_contimg.pipeline.options import Options
-from dsa110_contimg.registry import records
+from dsa110_contimg.pipeline.executors import end_with_parent
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.options import options_from, parse_options
+from dsa110_contimg.stages.options import parse_options
 
 log = structlog.get_logger()
 
 _STOP_GRACE_S = 10.0
-
-
-class MosaicJob(Options):
-    """Plan a mosaic of imaged tiles and build it."""
-
-    name: str = Field(min_length=1, max_length=100, description="Name of plan and mosaic")
-    method: Method = Field("mean", description="mean, weighted or pbweighted")
-    since: float | None = Field(None, description="First observation time, Unix seconds")
-    until: float | None = Field(None, description="Last observation time, Unix seconds")
-    include_uncorrected: bool = Field(
-        False, description="Take tiles that are not beam-corrected too"
-    )
-    output: str | None = Field(
-        None, description="Path ending in .fits or .image; default: products/jobs/ in the root"
-    )
-    overwrite: bool = Field(False, description="Replace an output that exists")
-
-
-class PipelineJob(Options):
-    """All nine stages on sub-band files."""
-
-    files: list[str] = Field(
-        min_length=1, max_length=10000, description="Sub-band files, or directories of them"
-    )
-    name: str | None = Field(None, max_length=100, description="Name of the mosaic")
-
-
-@dataclass(frozen=True)
-class JobKind:
-    """A type of job: its parameters and what does it."""
-
-    params: type[Options]
-    run: Callable[[Any, int, Settings, Registry, PipelineContext], dict[str, Any]]
-
-
-def _mosaic(
-    params: MosaicJob, job_id: int, settings: Settings, registry: Registry, context: PipelineContext
-) -> dict[str, Any]:
-    from dsa110_contimg.batch import plans
-
-    made = plans.plan(
-        registry, params.name, params.since, params.until, params.method,
-        params.include_uncorrected,
-    )  # fmt: skip
-    output = (
-        Path(params.output)
-        if params.output
-        else settings.root / "products" / "jobs" / str(job_id) / f"{params.name}.fits"
-    )
-    if params.output is None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    return records.to_json(plans.build(made, output, params.overwrite, context))
-
-
-def _pipeline(
-    params: PipelineJob, job_id: int, settings: Settings, registry: Registry,
-    context: PipelineContext,
-) -> dict[str, Any]:  # fmt: skip
-    from dsa110_contimg.batch import pipelines
-
-    files = pipelines.subband_files([Path(name) for name in params.files])
-    inputs: dict[str, Any] = {"registry": registry}
-    if params.name:
-        inputs["name"] = params.name
-    result = pipelines.run_pipeline(files, options_from(settings), context.with_artifacts(inputs))
-    return records.to_json(result["published"])
-
-
-KINDS: dict[str, JobKind] = {
-    "mosaic": JobKind(MosaicJob, _mosaic),
-    "pipeline": JobKind(PipelineJob, _pipeline),
-}
 
 
 def submit(
@@ -121,8 +46,8 @@ def submit(
     """
     if kind not in KINDS:
         raise UsageError(f"unknown job type {kind!r}; choose one of {', '.join(KINDS)}")
-    parsed = parse_options(KINDS[kind].params, params, "params")
-    _check_paths(parsed, settings)
+    parsed = parse_options(KINDS[kind], params, "params")
+    parsed.check_paths(settings.root)
     with registry.write() as session:
         if idempotency_key is not None:
             earlier = session.scalars(
@@ -130,6 +55,11 @@ def submit(
             ).one_or_none()
             if earlier is not None:
                 return earlier
+        waiting = select(func.count()).where(Job.state == JobState.QUEUED)
+        if (session.scalar(waiting) or 0) >= settings.api_max_queued_jobs:
+            raise RetryableError(
+                f"{settings.api_max_queued_jobs} jobs wait already; submit again later"
+            )
         job = Job(
             type=kind, params=parsed.model_dump(mode="json"), state=JobState.QUEUED,
             created=time.time(), idempotency_key=idempotency_key,
@@ -137,24 +67,6 @@ def submit(
         session.add(job)
         session.flush()
         return job
-
-
-def _check_paths(params: Options, settings: Settings) -> None:
-    """Paths of a job stay under the root, links resolved; outputs under products/."""
-    root = settings.root.resolve()
-    if isinstance(params, MosaicJob) and params.output is not None:
-        _inside(params.output, root / "products", "output")
-        published = root / "products" / "mosaics"
-        if Path(params.output).resolve().is_relative_to(published):
-            raise UsageError("params.output: published products are never replaced by a job")
-    if isinstance(params, PipelineJob):
-        for name in params.files:
-            _inside(name, root, "files")
-
-
-def _inside(name: str, allowed: Path, field: str) -> None:
-    if not Path(name).resolve().is_relative_to(allowed):
-        raise UsageError(f"params.{field}: {name} lies outside the allowed directories")
 
 
 def log_path(settings: Settings, job_id: int) -> Path:
@@ -173,7 +85,9 @@ def cancel(registry: Registry, job_id: int) -> bool:
 
 
 class JobRunner:
-    """Runs queued jobs, oldest first, each in its own process.
+    """Runs queued jobs, oldest first, each in its own process that ends with this one.
+
+    Of several servers on one root one runs the jobs, the next takes over when it ends.
 
     Parameters
     ----------
@@ -188,17 +102,37 @@ class JobRunner:
         self._settings = settings
         self._parallel = parallel
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        state = settings.root / "state"
+        state.mkdir(parents=True, exist_ok=True)
+        # The lock is taken by one thread and given back by another.
+        self._turn = FileLock(state / "jobs.lock", thread_local=False)
         self._wake = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Report what a dead server left running, then begin."""
-        with self._registry.write() as session:
-            for job in session.scalars(select(Job).where(Job.state == JobState.RUNNING)):
-                job.state, job.ended = JobState.FAILED, time.time()
-                job.error = "the server ended while this job was running; submit it again"
+        """Begin, after any other server that runs jobs."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
         self._thread.start()
+
+    def _take_over(self) -> bool:
+        """Become the one that runs jobs, if nobody is, and report what a dead one left running."""
+        if self._turn.is_locked:
+            return True
+        try:
+            self._turn.acquire(timeout=0)
+        except Timeout:
+            return False
+        try:
+            with self._registry.write() as session:
+                for job in session.scalars(select(Job).where(Job.state == JobState.RUNNING)):
+                    job.state, job.ended = JobState.FAILED, time.time()
+                    job.error = "the server ended while this job was running; submit it again"
+        except BaseException:
+            self._turn.release()
+            raise
+        return True
 
     def notify(self) -> None:
         """A job was queued or cancelled."""
@@ -208,22 +142,30 @@ class JobRunner:
         """End running jobs and the runner."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
-        for job_id, process in self._processes.items():
-            _end(process)
-            self._finish(job_id, "the server was stopped while this job was running")
+        if self._thread is not None:
+            self._thread.join()
 
     def _loop(self) -> None:
         while not self._stopping:
             try:
-                self._reap()
-                while len(self._processes) < self._parallel and self._start_next():
-                    pass
+                self.look()
             except Exception:
                 # A database that is away, a disk that is full: the next round may do better.
                 log.exception("jobs wait")
             self._wake.wait(0.2 if self._processes else 2.0)
             self._wake.clear()
+        # Here, for jobs are killed when the thread ends that started them.
+        for job_id, process in self._processes.items():
+            _end(process)
+            self._finish(job_id, "the server was stopped while this job was running")
+        self._turn.release()
+
+    def look(self) -> None:
+        """One round: see what has ended, start what waits if it is this one's turn."""
+        self._reap()
+        if self._take_over():
+            while len(self._processes) < self._parallel and self._start_next():
+                pass
 
     def _start_next(self) -> bool:
         with self._registry.write() as session:
@@ -249,6 +191,7 @@ class JobRunner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                cwd=self._settings.root,
                 start_new_session=True,
                 env=os.environ
                 | {
@@ -302,14 +245,16 @@ def run_job(settings: Settings, job_id: int) -> bool:
 
     with registry.read() as session:
         job = session.get_one(Job, job_id)
-    kind = KINDS[job.type]
     error = ""
     result = None
-    with LocalExecutor(settings.workers, settings.slots_dir) as executor:
+    with batch_workers(settings) as executor:
         context = PipelineContext(settings.root, executor=executor, progress=progress)
         try:
-            params = kind.params(**job.params)
-            result = kind.run(params, job_id, settings, registry, context)
+            request = parse_options(KINDS[job.type], job.params, "params")
+            # Links may have changed since it was submitted.
+            request.check_paths(settings.root)
+            output = _output(request, settings, job_id)
+            result = request.run(settings, registry, context, output)
         except ContimgError as failure:
             error = str(failure)
     sys.stdout.write(f"{error or 'done'}\n")
@@ -318,6 +263,17 @@ def run_job(settings: Settings, job_id: int) -> bool:
         result=result, ended=time.time(), **({} if error else {"fraction": 1.0}),
     )  # fmt: skip
     return not error
+
+
+def _output(request: Request, settings: Settings, job_id: int) -> Path:
+    """Where a job writes: the place it was given, else a directory of its own."""
+    given = request.output_path()
+    if given is not None:
+        return settings.root / given
+    path = settings.root / "products" / "jobs" / str(job_id) / request.default_output()
+    if request.default_output():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _update(registry: Registry, job_id: int, **values: Any) -> None:
@@ -330,4 +286,5 @@ def _update(registry: Registry, job_id: int, **values: Any) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.exit(0 if run_job(settings_module.load(), int(sys.argv[1])) else 1)

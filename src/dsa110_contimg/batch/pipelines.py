@@ -6,7 +6,10 @@ from pathlib import Path
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
-from dsa110_contimg.stages import graphs
+from dsa110_contimg.products.survey import Survey
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages import graphs, sky_survey
 from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.visibilities import uvh5
 
@@ -47,3 +50,11 @@ def run_pipeline(
     """
     given = context.with_artifacts({"subband_files": [Path(path).absolute() for path in files]})
     return PipelineOrchestrator(graphs.from_subbands(options)).run(given).raise_on_failure()
+
+
+def update_survey(registry: Registry, settings: Settings, context: PipelineContext) -> Survey:
+    """Bring the HiPS of the sky up to date with what is published, unless they are not wanted."""
+    running = None
+    if settings.hips:
+        running = sky_survey.start_update(registry, settings.root, context.executor)
+    return running.result() if running is not None else Survey(sky_survey.folder(settings.root))

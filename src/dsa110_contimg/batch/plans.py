@@ -21,10 +21,12 @@ from dsa110_contimg.registry.models import CalibrationSet, Plan, TileImage
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import (
     MAPS,
+    Depth,
     MosaicImage,
     build_mosaic,
     companion,
     facts,
+    predict_depth,
     select_tiles,
 )
 from dsa110_contimg.stages.options import MosaicOptions, parse_options
@@ -134,6 +136,20 @@ def plan(
     with registry.write() as session:
         session.merge(Plan(name=name, created=time.time(), document=records.to_json(made)))
     return made
+
+
+def predicted_depth(plan: MosaicPlan) -> Depth | None:
+    """Noise that the mosaic will have; None if no tile passes the gates.
+
+    Raises
+    ------
+    BadInputError
+        If a tile's files are gone.
+    """
+    try:
+        return predict_depth(plan.tiles, plan.options())
+    except NothingToDo:
+        return None
 
 
 def load_plan(registry: Registry, name: str) -> MosaicPlan:

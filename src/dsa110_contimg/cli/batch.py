@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dsa110_contimg.batch.kinds import Request
 from dsa110_contimg.cli.common import (
     CatalogOption,
     JsonOption,
@@ -19,6 +20,7 @@ from dsa110_contimg.cli.common import (
 )
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.options import (
     CalibrationApplyOptions,
     CalibrationSolveOptions,
@@ -62,6 +64,7 @@ def plan(
 ) -> None:
     """Choose tiles by observation time and store the plan."""
     from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
@@ -70,13 +73,20 @@ def plan(
         include_uncorrected,
     )  # fmt: skip
     rows = plans.plan_rows(made)
+    depth = plans.predicted_depth(made)
     if as_json:
-        print_json({"name": name, "method": method, "tiles": rows})
+        predicted = None if depth is None else records.to_json(depth)
+        print_json({"name": name, "method": method, "tiles": rows, "predicted": predicted})
         return
     typer.echo(f"plan {name}: {len(rows)} tiles, method {method}")
     for row in rows:
         typer.echo(
             f"  {row['tile']}  {iso(row['start'])}  rms {row['rms_mjy']:.2f} mJy  {row['gate']}"
+        )
+    if depth is not None:
+        typer.echo(
+            f"predicted: median rms {1e3 * depth.median_rms_jy:.2f} mJy/beam, best "
+            f"{1e3 * depth.best_rms_jy:.2f}, over {depth.observed_deg2:.1f} deg2"
         )
 
 
@@ -95,6 +105,7 @@ def build(
 ) -> None:
     """Build a planned mosaic."""
     from dsa110_contimg.batch import plans
+    from dsa110_contimg.batch.workers import working_here
     from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
@@ -105,7 +116,8 @@ def build(
         tiles = plans.check_build(made, target, overwrite)
         typer.echo(f"would combine {len(tiles)} tiles ({made.method}) into {target}")
         return
-    built = plans.build(made, target, overwrite)
+    with working_here(settings):
+        built = plans.build(made, target, overwrite)
     if as_json:
         print_json(records.to_json(built))
         return
@@ -163,6 +175,15 @@ def mosaic_show(
         typer.echo(f"  {product['kind']:12} {product['path']}")
 
 
+def _make(request: Request, settings: Settings, output: Path | None) -> Any:
+    """Do what is asked in this process, among the machine's other programs."""
+    from dsa110_contimg.batch.workers import working_here
+
+    call = request.call(settings, output.absolute() if output else None)
+    with working_here(settings):
+        return call.function(**call.arguments)
+
+
 @with_options(ConversionOptions)
 def convert(
     files: Annotated[
@@ -176,21 +197,19 @@ def convert(
     dish_diameter: Annotated[
         float | None, typer.Option(help="Metres, where a file of another array does not tell")
     ] = None,
+    root: RootOption = None,
 ) -> None:
     """Convert the sub-band files of one observation, or files of another array."""
-    from dsa110_contimg.stages.conversion import convert as run
-    from dsa110_contimg.stages.conversion import convert_foreign
-    from dsa110_contimg.telescope import DSA110
-    from dsa110_contimg.visibilities.uvh5 import is_drift_scan
+    from dsa110_contimg.batch.kinds import ConvertJob
 
-    given = [f.absolute() for f in files]
-    if any(path.exists() and not is_drift_scan(path) for path in given):
-        made = convert_foreign(given, output.absolute(), field, dish_diameter)
-        typer.echo(f"{output}: field at RA {made.ra_deg:.4f} Dec {made.dec_deg:.4f}")
+    request = ConvertJob(
+        files=[str(path) for path in files], field=field, dish_diameter=dish_diameter,
+        options=options,
+    )  # fmt: skip
+    tile = _make(request, load_settings(root=root), output)
+    if not tile.n_subbands:
+        typer.echo(f"{output}: field at RA {tile.ra_deg:.4f} Dec {tile.dec_deg:.4f}")
         return
-    tile = run(
-        given, output.absolute(), DSA110, parse_options(ConversionOptions, options, "convert")
-    )
     typer.echo(
         f"{output}: tile {tile.tile_id} at RA {tile.ra_deg:.4f} Dec {tile.dec_deg:.4f}, "
         f"{tile.n_subbands} sub-bands; dead antennas: {', '.join(tile.dead_antennas) or 'none'}"
@@ -209,24 +228,12 @@ def calibrate(
     root: RootOption = None,
 ) -> None:
     """Solve bandpass and gains of a Measurement Set against the sky."""
+    from dsa110_contimg.batch.kinds import CalibrateJob
     from dsa110_contimg.pipeline.fresh import FreshPath
-    from dsa110_contimg.stages import calibration_solve
-    from dsa110_contimg.stages.conversion import describe
 
     settings = load_settings(root=root)
-    tile = describe(ms.absolute())
-    target = (
-        output.absolute() if output else FreshPath(settings.root / "caltables", tile.tile_id).make()
-    )
-    if target.exists():
-        raise UsageError(f"{target}: exists already; choose another --output")
-    solved = calibration_solve.solve(
-        tile, target, settings.root,
-        parse_options(
-            CalibrationSolveOptions,
-            {"sky_catalog": settings.sky_catalog, **settings.calibrate, **options}, "calibrate",
-        ),
-    )  # fmt: skip
+    target = output or FreshPath(settings.root / "caltables", ms.stem).make()
+    solved = _make(CalibrateJob(ms=str(ms), options=options), settings, target)
     typer.echo(
         f"{target}: reference antenna {solved.reference_antenna}, "
         f"{100 * solved.flagged_fraction:.1f} % flagged, median signal-to-noise "
@@ -246,18 +253,10 @@ def apply(
     root: RootOption = None,
 ) -> None:
     """Apply a calibration set."""
-    from dsa110_contimg.stages import calibration_apply
-    from dsa110_contimg.stages.calibration_solve import load_set
-    from dsa110_contimg.stages.conversion import describe
+    from dsa110_contimg.batch.kinds import ApplyJob
 
-    settings = load_settings(root=root)
-    sky = {"sky_catalog": settings.sky_catalog}
-    given = {**sky, **settings.calibrate, **settings.apply, **options}
-    done = calibration_apply.apply(
-        describe(ms.absolute()), load_set(tables.absolute()),
-        output.absolute() if output else None, settings.root,
-        parse_options(CalibrationApplyOptions, given, "apply"),
-    )  # fmt: skip
+    request = ApplyJob(ms=str(ms), tables=str(tables), options=options)
+    done = _make(request, load_settings(root=root), output)
     typer.echo(
         f"{done.ms_path}: {100 * done.flagged_fraction:.1f} % flagged, phases moved "
         f"{done.phase_rms_deg:.1f} deg, noise {done.noise_jy:.2f} Jy a visibility"
@@ -309,15 +308,12 @@ def image(
     root: RootOption = None,
 ) -> None:
     """Image a calibrated Measurement Set, of this or another array."""
-    from dsa110_contimg.stages import imaging
+    from dsa110_contimg.batch.kinds import ImageJob
     from dsa110_contimg.telescope import ARCSEC_PER_RAD
 
-    settings = load_settings(root=root)
-    given = {"sky_catalog": settings.sky_catalog, **settings.image, **options}
-    made = imaging.image(
-        ms.absolute(), output.absolute(), settings.root,
-        parse_options(ImagingOptions, given, "image"), column=column, field=field,
-    )  # fmt: skip
+    given = {"ms": str(ms), "column": column, "field": field, "options": options}
+    request = parse_options(ImageJob, given, "image")
+    made = _make(request, load_settings(root=root), output)
     typer.echo(
         f"{made.file('image')}: {made.size} x {made.size} at {made.cell_arcsec:g} arcsec, beam "
         f"{made.beam_major_rad * ARCSEC_PER_RAD:.1f} x {made.beam_minor_rad * ARCSEC_PER_RAD:.1f} "
@@ -335,15 +331,12 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Check a mosaic; exit status 1 if a gate failed."""
+    from dsa110_contimg.batch.kinds import ValidateJob
     from dsa110_contimg.quality.gates import Verdict
     from dsa110_contimg.registry import records
-    from dsa110_contimg.stages import validation
 
-    settings = load_settings(root=root)
-    given = {"sky_catalog": settings.sky_catalog, **settings.validate_, **options}
-    result = validation.validate(
-        mosaic_file.absolute(), settings.root, parse_options(ValidationOptions, given, "validate")
-    )
+    request = ValidateJob(mosaic=str(mosaic_file), options=options)
+    result = _make(request, load_settings(root=root), None)
     if as_json:
         print_json(records.to_json(result))
     else:
@@ -364,14 +357,10 @@ def crossmatch(
     root: RootOption = None,
 ) -> None:
     """Find the sources of a mosaic and match them with a catalogue."""
-    from dsa110_contimg.stages.crossmatch import crossmatch as run
+    from dsa110_contimg.batch.kinds import CrossmatchJob
 
-    settings = load_settings(root=root)
-    given = {"sky_catalog": settings.sky_catalog, **settings.crossmatch, **options}
-    found = run(
-        mosaic_file.absolute(), output.absolute(), settings.root,
-        parse_options(CrossmatchOptions, given, "crossmatch"),
-    )  # fmt: skip
+    request = CrossmatchJob(mosaic=str(mosaic_file), options=options)
+    found = _make(request, load_settings(root=root), output)
     typer.echo(
         f"{output}: {found.n_sources} sources, {found.n_matched} matched, {found.n_missing} of the "
         f"catalogue missing, median flux ratio {found.flux_ratio:.3f}"
@@ -389,19 +378,146 @@ def pipeline(
 ) -> None:
     """All nine stages on explicit sub-band files, once: one mosaic of all their tiles."""
     from dsa110_contimg.batch import pipelines
+    from dsa110_contimg.batch.workers import batch_workers
     from dsa110_contimg.cli.progress import shown
     from dsa110_contimg.pipeline.context import PipelineContext
-    from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.stages.options import options_from
 
     settings = load_settings(root=root, sky_catalog=sky_catalog, workers=workers)
     inputs = {"name": name} if name else {}
     found = pipelines.subband_files(files)
-    with LocalExecutor(settings.workers, settings.slots_dir) as executor, shown() as progress:
+    with batch_workers(settings) as executor, shown() as progress:
         context = PipelineContext(settings.root, inputs, executor=executor, progress=progress)
         result = pipelines.run_pipeline(found, options_from(settings), context)
+        pipelines.update_survey(Registry(settings.database), settings, context)
     published = result["published"]
     typer.echo(f"{'published' if published.published else 'held'}: {published.path}")
     typer.echo(f"report: {published.report}")
     if not published.published:
         typer.secho(f"held because: {published.reason}", fg="yellow", err=True)
+
+
+def hips(root: RootOption = None) -> None:
+    """Draw the HiPS of mosaics that were published since, and take away what is held now."""
+    from dsa110_contimg.batch import pipelines
+    from dsa110_contimg.batch.workers import batch_workers
+    from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root, hips=True)
+    with batch_workers(settings) as executor:
+        context = PipelineContext(settings.root, executor=executor)
+        done = pipelines.update_survey(Registry(settings.database), settings, context)
+    typer.echo(f"{done.folder}: {len(done.added)} added, {len(done.removed)} taken away")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Published mosaic, or FITS file")],
+    second: Annotated[str, typer.Argument(help="The other one, of the same sky")],
+    output: Annotated[
+        Path | None, typer.Option(help="FITS file for second minus first, with a picture")
+    ] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two images: noise, flux densities, positions, difference."""
+    from dsa110_contimg.batch.workers import working_here
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.stages import compare as stage
+
+    settings = load_settings(root=root)
+    with working_here(settings):
+        found = stage.compare(
+            _image_path(first, settings), _image_path(second, settings),
+            output.absolute() if output else None,
+        )  # fmt: skip
+    if as_json:
+        print_json(records.to_json(found))
+        return
+    typer.echo(
+        f"{found.n_pixels} common pixels: rms {1e3 * found.rms_a_jy:.3f} and "
+        f"{1e3 * found.rms_b_jy:.3f} mJy/beam; difference rms {1e3 * found.rms_difference_jy:.3g}, "
+        f"largest {1e3 * found.largest_difference_jy:.3g} mJy/beam"
+    )
+    typer.echo(
+        f"{found.n_sources} sources above 10 sigma: flux ratio {found.flux_ratio:.4f} +- "
+        f"{found.flux_ratio_error:.4f}, offset {found.east_arcsec:+.2f} E "
+        f"{found.north_arcsec:+.2f} N arcsec"
+    )
+
+
+def _image_path(name: str, settings: Settings) -> Path:
+    """A file, or that of a published mosaic."""
+    from dsa110_contimg.stages.publishing import public_directory
+
+    path = Path(name)
+    public = public_directory(settings.root) / f"{name}.fits"
+    if not path.exists() and not public.exists():
+        raise UsageError(f"{name}: is neither a file nor a published mosaic")
+    return (path if path.exists() else public).absolute()
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help="Published mosaic")],
+    directory: Annotated[
+        Path | None, typer.Option(help="Empty directory to keep what is made (default: none)")
+    ] = None,
+    root: RootOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a product again from the deepest inputs still kept; exit status 1 if it differs."""
+    import tempfile
+
+    from dsa110_contimg.batch import reproduce as again
+    from dsa110_contimg.batch.workers import batch_workers
+    from dsa110_contimg.cli.progress import shown
+    from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root, workers=workers)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise UsageError(f"{directory}: is not empty; give another --directory")
+    with tempfile.TemporaryDirectory() as scratch, batch_workers(settings) as executor:
+        place = (directory or Path(scratch)).absolute()
+        with shown() as progress:
+            context = PipelineContext(place, executor=executor, progress=progress)
+            found = again.reproduce(Registry(settings.database), settings.root, name, context)
+    if as_json:
+        print_json(records.to_json(found))
+    else:
+        typer.echo(f"{name}: made again from its {found.made_from}")
+        for kind, equal in found.equal.items():
+            largest = found.largest_difference.get(kind)
+            told = "equal" if equal else "differs"
+            typer.echo(f"  {kind:10} {told}" + (f" by up to {largest:.3g}" if largest else ""))
+        for package, versions in found.other_versions.items():
+            typer.echo(f"  {package}: {versions}")
+    if not found.success:
+        raise typer.Exit(1)
+
+
+def graph(
+    drawing: Annotated[
+        Path | None, typer.Option("--draw", help="Draw it into this PNG or SVG too")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Print the stages, what each needs and makes, and which follows which."""
+    from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+    from dsa110_contimg.stages import graphs
+    from dsa110_contimg.stages.options import options_from
+
+    orchestrator = PipelineOrchestrator(
+        graphs.from_subbands(options_from(load_settings(root=root)))
+    )
+    typer.echo(orchestrator.text())
+    if drawing is not None:
+        from dsa110_contimg.quality.plots import stage_graph
+
+        drawing.write_bytes(stage_graph(orchestrator.edges(), drawing.suffix.lstrip(".")))
+        typer.echo(drawing)

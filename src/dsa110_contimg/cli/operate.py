@@ -14,7 +14,8 @@ from dsa110_contimg.cli.common import (
     print_json,
     span,
 )
-from dsa110_contimg.errors import NothingToDo, UsageError
+from dsa110_contimg.errors import NothingToDo
+from dsa110_contimg.registry.tokens import Scope
 
 
 def simulate(
@@ -121,13 +122,21 @@ def night(
 
 def retry(
     identifier: Annotated[str, typer.Argument(help="Tile or mosaic group")],
+    convert: Annotated[
+        bool, typer.Option("--convert", help="Convert a tile again that is converted already")
+    ] = False,
     root: RootOption = None,
 ) -> None:
     """Make failed, held or quarantined work ready again."""
     from dsa110_contimg.registry import claims
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.streaming.file_check import convert_again
 
     registry = Registry(load_settings(root=root).database)
+    if convert:
+        convert_again(registry, identifier)
+        typer.echo(f"{identifier}: will be converted again")
+        return
     done = [claims.retry(registry, kind, identifier) for kind in (claims.TILES, claims.GROUPS)]
     if not any(done):
         raise NothingToDo(f"{identifier}: is no failed, held or quarantined tile or group")
@@ -158,6 +167,30 @@ def hold(
 
     settings = load_settings(root=root)
     typer.echo(hold_by_hand(Registry(settings.database), settings.root, name, reason).path)
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="Tile that was imaged, or mosaic")],
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: NAME.html)")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Write the page of evidence for a tile, or copy a mosaic's."""
+    from dsa110_contimg.registry import queries
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.stages.tile_report import history_of, tile_report
+
+    settings = load_settings(root=root)
+    registry = Registry(settings.database)
+    target = output or Path(f"{name}.html")
+    page = queries.report_path(registry, name)
+    if page is not None:
+        target.write_bytes(page.read_bytes())
+    else:
+        found = history_of(registry, name)
+        target.write_text(tile_report(found, settings.root, settings.sky_catalog))
+    typer.echo(target)
 
 
 def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> None:
@@ -203,6 +236,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port")] = 8000,
     parallel_jobs: Annotated[int, typer.Option(min=1, help="Jobs at once")] = 1,
+    require_token: Annotated[
+        bool, typer.Option("--require-token", help="Answer nobody without a token")
+    ] = False,
     root: RootOption = None,
 ) -> None:
     """Serve the REST interface and run its jobs."""
@@ -211,14 +247,48 @@ def serve(
     from dsa110_contimg.api.app import create_app
     from dsa110_contimg.api.security import LOOPBACK
 
-    if host not in LOOPBACK:
-        raise UsageError(
-            f"--host {host}: this version has no tokens, so it listens on "
-            f"{' or '.join(LOOPBACK)} only; reach it through an SSH tunnel"
-        )
     settings = load_settings(root=root)
-    app = create_app(settings, parallel_jobs)
-    uvicorn.run(app, host=host, port=port, log_level="info", server_header=False)
+    # Whoever can reach more than this machine's own address shows a token.
+    app = create_app(settings, parallel_jobs, require_token or host not in LOOPBACK)
+    uvicorn.run(
+        app, host=host, port=port, log_level="info", server_header=False, proxy_headers=False
+    )
+
+
+def token_create(
+    name: Annotated[str, typer.Argument(help="Who or what will use it")],
+    scope: Annotated[Scope, typer.Option(help="write includes read")] = Scope.READ,
+    root: RootOption = None,
+) -> None:
+    """Make a token for the REST interface; it is shown once."""
+    from dsa110_contimg.registry import tokens
+    from dsa110_contimg.registry.database import Registry
+
+    typer.echo(tokens.create(Registry(load_settings(root=root).database), name, scope))
+
+
+def token_list(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """List tokens, without their secrets."""
+    from dsa110_contimg.registry import tokens
+    from dsa110_contimg.registry.database import Registry
+
+    rows = tokens.listed(Registry(load_settings(root=root).database))
+    if as_json:
+        print_json(rows)
+    for row in [] if as_json else rows:
+        ended = f"revoked {iso(row['revoked'])}" if row["revoked"] else "in force"
+        typer.echo(f"{row['name']}  {row['scope']}  made {iso(row['created'])}  {ended}")
+
+
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Token's name")], root: RootOption = None
+) -> None:
+    """Make a token worthless at once."""
+    from dsa110_contimg.registry import tokens
+    from dsa110_contimg.registry.database import Registry
+
+    tokens.revoke(Registry(load_settings(root=root).database), name)
+    typer.echo(f"{name}: revoked")
 
 
 def config(root: RootOption = None) -> None:

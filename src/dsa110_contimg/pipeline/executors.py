@@ -313,11 +313,16 @@ class _Call(Future[Any]):
             )
 
 
+def end_with_parent() -> None:
+    """Let this process be killed when the thread ends that made it, where the system can."""
+    if os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _start_worker(parent_pid: int) -> None:
     """Leave Ctrl-C to the parent, and end when the thread does that made this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.uname().sysname == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     if os.getppid() != parent_pid:
         os._exit(1)
 

@@ -139,7 +139,8 @@ class PipelineOrchestrator:
         """Run the graph once.
 
         Errors of stages are in the result; an error in the graph itself is raised
-        before anything runs.
+        before anything runs. The context tells each stage as `stage_seconds` how long those before
+        it took.
         """
         self.check(context)
         outcomes: dict[str, StageOutcome] = {}
@@ -160,9 +161,25 @@ class PipelineOrchestrator:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
                     outcomes[running.pop(future)] = outcome
-                    context = context.with_artifacts(outcome.outputs)
+                    seconds = {name: done.seconds for name, done in outcomes.items()}
+                    context = context.with_artifacts({**outcome.outputs, "stage_seconds": seconds})
         ordered = tuple(outcomes[name] for name in self.order)
         return PipelineResult(ordered, dict(context.inputs))
+
+    def text(self) -> str:
+        """The graph for people: a line a stage, in the order of running."""
+        lines = []
+        for number, name in enumerate(self.order, start=1):
+            definition = self._stages[name]
+            needs = ", ".join(definition.stage.inputs) or "nothing"
+            makes = ", ".join(definition.stage.outputs) or "nothing"
+            after = f"  after {', '.join(definition.depends_on)}" if definition.depends_on else ""
+            lines.append(f"{number:2d} {name:12} needs {needs}; makes {makes}{after}")
+        return "\n".join(lines)
+
+    def edges(self) -> dict[str, tuple[str, ...]]:
+        """Each stage, in the order of running, with those it follows."""
+        return {name: tuple(self._stages[name].depends_on) for name in self.order}
 
     def _run_stage(self, name: str, context: PipelineContext) -> StageOutcome:
         stage = self._stages[name].stage

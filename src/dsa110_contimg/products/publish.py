@@ -7,11 +7,16 @@ cannot both win, and a crash leaves either no public file or a whole one.
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from dsa110_contimg.durable import sync
 from dsa110_contimg.errors import OutageError, PermanentError
+
+HIDDEN_COPY = re.compile(r"\..+\.[0-9a-f]{8}$")
+"""Name of a copy that is not public yet, or never became so because its program was killed."""
 
 
 def sha256(path: Path) -> str:
@@ -51,8 +56,7 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
         hidden = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
         try:
             shutil.copyfile(source, hidden)
-            with hidden.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync(hidden)
             try:
                 os.link(hidden, target)
             except FileExistsError as error:
@@ -62,7 +66,7 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
                             f"{target}: a different product has this name; it is never overwritten"
                         ) from error
                     os.replace(hidden, target)
-            _sync_directory(target.parent)
+            sync(target.parent)
         finally:
             hidden.unlink(missing_ok=True)
     except PermissionError as error:
@@ -72,11 +76,3 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
     except OSError as error:
         raise OutageError(f"{target}: cannot be published ({error.strerror})") from error
     return checksum
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,7 +1,7 @@
 """Plots for reports, as PNG bytes."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,50 @@ def antenna_gains(
         if row == rows - 1:
             panels[2 * row + 1, column].set_xlabel("MHz", fontsize=6)
     return _png(figure)
+
+
+def stage_graph(edges: Mapping[str, Sequence[str]], kind: str = "png") -> bytes:
+    """A drawing of stages and what follows what.
+
+    Parameters
+    ----------
+    edges : mapping of str to sequence of str
+        Stages in an order of running, each with those it follows.
+    kind : str
+        png or svg.
+    """
+    column: dict[str, int] = {}
+    for name, before in edges.items():
+        column[name] = 1 + max((column[one] for one in before), default=-1)
+    place: dict[str, tuple[int, int]] = {}
+    for name in edges:
+        row = sum(other[0] == column[name] for other in place.values())
+        place[name] = (column[name], row)
+    figure, axes = _figure(
+        1.5 * (1 + max(column.values())), 1.2 + 0.9 * max(p[1] for p in place.values())
+    )
+    for name, before in edges.items():
+        for one in before:
+            # Stages that lie between are gone round.
+            bend = 0.0 if column[name] - column[one] == 1 else -0.3
+            axes.annotate(
+                "", (place[name][0] - 0.38, -place[name][1]),
+                (place[one][0] + 0.38, -place[one][1]),
+                arrowprops={"arrowstyle": "->", "color": "0.4",
+                            "connectionstyle": f"arc3,rad={bend}"},
+            )  # fmt: skip
+        axes.text(
+            place[name][0], -place[name][1], name, ha="center", va="center", fontsize=8,
+            bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": "#1f5fa8"},
+        )  # fmt: skip
+    axes.set_axis_off()
+    axes.set(
+        xlim=(-0.6, max(column.values()) + 0.6),
+        ylim=(-max(p[1] for p in place.values()) - 0.7, 0.7),
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind)
+    return buffer.getvalue()
 
 
 def light_curve(

@@ -1,6 +1,7 @@
 """Pictures of images for people: scale bar, restoring beam, noise-based stretch."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -10,7 +11,7 @@ _STRETCH_SIGMA = (-3.0, 25.0)
 
 
 def save_preview(
-    path: Path,
+    path: Path | BinaryIO,
     pixels: np.ndarray,
     rms_jy: float,
     cell_rad: float,
@@ -22,7 +23,7 @@ def save_preview(
 
     Parameters
     ----------
-    path : Path
+    path : Path or file to write to
     pixels : ndarray, shape (ny, nx)
         FITS order; NaN is drawn as background.
     rms_jy : float
@@ -69,10 +70,11 @@ def save_preview(
     axes.text(
         0.03 * nx, 0.97 * ny, f"{title}   rms {1e3 * rms_jy:.2f} mJy/beam", color="white", va="top"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     # No date or version in the file: equal images give equal pictures.
     # Noise does not compress: trying harder takes a second and saves little.
-    figure.savefig(path, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+    figure.savefig(
+        path, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1}
+    )
 
 
 def _shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from dsa110_contimg.registry import migrations
 from dsa110_contimg.registry.models import Event
 
 _BUSY_TIMEOUT_S = 30.0
+_CACHE_KB = 256
 _WRITERS = 110_110
 """Number of the lock that PostgreSQL's writers take."""
 _FROZEN_S = 60.0
@@ -159,6 +160,8 @@ def make_engine(url: str) -> Engine:
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        # Of pages that the system holds too; a daemon has several connections.
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")

@@ -259,6 +259,18 @@ class Job(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(128), default=None, unique=True)
 
 
+class Token(Base):
+    """Who may use the REST interface from where no person sits; the secret itself is not kept."""
+
+    __tablename__ = "tokens"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    scope: Mapped[str] = mapped_column(String(8))
+    created: Mapped[float] = mapped_column(Float)
+    revoked: Mapped[float | None] = mapped_column(Float, default=None)
+
+
 class Event(Base):
     """Something an operator may want to know."""
 

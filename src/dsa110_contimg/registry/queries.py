@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
@@ -23,6 +23,7 @@ from dsa110_contimg.registry.models import (
     Product,
     SubbandFile,
     Tile,
+    TileImage,
     TileState,
 )
 
@@ -246,10 +247,69 @@ def _set_row(session: Session, set_id: str) -> CalibrationSet:
     return row
 
 
-def mosaics(registry: Registry, limit: int = 1000) -> list[dict[str, Any]]:
-    """The newest mosaics, by observation time."""
+def tiles(
+    registry: Registry, since: float | None = None, until: float | None = None,
+    state: str | None = None, limit: int = 1000,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The newest tiles, by observation time, both ends included."""
+    query = _in_time(select(Tile), Tile.start, since, until).limit(limit)
+    if state is not None:
+        query = query.where(Tile.state == state)
     with registry.read() as session:
-        rows = session.scalars(select(Mosaic).order_by(Mosaic.start.desc()).limit(limit))
+        return [_tile_row(row) for row in session.scalars(query)]
+
+
+def tile(registry: Registry, tile_id: str) -> dict[str, Any]:
+    """One tile with what its conversion told and its images.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    with registry.read() as session:
+        row = session.get(Tile, tile_id)
+        if row is None:
+            raise UsageError(f"no tile {tile_id!r}")
+        images = session.scalars(
+            select(TileImage.record).where(TileImage.tile_id == tile_id).order_by(TileImage.id)
+        )
+        return {**_tile_row(row), "converted": row.converted, "images": list(images)}
+
+
+def _tile_row(row: Tile) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "start": row.start,
+        "apparent_dec_deg": row.apparent_dec_deg,
+        "state": row.state,
+        "n_subbands": row.n_subbands,
+        "reason": row.reason,
+    }
+
+
+def _in_time(
+    query: Select[Any], start: InstrumentedAttribute[float], since: float | None,
+    until: float | None,
+) -> Select[Any]:  # fmt: skip
+    """Newest first, from one observation time to another."""
+    if since is not None:
+        query = query.where(start >= since)
+    if until is not None:
+        query = query.where(start <= until)
+    return query.order_by(start.desc())
+
+
+def mosaics(
+    registry: Registry, limit: int = 1000, since: float | None = None,
+    until: float | None = None, state: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The newest mosaics, by observation time, both ends included."""
+    query = _in_time(select(Mosaic), Mosaic.start, since, until).limit(limit)
+    if state is not None:
+        query = query.where(Mosaic.state == state)
+    with registry.read() as session:
+        rows = session.scalars(query)
         return [
             {
                 "name": row.name,
@@ -290,6 +350,14 @@ def mosaic(registry: Registry, name: str) -> dict[str, Any]:
             "record": row.record,
             "products": [{"kind": p.kind, "path": p.path, "sha256": p.sha256} for p in products],
         }
+
+
+def report_path(registry: Registry, name: str) -> Path | None:
+    """The page of a published mosaic; None if it is no such thing."""
+    with registry.read() as session:
+        page = select(Product.path).where(Product.name == name, Product.kind == "report")
+        found = session.scalar(page)
+    return None if found is None else Path(found)
 
 
 def published_before(session: Session, start: float) -> list[dict[str, Any]]:

@@ -136,3 +136,10 @@ def companions(path: Path) -> list[tuple[str, Path]]:
 def _companion(path: Path, table: str, suffix: str) -> Path:
     stem = path.stem.removesuffix("_sources")
     return path.with_name(f"{stem}_{table}{suffix}")
+
+
+def same(a: Path, b: Path) -> bool:
+    """True if two catalogues, as FITS, hold the same values."""
+    from astropy.io import fits
+
+    return bool(fits.FITSDiff(str(a), str(b), ignore_keywords=["DATE"]).identical)

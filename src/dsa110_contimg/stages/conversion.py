@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.durable import sync_tree
+from dsa110_contimg.errors import BadInputError, OutageError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
@@ -80,13 +81,26 @@ def convert(
             observations.too_few_message(len(files), telescope.n_subbands, options.min_subbands)
         )
     observation = conversion.read_observation([Path(f) for f in files], telescope)
+    n_subbands = telescope.n_subbands - len(observation.absent_subbands)
+    if n_subbands < options.min_subbands:
+        raise BadInputError(
+            "; ".join(
+                [
+                    *observation.unreadable,
+                    observations.too_few_message(
+                        n_subbands, telescope.n_subbands, options.min_subbands
+                    ),
+                ]
+            )
+        )
     try:
         measurement_set.write(output, observation.vis)
     except RuntimeError as error:
-        raise UsageError(
-            f"{output}: cannot be written ({error}); check permissions and space"
+        raise OutageError(
+            f"{output}: cannot be written ({error}); check the disk, its space and permissions"
         ) from error
-    warnings = []
+    sync_tree(output)
+    warnings = [f"{problem}; its sub-band is left out" for problem in observation.unreadable]
     if observation.beyond_earth_orientation_table:
         warnings.append(
             "the data are later than the installed Earth-orientation table: positions may be off "
@@ -102,7 +116,7 @@ def convert(
         ra_deg=float(np.rad2deg(observation.vis.phase_centre_rad[0])),
         dec_deg=float(np.rad2deg(observation.vis.phase_centre_rad[1])),
         apparent_dec_deg=float(np.rad2deg(header.apparent_dec_rad)),
-        n_subbands=telescope.n_subbands - len(observation.absent_subbands),
+        n_subbands=n_subbands,
         absent_subbands=observation.absent_subbands,
         dead_antennas=observation.dead_antennas,
         n_bad_samples=observation.n_bad_samples,
@@ -147,7 +161,7 @@ def _check_output(output: Path) -> None:
     if output.exists():
         raise UsageError(f"{output}: exists already; choose another --output")
     if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: is not a directory; make it first")
+        raise OutageError(f"{output.parent}: is not a directory; make it, or mount its disk")
 
 
 def _sun_and_moon_deg(vis: measurement_set.Visibilities) -> tuple[float, float]:

@@ -17,11 +17,13 @@ from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.registry import records
+from dsa110_contimg.sources.comparison import SourceCheck
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, SolvedSet
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MAPS, MosaicImage
 from dsa110_contimg.stages.validation import Validation
+from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class History:
     choice : Choice or None
     options : mapping
         Of every stage, as plain values.
+    manual_flags : tuple of ManualFlag
+    seconds : mapping of str to float
+        Of each stage before this one, in the run that finished the mosaic.
     """
 
     group_id: str = ""
@@ -47,6 +52,8 @@ class History:
     calibration_set: SolvedSet | None = None
     choice: Choice | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    manual_flags: tuple[ManualFlag, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,12 @@ def write_evidence(
         "kinds": {path.name: kind for kind, path in files},
         "mosaic": records.to_json(replace(mosaic, path=target / mosaic.path.name)),
         "validation": records.to_json(validation),
+        "images": [records.to_json(image) for image in history.images],
+        "calibrated": [records.to_json(made) for made in history.calibrated],
+        "calibration_set": None
+        if history.calibration_set is None
+        else records.to_json(history.calibration_set),
+        "manual_flags": [records.to_json(flag) for flag in history.manual_flags],
     }
     written = mosaic.path.with_suffix(".json")
     written.write_text(json.dumps(trail, indent=1, default=str))
@@ -147,23 +160,21 @@ def mosaic_report(
                 [(g.name, g.verdict, f"{g.value:.4g}", g.limit, g.note) for g in validation.gates],
                 verdict_column=1,
             ),
-            _source_plots(validation),
+            source_plots(validation.sources),
         ),
         Section("Tiles", table=_tiles_table(history.images, calibrated, mosaic)),
     ]
-    solved = history.calibration_set
-    if solved is not None:
-        table = tables.read(solved.path / BANDPASS_NAME)
-        plot = plots.bandpass(table.frequencies_hz, table.gains.values[0], table.gains.flags[0])
+    if history.calibration_set is not None:
+        sections.append(calibration_section(history.calibration_set, history.choice))
+    if history.seconds:
         sections.append(
             Section(
-                "Calibration",
-                f"Set {solved.id}: reference antenna {solved.reference_antenna}, "
-                f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
-                f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
-                f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
-                f"{solved.channels_per_solution} channels a solution. {_why(history.choice)}",
-                pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
+                "Timings",
+                "In the run that finished the mosaic; what an earlier one had done took no time.",
+                Table(
+                    ("stage", "seconds"),
+                    [(name, f"{seconds:.1f}") for name, seconds in history.seconds.items()],
+                ),
             )
         )
     sections.append(
@@ -180,6 +191,21 @@ def mosaic_report(
         )
     )
     return report.page(mosaic.name, validation.verdict, sections)
+
+
+def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
+    """What the data were calibrated with, and why with that."""
+    table = tables.read(solved.path / BANDPASS_NAME)
+    plot = plots.bandpass(table.frequencies_hz, table.gains.values[0], table.gains.flags[0])
+    return Section(
+        "Calibration",
+        f"Set {solved.id}: reference antenna {solved.reference_antenna}, "
+        f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
+        f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
+        f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
+        f"{solved.channels_per_solution} channels a solution. {_why(choice)}",
+        pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
+    )
 
 
 def _why(choice: Choice | None) -> str:
@@ -203,8 +229,9 @@ def _summary(mosaic: MosaicImage) -> str:
     )
 
 
-def _source_plots(validation: Validation) -> list[tuple[str, bytes]]:
-    bright = [s for s in validation.sources if s.measured_jy >= 10 * s.noise_jy]
+def source_plots(sources: Sequence[SourceCheck]) -> list[tuple[str, bytes]]:
+    """Flux densities and positions of strong sources against the catalogue."""
+    bright = [source for source in sources if source.is_strong]
     if not bright:
         return []
     column = {

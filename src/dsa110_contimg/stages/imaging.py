@@ -23,7 +23,7 @@ from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, catalogues
-from dsa110_contimg.sources.comparison import against_catalogue
+from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
@@ -222,21 +222,12 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
     sky_catalog : str
         Without a catalogue of that name the sources are not looked at.
     """
-    apparent, response = read_fits(tile.file("image")), read_fits(tile.file("pb")).pixels
-    n_not_finite = int(np.count_nonzero(~np.isfinite(apparent.pixels)))
-    patterns = find_artefacts(apparent.pixels)
-    if n_not_finite or sky_catalog not in catalogues.names(root):
+    pixels = read_fits(tile.file("image")).pixels
+    n_not_finite = int(np.count_nonzero(~np.isfinite(pixels)))
+    patterns = find_artefacts(pixels)
+    if n_not_finite:
         return TileCheck(n_not_finite=n_not_finite, artefacts=patterns)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seen = np.where(response >= _CHECKED_RESPONSE, 1 / response, np.nan)
-    compared = [
-        source
-        for source in against_catalogue(
-            replace(apparent, pixels=apparent.pixels * seen), tile.rms_jy * seen,
-            catalogues.load(root, sky_catalog), _CHECKED_JY, _ISOLATION_RAD, _MODEL_SHARE,
-        )
-        if source.in_ratio
-    ]  # fmt: skip
+    compared = [s for s in compare_tile(tile, root, sky_catalog) if s.in_ratio]
     if len(compared) < _FEWEST_SOURCES:
         return TileCheck(artefacts=patterns)
     ratio, east, north = (
@@ -255,6 +246,28 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
         offset_error_arcsec=float(np.hypot(median_error(east), median_error(north))),
         artefacts=patterns,
     )
+
+
+def compare_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> tuple[SourceCheck, ...]:
+    """Catalogue sources within half the beam's power, measured in a tile's image as it is on disk.
+
+    Parameters
+    ----------
+    tile : ImagedTile
+    root : Path
+        Where catalogues lie.
+    sky_catalog : str
+        None are compared without a catalogue of that name.
+    """
+    if sky_catalog not in catalogues.names(root):
+        return ()
+    apparent, response = read_fits(tile.file("image")), read_fits(tile.file("pb")).pixels
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = np.where(response >= _CHECKED_RESPONSE, 1 / response, np.nan)
+    return against_catalogue(
+        replace(apparent, pixels=apparent.pixels * seen), tile.rms_jy * seen,
+        catalogues.load(root, sky_catalog), _CHECKED_JY, _ISOLATION_RAD, _MODEL_SHARE,
+    )  # fmt: skip
 
 
 def _imager_options(options: ImagingOptions) -> TileImageOptions:

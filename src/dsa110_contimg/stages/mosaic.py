@@ -23,6 +23,8 @@ from dsa110_contimg.stages.options import MosaicOptions
 
 MAPS = ("weight", "rms", "coverage")
 _MEDIAN_OF = 2**24
+_COARSER = 8
+"""Noise varies slowly: it is predicted on pixels so many times as wide."""
 """Pixels that the median rms of a large mosaic is taken of."""
 
 
@@ -202,6 +204,61 @@ def build_mosaic(
         ra_deg=float(np.rad2deg(area.centre_rad[0])) % 360,
         dec_deg=float(np.rad2deg(area.centre_rad[1])),
     )
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What a mosaic will reach.
+
+    Attributes
+    ----------
+    median_rms_jy, best_rms_jy : float
+        Of observed pixels.
+    observed_deg2 : float
+    """
+
+    median_rms_jy: float
+    best_rms_jy: float
+    observed_deg2: float
+
+
+def predict_depth(images: Sequence[ImagedTile], options: MosaicOptions) -> Depth:
+    """Noise of a mosaic before it is made: that of its tiles, combined on a coarse grid.
+
+    Parameters
+    ----------
+    images : sequence of ImagedTile
+    options : MosaicOptions
+
+    Raises
+    ------
+    NothingToDo
+        If no tile passes the gates.
+    """
+    kept, _ = select_tiles(images, options)
+    tiles = [_coarse_tile(image) for image in kept]
+    area = grid.covering_grid([tile.geometry for tile in tiles])
+    rms, observed_sr = [], 0.0
+    for box, maps in combine.combine(area, tiles, options.method):
+        seen = maps.coverage > 0
+        rms.append(maps.rms[seen])
+        observed_sr += float(area.solid_angles_sr(box)[seen].sum())
+    found = np.concatenate(rms)
+    return Depth(
+        float(np.median(found)), float(found.min()), float(np.rad2deg(np.rad2deg(observed_sr)))
+    )
+
+
+def _coarse_tile(image: ImagedTile) -> combine.Tile:
+    """A tile without content, thinned out."""
+    whole = read_fits(image.file("pb"))
+    response = np.ascontiguousarray(whole.pixels[::_COARSER, ::_COARSER])
+    x, y = whole.reference_pixel
+    blank = replace(
+        whole, pixels=np.zeros_like(response), cell_rad=whole.cell_rad * _COARSER,
+        reference_pixel=(x / _COARSER, y / _COARSER),
+    )  # fmt: skip
+    return combine.Tile(blank, image.rms_jy, lambda: (blank, response))
 
 
 def _tiles(

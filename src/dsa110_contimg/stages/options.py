@@ -3,6 +3,7 @@
 Their field descriptions are the command line's `--help`, the REST schema and the docs.
 """
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -277,6 +278,18 @@ class PipelineOptions:
     def dump(self) -> dict[str, Any]:
         """Plain values, for provenance."""
         return {name: getattr(self, name).model_dump(mode="json") for name in self.__annotations__}
+
+    @classmethod
+    def from_dump(cls, values: Mapping[str, Any]) -> "PipelineOptions":
+        """Options from what `dump` gave.
+
+        Raises
+        ------
+        UsageError
+            If this version has another option.
+        """
+        kinds = typing.get_type_hints(cls)
+        return cls(**{name: parse_options(kinds[name], v, name) for name, v in values.items()})
 
     @property
     def image_key(self) -> str:

@@ -85,6 +85,8 @@ class PublishingStage(Stage):
                 calibration_set=context.get("calibration_set"),
                 choice=context.get("calibration_choice"),
                 options=self.options,
+                manual_flags=tuple(context.get("manual_flags", ())),
+                seconds=context.get("stage_seconds", {}),
             ),
             "target": target,
         }

@@ -1,8 +1,8 @@
 """Stage 7: put what was made into the database."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.choice import Choice, Standing
+from dsa110_contimg.durable import sync_trees
 from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
@@ -128,6 +129,10 @@ class RegistrationStage(Stage):
         mosaic: MosaicImage = context["mosaic"]
         validation: Validation = context["validation"]
         claim = context.get("claim")
+        images: Sequence[ImagedTile] = context.get("tile_images", ())
+        calibration_set: SolvedSet | None = context.get("calibration_set")
+        tables = [calibration_set.path] if calibration_set is not None else []
+        sync_trees([*tables, *(image.prefix.parent for image in images)])
         with open_registry(context).write() as session:
             if claim is not None:
                 claims.change(session, claim, reason="")
@@ -138,11 +143,11 @@ class RegistrationStage(Stage):
                     f"{mosaic.name}: is a mosaic of this name already ({known.state}); give the "
                     "new one another name"
                 )
-            if context.get("calibration_set") is not None:
-                add_calibration_set(session, context["calibration_set"])
+            if calibration_set is not None:
+                add_calibration_set(session, calibration_set)
             if context.get("calibration_choice") is not None:
                 add_choice(session, mosaic.name, context["calibration_choice"])
-            for image in context.get("tile_images", ()):
+            for image in images:
                 add_image(session, image, self.options_key)
             session.merge(
                 Mosaic(
@@ -154,7 +159,8 @@ class RegistrationStage(Stage):
                     verdict=validation.verdict,
                     record={
                         "mosaic": records.to_json(mosaic),
-                        "validation": records.to_json(validation),
+                        # Each source's comparison is in the provenance.
+                        "validation": records.to_json(replace(validation, sources=())),
                     },
                 )
             )

@@ -15,8 +15,9 @@ from dsa110_contimg.registry.models import TileState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.conversion import ConvertedTile, convert
 from dsa110_contimg.stages.options import options_from
-from dsa110_contimg.streaming import daemon, ingest
+from dsa110_contimg.streaming import bell, daemon, ingest
 from dsa110_contimg.streaming.alerts import Alerts
+from dsa110_contimg.streaming.clock import ClockWatch
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.streaming.work import InFlight
@@ -64,6 +65,7 @@ class StreamingConverter:
         self._watch = ingest.Watch(registry, input_dir)
         self._disk = DiskGuard(registry, output_dir, settings)
         self._in_flight = InFlight(registry, settings, self._disk)
+        self._clock = ClockWatch(registry, settings)
         self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()
         if not input_dir.is_dir():
@@ -84,6 +86,7 @@ class StreamingConverter:
         """One pass: look, decide, submit, commit; True while there is work."""
         settings = self._settings
         self._in_flight.collect(self._commit)
+        self._clock.look()
         self._alerts.look()
         new = self._watch.new_files(0.0 if self._once else settings.settle_s)
         if new:
@@ -123,6 +126,7 @@ class StreamingConverter:
                 lease_until=0.0, reason="", converted=records.to_json(tile),
                 converted_at=time.time(),
             )  # fmt: skip
+        bell.ring(self._settings.root)
         for warning in tile.warnings:
             self._registry.record_event(claim.id, warning, "warning")
         log.info(

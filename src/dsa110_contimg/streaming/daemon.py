@@ -64,6 +64,7 @@ class Stop:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
+        self._bell: socket.socket | None = None
 
     def install(self) -> None:
         """Stop on Ctrl-C and SIGTERM."""
@@ -88,12 +89,27 @@ class Stop:
     def __bool__(self) -> bool:
         return self._asked
 
+    def listen(self, bell: socket.socket | None) -> None:
+        """Let what arrives at a socket end a wait too."""
+        self._bell = bell
+
     def wait(self, seconds: float) -> None:
         """Wait for a wake, a stop or the time."""
-        select.select([self._read], [], [], max(0.0, seconds))
+        heard = [self._read, *([self._bell.fileno()] if self._bell is not None else [])]
+        select.select(heard, [], [], max(0.0, seconds))
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 4096):
                 pass
+        if self._bell is not None:
+            with contextlib.suppress(BlockingIOError):
+                while self._bell.recv(64):
+                    pass
+
+    def close(self) -> None:
+        """Give the bell back."""
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
 
 
 def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) -> None:

@@ -15,11 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.choice import Standing
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationSet,
     Event,
+    FileState,
     GroupState,
     Mosaic,
     MosaicGroup,
@@ -105,7 +107,7 @@ def _tiles(session: Session) -> Iterator[Finding]:
         paths = [Path(path) for path in files]
         tile.ms_path = ""
         if paths and all(path.is_file() for path in paths):
-            tile.state, tile.converted, tile.converted_at = TileState.READY, None, None
+            _convert_again(tile)
             yield Finding(tile.id, problem, "will be converted again")
         elif tile.id in published:
             yield Finding(tile.id, problem, "its mosaic is published, nothing to do")
@@ -113,6 +115,42 @@ def _tiles(session: Session) -> Iterator[Finding]:
             tile.state = TileState.QUARANTINED
             tile.reason = f"{problem}, and so are its sub-band files"
             yield Finding(tile.id, problem, "quarantined: its sub-band files are gone too")
+
+
+def _convert_again(tile: Tile) -> None:
+    tile.state, tile.ms_path, tile.converted, tile.converted_at = TileState.READY, "", None, None
+
+
+def convert_again(registry: Registry, tile_id: str) -> None:
+    """Let a converted tile be converted once more: its Measurement Set was found to be damaged.
+
+    Raises
+    ------
+    UsageError
+        If it is not converted, or its sub-band files are gone.
+    """
+    with registry.write() as session:
+        tile = session.get(Tile, tile_id)
+        if tile is None or tile.state != TileState.CONVERTED:
+            raise UsageError(
+                f"{tile_id}: is no converted tile; see 'dsa110-contimg status' for what there is"
+            )
+        files = session.scalars(
+            select(SubbandFile.path).where(
+                SubbandFile.tile_id == tile_id, SubbandFile.state == FileState.REGISTERED
+            )
+        ).all()
+        gone = [path for path in files if not Path(path).is_file()]
+        if gone or not files:
+            raise UsageError(
+                f"{tile_id}: cannot be converted again: {len(gone) or 'all'} of its sub-band files "
+                "are gone"
+            )
+        _convert_again(tile)
+        session.add(
+            Event(at=time.time(), level="warning", subject=tile_id,
+                  message="to be converted again, by hand")
+        )  # fmt: skip
 
 
 def _images(session: Session) -> Iterator[Finding]:
@@ -235,7 +273,7 @@ def _adopt(session: Session, trail: dict[str, Any], page: Path, files: list[Path
             method=mosaic["method"], state="published", verdict=trail["validation"]["verdict"],
             # Its catalogue of sources is made again, and published if it is not there.
             crossmatch="owed",
-            record={"mosaic": mosaic, "validation": trail["validation"]},
+            record={"mosaic": mosaic, "validation": {**trail["validation"], "sources": []}},
         )
     )  # fmt: skip
     moment = page.stat().st_mtime

@@ -3,7 +3,8 @@
 `find` only looks. A file that the database names is removed when its time is over and nothing that
 is unfinished needs it: no mosaic group that is not published, no window that may still form, no
 plan. A file that the database does not name was left by something that was killed; it goes after a
-day. Removal renames first, so that nobody ever meets half a Measurement Set.
+day, unless a batch program runs, whose files no row names. Removal renames first, so that nobody
+ever meets half a Measurement Set.
 """
 
 import contextlib
@@ -11,20 +12,20 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.pipeline.protection import is_protected
+from dsa110_contimg.products.publish import HIDDEN_COPY
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationSet,
     Event,
     GroupState,
-    Job,
-    JobState,
     Mosaic,
     MosaicGroup,
     Plan,
@@ -36,6 +37,7 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages.publishing import public_directory
 from dsa110_contimg.streaming import groups
 from dsa110_contimg.streaming.disk import size_bytes
 
@@ -43,6 +45,7 @@ _GOING = ".removing-"
 _HOUR_S = 3600.0
 _DAY_S = 86400.0
 _ROWS_AT_ONCE = 500
+_OVER = "its mosaics are published"
 _OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?$")
 
 
@@ -103,10 +106,19 @@ def find(registry: Registry, settings: Settings, now: float | None = None) -> li
         Unix seconds; default: the clock.
     """
     now = time.time() if now is None else now
+    protected = is_protected(settings.root)
     with registry.read() as session:
         needs = _needs(session, settings, now)
-        removals = [*_named(session, settings, needs, now)]
-        removals += _leftovers(session, settings, {removal.path for removal in removals}, now)
+        over = list(_named(session, settings, needs, now))
+        kept = _kept(session)
+    # Disks are slow: they are looked at when the transaction is over.
+    removals = [
+        replace(removal, size=size_bytes(removal.path))
+        for removal in over
+        if removal.kind == "sub-band file" or removal.path.exists()
+    ]
+    if not protected:
+        removals += _leftovers(settings, kept, {removal.path for removal in removals}, now)
     return sorted(removals, key=lambda removal: removal.path)
 
 
@@ -121,7 +133,9 @@ def remove(registry: Registry, removals: list[Removal]) -> int:
             continue
         if _delete(removal.path):
             total += removal.size
-            gone += [str(removal.path)] if removal.kind == "sub-band file" else []
+        if removal.kind == "sub-band file":
+            # Gone also if an earlier round was killed before its row was.
+            gone.append(str(removal.path))
     with registry.write() as session:
         unfinished = select(MosaicGroup.id).where(
             MosaicGroup.state.in_((GroupState.READY, GroupState.PROCESSING, GroupState.FAILED))
@@ -204,27 +218,35 @@ def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> I
         select(Tile.id, Tile.ms_path).where(Tile.start >= _since(session))
     ):
         if ms_path and needs.over(tile_id, settings.keep_ms_h, now):
-            yield _removal(Path(ms_path), "raw MS", "its mosaics are published", tile_id)
+            yield Removal(Path(ms_path), "raw MS", _OVER, 0, tile_id)
         if needs.over(tile_id, settings.keep_subbands_h, now):
             files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile_id))
             for path in files:
-                if Path(path).exists():
-                    yield _removal(
-                        Path(path), "sub-band file", "its mosaics are published", tile_id
-                    )
+                yield Removal(Path(path), "sub-band file", _OVER, 0, tile_id)
     planned = _planned(session)
     for row in session.scalars(select(TileImage)):
         folder = Path(str(row.record["prefix"])).parent
         if folder not in planned and needs.over(row.tile_id, settings.keep_images_h, now):
-            yield _removal(folder, "image", "its mosaics are published", row.tile_id)
+            yield Removal(folder, "image", _OVER, 0, row.tile_id)
 
 
-def _leftovers(
-    session: Session, settings: Settings, going: set[Path], now: float
-) -> Iterator[Removal]:
-    """What no row names, older than a limit, unless a job may be working on it."""
-    if session.scalar(select(Job.id).where(Job.state == JobState.RUNNING).limit(1)) is not None:
-        return
+@dataclass(frozen=True)
+class _Kept:
+    """What is no leftover.
+
+    Attributes
+    ----------
+    named : set of Path
+        Files and directories that rows name.
+    working : set of str
+        Tiles that are worked on.
+    """
+
+    named: set[Path]
+    working: set[str]
+
+
+def _kept(session: Session) -> _Kept:
     working = {
         tile_id
         for tile_ids in session.scalars(
@@ -236,24 +258,34 @@ def _leftovers(
     named = {Path(path) for path in session.scalars(select(Tile.ms_path)) if path}
     named |= {Path(path) for path in session.scalars(select(CalibrationSet.path))}
     named |= {Path(str(row["prefix"])).parent for row in session.scalars(select(TileImage.record))}
-    named |= _planned(session) | going
+    named |= _planned(session)
     # A held mosaic waits for its operator where it was made.
     for record in session.scalars(select(Mosaic.record).where(Mosaic.state != "published")):
         named.add(Path(str(record["mosaic"]["path"])).parent)
+    return _Kept(named, working)
+
+
+def _leftovers(settings: Settings, kept: _Kept, going: set[Path], now: float) -> Iterator[Removal]:
+    """What no row names, older than a limit."""
+    named = kept.named | going
     folders = {settings.root / name for name in ("ms", "images", "caltables")}
     folders |= {path.parent for path in named if path.suffix == ".ms"}
+    folders.add(public_directory(settings.root))
     for folder in sorted(folders):
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
-            if path in named or any(path.name.startswith(tile) for tile in working):
+            if path in named or any(path.name.startswith(tile) for tile in kept.working):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 # Our own are named after a tile or a mosaic; what people put there is theirs.
-                if not _ours(path.name):
+                public = folder == public_directory(settings.root)
+                if not (HIDDEN_COPY.match(path.name) if public else _ours(path.name)):
                     continue
                 if now - path.stat().st_mtime >= settings.keep_leftovers_h * _HOUR_S:
-                    yield _removal(path, "leftover", "no row of the database names it", "")
+                    yield Removal(
+                        path, "leftover", "no row of the database names it", size_bytes(path)
+                    )
 
 
 def _ours(name: str) -> bool:
@@ -267,10 +299,6 @@ def _planned(session: Session) -> set[Path]:
         for document in session.scalars(select(Plan.document))
         for tile in document["tiles"]
     }
-
-
-def _removal(path: Path, kind: str, reason: str, tile_id: str) -> Removal:
-    return Removal(path, kind, reason, size_bytes(path), tile_id)
 
 
 def _forget(registry: Registry, removal: Removal) -> bool:

@@ -6,7 +6,7 @@ first time is the tile; the name is a hint that nothing depends on.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -25,7 +25,7 @@ from dsa110_contimg.visibilities import observations, uvh5
 
 _AT_ONCE = 64
 _ASKED_AT_ONCE = 500
-_RARELY_S, _GIVE_UP_S = 3600.0, 7 * 86400.0
+RARELY_S, _GIVE_UP_S = 3600.0, 7 * 86400.0
 _ONE_OBSERVATION_S = 120.0
 _LATE = (TileState.CONVERTING, TileState.CONVERTED)
 
@@ -77,7 +77,7 @@ class Watch:
 
 
 def scan(
-    directory: Path, settle_s: float, known: Mapping[str, tuple[int, int]] | None = None
+    directory: Path, settle_s: float, known: dict[str, tuple[int, int]] | None = None
 ) -> list[FoundFile]:
     """Finished sub-band files: named as such, not hidden, not incomplete, not changing.
 
@@ -86,8 +86,8 @@ def scan(
     directory : Path
     settle_s : float
         A file changed less than this ago may still be growing; zero takes all.
-    known : mapping of str to (int, int), optional
-        Names with size and time (ns) of files to leave out.
+    known : dict of str to (int, int), optional
+        Names with size and time (ns) of files to leave out; loses those that are gone.
 
     Raises
     ------
@@ -95,12 +95,14 @@ def scan(
         If the directory cannot be read.
     """
     now_ns = time.time_ns()
-    known = known or {}
+    known = {} if known is None else known
+    gone = set(known)
     found = []
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
                 before = known.get(entry.name)
+                gone.discard(entry.name)
                 if before is None and uvh5.parse_name(Path(entry.name)) is None:
                     continue
                 try:
@@ -116,6 +118,8 @@ def scan(
                 found.append(FoundFile(Path(entry.path), status.st_size, status.st_mtime_ns))
     except OSError as error:
         raise UsageError(f"{directory}: cannot be read ({error.strerror})") from error
+    for name in gone:
+        del known[name]
     return sorted(found, key=lambda file: file.path.name)
 
 
@@ -274,7 +278,7 @@ def _record_unreadable(
     row.reason = reason
     row.subband = row.tile_id = None
     age_s = now - row.first_seen
-    row.look_again = None if final or age_s > _GIVE_UP_S else now + min(0.5 * age_s, _RARELY_S)
+    row.look_again = None if final or age_s > _GIVE_UP_S else now + min(0.5 * age_s, RARELY_S)
     if not final and age_s < grace_s:
         row.state = FileState.UNREADABLE
     elif row.state != FileState.REJECTED:

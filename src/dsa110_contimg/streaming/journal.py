@@ -1,15 +1,18 @@
 """What the steps of a mosaic group gave, so that a daemon that was killed goes on where it was.
 
-A step is known by its function and arguments. A result counts as long as the files it names are
+A step is known by its function and arguments, and by the machine's start: what was written before
+a loss of power may not have reached the disk. A result counts as long as the files it names are
 there. Fencing is not needed: equal steps give equal results, and only a claim's holder publishes.
 """
 
+import contextlib
 import hashlib
 import json
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Step
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class GroupJournal:
@@ -78,8 +83,17 @@ def _key(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str | No
         plain = to_jsonable_python(given)
     except PydanticSerializationError:
         return None
-    text = json.dumps([function.__module__, function.__qualname__, plain], sort_keys=True)
+    call = [_boot(), function.__module__, function.__qualname__, plain]
+    text = json.dumps(call, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _boot() -> str:
+    """Which start of this machine it is, where the system tells."""
+    with contextlib.suppress(OSError):
+        return _BOOT_ID.read_text().strip()
+    return ""
 
 
 def _paths(result: Any) -> Iterator[Path]:

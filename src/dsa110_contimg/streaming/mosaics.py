@@ -1,13 +1,15 @@
 """The second daemon: groups of tiles to published mosaics."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.errors import BadInputError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
@@ -22,11 +24,13 @@ from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.registration import known_sets
-from dsa110_contimg.streaming import daemon, groups, housekeeping
+from dsa110_contimg.streaming import bell, daemon, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts
+from dsa110_contimg.streaming.clock import ClockWatch
 from dsa110_contimg.streaming.disk import DiskGuard, size_bytes
 from dsa110_contimg.streaming.journal import GroupJournal
 from dsa110_contimg.streaming.owed import OwedCrossmatches
+from dsa110_contimg.streaming.sky import SkyKeeper
 from dsa110_contimg.streaming.work import InFlight
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -43,6 +47,8 @@ _CALIBRATED_OVER_RAW = 1.6
 """Size of a calibrated Measurement Set, which has weights of every sample, over a raw one's."""
 _IMAGE_PLANES = 8
 _LOOK_BACK_S = 600.0
+_SETTLED_S, _BEFORE_S = 7 * 86400.0, 86400.0
+"""Of tiles that came and were converted longer ago nothing new is to be expected."""
 _UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 
 
@@ -54,6 +60,15 @@ def _earlier_are_finished(session: Session, group: MosaicGroup) -> bool:
     earlier = MosaicGroup.start < group.start
     unfinished = MosaicGroup.state.in_(_UNFINISHED)
     return session.scalar(select(MosaicGroup.id).where(earlier, unfinished).limit(1)) is None
+
+
+def _check_converted(rows: Sequence[Tile]) -> None:
+    """A tile may be converted again after its group was formed."""
+    for row in rows:
+        if row.state in (TileState.REJECTED, TileState.QUARANTINED):
+            raise BadInputError(f"its tile {row.id} is {row.state}: {row.reason}")
+        if row.state != TileState.CONVERTED:
+            raise NotYetError(f"its tile {row.id} is to be converted again first")
 
 
 class StreamingMosaicManager:
@@ -87,13 +102,18 @@ class StreamingMosaicManager:
         self._threads = ThreadPoolExecutor(settings.parallel_groups, "group")
         self._disk = DiskGuard(registry, settings.root, settings)
         self._in_flight = InFlight(registry, settings, self._disk)
+        # Walking and removing trees takes long; claims and groups must not wait for it.
+        self._cleaner = ThreadPoolExecutor(1, "housekeeping")
+        self._cleaning: Future[None] | None = None
         self._cleaned: float | None = None
         self._looked: float | None = None
+        self._clock = ClockWatch(registry, settings)
         self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()
         self._owed = OwedCrossmatches(
             registry, settings, self._options.crossmatch, executor, self.stop.wake
         )
+        self._sky = SkyKeeper(registry, settings, executor, self.stop.wake)
         self.finished: list[PublishedMosaic] = []
 
     @property
@@ -135,10 +155,12 @@ class StreamingMosaicManager:
     def cycle(self) -> bool:
         """One pass: form groups, submit, commit; True while there is work."""
         self._in_flight.collect(self._commit)
+        self._clock.look()
         self._alerts.look()
         for tile_ids in self._complete_groups(self._settings.group_size, True, self._horizon()):
             self._form(tile_ids)
         self._owed.look({claim.id for claim in self._in_flight.claims})
+        self._sky.look()
         self._keep_house()
         while len(self._in_flight) < self._settings.parallel_groups and not self.stop:
             need = self._next_bytes()
@@ -153,29 +175,45 @@ class StreamingMosaicManager:
             future = self._threads.submit(self._process, claim)
             self._in_flight.add(claim, future, need)
             future.add_done_callback(lambda _: self.stop.wake())
-        return len(self._in_flight) > 0 or len(self._owed) > 0 or self._waiting()
+        busy = len(self._in_flight) + len(self._owed) + len(self._sky)
+        return busy > 0 or self._waiting()
 
     def _horizon(self) -> float:
-        """From when on tiles are looked at: the newest group, and now and then from the beginning.
+        """From when on tiles are looked at: the newest group, and now and then all that may change.
 
         A year has a hundred thousand tiles, and what an old one may still bring can wait.
         """
         now = time.monotonic()
+        begin = select(func.max(MosaicGroup.start))
         if self._once or self._looked is None or now - self._looked >= _LOOK_BACK_S:
             self._looked = now
-            return 0.0
+            recently = time.time() - _SETTLED_S
+            may_change = or_(
+                Tile.last_arrival > recently, Tile.converted_at > recently,
+                Tile.state.not_in(list(_PROSPECTS)),
+            )  # fmt: skip
+            with self._registry.read() as session:
+                first = session.scalar(select(func.min(Tile.start)).where(may_change))
+            # A group's start: whoever began in the middle of one would not know its tiles.
+            begin = begin.where(MosaicGroup.start <= (first or 0.0) - _BEFORE_S)
         with self._registry.read() as session:
-            return session.scalar(select(func.max(MosaicGroup.start))) or 0.0
+            return session.scalar(begin) or 0.0
 
     def _keep_house(self) -> None:
         now, every_s = time.monotonic(), self._settings.housekeeping_interval_s
         if self._cleaned is None:
             self._cleaned = now
-        elif now - self._cleaned >= every_s:
+        elif now - self._cleaned >= every_s and (self._cleaning is None or self._cleaning.done()):
             self._cleaned = now
-            self._clean()
+            self._cleaning = self._cleaner.submit(self._clean)
 
     def _clean(self) -> None:
+        try:
+            self._remove()
+        except Exception:
+            log.exception("housekeeping failed; next try in the next round")
+
+    def _remove(self) -> None:
         removals = housekeeping.find(self._registry, self._settings)
         total = housekeeping.remove(self._registry, removals)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
@@ -223,12 +261,16 @@ class StreamingMosaicManager:
         with self._registry.read() as session:
             group = session.get_one(MosaicGroup, claim.id)
             rows = [session.get_one(Tile, tile_id) for tile_id in group.tile_ids]
+            _check_converted(rows)
             first, last = rows[0], rows[-1]
             by_hand = manual_flags.during(
                 session, first.start, last.start + self._telescope.tile_length_s
             )
+            # Whoever wants the newest first cannot wait for what is older.
+            newest_first = self._settings.newest_first_behind_s is not None
             known = KnownSets(
-                known_sets(session, first.start), complete=_earlier_are_finished(session, group)
+                known_sets(session, first.start),
+                complete=newest_first or _earlier_are_finished(session, group),
             )
         tiles = tuple(records.from_json(ConvertedTile, row.converted or {}) for row in rows)
         context = PipelineContext(
@@ -268,10 +310,13 @@ class StreamingMosaicManager:
     def run(self) -> None:
         """Cycle until stopped, or with `once` until every complete group is finished."""
         self._in_flight.take_back(claims.GROUPS)
+        self.stop.listen(bell.listen(self._settings.root))
         try:
             daemon.run(self.cycle, self.stop, self._settings.mosaic_interval_s, self._once)
         finally:
+            self.stop.close()
             self._in_flight.release()
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._cleaner.shutdown(wait=True, cancel_futures=True)
             self._owed.close()
             self._alerts.close()

@@ -31,6 +31,9 @@ class Observation:
     n_bad_samples : int
         Samples that were not finite or absurd; flagged.
     beyond_earth_orientation_table : bool
+    unreadable : tuple of str
+        What is wrong with files whose header is good and whose data are not; these sub-bands
+        count as absent.
     """
 
     vis: Visibilities
@@ -38,6 +41,7 @@ class Observation:
     dead_antennas: tuple[str, ...]
     n_bad_samples: int
     beyond_earth_orientation_table: bool
+    unreadable: tuple[str, ...] = ()
 
 
 def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation:
@@ -54,6 +58,8 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     ------
     BadInputError
         Naming the file that does not fit, and why.
+    RetryableError
+        If the disk fails while one is read.
     """
     headers = _check_together([uvh5.read_header(Path(path)) for path in paths], telescope)
     first = next(iter(headers.values()))
@@ -79,19 +85,25 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     samples = np.zeros((nrow, npol), np.float32)
     power = np.zeros(nrow)
     n_bad = 0
-    for header in headers.values():
+    unreadable: dict[int, str] = {}
+    for number, header in headers.items():
         channels = np.rint((header.frequencies_hz - frequencies[0]) / width).astype(int)
-        visdata, file_flags, nsamples = uvh5.read_visibilities(header)
+        try:
+            visdata, file_flags, nsamples = uvh5.read_visibilities(header)
+        except BadInputError as error:
+            unreadable[number] = str(error)
+            continue
         n_bad += phasing.rephase(
             visdata, file_flags, nsamples, rows, w_shift, header.frequencies_hz, channels,
             data, flags, samples, power,
         )  # fmt: skip
-    samples /= len(headers)
+    n_read = len(headers) - len(unreadable)
+    samples /= max(n_read, 1)
 
     dead = _dead_antennas(power.reshape(ntime, nbaseline).sum(axis=0), antenna1, antenna2)
     is_dead = np.isin(antenna1, dead) | np.isin(antenna2, dead)
     flags.reshape(ntime, nbaseline, nchan, npol)[:, is_dead] = True
-    absent = tuple(n for n in range(telescope.n_subbands) if n not in headers)
+    absent = tuple(n for n in range(telescope.n_subbands) if n not in headers or n in unreadable)
     dead_names = tuple(first.antenna_names[a] for a in dead)
     nant = len(first.antenna_names)
     diameters = first.dish_diameters_m
@@ -122,16 +134,18 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
             ),
             field_name="drift",
             notes=(
-                f"converted from {len(headers)} sub-band files",
+                f"converted from {n_read} sub-band files",
                 f"absent sub-bands flagged: {_listed(absent)}",
                 f"dead antennas flagged: {_listed(dead_names)}",
                 f"samples not finite, flagged: {n_bad}",
+                *(f"left out: {problem}" for problem in unreadable.values()),
             ),
         ),
         absent_subbands=absent,
         dead_antennas=dead_names,
         n_bad_samples=n_bad,
         beyond_earth_orientation_table=geometry.beyond_earth_orientation_table,
+        unreadable=tuple(unreadable.values()),
     )
 
 

@@ -12,7 +12,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dsa110_contimg.errors import BadInputError, unreadable
+from dsa110_contimg.errors import (
+    BadInputError,
+    ContimgError,
+    RetryableError,
+    disk_failed,
+    unreadable,
+)
 from dsa110_contimg.telescope import Telescope
 
 _NAME = re.compile(r"^(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)_sb(?P<number>\d\d)\.hdf5$")
@@ -156,9 +162,7 @@ def read_header(path: Path) -> SubbandHeader:
         try:
             return _header(path, file)
         except _DAMAGE as error:
-            raise BadInputError(
-                f"{path}: its header cannot be understood ({error}); it is damaged, send it again"
-            ) from error
+            raise _damaged(path, "header cannot be understood", error) from error
 
 
 def read_visibilities(header: SubbandHeader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,6 +173,13 @@ def read_visibilities(header: SubbandHeader) -> tuple[np.ndarray, np.ndarray, np
     visdata : ndarray of complex64, shape (ntime * nbaseline, nfreq, npol)
     flags : ndarray of bool, same shape
     nsamples : ndarray of float32, same shape
+
+    Raises
+    ------
+    BadInputError
+        If the file is damaged.
+    RetryableError
+        If its disk fails.
     """
     with _open(header.path) as file:
         shape = (
@@ -185,9 +196,13 @@ def read_visibilities(header: SubbandHeader) -> tuple[np.ndarray, np.ndarray, np
                 np.ascontiguousarray(nsamples, dtype=np.float32),
             )
         except _DAMAGE as error:
-            raise BadInputError(
-                f"{header.path}: its data cannot be read ({error}); it is damaged, send it again"
-            ) from error
+            raise _damaged(header.path, "data cannot be read", error) from error
+
+
+def _damaged(path: Path, what: str, error: BaseException) -> ContimgError:
+    if disk_failed(error):
+        return RetryableError(f"{path}: its disk failed while it was read ({error})")
+    return BadInputError(f"{path}: its {what} ({error}); it is damaged, send it again")
 
 
 def _open(path: Path) -> h5py.File:
@@ -202,6 +217,8 @@ def _open(path: Path) -> h5py.File:
     except PermissionError as error:
         raise BadInputError(f"{path}: may not be read; check its permissions") from error
     except OSError as error:
+        if disk_failed(error):
+            raise _damaged(path, "beginning cannot be read", error) from error
         cause = str(error)
         what = (
             f"is truncated ({size} bytes on disk)"

@@ -1,0 +1,365 @@
+"""What a batch user may ask for, one type each; command line and REST ask for the same.
+
+A request names its inputs and its output; `call` says which function does it with which arguments.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.options import Options
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages.options import (
+    CalibrationApplyOptions,
+    CalibrationSolveOptions,
+    ConversionOptions,
+    CrossmatchOptions,
+    ImagingOptions,
+    ValidationOptions,
+    options_from,
+    parse_options,
+)
+
+_PUBLISHED = ("mosaics", "catalogues", "hips")
+_MAX_FILES = 10_000
+_NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
+_STAGE_OPTIONS: Any = Field(default_factory=dict, description="Options of the stage")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function to call with arguments; importable by name, so that a worker may do it."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+
+class Request(Options):
+    """Inputs, output and options of one piece of work."""
+
+    kind: ClassVar[str]
+    """Type of the job."""
+    output_name: ClassVar[str] = ""
+    """Of what is written where no output is given."""
+
+    def input_paths(self) -> Sequence[str]:
+        """Paths that are read."""
+        return ()
+
+    def output_path(self) -> str | None:
+        """Path that is written, if one was given."""
+        return getattr(self, "output", None)
+
+    def default_output(self) -> str:
+        """Name of what is written if no output was given; empty if nothing is."""
+        return self.output_name
+
+    def check_paths(self, root: Path) -> None:
+        """Keep a request from elsewhere inside a root, links resolved; paths are relative to it.
+
+        Raises
+        ------
+        UsageError
+            If a path leads out of it, or to what is published.
+        """
+        root = root.resolve()
+        for given in self.input_paths():
+            _check_inside(root / given, root)
+        target = self.output_path()
+        if target is None:
+            return
+        _check_inside(root / target, root / "products")
+        for published in _PUBLISHED:
+            if (root / target).resolve().is_relative_to(root / "products" / published):
+                raise UsageError(f"params.output: {target}: what is published is never replaced")
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """What to do.
+
+        Parameters
+        ----------
+        settings : Settings
+            Options that the request does not give.
+        output : Path
+            Where to write.
+        """
+        raise NotImplementedError
+
+    def run(
+        self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
+    ) -> dict[str, Any]:
+        """Do it on the context's executor; the result as plain values."""
+        call = self.call(settings, output)
+        (made,) = context.map(call.function, [dict(call.arguments)], self.kind)
+        return records.to_json(made)
+
+
+def _check_new(output: Path | None) -> None:
+    if output is None or output.exists():
+        raise UsageError(f"{output}: exists already; choose another --output")
+
+
+def _check_inside(given: Path, allowed: Path) -> None:
+    if not given.resolve().is_relative_to(allowed):
+        raise UsageError(f"params: {given} lies outside {allowed}; give a path in it")
+
+
+class ConvertJob(Request):
+    """Convert the sub-band files of one observation, or files of another array."""
+
+    kind = "convert"
+    output_name = "converted.ms"
+    files: list[str] = Field(
+        min_length=1, max_length=_MAX_FILES, description="Sub-band files, UVFITS or UVH5"
+    )
+    output: str | None = Field(None, description="Measurement Set to write")
+    field: str | None = Field(None, description="Field, where a file holds several")
+    dish_diameter: float | None = Field(None, gt=0, description="Metres, where a file tells none")
+    options: dict[str, Any] = _STAGE_OPTIONS
+
+    def input_paths(self) -> Sequence[str]:
+        """The files."""
+        return self.files
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """Stage 1, or the reader of foreign files."""
+        from dsa110_contimg.stages import conversion
+        from dsa110_contimg.telescope import DSA110
+        from dsa110_contimg.visibilities.uvh5 import is_drift_scan
+
+        files = [Path(name).absolute() for name in self.files]
+        if any(path.exists() and not is_drift_scan(path) for path in files):
+            foreign = {"field": self.field, "dish_diameter_m": self.dish_diameter}
+            return Call(conversion.convert_foreign, {"files": files, "output": output, **foreign})
+        given = {"min_subbands": settings.min_subbands, **settings.convert, **self.options}
+        options = parse_options(ConversionOptions, given, "convert")
+        arguments = {"files": files, "output": output, "telescope": DSA110, "options": options}
+        return Call(conversion.convert, arguments)
+
+
+class CalibrateJob(Request):
+    """Solve bandpass and gains of a Measurement Set against the sky."""
+
+    kind = "calibrate"
+    output_name = "calibration"
+    ms: str = Field(description="Measurement Set")
+    output: str | None = Field(None, description="Directory to make")
+    options: dict[str, Any] = _STAGE_OPTIONS
+
+    def input_paths(self) -> Sequence[str]:
+        """The Measurement Set."""
+        return (self.ms,)
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """Stage 2."""
+        from dsa110_contimg.stages import calibration_solve
+        from dsa110_contimg.stages.conversion import describe
+
+        _check_new(output)
+        given = {"sky_catalog": settings.sky_catalog, **settings.calibrate, **self.options}
+        options = parse_options(CalibrationSolveOptions, given, "calibrate")
+        tile = describe(Path(self.ms).absolute())
+        return Call(
+            calibration_solve.solve,
+            {"tile": tile, "output": output, "root": settings.root, "options": options},
+        )
+
+
+class ApplyJob(Request):
+    """Apply a calibration set to a Measurement Set."""
+
+    kind = "apply"
+    output_name = "calibrated.ms"
+    ms: str = Field(description="Measurement Set")
+    tables: str = Field(description="Calibration set, a directory that 'calibrate' made")
+    output: str | None = Field(None, description="Calibrated Measurement Set to write")
+    options: dict[str, Any] = _STAGE_OPTIONS
+
+    def input_paths(self) -> Sequence[str]:
+        """Measurement Set and tables."""
+        return (self.ms, self.tables)
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """Stage 3; without an output, CORRECTED_DATA is written in place."""
+        from dsa110_contimg.stages import calibration_apply
+        from dsa110_contimg.stages.calibration_solve import load_set
+        from dsa110_contimg.stages.conversion import describe
+
+        sky = {"sky_catalog": settings.sky_catalog}
+        given = {**sky, **settings.calibrate, **settings.apply, **self.options}
+        return Call(
+            calibration_apply.apply,
+            {
+                "tile": describe(Path(self.ms).absolute()),
+                "calibration_set": load_set(Path(self.tables).absolute()),
+                "output": output,
+                "root": settings.root,
+                "options": parse_options(CalibrationApplyOptions, given, "apply"),
+            },
+        )
+
+
+class ImageJob(Request):
+    """Image a calibrated Measurement Set, of this or another array."""
+
+    kind = "image"
+    output_name = "tile"
+    ms: str = Field(description="Measurement Set")
+    output: str | None = Field(None, description="Prefix of the files to write")
+    column: str = Field("DATA", pattern="^(DATA|CORRECTED_DATA)$", description="What to image")
+    field: str | None = Field(None, description="Field, where the Measurement Set holds several")
+    options: dict[str, Any] = _STAGE_OPTIONS
+
+    def input_paths(self) -> Sequence[str]:
+        """The Measurement Set."""
+        return (self.ms,)
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """Stage 4."""
+        from dsa110_contimg.stages import imaging
+
+        given = {"sky_catalog": settings.sky_catalog, **settings.image, **self.options}
+        return Call(
+            imaging.image,
+            {
+                "ms_path": Path(self.ms).absolute(),
+                "prefix": output,
+                "root": settings.root,
+                "options": parse_options(ImagingOptions, given, "image"),
+                "column": self.column,
+                "field": self.field,
+            },
+        )
+
+
+class ValidateJob(Request):
+    """Check a mosaic against a catalogue and its own noise."""
+
+    kind = "validate"
+    mosaic: str = Field(description="Mosaic (FITS)")
+    options: dict[str, Any] = _STAGE_OPTIONS
+
+    def input_paths(self) -> Sequence[str]:
+        """The mosaic."""
+        return (self.mosaic,)
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """Stage 6."""
+        from dsa110_contimg.stages import validation
+
+        given = {"sky_catalog": settings.sky_catalog, **settings.validate_, **self.options}
+        options = parse_options(ValidationOptions, given, "validate")
+        path = Path(self.mosaic).absolute()
+        return Call(validation.validate, {"path": path, "root": settings.root, "options": options})
+
+
+class CrossmatchJob(Request):
+    """Find the sources of a mosaic and match them with a catalogue."""
+
+    kind = "crossmatch"
+    output_name = "sources.fits"
+    mosaic: str = Field(description="Mosaic (FITS)")
+    output: str | None = Field(None, description="Table to write (FITS)")
+    options: dict[str, Any] = _STAGE_OPTIONS
+
+    def input_paths(self) -> Sequence[str]:
+        """The mosaic."""
+        return (self.mosaic,)
+
+    def call(self, settings: Settings, output: Path | None) -> Call:
+        """Stage 9."""
+        from dsa110_contimg.stages import crossmatch
+
+        _check_new(output)
+        given = {"sky_catalog": settings.sky_catalog, **settings.crossmatch, **self.options}
+        return Call(
+            crossmatch.crossmatch,
+            {
+                "mosaic_path": Path(self.mosaic).absolute(),
+                "output": output,
+                "root": settings.root,
+                "options": parse_options(CrossmatchOptions, given, "crossmatch"),
+            },
+        )
+
+
+class MosaicJob(Request):
+    """Plan a mosaic of imaged tiles and build it."""
+
+    kind = "mosaic"
+    name: str = Field(pattern=_NAME, max_length=100, description="Name of plan and mosaic")
+    method: Method = Field("mean", description="mean, weighted or pbweighted")
+    since: float | None = Field(None, description="First observation time, Unix seconds")
+    until: float | None = Field(None, description="Last observation time, Unix seconds")
+    include_uncorrected: bool = Field(
+        False, description="Take tiles that are not beam-corrected too"
+    )
+    output: str | None = Field(
+        None, description="Path ending in .fits or .image; default: products/jobs/ in the root"
+    )
+    overwrite: bool = Field(False, description="Replace an output that exists")
+
+    def default_output(self) -> str:
+        """Named as the plan."""
+        return f"{self.name}.fits"
+
+    def run(
+        self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
+    ) -> dict[str, Any]:
+        """Plan, then build."""
+        from dsa110_contimg.batch import plans
+
+        made = plans.plan(
+            registry, self.name, self.since, self.until, self.method, self.include_uncorrected
+        )
+        return records.to_json(plans.build(made, output, self.overwrite, context))
+
+
+class PipelineJob(Request):
+    """All nine stages on sub-band files."""
+
+    kind = "pipeline"
+    files: list[str] = Field(
+        min_length=1, max_length=_MAX_FILES, description="Sub-band files, or directories of them"
+    )
+    name: str | None = Field(None, pattern=_NAME, max_length=100, description="Name of the mosaic")
+
+    def input_paths(self) -> Sequence[str]:
+        """The files."""
+        return self.files
+
+    def default_output(self) -> str:
+        """None: what is made is published."""
+        return ""
+
+    def run(
+        self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
+    ) -> dict[str, Any]:
+        """Run all stages, and draw the sky anew."""
+        from dsa110_contimg.batch import pipelines
+
+        files = pipelines.subband_files([Path(name) for name in self.files])
+        inputs: dict[str, Any] = {"registry": registry}
+        if self.name:
+            inputs["name"] = self.name
+        given = context.with_artifacts(inputs)
+        result = pipelines.run_pipeline(files, options_from(settings), given)
+        pipelines.update_survey(registry, settings, context)
+        return records.to_json(result["published"])
+
+
+KINDS: dict[str, type[Request]] = {
+    kind.kind: kind
+    for kind in (
+        ConvertJob, CalibrateJob, ApplyJob, ImageJob, ValidateJob, CrossmatchJob, MosaicJob,
+        PipelineJob,
+    )
+}  # fmt: skip

@@ -1,0 +1,237 @@
+"""Make a published mosaic again from what its provenance tells, and compare.
+
+The deepest inputs that are still kept are used: sub-band files, else raw Measurement Sets (both
+with the calibration tables of then), else tile images.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.products import provenance
+from dsa110_contimg.products.publish import sha256
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import (
+    CalibrationSet,
+    FileState,
+    Product,
+    SubbandFile,
+    Tile,
+    TileImage,
+)
+from dsa110_contimg.sources import catalogue_file
+from dsa110_contimg.stages.calibration_apply import CalibratedTile, CalibrationApplyStage
+from dsa110_contimg.stages.calibration_solve import SolvedSet
+from dsa110_contimg.stages.conversion import ConversionStage, ConvertedTile
+from dsa110_contimg.stages.crossmatch import crossmatch
+from dsa110_contimg.stages.imaging import ImagedTile, ImagingStage
+from dsa110_contimg.stages.mosaic import MAPS, MosaicImage, MosaicStage
+from dsa110_contimg.stages.options import PipelineOptions
+from dsa110_contimg.visibilities.manual_flags import ManualFlag
+
+SUBBANDS, MEASUREMENT_SETS, IMAGES = "sub-band files", "raw Measurement Sets", "tile images"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a product compares with itself made again.
+
+    Attributes
+    ----------
+    name : str
+    made_from : str
+        Which inputs were left.
+    equal : dict of str to bool
+        For each file whether it came out the same: images and picture byte for byte, the catalogue
+        value for value.
+    largest_difference : dict of str to float
+        Of images that did not, in their unit.
+    other_versions : dict of str to str
+        Software that is not what it was: then and now.
+    """
+
+    name: str
+    made_from: str
+    equal: dict[str, bool]
+    largest_difference: dict[str, float]
+    other_versions: dict[str, str]
+
+    @property
+    def success(self) -> bool:
+        """True if everything is equal."""
+        return all(self.equal.values())
+
+
+def reproduce(registry: Registry, root: Path, name: str, context: PipelineContext) -> Reproduction:
+    """Make a mosaic again under the context's root, which is another one, and compare.
+
+    Parameters
+    ----------
+    registry : Registry
+    root : Path
+        Where the product was made.
+    name : str
+        Mosaic.
+    context : PipelineContext
+        Its root must be empty; what is made stays there.
+
+    Raises
+    ------
+    UsageError
+        If there is no such product, or its inputs are gone.
+    """
+    with registry.read() as session:
+        rows = session.scalars(select(Product).where(Product.name.in_([name, f"{name}_sources"])))
+        public = {row.kind: Path(row.path) for row in rows}
+    trail = _trail(name, public)
+    options = PipelineOptions.from_dump(trail["options"])
+    (context.root / "catalogues").symlink_to((root / "catalogues").resolve())
+    made_from, images = _images(registry, trail, options, context)
+    stage = MosaicStage(options.mosaic)
+    target = context.root / f"{name}.fits"
+    given = {"tile_images": images, "name": name, "output": target}
+    mosaic: MosaicImage = stage.run(context.with_artifacts(given))["mosaic"]
+    pairs = {"mosaic": mosaic.path, **{kind: mosaic.companion(kind) for kind in MAPS}}
+    equal, largest = {}, {}
+    for kind, path in pairs.items():
+        equal[kind] = sha256(path) == sha256(public[kind])
+        if not equal[kind]:
+            largest[kind] = _difference(path, public[kind])
+    equal["preview"] = mosaic.preview.read_bytes() == public["preview"].read_bytes()
+    if "catalogue" in public:
+        call = {"mosaic_path": mosaic.path, "output": context.root / "sources.fits",
+                "root": root, "options": options.crossmatch}  # fmt: skip
+        (matched,) = context.map(crossmatch, [call], "catalogue")
+        equal["catalogue"] = catalogue_file.same(matched.path, public["catalogue"])
+    return Reproduction(name, made_from, equal, largest, _other_versions(trail))
+
+
+def _trail(name: str, public: Mapping[str, Path]) -> dict[str, Any]:
+    path = public.get("provenance")
+    if path is None or not path.exists():
+        raise UsageError(
+            f"{name}: is no published mosaic with provenance; 'dsa110-contimg-mosaic list' shows "
+            "what there is"
+        )
+    trail: dict[str, Any] = json.loads(path.read_text())
+    if "images" not in trail:
+        raise UsageError(f"{name}: its provenance is of an older version and does not tell enough")
+    return trail
+
+
+def _images(
+    registry: Registry, trail: Mapping[str, Any], options: PipelineOptions,
+    context: PipelineContext,
+) -> tuple[str, Sequence[ImagedTile]]:  # fmt: skip
+    """Tile images, made from the deepest inputs there are."""
+    calibrated = [records.from_json(CalibratedTile, made) for made in trail["calibrated"]]
+    tiles = _where_now(registry, [made.tile for made in calibrated])
+    solved = _calibration_set(registry, trail["calibration_set"])
+    if tiles and solved is not None and solved.path.is_dir():
+        flags = tuple(records.from_json(ManualFlag, flag) for flag in trail["manual_flags"])
+        given = context.with_artifacts({"calibration_set": solved, "manual_flags": flags})
+        files = _subband_files(registry, tiles)
+        if files:
+            converted = ConversionStage(options.convert).run(
+                given.with_artifacts({"subband_files": files})
+            )
+            return SUBBANDS, _image_all(options, given.with_artifacts(converted))
+        if all(tile.ms_path.is_dir() for tile in tiles):
+            kept = {"measurement_sets": tuple(tiles)}
+            return MEASUREMENT_SETS, _image_all(options, given.with_artifacts(kept))
+    images = [_image_now(registry, image) for image in trail["images"]]
+    for image in images:
+        path, told = image.file("image"), trail["inputs"][image.tile_id]["sha256"]
+        if not path.exists():
+            raise UsageError(
+                f"{trail['product']}: cannot be made again: the sub-band files, Measurement Sets "
+                f"and tile images of {image.tile_id} are gone (settings keep_...)"
+            )
+        if sha256(path) != told:
+            raise UsageError(f"{path}: is not the file that the product was made of")
+    return IMAGES, images
+
+
+def _where_now(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[ConvertedTile]:
+    """Tiles with the places of their Measurement Sets that the database tells."""
+    with registry.read() as session:
+        rows = session.execute(
+            select(Tile.id, Tile.ms_path).where(Tile.id.in_([tile.tile_id for tile in tiles]))
+        )
+        paths = {row.id: row.ms_path for row in rows}
+    gone = "/nonexistent"
+    return [replace(t, ms_path=Path(paths.get(t.tile_id) or gone)) for t in tiles]
+
+
+def _calibration_set(registry: Registry, told: dict[str, Any] | None) -> SolvedSet | None:
+    if told is None:
+        return None
+    solved = records.from_json(SolvedSet, told)
+    with registry.read() as session:
+        row = session.get(CalibrationSet, solved.id)
+    return solved if row is None else replace(solved, path=Path(row.path))
+
+
+def _image_now(registry: Registry, told: dict[str, Any]) -> ImagedTile:
+    image = records.from_json(ImagedTile, told)
+    with registry.read() as session:
+        for row in session.scalars(
+            select(TileImage).where(
+                TileImage.tile_id == image.tile_id,
+                TileImage.calibration_set_id == image.calibration_set_id,
+            )
+        ):
+            prefix = Path(str(row.record["prefix"]))
+            if prefix.parent.name == image.prefix.parent.name:
+                return replace(image, prefix=prefix)
+    return image
+
+
+def _image_all(options: PipelineOptions, context: PipelineContext) -> Sequence[ImagedTile]:
+    context = context.with_artifacts(CalibrationApplyStage(options.apply).run(context))
+    images: Sequence[ImagedTile] = ImagingStage(options.image).run(context)["tile_images"]
+    return images
+
+
+def _subband_files(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Path]:
+    """Files that the tiles were converted from; empty if one is gone."""
+    files: list[Path] = []
+    with registry.read() as session:
+        for tile in tiles:
+            rows = session.scalars(
+                select(SubbandFile.path).where(
+                    SubbandFile.tile_id == tile.tile_id, SubbandFile.state == FileState.REGISTERED
+                )
+            )
+            found = [Path(path) for path in rows if Path(path).is_file()]
+            if len(found) != tile.n_subbands:
+                return []
+            files += found
+    return files
+
+
+def _difference(a: Path, b: Path) -> float:
+    first, second = read_fits(a).pixels, read_fits(b).pixels
+    if first.shape != second.shape:
+        return float("inf")
+    if (np.isnan(first) != np.isnan(second)).any():
+        return float("inf")
+    return float(np.nanmax(np.abs(first - second), initial=0.0))
+
+
+def _other_versions(trail: Mapping[str, Any]) -> dict[str, str]:
+    now = provenance.software()
+    return {
+        name: f"{then} then, {now.get(name, 'absent')} now"
+        for name, then in trail["software"].items()
+        if now.get(name) != then
+    }

@@ -1,0 +1,28 @@
+"""Batch work among the machine's other programs: it takes compute slots, its files are spared."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.pipeline.protection import protected
+from dsa110_contimg.pipeline.slots import Priority, machine_slot
+from dsa110_contimg.settings import Settings
+
+
+@contextmanager
+def batch_workers(settings: Settings) -> Iterator[LocalExecutor]:
+    """An executor, whose files housekeeping spares meanwhile."""
+    with protected(settings.root), LocalExecutor(settings.workers, settings.slots_dir) as executor:
+        yield executor
+
+
+@contextmanager
+def working_here(settings: Settings) -> Iterator[None]:
+    """Compute in this process, with a slot; a directory that is no root has none to share."""
+    if not (settings.root / "state").is_dir():
+        yield
+        return
+    slots = os.cpu_count() or 1
+    with protected(settings.root), machine_slot(settings.slots_dir, slots, Priority.BATCH):
+        yield

@@ -1,0 +1,340 @@
+"""Images as HiPS (Fernique et al. 2015, A&A 578, A114; IVOA HiPS 1.0) with their MOC.
+
+A HiPS is a tree of pictures of HEALPix cells, 512 pixels a side, that any viewer of the sky zooms
+into. Cells of the finest order are drawn from an image; a cell of every coarser one is the mean of
+its four children. Each cell comes as FITS (with its noise, so that several images can be added) and
+as PNG.
+"""
+
+import io
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import ducc0
+import numpy as np
+from astropy.io import fits
+from scipy import ndimage
+
+from dsa110_contimg.durable import sync
+from dsa110_contimg.imaging.colours import STRETCH_SIGMA, png
+from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.sky import projections
+
+TILE = 512
+COARSEST_ORDER = 3
+"""The one that viewers begin with."""
+_TILE_ORDER = 9
+_RMS_BLOCK = 8
+"""Pixels a side that share one value of the noise, which varies slowly."""
+_MOC_BLOCK_ORDER = 5
+"""The map of what was observed has 32 elements along a cell's side."""
+_OVERVIEW_SIDE, _OVERVIEW_COLUMNS = 64, 27
+_STRIDE = 4
+_MARGIN = 12
+_LIGHT_M_S = 299_792_458.0
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Pixels of a cell, rows upwards as in FITS.
+
+    Attributes
+    ----------
+    pixels : ndarray of float32, shape (512, 512)
+        Jy per beam; NaN where nothing was observed.
+    rms : ndarray of float32, shape (64, 64)
+        Noise of blocks of 8 by 8 pixels, Jy per beam; NaN where nothing was observed.
+    """
+
+    pixels: np.ndarray
+    rms: np.ndarray
+
+
+def order_for(cell_rad: float) -> int:
+    """Order whose pixels are no larger than an image's."""
+    order = COARSEST_ORDER
+    while _pixel_rad(order) > cell_rad:
+        order += 1
+    return order
+
+
+def cells_of(image: Image, order: int) -> list[int]:
+    """Cells that an image's observed pixels lie in."""
+    rows, columns = np.nonzero(np.isfinite(image.pixels[::_STRIDE, ::_STRIDE]))
+    x, y = image.reference_pixel
+    plane = np.stack(
+        [-(columns * _STRIDE - x) * image.cell_rad, (rows * _STRIDE - y) * image.cell_rad], axis=1
+    )
+    vectors = projections.to_sky(image.projection, image.centre_rad, plane)
+    return [int(number) for number in np.unique(_healpix(order).vec2pix(vectors))]
+
+
+def draw(order: int, number: int, image: Image, rms: np.ndarray) -> Cell:
+    """One cell of the finest order.
+
+    Parameters
+    ----------
+    order, number : int
+        Of HEALPix, nested.
+    image : Image
+    rms : ndarray, shape of the image
+        Its noise, Jy per beam.
+    """
+    ny, nx = image.pixels.shape
+    vectors = _pixel_vectors(order, number)
+    plane = projections.to_plane(image.projection, image.centre_rad, vectors) / image.cell_rad
+    x, y = image.reference_pixel[0] - plane[:, 0], image.reference_pixel[1] + plane[:, 1]
+    with np.errstate(invalid="ignore"):
+        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+    pixels = np.full(inside.size, np.nan, np.float32)
+    noise = np.full(inside.size, np.nan, np.float32)
+    if inside.any():
+        x, y = x[inside], y[inside]
+        x0, y0 = max(int(x.min()) - _MARGIN, 0), max(int(y.min()) - _MARGIN, 0)
+        box = np.s_[y0 : int(y.max()) + _MARGIN + 1, x0 : int(x.max()) + _MARGIN + 1]
+        at = np.stack([y - y0, x - x0])
+        row, column = np.rint(at).astype(int)
+        values = np.asarray(image.pixels[box], float)
+        smooth = ndimage.map_coordinates(np.nan_to_num(values), at, order=3, mode="mirror")
+        pixels[inside] = np.where(np.isfinite(values[row, column]), smooth, np.nan)
+        noise[inside] = np.asarray(rms[box])[row, column]
+    pixels[~(noise > 0)] = np.nan
+    noise[~np.isfinite(pixels)] = np.nan
+    blocks = _blocks(noise.reshape(TILE, TILE), _RMS_BLOCK)
+    return Cell(pixels.reshape(TILE, TILE), _mean(blocks))
+
+
+def combine(cells: Sequence[Cell]) -> Cell:
+    """The mean of several images of one cell, weighted by their noise.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    """
+    total, weight = np.zeros((TILE, TILE)), np.zeros((TILE, TILE))
+    for cell in cells:
+        rms = np.repeat(np.repeat(cell.rms, _RMS_BLOCK, axis=0), _RMS_BLOCK, axis=1).astype(float)
+        seen = np.isfinite(cell.pixels) & (rms > 0)
+        total[seen] += cell.pixels[seen] / rms[seen] ** 2
+        weight[seen] += rms[seen] ** -2.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, noise = total / weight, np.where(weight > 0, weight**-0.5, np.nan)
+    return Cell(mean.astype(np.float32), _mean(_blocks(noise, _RMS_BLOCK)))
+
+
+def parent(children: Sequence[Cell | None]) -> Cell:
+    """The cell above four children, in order of their numbers; None where there is none."""
+    pixels = np.full((TILE, TILE), np.nan, np.float32)
+    rms = np.full((TILE // _RMS_BLOCK, TILE // _RMS_BLOCK), np.nan, np.float32)
+    for number, child in enumerate(children):
+        if child is None:
+            continue
+        for whole, part in ((pixels, child.pixels), (rms, child.rms)):
+            half = len(whole) // 2
+            row, column = half * (1 - (number & 1)), half * (number >> 1)
+            whole[row : row + half, column : column + half] = _mean(_blocks(part, 2))
+    return Cell(pixels, rms)
+
+
+def _blocks(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Blocks of so many pixels a side, along the last axis."""
+    n = len(pixels) // side
+    return pixels.reshape(n, side, n, side).swapaxes(1, 2).reshape(n, n, side**2)
+
+
+def _mean(blocks: np.ndarray) -> np.ndarray:
+    """Mean of what is finite in each block; NaN if nothing is."""
+    seen = np.isfinite(blocks)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(seen, blocks, 0).sum(axis=-1, dtype=float) / seen.sum(axis=-1)
+    return np.asarray(mean, np.float32)
+
+
+def _healpix(order: int) -> Any:
+    return ducc0.healpix.Healpix_Base(2**order, "NEST")
+
+
+def _pixel_vectors(order: int, number: int) -> np.ndarray:
+    """Unit vectors of a cell's pixels, row by row.
+
+    Columns go along the second axis of the HEALPix face, rows against the first.
+    """
+    row, column = np.indices((TILE, TILE)).reshape(2, -1)
+    inside = _spread(TILE - 1 - row) + 2 * _spread(column)
+    return np.asarray(_healpix(order + _TILE_ORDER).pix2vec(number * TILE**2 + inside))
+
+
+def _spread(bits: np.ndarray) -> np.ndarray:
+    """Bits moved apart: those of one axis within a nested number."""
+    out = np.zeros_like(bits)
+    for k in range(_TILE_ORDER):
+        out |= ((bits >> k) & 1) << (2 * k)
+    return out
+
+
+@dataclass(frozen=True)
+class Hips:
+    """A HiPS on disk.
+
+    Attributes
+    ----------
+    folder : Path
+    order : int
+        Its finest.
+    rms_jy : float
+        Noise that sets the stretch of the pictures, the same for all cells.
+    frequency_hz : float
+    """
+
+    folder: Path
+    order: int
+    rms_jy: float
+    frequency_hz: float
+
+    def path(self, order: int, number: int, suffix: str) -> Path:
+        """Where a cell lies."""
+        group = number // 10000 * 10000
+        return self.folder / f"Norder{order}" / f"Dir{group}" / f"Npix{number}.{suffix}"
+
+    def numbers(self, order: int) -> list[int]:
+        """Cells of an order that are there."""
+        found = (self.folder / f"Norder{order}").glob("Dir*/Npix*.fits")
+        return sorted(int(path.stem.removeprefix("Npix")) for path in found)
+
+    def get(self, order: int, number: int) -> Cell | None:
+        """A cell, or None."""
+        path = self.path(order, number, "fits")
+        if not path.exists():
+            return None
+        with fits.open(path, memmap=False) as hdus:
+            return Cell(*(np.asarray(hdu.data, np.float32) for hdu in hdus[:2]))
+
+    def put(self, order: int, number: int, cell: Cell) -> None:
+        """Write a cell in place of what was there; take it away if nothing was observed."""
+        path = self.path(order, number, "fits")
+        if not np.isfinite(cell.pixels).any():
+            path.unlink(missing_ok=True)
+            path.with_suffix(".png").unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        primary = fits.PrimaryHDU(cell.pixels)
+        primary.header["ORDER"], primary.header["NPIX"] = order, number
+        primary.header["BUNIT"] = "Jy/beam"
+        noise = fits.ImageHDU(cell.rms, name="RMS")
+        buffer = io.BytesIO()
+        fits.HDUList([primary, noise]).writeto(buffer)
+        replace(path, buffer.getvalue())
+        replace(path.with_suffix(".png"), png(cell.pixels, self.rms_jy))
+
+    def raise_to_the_top(self, numbers: Iterable[int]) -> None:
+        """Make everything above some cells of the finest order anew, and the overview."""
+        touched = set(numbers)
+        for order in range(self.order - 1, COARSEST_ORDER - 1, -1):
+            touched = {number // 4 for number in touched}
+            for number in sorted(touched):
+                children = [self.get(order + 1, 4 * number + k) for k in range(4)]
+                self.put(order, number, parent(children))
+        self._write_overview()
+
+    def observed(self) -> Iterator[tuple[int, np.ndarray]]:
+        """For each finest cell its number and which elements (of order + 5) were observed."""
+        side = TILE >> _MOC_BLOCK_ORDER
+        for number in self.numbers(self.order):
+            cell = self.get(self.order, number)
+            if cell is None:
+                continue
+            row, column = np.nonzero(_blocks(np.isfinite(cell.pixels), side).mean(axis=-1) > 0.5)
+            last = 2**_MOC_BLOCK_ORDER - 1
+            yield number, np.sort(_spread(last - row) + 2 * _spread(column))
+
+    def finish(self, name: str, title: str) -> None:
+        """Write the map of what was observed, and the file that tells viewers what this is."""
+        from mocpy import MOC
+
+        order = self.order + _MOC_BLOCK_ORDER
+        found = [number * 4**_MOC_BLOCK_ORDER + part for number, part in self.observed()]
+        elements = np.concatenate([*found, np.zeros(0, np.int64)]).astype(np.uint64)
+        moc = MOC.from_healpix_cells(elements, np.full(elements.size, order, np.uint8), order)
+        fresh = self.folder / f".{uuid4().hex}.fits"
+        moc.save(fresh, format="fits")
+        fresh.replace(self.folder / "Moc.fits")
+        low, high = (sigma * self.rms_jy for sigma in STRETCH_SIGMA)
+        lines = {
+            "creator_did": f"ivo://dsa110-contimg/{name}",
+            "obs_title": title,
+            "hips_version": "1.4",
+            "hips_order": self.order,
+            "hips_order_min": COARSEST_ORDER,
+            "hips_tile_width": TILE,
+            "hips_tile_format": "png fits",
+            "hips_frame": "equatorial",
+            "dataproduct_type": "image",
+            "hips_status": "private master clonableOnce",
+            "hips_pixel_cut": f"{low:.6g} {high:.6g}",
+            "hips_pixel_bitpix": -32,
+            "hips_pixel_scale": f"{np.rad2deg(_pixel_rad(self.order)):.6g}",
+            "em_min": f"{_LIGHT_M_S / self.frequency_hz:.9g}",
+            "em_max": f"{_LIGHT_M_S / self.frequency_hz:.9g}",
+            "moc_sky_fraction": f"{moc.sky_fraction:.6g}",
+            "dsa110_rms_jy": f"{self.rms_jy:.9g}",
+        }
+        text = "".join(f"{name:20} = {value}\n" for name, value in lines.items())
+        replace(self.folder / "properties", text.encode())
+
+    @classmethod
+    def open(cls, folder: Path) -> "Hips | None":
+        """A finished one, or None."""
+        try:
+            lines = (folder / "properties").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        told = {
+            name.strip(): value.strip()
+            for name, _, value in (line.partition("=") for line in lines)
+        }
+        return cls(
+            folder, int(told["hips_order"]), float(told["dsa110_rms_jy"]),
+            _LIGHT_M_S / float(told["em_min"]),
+        )  # fmt: skip
+
+    def remove(self) -> None:
+        """Take everything away."""
+        going = self.folder.with_name(f".{self.folder.name}.{uuid4().hex[:8]}")
+        self.folder.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
+
+    def _write_overview(self) -> None:
+        """All cells of the coarsest order in one small picture, as viewers ask for it."""
+        rows = -(-12 * 4**COARSEST_ORDER // _OVERVIEW_COLUMNS)
+        side = _OVERVIEW_SIDE
+        whole = np.full((rows * side, _OVERVIEW_COLUMNS * side), np.nan, np.float32)
+        for number in self.numbers(COARSEST_ORDER):
+            cell = self.get(COARSEST_ORDER, number)
+            if cell is not None:
+                row, column = divmod(number, _OVERVIEW_COLUMNS)
+                part = _mean(_blocks(cell.pixels, TILE // side))[::-1]
+                whole[row * side : (row + 1) * side, column * side : (column + 1) * side] = part
+        path = self.folder / f"Norder{COARSEST_ORDER}" / "Allsky.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, png(whole[::-1], self.rms_jy))
+
+
+def _pixel_rad(order: int) -> float:
+    return float(np.sqrt(np.pi / 3) / 2 ** (order + _TILE_ORDER))
+
+
+def typical_rms_jy(rms: np.ndarray) -> float:
+    """Median of an image's noise where it was observed."""
+    return float(np.median(rms[np.isfinite(rms) & (rms > 0)]))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a file in place whole, whatever happens meanwhile."""
+    fresh = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    fresh.write_bytes(content)
+    sync(fresh)
+    fresh.replace(path)

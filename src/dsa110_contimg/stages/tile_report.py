@@ -1,0 +1,178 @@
+"""The page of evidence for one tile, made when somebody asks for it."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.products import provenance
+from dsa110_contimg.quality import report
+from dsa110_contimg.quality.preview import save_preview
+from dsa110_contimg.quality.report import Section, Table
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import CalibrationSet, Mosaic, MosaicGroup, Product, TileImage
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.stages.calibration_apply import CalibratedTile
+from dsa110_contimg.stages.calibration_solve import SolvedSet
+from dsa110_contimg.stages.evidence import calibration_section, source_plots
+from dsa110_contimg.stages.imaging import ImagedTile, compare_tile
+
+_SHOWN = (("image", "before beam correction"), ("residual", "what CLEAN left"))
+
+
+@dataclass(frozen=True)
+class TileHistory:
+    """What is known of a tile that was imaged.
+
+    Attributes
+    ----------
+    image : ImagedTile
+        The newest one.
+    calibrated : CalibratedTile or None
+        From the provenance of a mosaic that the tile was to be in.
+    solved : SolvedSet or None
+    mosaics : dict of str to str
+        Names of those mosaics, and why the tile was left out, empty where it is in.
+    """
+
+    image: ImagedTile
+    calibrated: CalibratedTile | None
+    solved: SolvedSet | None
+    mosaics: dict[str, str]
+
+
+def history_of(registry: Registry, tile_id: str) -> TileHistory:
+    """Look up a tile.
+
+    Raises
+    ------
+    UsageError
+        If it has no image, or no more.
+    """
+    with registry.read() as session:
+        row = session.scalars(
+            select(TileImage).where(TileImage.tile_id == tile_id).order_by(TileImage.id.desc())
+        ).first()
+        if row is None:
+            raise UsageError(
+                f"{tile_id}: has no tile image; it is not imaged yet, or its images were removed "
+                "(setting keep_images_h)"
+            )
+        image = records.from_json(ImagedTile, row.record)
+        known = session.get(CalibrationSet, row.calibration_set_id)
+        solved = records.from_json(SolvedSet, known.quality) if known is not None else None
+        names = _mosaics_with(session, tile_id)
+        paths = [
+            Path(path)
+            for path in session.scalars(
+                select(Product.path).where(Product.kind == "provenance", Product.name.in_(names))
+            )
+        ]
+    calibrated, mosaics = None, {}
+    for path in paths:
+        trail = json.loads(path.read_text()) if path.exists() else {}
+        mosaics[path.stem] = str(trail.get("left_out", {}).get(tile_id, ""))
+        for made in trail.get("calibrated", []):
+            if made["tile"]["tile_id"] == tile_id:
+                calibrated = records.from_json(CalibratedTile, made)
+    return TileHistory(image, calibrated, solved, mosaics)
+
+
+def _mosaics_with(session: Session, tile_id: str) -> list[str]:
+    groups = session.execute(select(MosaicGroup.id, MosaicGroup.tile_ids))
+    holding = [group_id for group_id, tile_ids in groups if tile_id in tile_ids]
+    return list(session.scalars(select(Mosaic.name).where(Mosaic.group_id.in_(holding))))
+
+
+def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
+    """The page as HTML.
+
+    Parameters
+    ----------
+    known : TileHistory
+    root : Path
+        Where catalogues lie.
+    sky_catalog : str
+        To compare with.
+    """
+    tile = known.image
+    pictures = [(what, _picture(tile, kind)) for kind, what in _SHOWN]
+    sections = [
+        Section("Tile", _summary(known), pictures=pictures),
+        Section(
+            "Against the catalogue", _checked(tile, sky_catalog),
+            pictures=source_plots(compare_tile(tile, root, sky_catalog)),
+        ),
+    ]  # fmt: skip
+    if known.calibrated is not None:
+        sections.append(_flags(known.calibrated))
+    if known.solved is not None and known.solved.path.is_dir():
+        sections.append(calibration_section(known.solved, None))
+    rows = [
+        *(("in mosaic", f"{name}{': left out, ' if why else ''}{why}")
+          for name, why in known.mosaics.items()),
+        ("calibration set", tile.calibration_set_id),
+        ("image", str(tile.file("image"))),
+        *provenance.software().items(),
+    ]  # fmt: skip
+    sections.append(Section("Provenance", table=Table(("what", "value"), rows)))
+    return report.page(f"Tile {tile.tile_id}", "", sections)
+
+
+def _summary(known: TileHistory) -> str:
+    tile = known.image
+    major, minor = (a / astrometry.ARCSEC_RAD for a in (tile.beam_major_rad, tile.beam_minor_rad))
+    remarks = "".join(f" {remark}." for remark in tile.remarks)
+    return (
+        f"{tile.duration_s:.0f} s, centre {tile.ra_deg:.3f} {tile.dec_deg:+.3f} degrees, "
+        f"{tile.frequency_hz / 1e6:.1f} MHz. rms {1e3 * tile.rms_jy:.2f} mJy/beam, peak "
+        f"{tile.peak_jy:.3f} Jy/beam, restoring beam {major:.1f} x {minor:.1f} arcsec. "
+        f"{tile.n_samples} visibilities, {tile.n_iterations} CLEAN iterations in {tile.n_major} "
+        f"major cycles, {tile.n_subtracted} sources outside subtracted.{remarks}"
+    )
+
+
+def _picture(tile: ImagedTile, kind: str) -> bytes:
+    image = read_fits(tile.file(kind))
+    beam = RestoringBeam(tile.beam_major_rad, tile.beam_minor_rad, tile.beam_angle_rad)
+    buffer = io.BytesIO()
+    save_preview(
+        buffer, image.pixels, tile.rms_jy, image.cell_rad, beam, f"{tile.tile_id} {kind}", 1000
+    )
+    return buffer.getvalue()
+
+
+def _checked(tile: ImagedTile, sky_catalog: str) -> str:
+    check = tile.check
+    if not check.n_sources:
+        return f"Too few sources of {sky_catalog} to tell flux scale and positions."
+    return (
+        f"{check.n_sources} sources of {sky_catalog}: flux ratio {check.flux_ratio:.3f} +- "
+        f"{check.flux_ratio_error:.3f}, offset {check.east_arcsec:+.2f} E "
+        f"{check.north_arcsec:+.2f} N +- {check.offset_error_arcsec:.2f} arcsec. Strongest stripe "
+        f"{100 * check.artefacts.stripe_share:.1f} %, strongest ring "
+        f"{100 * check.artefacts.ring_share:.1f} % of the image's variance."
+    )
+
+
+def _flags(made: CalibratedTile) -> Section:
+    rows = [(cause, f"{100 * share:.2f}") for cause, share in made.flag_causes.items()]
+    dead = ", ".join(made.tile.dead_antennas) or "none"
+    absent = ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands) or "none"
+    return Section(
+        "Flags",
+        f"{100 * made.flagged_fraction:.1f} % of the samples of antennas and channels with data "
+        f"are flagged. Dead antennas: {dead}; absent sub-bands: {absent}; samples not finite: "
+        f"{made.tile.n_bad_samples}. Phases had moved by {np.round(made.phase_rms_deg, 1)} degrees "
+        f"since the calibration; noise of one visibility {made.noise_jy:.2f} Jy. Sun "
+        f"{made.tile.sun_deg:.0f}, Moon {made.tile.moon_deg:.0f} degrees away.",
+        Table(("flagged first for", "share (%)"), rows),
+    )

@@ -1,0 +1,86 @@
+"""Keeps the HiPS of the sky up to date with what is published."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import structlog
+from sqlalchemy import func, select
+
+from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.products.survey import Survey
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Mosaic, Product
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages import sky_survey
+
+log = structlog.get_logger()
+
+
+class SkyKeeper:
+    """Draws what is new, one update at a time.
+
+    Parameters
+    ----------
+    registry : Registry
+    settings : Settings
+    executor : Executor
+    wake : callable
+        Called when an update is done.
+    """
+
+    def __init__(
+        self, registry: Registry, settings: Settings, executor: Executor, wake: Callable[[], None]
+    ):
+        self._registry = registry
+        self._settings = settings
+        self._executor = executor
+        self._wake = wake
+        self._running: Future[Survey] | None = None
+        self._seen: tuple[int, float | None] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    def __len__(self) -> int:
+        return int(self._running is not None)
+
+    def look(self) -> None:
+        """Take in what is done; begin if mosaics were published or taken back since."""
+        if self._running is not None and self._running.done():
+            self._settle(self._running.exception())
+        if not self._settings.hips or self._running is not None:
+            return
+        if time.monotonic() < self._not_before:
+            return
+        state = self._state()
+        if state == self._seen:
+            return
+        self._running = sky_survey.start_update(self._registry, self._settings.root, self._executor)
+        self._seen = state
+        if self._running is not None:
+            self._running.add_done_callback(lambda _: self._wake())
+
+    def _state(self) -> tuple[int, float | None]:
+        """Numbers that change with what is published; the whole list would be read in vain."""
+        count = select(func.count()).where(Mosaic.state == "published")
+        with self._registry.read() as session:
+            newest = session.scalar(select(func.max(Product.published)))
+            return session.scalar(count) or 0, newest
+
+    def _settle(self, error: BaseException | None) -> None:
+        assert self._running is not None
+        if error is None:
+            done = self._running.result()
+            self._failures = 0
+            log.info(
+                "HiPS up to date", added=list(done.added), removed=list(done.removed),
+                cells=done.n_cells,
+            )  # fmt: skip
+        else:
+            self._seen = None
+            delay_s = self._settings.retry_delay_s * 2.0 ** min(self._failures, 8)
+            self._failures += 1
+            self._not_before = time.monotonic() + delay_s
+            self._registry.record_event("HiPS", f"not brought up to date: {error}", "error")
+            log.error("HiPS not brought up to date", error=str(error))
+        self._running = None

@@ -1,0 +1,183 @@
+"""HiPS cells show the mosaics' sky where viewers look for it, each mosaic once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from mocpy import MOC
+from reproject import reproject_interp
+from reproject.hips import reproject_to_hips
+from scipy import ndimage
+
+from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.mosaicking import grid
+from dsa110_contimg.products import hips, survey
+from dsa110_contimg.sky import astrometry, projections
+from skies import BEAM, CELL, NPIX, RMS, Sky, draw
+
+NOISE = np.full((NPIX, NPIX), RMS, np.float32)
+
+
+def _image(ra_deg: float, dec_deg: float, seed: int, projection: str = "SIN") -> Image:
+    sky = Sky(np.array([ra_deg + 0.1]), np.array([dec_deg - 0.1]), np.array([1.0]))
+    image, _ = draw((ra_deg, dec_deg), sky, seed)
+    if projection == "SIN":
+        return image
+    area = grid.MosaicGrid(projection, image.centre_rad, (NPIX / 2, NPIX / 2), (NPIX, NPIX), CELL)
+    pixels, _ = grid.resample(area, area.whole, image, np.ones((NPIX, NPIX), np.float32))
+    return replace(area.image(pixels), beam=BEAM)
+
+
+def _publish(folder: Path, name: str, image: Image, rms: float = RMS) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.fits"
+    write_fits(path, replace(image, frequency_hz=1.4e9))
+    write_fits(path.with_name(f"{name}_rms.fits"), replace(image, pixels=NOISE / RMS * rms))
+    return path
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_the_finest_pixels_are_no_larger_than_the_mosaics() -> None:
+    order = hips.order_for(CELL)
+    pixel_deg = 58.6323 / 2 ** (order + 9)
+    assert pixel_deg <= np.rad2deg(CELL) < 2.01 * pixel_deg
+
+
+@pytest.mark.parametrize(
+    ("ra_deg", "dec_deg", "projection"),
+    [(0.02, 16.2, "TAN"), (123.0, -20.0, "CEA"), (250.0, 54.6, "TAN")],
+)
+def test_cells_are_those_of_an_independent_program(
+    ra_deg: float, dec_deg: float, projection: str, tmp_path: Path
+) -> None:
+    image = _image(ra_deg, dec_deg, 1, projection)
+    order = 5
+    cells = hips.cells_of(image, order)
+    reproject_to_hips(
+        (image.pixels.astype(float), image.wcs), coord_system_out="equatorial",
+        level=order, reproject_function=reproject_interp, output_directory=str(tmp_path / "other"),
+    )  # fmt: skip
+    theirs = {
+        int(path.stem[4:]): path for path in (tmp_path / "other" / f"Norder{order}").rglob("*.fits")
+    }
+    assert set(cells) <= set(theirs)
+    compared = 0
+    for cell in cells:
+        mine = hips.draw(order, cell, image, NOISE).pixels
+        other = fits.getdata(theirs[cell])
+        both = ndimage.binary_erosion(np.isfinite(mine) & np.isfinite(other), iterations=4)
+        if both.sum() < 1000:
+            continue
+        compared += 1
+        # Bilinear interpolation there, cubic here.
+        assert np.corrcoef(mine[both], other[both])[0, 1] > 0.98
+        assert np.median(np.abs(mine[both] - other[both])) < 0.3 * RMS
+    assert compared >= 1
+
+
+def test_a_source_is_where_it_is_and_as_bright_in_all_orders(tmp_path: Path) -> None:
+    path = _publish(tmp_path / "public", "a", _image(10.0, 20.0, 2))
+    survey.bring_up_to_date(tmp_path / "hips", {"a": path})
+    made = hips.Hips.open(tmp_path / "hips" / "a")
+    assert made is not None
+    assert made.frequency_hz == pytest.approx(1.4e9)
+    assert made.rms_jy == pytest.approx(RMS)
+    cells = {number: made.get(made.order, number) for number in made.numbers(made.order)}
+    peaks = {number: float(np.nanmax(cell.pixels)) for number, cell in cells.items()}
+    where = max(peaks, key=peaks.__getitem__)
+    assert peaks[where] == pytest.approx(1.0, abs=0.05)
+    row, column = np.unravel_index(int(np.nanargmax(cells[where].pixels)), (512, 512))
+    vector = hips._pixel_vectors(made.order, where).reshape(512, 512, 3)[row, column]
+    plane = projections.to_plane("SIN", (np.deg2rad(10.1), np.deg2rad(19.9)), vector[None])
+    assert np.abs(plane).max() < CELL
+    flux = {
+        order: sum(
+            float(np.nansum(np.where(cell.pixels > 10 * RMS, cell.pixels, 0)))
+            for n in made.numbers(order)
+            if (cell := made.get(order, n)) is not None
+        )
+        for order in (made.order, made.order - 1)
+    }
+    assert 4 * flux[made.order - 1] == pytest.approx(flux[made.order], rel=0.15)
+    assert made.numbers(hips.COARSEST_ORDER)
+    assert (made.folder / "Norder3" / "Allsky.png").exists()
+
+
+def test_the_moc_covers_what_was_observed_and_no_more(tmp_path: Path) -> None:
+    image = _image(10.0, 20.0, 2)
+    survey.bring_up_to_date(tmp_path / "h", {"a": _publish(tmp_path / "public", "a", image)})
+    for name in ("a", survey.ALL_SKY):
+        moc = MOC.from_fits(tmp_path / "h" / name / "Moc.fits")
+        rng = np.random.default_rng(3)
+        y, x = rng.integers(0, NPIX, (2, 3000))
+        plane = (
+            np.stack([-(x - image.reference_pixel[0]), y - image.reference_pixel[1]], axis=1)
+            * image.cell_rad
+        )
+        vectors = projections.to_sky("SIN", image.centre_rad, plane)
+        ra, dec = astrometry.vector_to_radec(vectors)
+        inside = moc.contains_skycoords(SkyCoord(ra, dec, unit=units.rad))
+        observed = np.isfinite(image.pixels)
+        surely = ndimage.binary_erosion(observed, iterations=40, border_value=0)[y, x]
+        surely_not = ~ndimage.binary_dilation(observed, iterations=40)[y, x]
+        assert inside[surely].all()
+        assert not inside[surely_not].any()
+        assert surely.sum() > 500
+
+
+def test_mosaics_are_weighted_by_their_noise_and_drawing_again_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    good = _publish(tmp_path / "public", "good", _blank(1.0), 0.001)
+    poor = _publish(tmp_path / "public", "poor", _blank(2.0), 0.002)
+    folder = tmp_path / "hips"
+    done = survey.bring_up_to_date(folder, {"good": good, "poor": poor})
+    assert done.added == ("good", "poor")
+    assert _median(folder) == pytest.approx((1.0 * 4 + 2.0) / 5)
+    before = _content(folder)
+    assert survey.bring_up_to_date(folder, {"good": good, "poor": poor}).n_cells == 0
+    assert _content(folder) == before
+    # Killed before the list was written: everything is done again, and nothing counts twice.
+    (folder / survey.ALL_SKY / "mosaics.json").write_text('["good"]')
+    survey.bring_up_to_date(folder, {"good": good, "poor": poor})
+    assert _content(folder) == before
+    one_by_one = tmp_path / "one_by_one"
+    survey.bring_up_to_date(one_by_one, {"good": good})
+    assert _median(one_by_one) == pytest.approx(1.0)
+    survey.bring_up_to_date(one_by_one, {"good": good, "poor": poor})
+    assert _content(one_by_one) == before
+
+
+def test_a_mosaic_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
+    good = _publish(tmp_path / "public", "good", _blank(1.0), 0.001)
+    far = _publish(tmp_path / "public", "far", _blank(2.0, 40.0), 0.001)
+    folder = tmp_path / "hips"
+    survey.bring_up_to_date(folder, {"good": good})
+    before = _content(folder)
+    survey.bring_up_to_date(folder, {"good": good, "far": far})
+    assert _content(folder) != before
+    done = survey.bring_up_to_date(folder, {"good": good})
+    assert done.removed == ("far",)
+    assert _content(folder) == before
+    survey.bring_up_to_date(folder, {})
+    assert not list((folder / survey.ALL_SKY).rglob("Npix*"))
+
+
+def _blank(value: float, ra_deg: float = 10.0) -> Image:
+    geometry, _ = draw((ra_deg, 20.0), Sky(np.zeros(0), np.zeros(0), np.zeros(0)), 1)
+    return replace(geometry, pixels=np.full((NPIX, NPIX), value, np.float32))
+
+
+def _median(folder: Path) -> float:
+    whole = hips.Hips.open(folder / survey.ALL_SKY)
+    assert whole is not None
+    cells = [whole.get(whole.order, number) for number in whole.numbers(whole.order)]
+    return float(np.nanmedian(np.concatenate([cell.pixels.ravel() for cell in cells])))
