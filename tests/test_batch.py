@@ -1,6 +1,7 @@
 """Plan, build and single stages on the command line: done once, or a clear error and exit 1."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,12 @@ import pytest
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import plans
+from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.batch.tiles import choose, query_tiles
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.stages.options import MosaicOptions
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -82,6 +87,74 @@ def test_observation_time_selects_tiles(processed: Processed) -> None:
     assert "2 tiles" in planned.stdout
     iso = mosaic("plan", "--name", "early", "--until", "2026-01-25T22:05:30", root=processed.root)
     assert "1 tiles" in iso.stdout
+
+
+def test_tiles_are_chosen_by_place_name_noise_and_calibration(processed: Processed) -> None:
+    registry = Registry(settings_module.load(root=processed.root).database)
+    tiles = choose(registry, Selection())
+    ras = [tile.ra_deg for tile in tiles]
+    half = tiles[0].size * tiles[0].cell_arcsec / 7200
+    far_west = ras[0] - 1.1 * half
+    names = [tile.tile_id for tile in tiles]
+    limit_mjy = 1e3 * sorted(tile.rms_jy for tile in tiles)[1]
+    (calibration,) = {tile.calibration_set_id for tile in tiles}
+    for asked, expected in (
+        ({"tiles": [names[2], names[0]]}, [names[0], names[2]]),
+        ({"tiles": names[1]}, [names[1]]),
+        ({"declination": "16,17"}, names),
+        ({"declination": (20, 90)}, []),
+        ({"box": (far_west, ras[0] - 0.9 * half, 16, 17)}, names[:1]),
+        ({"box": f"{ras[-1] + 0.99 * half},10,-90,90"}, [names[-1]]),
+        ({"box": (far_west - 5, far_west, 16, 17)}, []),
+        ({"box": (0, 360, 60, 70)}, []),
+        ({"max_rms_mjy": limit_mjy}, [t.tile_id for t in tiles if 1e3 * t.rms_jy <= limit_mjy]),
+        ({"calibration_set": calibration}, names),
+        ({"calibration_set": "another"}, []),
+        ({"since": "2026-01-25T22:05:30"}, names[1:]),
+    ):
+        found = choose(registry, Selection(**asked))
+        assert [tile.tile_id for tile in found] == expected, asked
+    with pytest.raises(UsageError, match="tile nobody"):
+        choose(registry, Selection(tiles=("nobody",)))
+
+
+def test_the_seed_s_query_of_tiles(processed: Processed) -> None:
+    registry = Registry(settings_module.load(root=processed.root).database)
+    every = query_tiles(registry, time_range=(None, None), method="mean", pb_corrected_only=True)
+    assert len(every) == 3
+    assert query_tiles(registry, (every[1].start, every[1].start), "pbweighted") == [every[1]]
+    with pytest.raises(UsageError, match="unknown mosaic method 'median'"):
+        query_tiles(registry, method="median")
+
+
+def test_a_stored_plan_is_shown_edited_built_and_forgotten(
+    processed: Processed, tmp_path: Path
+) -> None:
+    root = processed.root
+    planned = mosaic("plan", "--name", "whole", "--method", "weighted", "--max-noise-ratio", "3",
+                     root=root)  # fmt: skip
+    assert planned.returncode == 0, planned.stderr
+    document = json.loads(mosaic("plans", "whole", "--json", root=root).stdout)
+    assert (document["options"]["method"], document["options"]["max_noise_ratio"]) == (
+        "weighted", 3.0,
+    )  # fmt: skip
+    document["tiles"] = document["tiles"][:2]
+    (tmp_path / "edited.json").write_text(json.dumps(document))
+    edited = mosaic("plan", "--name", "part", "--file", tmp_path / "edited.json", root=root)
+    assert "2 tiles, method weighted" in edited.stdout, edited.stderr
+    assert "part" in mosaic("plans", root=root).stdout
+    built = mosaic("build", "--name", "part", "--output", tmp_path / "p.fits", "--json", root=root)
+    assert json.loads(built.stdout)["tile_ids"] == document["tiles"]
+    for wrong, message in (
+        ({"tiles": ["nobody"]}, "nobody"),
+        ({"pixels": 3}, "a plan is an object with"),
+        ({"tiles": document["tiles"], "options": {"method": "median"}}, "options.method"),
+    ):
+        (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+        done = mosaic("plan", "--name", "w", "--file", tmp_path / "wrong.json", root=root)
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+    assert mosaic("plans", "part", "--delete", root=root).returncode == 0
+    assert "no plan 'part'" in mosaic("plans", "part", root=root).stderr
 
 
 @pytest.mark.parametrize(
@@ -206,7 +279,7 @@ def test_a_plan_predicts_the_depth_that_the_mosaic_has(
     processed: Processed, tmp_path: Path, method: str
 ) -> None:
     registry = Registry(settings_module.load(root=processed.root).database)
-    made = plans.plan(registry, f"deep_{method}", method=method)
+    made = plans.plan(registry, f"deep_{method}", options=MosaicOptions(method=method))
     depth = plans.predicted_depth(made)
     assert depth is not None
     built = plans.build(made, tmp_path / "deep.fits", False)

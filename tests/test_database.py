@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from conftest import SmallRun, make_root, new_postgres_database
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch import plans
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import NothingToDo, PermanentError, UsageError
 from dsa110_contimg.pipeline.executors import InlineExecutor
@@ -81,6 +82,15 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
     for url in (old, copied):
         with pytest.raises(PermanentError, match="schema version 0002"):
             Registry(url)
+        engine = make_engine(url)
+        with engine.begin() as connection:
+            plan = json.dumps({"name": "old", "method": "weighted", "since": 5.0, "until": None,
+                               "include_uncorrected": True, "tiles": []})  # fmt: skip
+            connection.execute(
+                text("INSERT INTO plans (name, created, document) VALUES ('old', 0, :plan)"),
+                {"plan": plan},
+            )
+        engine.dispose()
         before, after, backup = care.upgrade(url, tmp_path / url[:4])
         assert (before, after) == ("0002", migrations.HEAD)
         registry = Registry(url)
@@ -95,6 +105,9 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
             assert states == {TileState.CONVERTED: 2, TileState.CONVERTING: 1}
             assert session.scalars(select(MosaicGroup)).one().state == GroupState.PROCESSING
             assert session.scalar(select(func.count(SubbandFile.path))) == 48
+        stored = plans.load_plan(registry, "old")
+        assert (stored.options.method, stored.selection.since) == ("weighted", 5.0)
+        assert stored.selection.include_uncorrected
         with registry.write() as session:
             session.add(Event(at=0.0, level="info", subject="s", message="numbers go on"))
         registry.close()

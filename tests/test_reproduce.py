@@ -19,6 +19,7 @@ from dsa110_contimg.imaging.fits_image import read_fits, write_fits
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product, SubbandFile
 from dsa110_contimg.stages.compare import compare
+from dsa110_contimg.stages.options import MosaicOptions
 
 KINDS = {"mosaic", "weight", "rms", "coverage", "preview", "catalogue"}
 
@@ -84,7 +85,7 @@ def test_other_options_are_compared_with_what_is_published(
     assert (same.rms_difference_jy, same.largest_difference_jy) == (0.0, 0.0)
     assert same.n_sources > 5
     assert same.flux_ratio == 1.0
-    made = plans.plan(registry, "deeper", method="pbweighted")
+    made = plans.plan(registry, "deeper", options=MosaicOptions(method="pbweighted"))
     plans.build(made, tmp_path / "deeper.fits")
     arguments = [
         "compare", published.name, str(tmp_path / "deeper.fits"), "--root", str(processed.root),

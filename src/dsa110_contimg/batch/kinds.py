@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -23,6 +24,7 @@ from dsa110_contimg.stages.options import (
     ConversionOptions,
     CrossmatchOptions,
     ImagingOptions,
+    MosaicOptions,
     ValidationOptions,
     options_from,
     parse_options,
@@ -291,21 +293,17 @@ class CrossmatchJob(Request):
         )
 
 
-class MosaicJob(Request):
+class MosaicJob(Selection, Request):
     """Plan a mosaic of imaged tiles and build it."""
 
     kind = "mosaic"
     name: str = Field(pattern=_NAME, max_length=100, description="Name of plan and mosaic")
     method: Method = Field("mean", description="mean, weighted or pbweighted")
-    since: float | None = Field(None, description="First observation time, Unix seconds")
-    until: float | None = Field(None, description="Last observation time, Unix seconds")
-    include_uncorrected: bool = Field(
-        False, description="Take tiles that are not beam-corrected too"
-    )
     output: str | None = Field(
         None, description="Path ending in .fits or .image; default: products/jobs/ in the root"
     )
     overwrite: bool = Field(False, description="Replace an output that exists")
+    options: dict[str, Any] = _STAGE_OPTIONS
 
     def default_output(self) -> str:
         """Named as the plan."""
@@ -317,9 +315,10 @@ class MosaicJob(Request):
         """Plan, then build."""
         from dsa110_contimg.batch import plans
 
-        made = plans.plan(
-            registry, self.name, self.since, self.until, self.method, self.include_uncorrected
-        )
+        selection = Selection(**{key: getattr(self, key) for key in Selection.model_fields})
+        given = {**settings.mosaic, **self.options, "method": self.method}
+        options = parse_options(MosaicOptions, given, "mosaic")
+        made = plans.plan(registry, self.name, selection, options)
         return records.to_json(plans.build(made, output, self.overwrite, context))
 
 

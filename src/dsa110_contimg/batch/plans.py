@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
+from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.batch.tiles import choose
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import write_casa_image
-from dsa110_contimg.mosaicking import METHODS, gates
+from dsa110_contimg.mosaicking import gates
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CalibrationSet, Plan, TileImage
+from dsa110_contimg.registry.models import Plan
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import (
     MAPS,
@@ -32,6 +34,7 @@ from dsa110_contimg.stages.mosaic import (
 from dsa110_contimg.stages.options import MosaicOptions, parse_options
 
 SUFFIXES = (".fits", ".image")
+_DOCUMENT = {"name", "selection", "options", "tiles"}
 
 
 @dataclass(frozen=True)
@@ -41,98 +44,59 @@ class MosaicPlan:
     Attributes
     ----------
     name : str
-    method : str
-    since, until : float or None
-        Observation time, Unix seconds.
-    include_uncorrected : bool
+    selection : Selection
+        What was asked for.
+    options : MosaicOptions
+        How tiles are combined, and what the gates ask of them.
     tiles : tuple of ImagedTile
-        In order of time.
+        What was found, in order of time.
     """
 
     name: str
-    method: str
-    since: float | None
-    until: float | None
-    include_uncorrected: bool
+    selection: Selection
+    options: MosaicOptions
     tiles: tuple[ImagedTile, ...]
-
-    def options(self) -> MosaicOptions:
-        """As options of the mosaic stage."""
-        values = {"method": self.method, "include_uncorrected": self.include_uncorrected}
-        return parse_options(MosaicOptions, values, "mosaic")
 
     def gate_reasons(self) -> dict[str, str]:
         """Tiles that a gate will leave out, and why."""
-        return gates.tile_gates([facts(tile) for tile in self.tiles], self.options().limits())
-
-
-def query_tiles(
-    registry: Registry,
-    time_range: tuple[float | None, float | None] = (None, None),
-    pb_corrected_only: bool = True,
-) -> list[ImagedTile]:
-    """Images of the tiles observed in a time range, one a tile.
-
-    A tile with several images gives the one whose calibration was observed nearest in time.
-
-    Parameters
-    ----------
-    registry : Registry
-    time_range : tuple of float or None
-        First and last observation time, Unix seconds, both included; None is open.
-    pb_corrected_only : bool
-        Only images that are beam-corrected.
-    """
-    since, until = time_range
-    query = select(TileImage, CalibrationSet.observed).outerjoin(
-        CalibrationSet, CalibrationSet.id == TileImage.calibration_set_id
-    )
-    if since is not None:
-        query = query.where(TileImage.start >= since)
-    if until is not None:
-        query = query.where(TileImage.start <= until)
-    if pb_corrected_only:
-        query = query.where(TileImage.beam_corrected)
-    best: dict[str, tuple[float, str, TileImage]] = {}
-    with registry.read() as session:
-        for row, observed in session.execute(query):
-            distance = abs(row.start - observed) if observed is not None else float("inf")
-            candidate = (distance, row.calibration_set_id + row.options_key, row)
-            held = best.get(row.tile_id)
-            if held is None or candidate[:2] < held[:2]:
-                best[row.tile_id] = candidate
-    rows = sorted((row for _, _, row in best.values()), key=lambda row: row.start)
-    return [records.from_json(ImagedTile, row.record) for row in rows]
+        return gates.tile_gates([facts(tile) for tile in self.tiles], self.options.limits())
 
 
 def plan(
     registry: Registry,
     name: str,
-    since: float | None = None,
-    until: float | None = None,
-    method: str = "mean",
-    include_uncorrected: bool = False,
+    selection: Selection | None = None,
+    options: MosaicOptions | None = None,
 ) -> MosaicPlan:
     """Choose tiles and store the plan; a plan of the same name is replaced.
+
+    Parameters
+    ----------
+    registry : Registry
+    name : str
+    selection : Selection, optional
+        Default: all history, beam-corrected.
+    options : MosaicOptions, optional
 
     Raises
     ------
     NothingToDo
-        If no tile was observed in the time range.
+        If no image is as the selection asks.
     UsageError
-        For an unknown method.
+        For a name that cannot be a file's, or a named tile that is not there.
     """
-    if method not in METHODS:
-        raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")
+    selection, options = selection or Selection(), options or MosaicOptions()
     if not name or "/" in name or name.startswith("."):
         raise UsageError(f"plan name {name!r}: give a name without '/' and not beginning with '.'")
-    tiles = query_tiles(registry, (since, until), not include_uncorrected)
+    tiles = choose(registry, selection)
     if not tiles:
         raise NothingToDo(
-            "no imaged tile in the time range; process sub-band files first, or widen "
-            "--since and --until"
+            "no imaged tile is as the selection asks; process sub-band files first, or ask for "
+            "less (--since, --until, ...)"
         )
-    made = MosaicPlan(name, method, since, until, include_uncorrected, tuple(tiles))
+    if selection.include_uncorrected:
+        options = options.model_copy(update={"include_uncorrected": True})
+    made = MosaicPlan(name, selection, options, tuple(tiles))
     with registry.write() as session:
         session.merge(Plan(name=name, created=time.time(), document=records.to_json(made)))
     return made
@@ -147,9 +111,66 @@ def predicted_depth(plan: MosaicPlan) -> Depth | None:
         If a tile's files are gone.
     """
     try:
-        return predict_depth(plan.tiles, plan.options())
+        return predict_depth(plan.tiles, plan.options)
     except NothingToDo:
         return None
+
+
+def as_document(made: MosaicPlan) -> dict[str, Any]:
+    """A plan for a person to read and edit: tiles by their names."""
+    return {
+        "name": made.name,
+        "selection": made.selection.model_dump(mode="json", exclude_defaults=True),
+        "options": made.options.model_dump(mode="json"),
+        "tiles": [tile.tile_id for tile in made.tiles],
+    }
+
+
+def plan_from_document(registry: Registry, name: str, document: Any) -> MosaicPlan:
+    """Store a plan of exactly the tiles that an edited document names.
+
+    Where a tile has several images, the document's selection decides as it does in `plan`.
+
+    Raises
+    ------
+    UsageError
+        Naming what is wrong in it.
+    """
+    if not isinstance(document, dict) or not {"tiles"} <= document.keys() <= _DOCUMENT:
+        raise UsageError(f"a plan is an object with {', '.join(sorted(_DOCUMENT))}")
+    of_image = {"calibration_set", "include_uncorrected"}
+    asked = document.get("selection") or {}
+    wanted = {key: value for key, value in asked.items() if key in of_image}
+    selection = parse_options(Selection, {**wanted, "tiles": document["tiles"]}, "selection")
+    options = parse_options(MosaicOptions, document.get("options") or {}, "options")
+    return plan(registry, name, selection, options)
+
+
+def stored_plans(registry: Registry) -> list[dict[str, Any]]:
+    """Name, time and size of each plan, newest first."""
+    with registry.read() as session:
+        rows = session.scalars(select(Plan).order_by(Plan.created.desc(), Plan.name))
+        return [
+            {
+                "name": row.name,
+                "created": row.created,
+                "tiles": len(row.document["tiles"]),
+                "method": row.document["options"]["method"],
+            }
+            for row in rows
+        ]
+
+
+def delete_plan(registry: Registry, name: str) -> None:
+    """Forget a plan; housekeeping may take its inputs then.
+
+    Raises
+    ------
+    UsageError
+    """
+    load_plan(registry, name)
+    with registry.write() as session:
+        session.execute(delete(Plan).where(Plan.name == name))
 
 
 def load_plan(registry: Registry, name: str) -> MosaicPlan:
@@ -192,7 +213,7 @@ def check_build(made: MosaicPlan, output: Path, overwrite: bool) -> list[ImagedT
         for kind in ("image", "pb"):
             if not tile.file(kind).exists():
                 raise UsageError(f"{tile.file(kind)}: an input of the plan is gone; plan again")
-    return select_tiles(made.tiles, made.options())[0]
+    return select_tiles(made.tiles, made.options)[0]
 
 
 def build(
@@ -222,7 +243,7 @@ def build(
             "images": made.tiles,
             "output": FreshPath(scratch, "made", inside=f"{output.stem}.fits"),
             "name": made.name,
-            "options": made.options(),
+            "options": made.options,
         }
         mosaic: MosaicImage = context.map(build_mosaic, [call], "mosaic")[0]
         if output.suffix == ".image":

@@ -1,11 +1,13 @@
 """Theme 2 on the command line: plan, build, and one stage on explicit files."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dsa110_contimg.batch.kinds import Request
+from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.cli.common import (
     CatalogOption,
     JsonOption,
@@ -13,13 +15,11 @@ from dsa110_contimg.cli.common import (
     WorkersOption,
     iso,
     load_settings,
-    parse_time,
     print_json,
     run_app,
     with_options,
 )
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.mosaicking import Method
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.options import (
     CalibrationApplyOptions,
@@ -28,9 +28,13 @@ from dsa110_contimg.stages.options import (
     CrossmatchOptions,
     FieldCalibrationOptions,
     ImagingOptions,
+    MosaicOptions,
     ValidationOptions,
     parse_options,
 )
+
+if TYPE_CHECKING:
+    from dsa110_contimg.batch.plans import MosaicPlan
 
 MsArgument = Annotated[Path, typer.Argument(help="Measurement Set")]
 mosaic = typer.Typer(
@@ -49,36 +53,55 @@ def mosaic_main() -> None:
 
 
 @mosaic.command("plan")
+@with_options(MosaicOptions)
+@with_options(Selection, "selection")
 def plan(
     name: Annotated[str, typer.Option(help="Name of the plan")],
-    since: Annotated[
-        str | None, typer.Option(help="First observation time: Unix seconds or ISO")
+    selection: dict[str, Any],
+    options: dict[str, Any],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Plan exactly what an edited document of 'plans NAME --json' names"),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Last observation time")] = None,
-    method: Annotated[Method, typer.Option(help="How tiles are combined")] = "mean",
-    include_uncorrected: Annotated[
-        bool, typer.Option("--include-uncorrected", help="Take tiles without beam correction too")
-    ] = False,
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose tiles by observation time and store the plan."""
+    """Choose imaged tiles and store the plan: all history, unless options say less."""
     from dsa110_contimg.batch import plans
-    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
-    made = plans.plan(
-        Registry(settings.database), name, parse_time(since), parse_time(until), method,
-        include_uncorrected,
-    )  # fmt: skip
+    registry = Registry(settings.database)
+    if file is not None:
+        if selection or options:
+            raise UsageError("--file holds selection and options; give no others")
+        made = plans.plan_from_document(registry, name, _read_json(file))
+    else:
+        made = plans.plan(
+            registry, name, parse_options(Selection, selection, "selection"),
+            parse_options(MosaicOptions, {**settings.mosaic, **options}, "mosaic"),
+        )  # fmt: skip
+    _show_plan(made, as_json)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _show_plan(made: "MosaicPlan", as_json: bool) -> None:
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry import records
+
     rows = plans.plan_rows(made)
     depth = plans.predicted_depth(made)
     if as_json:
         predicted = None if depth is None else records.to_json(depth)
-        print_json({"name": name, "method": method, "tiles": rows, "predicted": predicted})
+        print_json({"name": made.name, "tiles": rows, "predicted": predicted})
         return
-    typer.echo(f"plan {name}: {len(rows)} tiles, method {method}")
+    typer.echo(f"plan {made.name}: {len(rows)} tiles, method {made.options.method}")
     for row in rows:
         typer.echo(
             f"  {row['tile']}  {iso(row['start'])}  rms {row['rms_mjy']:.2f} mJy  {row['gate']}"
@@ -88,6 +111,40 @@ def plan(
             f"predicted: median rms {1e3 * depth.median_rms_jy:.2f} mJy/beam, best "
             f"{1e3 * depth.best_rms_jy:.2f}, over {depth.observed_deg2:.1f} deg2"
         )
+
+
+@mosaic.command("plans")
+def plans_command(
+    name: Annotated[str | None, typer.Argument(help="Plan to show (default: list all)")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Forget it; its inputs are no longer kept for it")
+    ] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the stored plans, or show one; with --json a document to edit for 'plan --file'."""
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry.database import Registry
+
+    registry = Registry(load_settings(root=root).database)
+    if name is None:
+        rows = plans.stored_plans(registry)
+        if as_json:
+            print_json(rows)
+        for row in [] if as_json else rows:
+            typer.echo(
+                f"{row['name']}  {iso(row['created'])}  {row['tiles']} tiles  {row['method']}"
+            )
+        return
+    if delete:
+        plans.delete_plan(registry, name)
+        typer.echo(f"plan {name}: forgotten")
+        return
+    made = plans.load_plan(registry, name)
+    if as_json:
+        print_json(plans.as_document(made))
+    else:
+        _show_plan(made, False)
 
 
 @mosaic.command("build")
@@ -114,14 +171,14 @@ def build(
     target = output.absolute()
     if dry_run:
         tiles = plans.check_build(made, target, overwrite)
-        typer.echo(f"would combine {len(tiles)} tiles ({made.method}) into {target}")
+        typer.echo(f"would combine {len(tiles)} tiles ({made.options.method}) into {target}")
         return
     with working_here(settings):
         built = plans.build(made, target, overwrite)
     if as_json:
         print_json(records.to_json(built))
         return
-    typer.echo(f"{target}: {len(built.tile_ids)} tiles, {made.method}")
+    typer.echo(f"{target}: {len(built.tile_ids)} tiles, {made.options.method}")
     for tile, reason in built.left_out.items():
         typer.echo(f"  left out {tile}: {reason}")
 

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import ContimgError, UsageError
-from dsa110_contimg.pipeline.options import Options
+from dsa110_contimg.pipeline.options import Options, unix_s
 from dsa110_contimg.settings import Settings
 
 RootOption = Annotated[
@@ -111,17 +111,10 @@ def parse_time(text: str | None) -> float | None:
     ------
     UsageError
     """
-    if text is None:
-        return None
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
+        return None if text is None else float(unix_s(text))
     except ValueError as error:
-        raise UsageError(f"time {text!r}: give Unix seconds or an ISO time") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        raise UsageError(str(error)) from error
 
 
 def iso(unix_s: float) -> str:

@@ -6,6 +6,7 @@ The same text is the command line's `--help`, the REST schema and the docs.
 import hashlib
 import json
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -23,8 +24,44 @@ def _arcsec(value: Any) -> Any:
     return float(match[1]) * _PER_ARCSEC[match[2] or "arcsec"]
 
 
+def unix_s(value: Any) -> Any:
+    """Unix seconds from a number or an ISO time (UTC unless it says otherwise).
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"time {value!r}: give Unix seconds or an ISO time") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _listed(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 ArcSec = Annotated[float, BeforeValidator(_arcsec)]
 """An angle in arcseconds; text may carry its unit."""
+
+UnixTime = Annotated[float, BeforeValidator(unix_s)]
+"""Unix seconds; text may be an ISO time."""
+
+Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
+"""Lowest and highest value; text has a comma between them."""
+
+Box = Annotated[tuple[float, float, float, float], BeforeValidator(_listed)]
+"""First and last of one coordinate, then of the other; text has commas between them."""
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Names; text has commas between them."""
 
 
 class Options(BaseModel):

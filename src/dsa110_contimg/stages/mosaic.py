@@ -23,9 +23,9 @@ from dsa110_contimg.stages.options import MosaicOptions
 
 MAPS = ("weight", "rms", "coverage")
 _MEDIAN_OF = 2**24
-_COARSER = 8
-"""Noise varies slowly: it is predicted on pixels so many times as wide."""
 """Pixels that the median rms of a large mosaic is taken of."""
+_COARSE_PIXELS = 256
+"""Noise varies slowly: it is predicted on at least so many pixels a side of a tile."""
 
 
 @dataclass(frozen=True)
@@ -252,11 +252,12 @@ def predict_depth(images: Sequence[ImagedTile], options: MosaicOptions) -> Depth
 def _coarse_tile(image: ImagedTile) -> combine.Tile:
     """A tile without content, thinned out."""
     whole = read_fits(image.file("pb"))
-    response = np.ascontiguousarray(whole.pixels[::_COARSER, ::_COARSER])
+    step = max(1, min(whole.pixels.shape) // _COARSE_PIXELS)
+    response = np.ascontiguousarray(whole.pixels[::step, ::step])
     x, y = whole.reference_pixel
     blank = replace(
-        whole, pixels=np.zeros_like(response), cell_rad=whole.cell_rad * _COARSER,
-        reference_pixel=(x / _COARSER, y / _COARSER),
+        whole, pixels=np.zeros_like(response), cell_rad=whole.cell_rad * step,
+        reference_pixel=(x / step, y / step),
     )  # fmt: skip
     return combine.Tile(blank, image.rms_jy, lambda: (blank, response))
 

@@ -1,0 +1,38 @@
+"""What a batch user can ask of tiles; apart from the database, so that `--help` is quick."""
+
+from pydantic import Field
+
+from dsa110_contimg.pipeline.options import Box, Names, Options, Range, UnixTime
+
+_MAX_TILES = 10_000
+
+
+class Selection(Options):
+    """Which tiles; what is not given is open."""
+
+    since: UnixTime | None = Field(
+        None, description="First observation time: Unix seconds or ISO", allow_inf_nan=False
+    )
+    until: UnixTime | None = Field(
+        None, description="Last observation time: Unix seconds or ISO", allow_inf_nan=False
+    )
+    declination: Range | None = Field(
+        None, description="Lowest and highest declination of the tile's centre, deg: LOW,HIGH"
+    )
+    box: Box | None = Field(
+        None,
+        description="Part of the sky that the image reaches into, deg: RA1,RA2,DEC1,DEC2 (eastward "
+        "from RA1 to RA2, also across RA 0)",
+    )
+    tiles: Names | None = Field(
+        None, max_length=_MAX_TILES, description="Only these tiles: NAME,NAME,..."
+    )
+    max_rms_mjy: float | None = Field(
+        None, gt=0, description="Largest noise of the image, mJy/beam"
+    )
+    calibration_set: str | None = Field(
+        None, max_length=160, description="Only images calibrated with this set"
+    )
+    include_uncorrected: bool = Field(
+        False, description="Take tiles that are not beam-corrected too"
+    )

@@ -1,0 +1,121 @@
+"""Which imaged tiles a batch user means."""
+
+import math
+from collections.abc import Iterable
+
+from sqlalchemy import select
+
+from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.mosaicking import METHODS
+from dsa110_contimg.registry import records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import CalibrationSet, TileImage
+from dsa110_contimg.stages.imaging import ImagedTile
+
+
+def choose(registry: Registry, selection: Selection) -> list[ImagedTile]:
+    """Images of the tiles that are meant, one a tile, in order of time.
+
+    A tile with several images gives the one whose calibration was observed nearest in time.
+
+    Raises
+    ------
+    UsageError
+        If a tile is named of which there is no such image.
+    """
+    query = select(TileImage, CalibrationSet.observed).outerjoin(
+        CalibrationSet, CalibrationSet.id == TileImage.calibration_set_id
+    )
+    if selection.since is not None:
+        query = query.where(TileImage.start >= selection.since)
+    if selection.until is not None:
+        query = query.where(TileImage.start <= selection.until)
+    if selection.tiles is not None:
+        query = query.where(TileImage.tile_id.in_(selection.tiles))
+    if selection.calibration_set is not None:
+        query = query.where(TileImage.calibration_set_id == selection.calibration_set)
+    if not selection.include_uncorrected:
+        query = query.where(TileImage.beam_corrected)
+    best: dict[str, tuple[float, str, ImagedTile]] = {}
+    with registry.read() as session:
+        for row, observed in session.execute(query):
+            image = records.from_json(ImagedTile, row.record)
+            if not _meant(image, selection):
+                continue
+            distance = abs(row.start - observed) if observed is not None else math.inf
+            candidate = (distance, row.calibration_set_id + row.options_key, image)
+            held = best.get(row.tile_id)
+            if held is None or candidate[:2] < held[:2]:
+                best[row.tile_id] = candidate
+    _check_named(selection.tiles or (), best)
+    return sorted((image for _, _, image in best.values()), key=lambda image: image.start)
+
+
+def query_tiles(
+    registry: Registry,
+    time_range: tuple[float | None, float | None] = (None, None),
+    method: str = "mean",
+    pb_corrected_only: bool = True,
+) -> list[ImagedTile]:
+    """Images of the tiles observed in a time range, one a tile.
+
+    Parameters
+    ----------
+    registry : Registry
+    time_range : tuple of float or None
+        First and last observation time, Unix seconds, both included; None is open.
+    method : str
+        How they will be combined; each method may combine all of them.
+    pb_corrected_only : bool
+        Only images that are beam-corrected.
+
+    Raises
+    ------
+    UsageError
+        For an unknown method.
+    """
+    check_method(method)
+    since, until = time_range
+    selection = Selection(since=since, until=until, include_uncorrected=not pb_corrected_only)
+    return choose(registry, selection)
+
+
+def check_method(method: str) -> None:
+    """Raise UsageError for an unknown method of combination."""
+    if method not in METHODS:
+        raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")
+
+
+def _check_named(named: Iterable[str], found: Iterable[str]) -> None:
+    missing = sorted(set(named) - set(found))
+    if missing:
+        raise UsageError(f"no image that was asked for of tile {', '.join(missing[:10])}")
+
+
+def _meant(image: ImagedTile, selection: Selection) -> bool:
+    if selection.max_rms_mjy is not None and not 1e3 * image.rms_jy <= selection.max_rms_mjy:
+        return False
+    if selection.declination is not None:
+        low, high = selection.declination
+        if not low <= image.dec_deg <= high:
+            return False
+    return selection.box is None or _reaches_into(image, selection.box)
+
+
+def _reaches_into(image: ImagedTile, box_deg: tuple[float, float, float, float]) -> bool:
+    """True if the box's point nearest to an image's centre is on the image.
+
+    Nearest in declination first, then in right ascension: on a box of many degrees near a pole
+    a tile beyond the image's edge may be taken too.
+    """
+    west, east, south, north = box_deg
+    width = (east - west) % 360 if abs(east - west) < 360 else 360.0
+    from_west = (image.ra_deg - west) % 360
+    beyond = 0.0 if from_west <= width else min(from_west - width, 360 - from_west)
+    dec_deg = min(max(image.dec_deg, south), north)
+    half_deg = image.size * image.cell_arcsec / 7200
+    return (
+        abs(image.dec_deg - dec_deg) <= half_deg
+        and beyond * math.cos(math.radians(dec_deg)) <= half_deg
+    )
