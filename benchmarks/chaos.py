@@ -121,7 +121,7 @@ def _is_worker(pid: int) -> bool:
 def busy_seconds(slots: Path, processes: list[int]) -> float:
     """How long these processes have held compute slots."""
     taken = {}
-    for path in slots.glob("slot*.lock"):
+    for path in slots.glob("*/slot*.lock"):
         found = path.stat()
         taken[found.st_ino] = time.time() - found.st_mtime
     total = 0.0
@@ -243,7 +243,7 @@ def leftovers(place: Installation) -> list[str]:
     faults += [f"{path}: no row names it" for path in (place.root / "ms").iterdir()
                if path not in named]  # fmt: skip
     faults += [f"{path}: hidden" for path in (place.root / "products").rglob(".*")]
-    faults += [f"{path}: a ticket" for path in (place.root / "state/slots/waiting").iterdir()]
+    faults += [f"{path}: a ticket" for path in (place.root / "state/slots").glob("*/waiting/*")]
     return faults
 
 
