@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products readers clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +72,10 @@ growth: install
 # Other programs read what this one writes; needs Debian's wsclean, installs CASA and xradio apart.
 peers: install
 	$(BIN)/python benchmarks/peers.py
+
+# Other programs read the published files; needs Debian's fitsverify, stilts and chromium, and npm.
+readers: install
+	$(BIN)/python benchmarks/readers.py
 
 clean:
 	rm -rf $(VENV) demo build dist

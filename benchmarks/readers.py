@@ -1,7 +1,7 @@
 """Do other programs read the products? fitsverify, STILTS and Aladin Lite on the demo's mosaic.
 
-Run by `make peers`; needs Debian's `fitsverify`, `stilts` and `chromium`, and npm for Aladin Lite.
-With a folder as argument: where a demo has run already.
+Run by `make readers`; needs Debian's `fitsverify`, `stilts` and `chromium`, and npm for Aladin.
+With a folder as argument, the root of a demo that has run.
 """
 
 import functools

@@ -1,5 +1,6 @@
 """HiPS cells show the mosaics' sky where viewers look for it, each mosaic once."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,15 +146,64 @@ def test_mosaics_are_weighted_by_their_noise_and_drawing_again_changes_nothing(
     before = _content(folder)
     assert survey.bring_up_to_date(folder, {"good": good, "poor": poor}).n_cells == 0
     assert _content(folder) == before
-    # Killed before the list was written: everything is done again, and nothing counts twice.
-    (folder / survey.ALL_SKY / "mosaics.json").write_text('["good"]')
-    survey.bring_up_to_date(folder, {"good": good, "poor": poor})
-    assert _content(folder) == before
     one_by_one = tmp_path / "one_by_one"
     survey.bring_up_to_date(one_by_one, {"good": good})
     assert _median(one_by_one) == pytest.approx(1.0)
     survey.bring_up_to_date(one_by_one, {"good": good, "poor": poor})
     assert _content(one_by_one) == before
+
+
+def test_an_update_that_was_cut_short_leaves_nothing_even_if_the_mosaic_is_held_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = _publish(tmp_path / "public", "good", _blank(1.0), 0.001)
+    poor = _publish(tmp_path / "public", "poor", _blank(2.0), 0.001)
+    folder = tmp_path / "hips"
+    survey.bring_up_to_date(folder, {"good": good})
+    before = _content(folder)
+    for step in ("raise_to_the_top", "finish"):
+        finished = getattr(hips.Hips, step)
+
+        def cut_short(self: hips.Hips, *given: object, finished: object = finished) -> None:
+            if self.folder.name == survey.ALL_SKY:
+                raise KeyboardInterrupt
+            finished(self, *given)  # type: ignore[operator]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hips.Hips, step, cut_short)
+            with pytest.raises(KeyboardInterrupt):
+                survey.bring_up_to_date(folder, {"good": good, "poor": poor})
+        assert _median(folder) == pytest.approx(1.5)
+        assert not survey.is_current(folder, {"good"})
+        survey.bring_up_to_date(folder, {"good": good})
+        assert _median(folder) == pytest.approx(1.0)
+        shutil.rmtree(folder / "poor")
+        assert _content(folder) == before
+        survey.bring_up_to_date(folder, {"good": good, "poor": poor})
+        survey.bring_up_to_date(folder, {"good": good})
+        assert _content(folder) == before
+
+
+def test_an_update_reads_no_more_than_what_reaches_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public, folder = tmp_path / "public", tmp_path / "hips"
+    mosaics = {f"m{ra}": _publish(public, f"m{ra}", _blank(1.0, ra)) for ra in (10, 40, 70)}
+    survey.bring_up_to_date(folder, mosaics)
+    mosaics["near"] = _publish(public, "near", _blank(1.0, 10.5))
+    read: list[str] = []
+    get = hips.Hips.get
+
+    def noted(self: hips.Hips, order: int, number: int) -> hips.Cell | None:
+        if order == self.order:
+            read.append(self.folder.name)
+        return get(self, order, number)
+
+    monkeypatch.setattr(hips.Hips, "get", noted)
+    done = survey.bring_up_to_date(folder, mosaics)
+    assert "m10" in read
+    assert not {"m40", "m70"} & set(read)
+    assert read.count(survey.ALL_SKY) <= 6 * done.n_cells
 
 
 def test_a_mosaic_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ as PNG.
 
 import io
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import ducc0
@@ -23,6 +23,9 @@ from dsa110_contimg.durable import sync
 from dsa110_contimg.imaging.colours import STRETCH_SIGMA, png
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.sky import projections
+
+if TYPE_CHECKING:
+    from mocpy import MOC
 
 TILE = 512
 COARSEST_ORDER = 3
@@ -240,28 +243,42 @@ class Hips:
                 self.put(order, number, parent(children))
         self._write_overview()
 
-    def observed(self) -> Iterator[tuple[int, np.ndarray]]:
-        """For each finest cell its number and which elements (of order + 5) were observed."""
-        side = TILE >> _MOC_BLOCK_ORDER
-        for number in self.numbers(self.order):
+    def observed(self, numbers: Iterable[int]) -> np.ndarray:
+        """Elements (of order + 5) of some finest cells that were observed."""
+        side, last = TILE >> _MOC_BLOCK_ORDER, 2**_MOC_BLOCK_ORDER - 1
+        found = [np.zeros(0, np.int64)]
+        for number in sorted(numbers):
             cell = self.get(self.order, number)
-            if cell is None:
-                continue
-            row, column = np.nonzero(_blocks(np.isfinite(cell.pixels), side).mean(axis=-1) > 0.5)
-            last = 2**_MOC_BLOCK_ORDER - 1
-            yield number, np.sort(_spread(last - row) + 2 * _spread(column))
+            if cell is not None:
+                seen = _blocks(np.isfinite(cell.pixels), side).mean(axis=-1) > 0.5
+                row, column = np.nonzero(seen)
+                inside = _spread(last - row) + 2 * _spread(column)
+                found.append(number * 4**_MOC_BLOCK_ORDER + inside)
+        return np.concatenate(found)
 
-    def finish(self, name: str, title: str) -> None:
-        """Write the map of what was observed, and the file that tells viewers what this is."""
+    def finish(self, name: str, title: str, changed: Iterable[int] | None = None) -> None:
+        """Write the map of what was observed, and the file that tells viewers what this is.
+
+        Parameters
+        ----------
+        name, title : str
+        changed : iterable of int, optional
+            The only finest cells that changed since it was finished before.
+        """
         from mocpy import MOC
 
+        path = self.folder / "Moc.fits"
+        some = None if changed is None or not path.exists() else sorted(changed)
+        elements = self.observed(self.numbers(self.order) if some is None else some)
         order = self.order + _MOC_BLOCK_ORDER
-        found = [number * 4**_MOC_BLOCK_ORDER + part for number, part in self.observed()]
-        elements = np.concatenate([*found, np.zeros(0, np.int64)]).astype(np.uint64)
-        moc = MOC.from_healpix_cells(elements, np.full(elements.size, order, np.uint8), order)
+        moc = _moc(elements, order)
+        if some is not None:
+            # MOC.difference of mocpy 0.21 is empty for maps that do not overlap.
+            others = _moc(np.array(some), self.order).complement()
+            moc = MOC.load(path, format="fits").intersection(others).union(moc)
         fresh = self.folder / f".{uuid4().hex}.fits"
         moc.save(fresh, format="fits")
-        fresh.replace(self.folder / "Moc.fits")
+        fresh.replace(path)
         low, high = (sigma * self.rms_jy for sigma in STRETCH_SIGMA)
         lines = {
             "creator_did": f"ivo://dsa110-contimg/{name}",
@@ -321,6 +338,13 @@ class Hips:
         path = self.folder / f"Norder{COARSEST_ORDER}" / "Allsky.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, png(whole[::-1], self.rms_jy))
+
+
+def _moc(numbers: np.ndarray, order: int) -> "MOC":
+    from mocpy import MOC
+
+    depths = np.full(numbers.size, order, np.uint8)
+    return MOC.from_healpix_cells(numbers.astype(np.uint64), depths, order)
 
 
 def _pixel_rad(order: int) -> float:

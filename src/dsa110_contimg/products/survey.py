@@ -1,14 +1,15 @@
 """The sky of all published mosaics: a HiPS of each, and one of all together that grows with them.
 
-A cell of the whole is made anew from every mosaic that reaches it and swapped in, and the list of
-mosaics that are in it is written last. So whatever was cut short is done again, with the same
-result, and a mosaic is never in it twice.
+A cell of the whole is made anew from every mosaic that reaches it and swapped in. The book says
+which cells each mosaic in it reaches, and before any is changed, which are going to be. So whatever
+was cut short is done again, with the same result, and a mosaic is never in it twice. An update
+costs what its own cells cost, however large the survey is.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from dsa110_contimg.products import hips
 from dsa110_contimg.products.hips import Hips
 
 ALL_SKY = "all_sky"
-_LIST = "mosaics.json"
+_BOOK = "mosaics.json"
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,47 @@ class Survey:
     n_cells: int = 0
 
 
-def listed(folder: Path) -> set[str]:
-    """Mosaics that are in the whole."""
-    try:
-        return set(json.loads((folder / ALL_SKY / _LIST).read_text()))
-    except FileNotFoundError:
-        return set()
+@dataclass(frozen=True)
+class _Book:
+    """What is in the whole.
+
+    Attributes
+    ----------
+    cells : dict
+        Cells of the finest order that each mosaic reaches.
+    unfinished : tuple of int
+        Cells that an update began to change.
+    """
+
+    cells: dict[str, list[int]] = field(default_factory=dict)
+    unfinished: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Book":
+        try:
+            told = json.loads((folder / ALL_SKY / _BOOK).read_text())
+        except FileNotFoundError:
+            return cls()
+        return cls(told["cells"], tuple(told["unfinished"]))
+
+    def write(self, folder: Path) -> None:
+        told = {"cells": self.cells, "unfinished": self.unfinished}
+        (folder / ALL_SKY).mkdir(exist_ok=True)
+        hips.replace(folder / ALL_SKY / _BOOK, json.dumps(told, sort_keys=True).encode())
+
+    def names(self, wanted: Collection[int]) -> dict[int, list[str]]:
+        """Mosaics that reach each of some cells, in order of name."""
+        found: dict[int, list[str]] = {number: [] for number in wanted}
+        for name in sorted(self.cells):
+            for number in found.keys() & set(self.cells[name]):
+                found[number].append(name)
+        return found
+
+
+def is_current(folder: Path, published: Collection[str]) -> bool:
+    """True if the whole shows these mosaics and no others."""
+    book = _Book.read(folder)
+    return book.cells.keys() == set(published) and not book.unfinished
 
 
 def bring_up_to_date(folder: Path, published: Mapping[str, Path]) -> Survey:
@@ -61,23 +97,28 @@ def bring_up_to_date(folder: Path, published: Mapping[str, Path]) -> Survey:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        before = listed(folder)
-        if before == published.keys():
+        if is_current(folder, published):
             return Survey(folder)
         _sweep(folder)
-        added, removed = sorted(published.keys() - before), sorted(before - published.keys())
-        touched: set[int] = set()
+        before = _Book.read(folder)
+        added = sorted(published.keys() - before.cells.keys())
+        removed = sorted(before.cells.keys() - published.keys())
         like = Hips.open(folder / ALL_SKY)
+        cells = {name: before.cells[name] for name in before.cells.keys() & published.keys()}
         for name in added:
             one = _draw_mosaic(folder, name, published[name], like)
-            like = like or one
-            touched.update(one.numbers(one.order))
-        going = [old for name in removed if (old := Hips.open(folder / name)) is not None]
-        for old in going:
-            touched.update(old.numbers(old.order))
-        _draw_whole(folder, sorted(published), touched)
-        for old in going:
-            old.remove()
+            like = like or replace(one, folder=folder / ALL_SKY)
+            cells[name] = one.numbers(one.order)
+        touched = set(before.unfinished)
+        touched.update(*(cells[name] for name in added), *(before.cells[name] for name in removed))
+        if like is not None:
+            replace(before, unfinished=tuple(sorted(touched))).write(folder)
+            _draw_whole(folder, like, _Book(cells), touched)
+            _Book(cells).write(folder)
+        for name in removed:
+            old = Hips.open(folder / name)
+            if old is not None:
+                old.remove()
     return Survey(folder, tuple(added), tuple(removed), len(touched))
 
 
@@ -110,12 +151,14 @@ def _draw_mosaic(folder: Path, name: str, path: Path, like: Hips | None) -> Hips
     return replace(one, folder=folder / name)
 
 
-def _draw_whole(folder: Path, names: list[str], touched: set[int]) -> None:
-    parts = [one for name in names if (one := Hips.open(folder / name)) is not None]
-    whole = Hips.open(folder / ALL_SKY) or replace(parts[0], folder=folder / ALL_SKY)
-    for number in sorted(touched):
-        cells = [cell for one in parts if (cell := one.get(whole.order, number)) is not None]
+def _draw_whole(folder: Path, whole: Hips, book: _Book, touched: Collection[int]) -> None:
+    parts: dict[str, Hips] = {}
+    for number, names in sorted(book.names(touched).items()):
+        for name in names:
+            if name not in parts and (one := Hips.open(folder / name)) is not None:
+                parts[name] = one
+        found = [parts[name].get(whole.order, number) for name in names if name in parts]
+        cells = [cell for cell in found if cell is not None]
         whole.put(whole.order, number, hips.combine(cells))
     whole.raise_to_the_top(touched)
-    whole.finish(ALL_SKY, "DSA-110 continuum")
-    hips.replace(whole.folder / _LIST, json.dumps(names, indent=0).encode())
+    whole.finish(ALL_SKY, "DSA-110 continuum", touched)

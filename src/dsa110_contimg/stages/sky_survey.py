@@ -26,6 +26,6 @@ def start_update(registry: Registry, root: Path, executor: Executor) -> "Future[
             .where(Product.kind == "mosaic", Mosaic.state == "published")
         )
         published = {name: Path(path) for name, path in rows}
-    if published.keys() == survey.listed(folder(root)):
+    if survey.is_current(folder(root), published):
         return None
     return executor.submit(survey.bring_up_to_date, folder=folder(root), published=published)
