@@ -21,6 +21,7 @@ from dsa110_contimg.settings import load
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.accuracy import Accuracy, against_truth
+from dsa110_contimg.stages import sky_survey
 
 _GROUPS = 12
 _CATALOG = "demo"
@@ -159,7 +160,8 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
         ended = [g for g in groups if g.state in (GroupState.HELD, GroupState.QUARANTINED)]
         if ended:
             raise ContimgError(f"group {ended[0].id} is {ended[0].state}: {ended[0].reason}")
-        if matched is not None:
+        drawn = sky_survey.is_current(registry, root)
+        if matched is not None and drawn:
             return
         time.sleep(_LOOK_S)
     raise ContimgError(f"no mosaic after {_DEADLINE_S:.0f} s; see {root / 'logs'}")
@@ -175,6 +177,7 @@ def _report(root: Path, start: float, picture: Path | None) -> None:
     typer.echo(f"picture    {fits.with_suffix('.png')}")
     typer.echo(f"report     {fits.with_suffix('.html')}")
     typer.echo(f"catalogue  {root / 'products' / 'catalogues' / (fits.stem + '_sources.fits')}")
+    typer.echo(f"sky        {sky_survey.folder(root)} (HiPS, for Aladin and other viewers)")
     typer.echo(f"truth      {root / hour.TRUTH_NAME}")
     typer.echo(f"accuracy   {_accuracy(root, fits)}")
     typer.echo(f"\n{time.monotonic() - start:.0f} s in all")

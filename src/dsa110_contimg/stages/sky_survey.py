@@ -19,13 +19,22 @@ def folder(root: Path) -> Path:
 
 def start_update(registry: Registry, root: Path, executor: Executor) -> "Future[Survey] | None":
     """Begin drawing what is new and taking away what is held now; None if there is neither."""
+    published = _published(registry)
+    if survey.is_current(folder(root), published):
+        return None
+    return executor.submit(survey.bring_up_to_date, folder=folder(root), published=published)
+
+
+def is_current(registry: Registry, root: Path) -> bool:
+    """True if every published mosaic is drawn, and no other."""
+    return survey.is_current(folder(root), _published(registry))
+
+
+def _published(registry: Registry) -> dict[str, Path]:
     with registry.read() as session:
         rows = session.execute(
             select(Product.name, Product.path)
             .join(Mosaic, Mosaic.name == Product.name)
             .where(Product.kind == "mosaic", Mosaic.state == "published")
         )
-        published = {name: Path(path) for name, path in rows}
-    if survey.is_current(folder(root), published):
-        return None
-    return executor.submit(survey.bring_up_to_date, folder=folder(root), published=published)
+        return {name: Path(path) for name, path in rows}
