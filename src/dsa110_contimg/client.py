@@ -52,7 +52,7 @@ class Client:
         Parameters
         ----------
         kind : str
-            convert, calibrate, apply, image, validate, crossmatch, mosaic or pipeline.
+            convert, calibrate, apply, image, validate, crossmatch, mosaic, pipeline or reprocess.
         idempotency_key : str, optional
             The same key gives the same job.
         **params

@@ -4,13 +4,13 @@ A request names its inputs and its output; `call` says which function does it wi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -28,12 +28,14 @@ from dsa110_contimg.stages.options import (
     ValidationOptions,
     options_from,
     parse_options,
+    with_given,
 )
 
 _PUBLISHED = ("mosaics", "catalogues", "hips")
 _MAX_FILES = 10_000
 _NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
 _STAGE_OPTIONS: Any = Field(default_factory=dict, description="Options of the stage")
+_SECTIONS: Any = Field(default_factory=dict, description="Options of each stage by its name")
 
 
 @dataclass(frozen=True)
@@ -322,6 +324,33 @@ class MosaicJob(Selection, Request):
         return records.to_json(plans.build(made, output, self.overwrite, context))
 
 
+class ReprocessJob(TileSelection, Request):
+    """Calibrate, image and combine kept Measurement Sets with other options, published nowhere."""
+
+    kind = "reprocess"
+    output_name = "reprocessed"
+    name: str = Field(pattern=_NAME, max_length=100, description="Name of the mosaic")
+    output: str | None = Field(None, description="Directory to make")
+    options: dict[str, dict[str, Any]] = _SECTIONS
+    keep_work: bool = Field(
+        False, description="Keep calibration, calibrated Measurement Sets and tile images too"
+    )
+
+    def run(
+        self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
+    ) -> dict[str, Any]:
+        """Stages 2 to 6."""
+        from dsa110_contimg.batch.reprocess import reprocess
+
+        selection = TileSelection(**{key: getattr(self, key) for key in TileSelection.model_fields})
+        options = options_from(with_given(settings, self.options))
+        given = replace(context, root=settings.root)
+        made = reprocess(
+            registry, self.name, selection, options, output.absolute(), given, self.keep_work
+        )
+        return records.to_json(made)
+
+
 class PipelineJob(Request):
     """All nine stages on sub-band files."""
 
@@ -330,6 +359,7 @@ class PipelineJob(Request):
         min_length=1, max_length=_MAX_FILES, description="Sub-band files, or directories of them"
     )
     name: str | None = Field(None, pattern=_NAME, max_length=100, description="Name of the mosaic")
+    options: dict[str, dict[str, Any]] = _SECTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The files."""
@@ -350,7 +380,8 @@ class PipelineJob(Request):
         if self.name:
             inputs["name"] = self.name
         given = context.with_artifacts(inputs)
-        result = pipelines.run_pipeline(files, options_from(settings), given)
+        options = options_from(with_given(settings, self.options))
+        result = pipelines.run_pipeline(files, options, given)
         pipelines.update_survey(registry, settings, context)
         return records.to_json(result["published"])
 
@@ -359,6 +390,6 @@ KINDS: dict[str, type[Request]] = {
     kind.kind: kind
     for kind in (
         ConvertJob, CalibrateJob, ApplyJob, ImageJob, ValidateJob, CrossmatchJob, MosaicJob,
-        PipelineJob,
+        PipelineJob, ReprocessJob,
     )
 }  # fmt: skip

@@ -7,8 +7,8 @@ from dsa110_contimg.pipeline.options import Box, Names, Options, Range, UnixTime
 _MAX_TILES = 10_000
 
 
-class Selection(Options):
-    """Which tiles; what is not given is open."""
+class TileSelection(Options):
+    """Which observations; what is not given is open."""
 
     since: UnixTime | None = Field(
         None, description="First observation time: Unix seconds or ISO", allow_inf_nan=False
@@ -19,13 +19,18 @@ class Selection(Options):
     declination: Range | None = Field(
         None, description="Lowest and highest declination of the tile's centre, deg: LOW,HIGH"
     )
+    tiles: Names | None = Field(
+        None, max_length=_MAX_TILES, description="Only these tiles: NAME,NAME,..."
+    )
+
+
+class Selection(TileSelection):
+    """Which images of tiles."""
+
     box: Box | None = Field(
         None,
         description="Part of the sky that the image reaches into, deg: RA1,RA2,DEC1,DEC2 (eastward "
         "from RA1 to RA2, also across RA 0)",
-    )
-    tiles: Names | None = Field(
-        None, max_length=_MAX_TILES, description="Only these tiles: NAME,NAME,..."
     )
     max_rms_mjy: float | None = Field(
         None, gt=0, description="Largest noise of the image, mJy/beam"

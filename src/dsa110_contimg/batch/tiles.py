@@ -1,16 +1,17 @@
-"""Which imaged tiles a batch user means."""
+"""Which tiles a batch user means, imaged or converted."""
 
 import math
 from collections.abc import Iterable
 
 from sqlalchemy import select
 
-from dsa110_contimg.batch.selection import Selection
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.batch.selection import Selection, TileSelection
+from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.mosaicking import METHODS
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CalibrationSet, TileImage
+from dsa110_contimg.registry.models import CalibrationSet, Tile, TileImage, TileState
+from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.imaging import ImagedTile
 
 
@@ -48,8 +49,38 @@ def choose(registry: Registry, selection: Selection) -> list[ImagedTile]:
             held = best.get(row.tile_id)
             if held is None or candidate[:2] < held[:2]:
                 best[row.tile_id] = candidate
-    _check_named(selection.tiles or (), best)
+    _check_named(selection.tiles or (), best, "image that was asked for")
     return sorted((image for _, _, image in best.values()), key=lambda image: image.start)
+
+
+def choose_converted(registry: Registry, selection: TileSelection) -> list[ConvertedTile]:
+    """Tiles whose Measurement Sets are kept, in order of time.
+
+    Raises
+    ------
+    UsageError
+        If one that is named is not there.
+    NothingToDo
+        If there is none.
+    """
+    query = select(Tile).where(Tile.state == TileState.CONVERTED, Tile.ms_path != "")
+    if selection.since is not None:
+        query = query.where(Tile.start >= selection.since)
+    if selection.until is not None:
+        query = query.where(Tile.start <= selection.until)
+    if selection.tiles is not None:
+        query = query.where(Tile.id.in_(selection.tiles))
+    with registry.read() as session:
+        rows = session.scalars(query.order_by(Tile.start)).all()
+        tiles = [records.from_json(ConvertedTile, row.converted or {}) for row in rows]
+    found = [tile for tile in tiles if _in_strip(tile.dec_deg, selection)]
+    _check_named(selection.tiles or (), [tile.tile_id for tile in found], "Measurement Set")
+    if not found:
+        raise NothingToDo(
+            "no Measurement Set is kept of the tiles that the selection means; widen it, or "
+            "convert their sub-band files again"
+        )
+    return found
 
 
 def query_tiles(
@@ -87,19 +118,24 @@ def check_method(method: str) -> None:
         raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")
 
 
-def _check_named(named: Iterable[str], found: Iterable[str]) -> None:
+def _check_named(named: Iterable[str], found: Iterable[str], what: str) -> None:
     missing = sorted(set(named) - set(found))
     if missing:
-        raise UsageError(f"no image that was asked for of tile {', '.join(missing[:10])}")
+        raise UsageError(f"no {what} of tile {', '.join(missing[:10])}")
+
+
+def _in_strip(dec_deg: float, selection: TileSelection) -> bool:
+    return (
+        selection.declination is None
+        or selection.declination[0] <= dec_deg <= selection.declination[1]
+    )
 
 
 def _meant(image: ImagedTile, selection: Selection) -> bool:
     if selection.max_rms_mjy is not None and not 1e3 * image.rms_jy <= selection.max_rms_mjy:
         return False
-    if selection.declination is not None:
-        low, high = selection.declination
-        if not low <= image.dec_deg <= high:
-            return False
+    if not _in_strip(image.dec_deg, selection):
+        return False
     return selection.box is None or _reaches_into(image, selection.box)
 
 

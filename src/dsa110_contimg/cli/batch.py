@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsa110_contimg.batch.kinds import Request
-from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.cli.common import (
     CatalogOption,
     JsonOption,
@@ -30,12 +30,18 @@ from dsa110_contimg.stages.options import (
     ImagingOptions,
     MosaicOptions,
     ValidationOptions,
+    options_from,
     parse_options,
+    with_given,
 )
 
 if TYPE_CHECKING:
     from dsa110_contimg.batch.plans import MosaicPlan
 
+StageOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="STAGE.OPTION=VALUE, such as image.robust=0; may be repeated"),
+]
 MsArgument = Annotated[Path, typer.Argument(help="Measurement Set")]
 mosaic = typer.Typer(
     name="dsa110-contimg-mosaic",
@@ -431,6 +437,7 @@ def pipeline(
         str | None, typer.Option(help="Name of the mosaic (default: streaming's)")
     ] = None,
     sky_catalog: CatalogOption = None,
+    option: StageOption = None,
     workers: WorkersOption = None,
 ) -> None:
     """All nine stages on explicit sub-band files, once: one mosaic of all their tiles."""
@@ -439,9 +446,9 @@ def pipeline(
     from dsa110_contimg.cli.progress import shown
     from dsa110_contimg.pipeline.context import PipelineContext
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.options import options_from
 
     settings = load_settings(root=root, sky_catalog=sky_catalog, workers=workers)
+    settings = with_given(settings, _sections(option))
     inputs = {"name": name} if name else {}
     found = pipelines.subband_files(files)
     with batch_workers(settings) as executor, shown() as progress:
@@ -453,6 +460,55 @@ def pipeline(
     typer.echo(f"report: {published.report}")
     if not published.published:
         typer.secho(f"held because: {published.reason}", fg="yellow", err=True)
+
+
+def _sections(given: list[str] | None) -> dict[str, dict[str, str]]:
+    """Options of stages from STAGE.OPTION=VALUE."""
+    sections: dict[str, dict[str, str]] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        stage, dot, option = name.partition(".")
+        if not (equals and dot):
+            raise UsageError(f"--option {text}: give STAGE.OPTION=VALUE, such as image.robust=0")
+        sections.setdefault(stage, {})[option] = value
+    return sections
+
+
+@with_options(TileSelection, "selection")
+def reprocess(
+    name: Annotated[str, typer.Option(help="Name of the mosaic")],
+    output: Annotated[Path, typer.Option(help="Directory to make")],
+    selection: dict[str, Any],
+    option: StageOption = None,
+    keep_work: Annotated[
+        bool,
+        typer.Option("--keep-work", help="Keep calibration, calibrated data and tile images too"),
+    ] = False,
+    root: RootOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrate, image and combine kept Measurement Sets with other options, published nowhere."""
+    from dsa110_contimg.batch.kinds import ReprocessJob
+    from dsa110_contimg.batch.workers import batch_workers
+    from dsa110_contimg.cli.progress import shown
+    from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root, workers=workers)
+    given = {"name": name, "options": _sections(option), "keep_work": keep_work, **selection}
+    request = parse_options(ReprocessJob, given, "reprocess")
+    with batch_workers(settings) as executor, shown() as progress:
+        context = PipelineContext(settings.root, executor=executor, progress=progress)
+        made = request.run(settings, Registry(settings.database), context, output)
+    if as_json:
+        print_json(made)
+        return
+    typer.echo(
+        f"{made['path']}: {made['n_tiles']} tiles, median rms {1e3 * made['median_rms_jy']:.2f} "
+        f"mJy/beam, {made['verdict']} {made['reasons']}"
+    )
+    typer.echo(f"report: {made['report']}")
 
 
 def hips(root: RootOption = None) -> None:
@@ -567,7 +623,6 @@ def graph(
     """Print the stages, what each needs and makes, and which follows which."""
     from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
     from dsa110_contimg.stages import graphs
-    from dsa110_contimg.stages.options import options_from
 
     orchestrator = PipelineOrchestrator(
         graphs.from_subbands(options_from(load_settings(root=root)))

@@ -48,3 +48,9 @@ def from_subbands(options: PipelineOptions) -> list[StageDefinition]:
         StageDefinition(apply.name, apply.stage, ["convert", "calibrate"]),
         *later,
     ]
+
+
+def beside(options: PipelineOptions) -> list[StageDefinition]:
+    """Stages 2 to 6: a mosaic that is validated and published nowhere."""
+    wanted = ("calibrate", "apply", "image", "mosaic", "validate")
+    return [stage for stage in from_measurement_sets(options) if stage.name in wanted]

@@ -313,6 +313,23 @@ def parse_options(kind: type[_O], values: Mapping[str, Any], section: str) -> _O
         raise UsageError(f"option {name}: {first['msg']}") from error
 
 
+def with_given(settings: Settings, given: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Settings whose stage options are replaced by those given, a section each.
+
+    Raises
+    ------
+    UsageError
+        For a section that is none.
+    """
+    unknown = sorted(given.keys() - PipelineOptions.__annotations__.keys())
+    if unknown:
+        have = ", ".join(PipelineOptions.__annotations__)
+        raise UsageError(f"options {unknown[0]}: there is no such stage (there are {have})")
+    fields = {name: "validate_" if name == "validate" else name for name in given}
+    changed = {field: {**getattr(settings, field), **given[name]} for name, field in fields.items()}
+    return settings.model_copy(update=changed)
+
+
 def options_from(settings: Settings) -> PipelineOptions:
     """Stage options of the settings; the sky catalogue reaches every stage that uses one."""
     sky = {"sky_catalog": settings.sky_catalog}

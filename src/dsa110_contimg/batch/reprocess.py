@@ -1,0 +1,146 @@
+"""The same observations with other options, beside what is published.
+
+Calibration, images and mosaic are made again from the Measurement Sets that are kept, in a
+directory of their own: no row of the database changes, nothing is published.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsa110_contimg.batch.selection import TileSelection
+from dsa110_contimg.batch.tiles import choose_converted
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+from dsa110_contimg.pipeline.stage import Stage, StageDefinition
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.stages import graphs, manual_flags
+from dsa110_contimg.stages.calibration_solve import KnownSets
+from dsa110_contimg.stages.evidence import History, write_evidence
+from dsa110_contimg.stages.mosaic import MosaicImage
+from dsa110_contimg.stages.options import PipelineOptions
+from dsa110_contimg.stages.registration import known_sets
+from dsa110_contimg.stages.validation import Validation
+
+_WORK = "work"
+
+
+@dataclass(frozen=True)
+class Reprocessed:
+    """What was made.
+
+    Attributes
+    ----------
+    name : str
+    path, report : Path
+        Mosaic (maps and picture beside it) and its page of evidence.
+    verdict : str
+    reasons : str
+        Which gates were not passed.
+    n_tiles : int
+        In the mosaic.
+    median_rms_jy : float
+    """
+
+    name: str
+    path: Path
+    report: Path
+    verdict: str
+    reasons: str
+    n_tiles: int
+    median_rms_jy: float
+
+
+def reprocess(
+    registry: Registry, name: str, selection: TileSelection, options: PipelineOptions,
+    output: Path, context: PipelineContext, keep_work: bool = False,
+) -> Reprocessed:  # fmt: skip
+    """Make a mosaic of some observations again, into a new directory.
+
+    Parameters
+    ----------
+    registry : Registry
+        Only read.
+    name : str
+        Of the mosaic.
+    selection : TileSelection
+    options : PipelineOptions
+    output : Path
+        Directory to make.
+    context : PipelineContext
+        Its root holds the catalogues.
+    keep_work : bool
+        Keep calibration tables, calibrated Measurement Sets and tile images too.
+
+    Raises
+    ------
+    UsageError
+        If the output exists.
+    ContimgError
+        The first stage's error; nothing is left then.
+    """
+    if output.exists():
+        raise UsageError(f"{output}: exists already; choose another --output")
+    tiles = choose_converted(registry, selection)
+    first, last = tiles[0], tiles[-1]
+    with registry.read() as session:
+        flags = manual_flags.during(session, first.start, last.start + last.duration_s)
+        known = KnownSets(known_sets(session, first.start))
+    work = output / _WORK
+    work.mkdir(parents=True)
+    (work / "catalogues").symlink_to((context.root / "catalogues").resolve())
+    inputs = {
+        "measurement_sets": tuple(tiles), "calibration_sets": known, "manual_flags": flags,
+        "name": name, "output": output / f"{name}.fits",
+    }  # fmt: skip
+    given = PipelineContext(
+        work, inputs, context.executor, context.telescope, progress=context.progress
+    )
+    stages = [
+        *graphs.beside(options),
+        StageDefinition("report", ReportStage(options.dump()), ["mosaic", "validate"]),
+    ]
+    try:
+        result = PipelineOrchestrator(stages).run(given).raise_on_failure()
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)
+        raise
+    if not keep_work:
+        shutil.rmtree(work)
+    mosaic: MosaicImage = result["mosaic"]
+    validation: Validation = result["validation"]
+    return Reprocessed(
+        name, mosaic.path, mosaic.path.with_suffix(".html"), validation.verdict,
+        validation.reasons(), len(mosaic.tile_ids), mosaic.median_rms_jy,
+    )  # fmt: skip
+
+
+class ReportStage(Stage):
+    """Writes report and provenance beside `mosaic`."""
+
+    inputs = ("mosaic", "validation")
+    outputs = ("evidence",)
+
+    def __init__(self, options: Mapping[str, Any]):
+        self.options = options
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        """Write."""
+        history = History(
+            images=tuple(context["tile_images"]),
+            calibrated=tuple(context["calibrated_tiles"]),
+            calibration_set=context["calibration_set"],
+            choice=context.get("calibration_choice"),
+            options=self.options,
+            manual_flags=tuple(context["manual_flags"]),
+            seconds=context["stage_seconds"],
+        )
+        mosaic: MosaicImage = context["mosaic"]
+        call = {
+            "mosaic": mosaic, "validation": context["validation"], "history": history,
+            "target": mosaic.path.parent,
+        }  # fmt: skip
+        return {"evidence": context.map(write_evidence, [call], "report")[0]}
