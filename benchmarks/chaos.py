@@ -242,7 +242,9 @@ def leftovers(place: Installation) -> list[str]:
             select(Tile.ms_path).where(Tile.state == TileState.CONVERTED))}  # fmt: skip
     faults += [f"{path}: no row names it" for path in (place.root / "ms").iterdir()
                if path not in named]  # fmt: skip
-    faults += [f"{path}: hidden" for path in (place.root / "products").rglob(".*")]
+    faults += [
+        f"{path}: hidden" for path in (place.root / "products").rglob(".*") if path.name != ".lock"
+    ]
     faults += [f"{path}: a ticket" for path in (place.root / "state/slots").glob("*/waiting/*")]
     return faults
 

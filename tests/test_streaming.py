@@ -321,6 +321,7 @@ def test_gaps_and_declinations_end_a_run_but_ordinary_gaps_do_not() -> None:
     assert len(groups.next_complete_groups(_tiles(*[OK] * 12), [])) == 1
 
 
+@pytest.mark.row("Streaming: Statefulness")
 def test_a_killed_converter_leaves_work_that_the_next_one_finishes(
     root: Path, incoming: Path, small_run: SmallRun
 ) -> None:
