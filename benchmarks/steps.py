@@ -114,7 +114,7 @@ def flag(ms_path: Path) -> Any:
 
 def bandpass(work: Path, ms_path: Path) -> float:
     """Seconds to read a tile and solve its bandpass, model and flags being given, as for CASA."""
-    from dsa110_contimg.calibration import predict, tile
+    from dsa110_contimg.calibration import channels, predict
     from dsa110_contimg.stages.calibration_solve import sky_model, solve_limits
     from dsa110_contimg.stages.options import CalibrationSolveOptions
     from dsa110_contimg.visibilities import measurement_set
@@ -124,7 +124,7 @@ def bandpass(work: Path, ms_path: Path) -> float:
     sky = predict.predict(vis, sky_model(vis, work, options))
     begin = time.perf_counter()
     vis = measurement_set.read(ms_path)
-    tile.solve_channels(vis, sky, np.zeros(sky.shape, bool), solve_limits(options))
+    channels.solve_channels(vis, sky, np.zeros(sky.shape, bool), solve_limits(options))
     return time.perf_counter() - begin
 
 

@@ -52,6 +52,16 @@ def test_noise_that_grows_along_the_band_is_not_interference(rng: np.random.Gene
     assert _flags(data, a1, a2, times).mean() < 0.01
 
 
+def test_an_absent_sub_band_takes_no_other_with_it(rng: np.random.Generator) -> None:
+    data, a1, a2, times = _noise(8, 16, rng)
+    known = np.zeros(data.shape, bool)
+    known[:, [0, 2]] = True
+    data[known] = 0
+    model = np.zeros(data.shape[:2], np.complex64)
+    found = flag_interference(data.astype(np.complex64), known, a1, a2, times, model)
+    assert found.mean() < 0.02
+
+
 def test_what_was_flagged_before_is_not_reported_again(rng: np.random.Generator) -> None:
     data, a1, a2, times = _noise(8, 96, rng)
     known = np.zeros(data.shape, bool)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration import predict, source_fluxes
 from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.channels import SolveLimits, solve_bins, solve_channels
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
-from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains, split_bandpass
+from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
+from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
@@ -30,16 +31,6 @@ _STRONG_SNR = 2.0
 """A solution this many times above the least signal-to-noise ratio is no gamble."""
 _MISSING_POWER = 1e-4
 """Share of the model's power that may be left out of a refinement of phases."""
-
-
-@dataclass(frozen=True)
-class SolveLimits:
-    """What a solution needs; see `stages.calibration_solve` for meanings."""
-
-    min_baselines: int
-    min_snr: float
-    uv_min_lambda: float
-    reference_antennas: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +52,7 @@ class ReferenceSolution:
     rfi_fraction : float
     channels_per_solution : int
         More than one where the sky was too weak for single channels.
+    flux_scale : FluxScale
     """
 
     bandpass: Gains
@@ -71,6 +63,7 @@ class ReferenceSolution:
     model_flux_jy: float
     rfi_fraction: float
     channels_per_solution: int
+    flux_scale: FluxScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +98,7 @@ class CalibratedTile:
 def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
     """Solve bandpass and gains on the reference tile.
 
+    The model's leading sources are measured first, so that none of them sets the flux scale alone.
     The first solution leaves out what all baselines have together; interference is then flagged
     in data minus model, for the second.
 
@@ -117,8 +111,9 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         raise CalibrationError(
             "the sky model holds no source in the beam; import a deeper catalogue"
         )
-    sky = predict.predict(vis, model)
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
+    model, flux_scale = source_fluxes.measure(vis, model, rfi, limits)
+    sky = predict.predict(vis, model)
     raw = solve_channels(vis, sky, rfi, limits)
     rfi = _interference(vis, sky, _smoothed(raw))
     alive, n_there, _ = _alive(vis)
@@ -147,6 +142,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         median_snr=float(np.median(raw.snr[~raw.flags])),
         model_flux_jy=float(apparent.mean(axis=0).sum()),
         channels_per_solution=width,
+        flux_scale=flux_scale,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
 
@@ -252,53 +248,6 @@ def _alive(vis: Visibilities) -> tuple[np.ndarray, int, int]:
     return alive, max(1, could), int(per_row.sum())
 
 
-def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
-    """Samples that take no part in a solution."""
-    length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
-    out = vis.flags | rfi[:, :, None]
-    out[length < limits.uv_min_lambda] = True
-    return out
-
-
-def _solve(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits,
-    channel_bin: np.ndarray, phase_only: bool,
-) -> Gains:  # fmt: skip
-    """Solve over antennas that are present; the others come back flagged."""
-    present = vis.antennas_present()
-    index = np.zeros(len(vis.array.names), np.int64)
-    index[present] = np.arange(present.size)
-    some = solve_gains(
-        vis.data, sky, vis.weights, index[vis.antenna1], index[vis.antenna2],
-        np.zeros(vis.data.shape[0], np.int64), channel_bin, nantenna=present.size,
-        flags=_left_out(vis, rfi, limits), min_baselines=limits.min_baselines,
-        min_snr=limits.min_snr, phase_only=phase_only,
-    )  # fmt: skip
-    shape = (1, len(vis.array.names), *some.values.shape[2:])
-    values = np.ones(shape, complex)
-    flags = np.ones(shape, bool)
-    snr = np.zeros(shape, np.float32)
-    values[:, present], flags[:, present], snr[:, present] = some.values, some.flags, some.snr
-    return Gains(values, flags, snr)
-
-
-def solve_channels(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
-) -> Gains:
-    """One solution a channel and polarization for the whole tile.
-
-    Parameters
-    ----------
-    vis : Visibilities
-    sky : ndarray of complex64, shape (nrow, nchan)
-        Model of total intensity.
-    rfi : ndarray of bool, shape (nrow, nchan)
-        Samples to leave out, besides those that are flagged.
-    limits : SolveLimits
-    """
-    return _solve(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)
-
-
 def _solve_bandpass(
     vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits, alive: np.ndarray
 ) -> tuple[Gains, int]:
@@ -313,7 +262,7 @@ def _solve_bandpass(
     nchan = vis.frequencies_hz.size
     for width in _BANDPASS_WIDTHS:
         channel_bin = np.arange(nchan) // width
-        found = _solve(vis, sky, rfi, limits, channel_bin, phase_only=False)
+        found = solve_bins(vis, sky, rfi, limits, channel_bin, phase_only=False)
         weak = found.snr[0, alive] < _STRONG_SNR * max(limits.min_snr, 1.0)
         if weak.mean() <= WARN_FLAGGED or 2 * width > nchan:
             break
@@ -323,7 +272,7 @@ def _solve_bandpass(
 
 
 def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits) -> Gains:
-    phases = _solve(
+    phases = solve_bins(
         vis, sky, rfi, limits, np.zeros(vis.frequencies_hz.size, np.int64), phase_only=True
     )
     return refer_phases(phases, vis.array.names, limits.reference_antennas)[0]

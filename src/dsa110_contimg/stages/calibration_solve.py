@@ -15,7 +15,9 @@ import numpy as np
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
+from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -58,6 +60,8 @@ class SolvedSet:
     bandpass_valid_s, gains_valid_s : float
     channels_per_solution : int
         Of the bandpass; more than one where the sky was weak.
+    flux_scale : FluxScale or None
+        Records of old versions have none.
     """
 
     id: str
@@ -75,6 +79,7 @@ class SolvedSet:
     bandpass_valid_s: float
     gains_valid_s: float
     channels_per_solution: int = 1
+    flux_scale: FluxScale | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,9 @@ class KnownSets:
     complete: bool = True
 
 
-def solve_limits(options: CalibrationSolveOptions) -> tile_calibration.SolveLimits:
+def solve_limits(options: CalibrationSolveOptions) -> SolveLimits:
     """The solver's part of the options."""
-    return tile_calibration.SolveLimits(
+    return SolveLimits(
         options.min_baselines, options.min_snr, options.uvmin, tuple(options.refant.split(","))
     )
 
@@ -180,6 +185,7 @@ def solve(
         bandpass_valid_s=options.bandpass_valid_h * 3600,
         gains_valid_s=options.gains_valid_h * 3600,
         channels_per_solution=solution.channels_per_solution,
+        flux_scale=solution.flux_scale,
     )
     (output / RECORD_NAME).write_text(json.dumps(records.to_json(solved), indent=1))
     return solved

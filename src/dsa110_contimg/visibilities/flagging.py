@@ -21,7 +21,7 @@ _PROFILE_BASELINES = 32
 _PROFILE_CHANNELS = 31
 _MEDIAN_STEP = 4
 """The median of every so many channels is as good."""
-_LEVEL_STEP = 16
+_LEVEL_CHANNELS = 48
 _MOST_LEVELS = 4.0
 _TREND_INTEGRATIONS = 7
 _TREND_CHANNELS = 63
@@ -177,7 +177,8 @@ def _without_trends(image: np.ndarray) -> np.ndarray:
 
 def _baseline_levels(images: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Median amplitude of each baseline, 0 if it has none."""
-    some = (slice(None), slice(None, None, _LEVEL_STEP))
+    came = np.flatnonzero(~known.all(axis=(0, 2)))
+    some = (slice(None), came[:: max(1, came.size // _LEVEL_CHANNELS)])
     amplitudes = np.where(known[some], np.nan, images[some]).reshape(images.shape[0], -1)
     levels = np.zeros(images.shape[0], np.float32)
     there = np.isfinite(amplitudes).any(axis=1)

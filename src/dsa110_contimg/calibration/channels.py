@@ -1,0 +1,74 @@
+"""Solve a tile's gains, channel by channel or in bins of channels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsa110_contimg.calibration.solve import Gains, solve_gains
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+
+@dataclass(frozen=True)
+class SolveLimits:
+    """What a solution needs; see `stages.calibration_solve` for meanings."""
+
+    min_baselines: int
+    min_snr: float
+    uv_min_lambda: float
+    reference_antennas: tuple[str, ...]
+
+
+def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
+    """Samples that take no part in a solution."""
+    length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
+    out = vis.flags | rfi[:, :, None]
+    out[length < limits.uv_min_lambda] = True
+    return out
+
+
+def solve_bins(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits,
+    channel_bin: np.ndarray, phase_only: bool,
+) -> Gains:  # fmt: skip
+    """One solution a bin of channels and polarization for the whole tile.
+
+    Parameters
+    ----------
+    vis : Visibilities
+    sky : ndarray of complex64, shape (nrow, nchan)
+        Model of total intensity.
+    rfi : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+    limits : SolveLimits
+    channel_bin : ndarray of int, shape (nchan,)
+        Ascending.
+    phase_only : bool
+
+    Returns
+    -------
+    Gains
+        Shape (1, nantenna, nbin, npol); antennas that are not in the data are flagged.
+    """
+    present = vis.antennas_present()
+    index = np.zeros(len(vis.array.names), np.int64)
+    index[present] = np.arange(present.size)
+    found = solve_gains(
+        vis.data, sky, vis.weights, index[vis.antenna1], index[vis.antenna2],
+        np.zeros(vis.data.shape[0], np.int64), channel_bin, nantenna=present.size,
+        flags=_left_out(vis, rfi, limits), min_baselines=limits.min_baselines,
+        min_snr=limits.min_snr, phase_only=phase_only,
+    )  # fmt: skip
+    shape = (1, len(vis.array.names), *found.values.shape[2:])
+    values = np.ones(shape, complex)
+    flags = np.ones(shape, bool)
+    snr = np.zeros(shape, np.float32)
+    values[:, present], flags[:, present], snr[:, present] = found.values, found.flags, found.snr
+    return Gains(values, flags, snr)
+
+
+def solve_channels(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
+) -> Gains:
+    """`solve_bins` of single channels."""
+    return solve_bins(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)

@@ -1,0 +1,189 @@
+"""The model's leading sources as the data have them, and the flux scale they agree on.
+
+A catalogue tells what a source was years ago, and least squares let the strongest one alone set
+the scale of all gains: if it has changed, every flux density is wrong with it. Here the leading
+sources are measured one by one, on a small part of the data that is calibrated with the model so
+far; the scale is the weighted median of measured over catalogue; and the model is given what was
+measured on that scale. Some rounds of this and the gains follow the majority, whatever became of a
+few.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
+from dsa110_contimg.sky import flux_scale
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.visibilities.measurement_set import Visibilities
+
+_CHANNELS = 16
+_SOURCES = 24
+_ROUNDS = 4
+_ROWS_AT_ONCE = 20_000
+_CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
+"""How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
+_UNLIKE_SIGMA = 3.0
+_CLIP = 20.0
+"""Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
+
+
+@dataclass(frozen=True)
+class FluxScale:
+    """What the flux scale rests on.
+
+    Attributes
+    ----------
+    n_sources : int
+        That were measured one by one.
+    error : float
+        Standard error of the scale, as a fraction.
+    unlike : tuple of (float, float, float)
+        Right ascension, declination (ICRS, deg), and measured over catalogue flux density of
+        sources that differ by more than three times noise and catalogue error.
+    """
+
+    n_sources: int
+    error: float
+    unlike: tuple[tuple[float, float, float], ...] = ()
+
+
+def measure(
+    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
+) -> tuple[SkyModel, FluxScale]:
+    """Measure the leading sources of a model.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Raw.
+    model : SkyModel
+        By the catalogue; at least one source.
+    rfi : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+    limits : SolveLimits
+
+    Returns
+    -------
+    SkyModel
+        The same sources; the leading ones with what was measured, on the scale of all.
+    FluxScale
+    """
+    some, channels = _thinned(vis, rfi)
+    leading = _leading(some, model)
+    if leading.size < 2:
+        return model, FluxScale(int(leading.size), _errors(model.select(leading)).min(initial=1.0))
+    others = np.setdiff1d(np.arange(len(model)), leading)
+    parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
+    rest = predict.predict(some, model.select(others)) if others.size else None
+    if rest is not None:
+        parts.append(rest)
+    known = _errors(model.select(leading))
+    factors = np.ones(len(parts))
+    for _ in range(_ROUNDS):
+        sky = np.zeros_like(parts[0])
+        for factor, part in zip(factors, parts, strict=True):
+            sky += np.float32(factor) * part
+        gains = solve_channels(some, sky, channels, limits)
+        calibrated = apply_gains(some, gains, also_flagged=channels)
+        measured, noise = _fit(calibrated, parts, sky)
+        measured, noise = measured[: leading.size], noise[: leading.size]
+        weight = 1 / (known**2 + noise**2)
+        scale = _weighted_median(measured, weight)
+        off = measured / scale - 1
+        unlike = np.abs(off) > _UNLIKE_SIGMA * np.sqrt(known**2 + noise**2)
+        # What the catalogue says counts as far as it agrees.
+        trust = np.where(unlike, 1.0, known**2 / (known**2 + noise**2))
+        factors[: leading.size] = 1 + off * trust
+    flux = model.flux_jy.copy()
+    flux[leading] *= factors[: leading.size]
+    places = zip(*_places_deg(model, leading), factors[: leading.size], strict=True)
+    told = tuple((ra, dec, float(f)) for (ra, dec, f), u in zip(places, unlike, strict=True) if u)
+    error = float(np.sqrt(np.pi / 2) / np.sqrt(weight.sum()))
+    return replace(model, flux_jy=flux), FluxScale(int(leading.size), error, told)
+
+
+def _thinned(vis: Visibilities, rfi: np.ndarray) -> tuple[Visibilities, np.ndarray]:
+    """All baselines and times, some of the channels that came; and their interference."""
+    came = np.flatnonzero(~vis.flags[:: max(1, len(vis.flags) // 1000)].all(axis=(0, 2)))
+    step = max(1, came.size // _CHANNELS)
+    chosen = came[step // 2 :: step][:_CHANNELS]
+    thin = replace(
+        vis, data=vis.data[:, chosen], flags=vis.flags[:, chosen],
+        weights=np.ascontiguousarray(vis.weights[:, chosen]),
+        frequencies_hz=vis.frequencies_hz[chosen], channel_width_hz=vis.channel_width_hz[chosen],
+    )  # fmt: skip
+    return thin, rfi[:, chosen]
+
+
+def _leading(vis: Visibilities, model: SkyModel) -> np.ndarray:
+    """Indices of the sources that are brightest through the beam."""
+    apparent = model.apparent_jy(
+        vis.pointings, np.array([vis.frequencies_hz.mean()]),
+        float(np.median(vis.array.dish_diameters_m)),
+    )  # fmt: skip
+    return np.argsort(-apparent.mean(axis=(0, 2)), kind="stable")[:_SOURCES]
+
+
+def _errors(model: SkyModel) -> np.ndarray:
+    """How well the model's flux densities are known, as fractions."""
+    primary = [flux_scale.at_position(direction) is not None for direction in model.directions]
+    return np.where(primary, _PRIMARY_ERROR, _CATALOGUE_ERROR)
+
+
+def _fit(
+    vis: Visibilities, parts: list[np.ndarray], sky: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real factors of the parts that make up the data, by linear least squares; and their errors.
+
+    Samples far from the sky so far are interference and take no part. The parts may overlap on
+    the sky: errors are those of the whole covariance.
+    """
+    noise2 = _noise_per_weight(vis, sky)
+    normal, right = np.zeros((len(parts), len(parts))), np.zeros(len(parts))
+    for rows in _blocks(len(vis.data)):
+        data, weight = (array[rows][:, :, _hands(vis)] for array in (vis.data, vis.weights))
+        off = weight * np.abs(data - sky[rows, :, None]) ** 2
+        weight = np.where(vis.flags[rows][:, :, _hands(vis)] | (off > _CLIP * noise2), 0, weight)
+        columns = np.stack([part[rows].ravel() for part in parts])
+        weighted = columns * weight.sum(axis=2).ravel()
+        normal += (weighted @ columns.conj().T).real
+        right += (columns.conj() @ (weight * data).sum(axis=2).ravel()).real
+    inverse = np.linalg.pinv(normal, hermitian=True)
+    return inverse @ right, np.sqrt(np.clip(np.diag(inverse), 0, None) * noise2)
+
+
+def _noise_per_weight(vis: Visibilities, sky: np.ndarray) -> float:
+    """Robust variance of sqrt(weight) times the residual, a real component."""
+    rows = slice(None, None, max(1, len(vis.data) // _ROWS_AT_ONCE))
+    data, weight, flags = (
+        array[rows][:, :, _hands(vis)] for array in (vis.data, vis.weights, vis.flags)
+    )
+    squares = weight * np.abs(data - sky[rows, :, None]) ** 2
+    return float(np.median(squares[~flags]) / (2 * np.log(2))) if not flags.all() else 1.0
+
+
+def _hands(vis: Visibilities) -> list[int]:
+    return [0, vis.data.shape[2] - 1]
+
+
+def _blocks(nrow: int) -> Iterator[slice]:
+    for begin in range(0, nrow, _ROWS_AT_ONCE):
+        yield slice(begin, begin + _ROWS_AT_ONCE)
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Value at which half of the weight lies below, between the nearest two."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order]) - 0.5 * weights[order]
+    return float(np.interp(0.5 * weights.sum(), below, values[order]))
+
+
+def _places_deg(model: SkyModel, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from dsa110_contimg.sky import astrometry
+
+    ra, dec = astrometry.vector_to_radec(model.directions[index])
+    return np.rad2deg(ra) % 360, np.rad2deg(dec)
