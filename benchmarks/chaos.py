@@ -254,7 +254,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=201)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--pace", type=float, default=3.0, help="mean seconds between two kills")
+    parser.add_argument("--pace", type=float, default=2.0, help="mean seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--directory", type=Path, help="keep everything here")

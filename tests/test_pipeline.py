@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conftest import SmallRun, make_root, small_options
-from dsa110_contimg.errors import GraphError, UsageError
+from conftest import Processed, SmallRun, make_root, small_options
+from dsa110_contimg.errors import CalibrationError, GraphError, UsageError
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
     PipelineOrchestrator,
@@ -15,6 +15,8 @@ from dsa110_contimg.pipeline.orchestrator import (
     StageDefinition,
     StageStatus,
 )
+from dsa110_contimg.stages import CalibrationApplyStage, ImagingStage, MosaicStage
+from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 
 class Make(Stage):
@@ -114,3 +116,31 @@ def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
     result = PipelineOrchestrator(stages).run(context)
     assert result.success, result.error
     assert result["mosaic"].path.exists()
+
+
+def test_a_tile_that_cannot_be_calibrated_stays_out_and_the_others_go_on(
+    processed: Processed, tmp_path: Path
+) -> None:
+    (tmp_path / "catalogues").symlink_to(processed.root / "catalogues")
+    first, *others = processed.result["measurement_sets"]
+    end = first.start + first.duration_s - 10
+    broken = ManualFlag(start=first.start - 10, end=end, reason="thunderstorm")
+    inputs = {
+        "measurement_sets": (first, *others), "manual_flags": (broken,),
+        "calibration_set": processed.result["calibration_set"],
+    }  # fmt: skip
+    options = small_options(processed.root)
+    stages = [
+        StageDefinition("apply", CalibrationApplyStage(options.apply)),
+        StageDefinition("image", ImagingStage(options.image), ["apply"]),
+        StageDefinition("mosaic", MosaicStage(options.mosaic), ["image"]),
+    ]
+    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path, inputs))
+    mosaic = result.raise_on_failure()["mosaic"]
+    assert mosaic.tile_ids == tuple(tile.tile_id for tile in others)
+    assert list(mosaic.left_out) == [first.tile_id]
+    assert "no antenna has enough unflagged baselines" in mosaic.left_out[first.tile_id]
+    assert mosaic.name.startswith(f"mosaic_{first.tile_id}_"), "the group's own name"
+    inputs["manual_flags"] = (ManualFlag(reason="the array was stowed"),)
+    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path, inputs))
+    assert isinstance(result.error, CalibrationError)

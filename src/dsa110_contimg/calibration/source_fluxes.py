@@ -11,6 +11,7 @@ few.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 
 from dsa110_contimg.calibration import predict
@@ -101,7 +102,11 @@ def measure(
     flux = model.flux_jy.copy()
     flux[leading] *= factors[: leading.size]
     places = zip(*_places_deg(model, leading), factors[: leading.size], strict=True)
-    told = tuple((ra, dec, float(f)) for (ra, dec, f), u in zip(places, unlike, strict=True) if u)
+    told = tuple(
+        (float(ra), float(dec), float(f))
+        for (ra, dec, f), u in zip(places, unlike, strict=True)
+        if u
+    )
     error = float(np.sqrt(np.pi / 2) / np.sqrt(weight.sum()))
     return replace(model, flux_jy=flux), FluxScale(int(leading.size), error, told)
 
@@ -148,12 +153,42 @@ def _fit(
         data, weight = (array[rows][:, :, _hands(vis)] for array in (vis.data, vis.weights))
         off = weight * np.abs(data - sky[rows, :, None]) ** 2
         weight = np.where(vis.flags[rows][:, :, _hands(vis)] | (off > _CLIP * noise2), 0, weight)
-        columns = np.stack([part[rows].ravel() for part in parts])
-        weighted = columns * weight.sum(axis=2).ravel()
-        normal += (weighted @ columns.conj().T).real
-        right += (columns.conj() @ (weight * data).sum(axis=2).ravel()).real
+        columns = np.stack([part[rows].ravel() for part in parts], axis=1)
+        weighted = (weight * data).sum(axis=2).ravel()
+        _accumulate(columns, weight.sum(axis=2).ravel(), weighted, normal, right)
+    normal += np.tril(normal, -1).T
     inverse = np.linalg.pinv(normal, hermitian=True)
     return inverse @ right, np.sqrt(np.clip(np.diag(inverse), 0, None) * noise2)
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def _accumulate(
+    columns: np.ndarray, weight: np.ndarray, weighted: np.ndarray, normal: np.ndarray,
+    right: np.ndarray,
+) -> None:  # fmt: skip
+    """Add samples to the lower half of the normal equations.
+
+    Not as products of matrices: their last bits depend on how many threads BLAS has.
+
+    Parameters
+    ----------
+    columns : ndarray of complex64, shape (nsample, npart)
+    weight : ndarray, shape (nsample,)
+    weighted : ndarray of complex64, shape (nsample,)
+        Weight times data.
+    normal, right : ndarray, shape (npart, npart) and (npart,)
+    """
+    count = columns.shape[1]
+    for n in range(columns.shape[0]):
+        w = weight[n]
+        if w > 0:
+            for k in range(count):
+                a = columns[n, k]
+                right[k] += a.real * weighted[n].real + a.imag * weighted[n].imag
+                x, y = w * a.real, w * a.imag
+                for m in range(k + 1):
+                    b = columns[n, m]
+                    normal[k, m] += x * b.real + y * b.imag
 
 
 def _noise_per_weight(vis: Visibilities, sky: np.ndarray) -> float:

@@ -73,8 +73,9 @@ class PipelineContext:
         return replace(self, stage_name=name)
 
     def map(
-        self, function: Callable[..., Any], calls: list[dict[str, Any]], what: str
-    ) -> list[Any]:
+        self, function: Callable[..., Any], calls: list[dict[str, Any]], what: str,
+        spared: type[Exception] | tuple[type[Exception], ...] = (),
+    ) -> list[Any]:  # fmt: skip
         """Call a function once per set of arguments on the executor, in order, with progress.
 
         Parameters
@@ -85,6 +86,8 @@ class PipelineContext:
             Keyword arguments of each call.
         what : str
             What one call makes, for the progress message.
+        spared : type of exception, optional
+            Errors that stand in the results, for others to go on without; any other is raised.
         """
         results = [self.journal.find(function, call) if self.journal else None for call in calls]
         running = {
@@ -96,6 +99,10 @@ class PipelineContext:
         try:
             for future in as_completed(running):
                 number = running[future]
+                error = future.exception()
+                if isinstance(error, spared):
+                    results[number] = error
+                    continue
                 results[number] = future.result()
                 if self.journal is not None:
                     self.journal.keep(function, calls[number], results[number])

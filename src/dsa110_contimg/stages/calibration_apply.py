@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
@@ -147,11 +147,31 @@ def _gains_for(vis: measurement_set.Visibilities, table: tables.CalibrationTable
     return Gains(values, flags, snr)
 
 
+def those_that_work(
+    names: Sequence[str], results: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, str]]:
+    """Results, and the reasons of the tiles that have an error in its place.
+
+    Raises
+    ------
+    ContimgError
+        The first, if there is nothing else.
+    """
+    errors = {n: r for n, r in zip(names, results, strict=True) if isinstance(r, Exception)}
+    if errors and len(errors) == len(results):
+        raise next(iter(errors.values()))
+    good = tuple(result for result in results if not isinstance(result, Exception))
+    return good, {name: str(error) for name, error in errors.items()}
+
+
 class CalibrationApplyStage(Stage):
-    """Applies `calibration_set` and `manual_flags` to every one of `measurement_sets`."""
+    """Applies `calibration_set` and `manual_flags` to every one of `measurement_sets`.
+
+    A tile that cannot be calibrated is in `left_out` with its reason, unless none can.
+    """
 
     inputs = ("measurement_sets", "calibration_set")
-    outputs = ("calibrated_tiles",)
+    outputs = ("calibrated_tiles", "left_out")
 
     def __init__(self, options: CalibrationApplyOptions | None = None):
         self.options = options or CalibrationApplyOptions()
@@ -170,14 +190,16 @@ class CalibrationApplyStage(Stage):
             }
             for tile in tiles
         ]
-        return {"calibrated_tiles": tuple(context.map(apply, calls, "tile"))}
+        made = context.map(apply, calls, "tile", spared=CalibrationError)
+        good, left_out = those_that_work([tile.tile_id for tile in tiles], made)
+        return {"calibrated_tiles": good, "left_out": left_out}
 
 
 class CalibrationStage(Stage):
     """Solving and application in one stage."""
 
     inputs = ("measurement_sets",)
-    outputs = ("calibration_set", "calibration_choice", "calibrated_tiles")
+    outputs = ("calibration_set", "calibration_choice", "calibrated_tiles", "left_out")
 
     def __init__(self, options: CalibrationApplyOptions | None = None):
         self.options = options or CalibrationApplyOptions()

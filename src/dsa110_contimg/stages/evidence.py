@@ -11,6 +11,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.choice import Choice
+from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
@@ -203,9 +204,19 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
         f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
         f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
-        f"{solved.channels_per_solution} channels a solution. {_why(choice)}",
+        f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
+        f"{_why(choice)}",
         pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
     )
+
+
+def _scale(scale: FluxScale | None) -> str:
+    """What the flux densities rest on."""
+    if scale is None:
+        return ""
+    said = f"Flux scale: {scale.n_sources} sources agree on it within {100 * scale.error:.1f} %."
+    unlike = [f"{ra:.3f} {dec:+.3f} ({factor:.2f})" for ra, dec, factor in scale.unlike]
+    return said + (f" Unlike the catalogue (times): {', '.join(unlike)}." if unlike else "")
 
 
 def _why(choice: Choice | None) -> str:
@@ -274,6 +285,12 @@ def _tiles_table(
                 "; ".join(image.remarks),
             )
         )
+    shown = {image.tile_id for image in images}
+    rows += [
+        (name, reason, "", "", "", "", "", "", "", "")
+        for name, reason in mosaic.left_out.items()
+        if name not in shown
+    ]
     return Table(
         (
             "tile", "", "rms (mJy)", "peak (Jy)", "flagged (%)", "why (%)",

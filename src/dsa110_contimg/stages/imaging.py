@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg import __version__
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
@@ -24,7 +24,7 @@ from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
-from dsa110_contimg.stages.calibration_apply import CalibratedTile
+from dsa110_contimg.stages.calibration_apply import CalibratedTile, those_that_work
 from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.telescope import DSA110
@@ -354,10 +354,10 @@ def _write_plane(
 
 
 class ImagingStage(Stage):
-    """Images every one of `calibrated_tiles`."""
+    """Images every one of `calibrated_tiles`; those that cannot be join those `left_out` before."""
 
     inputs = ("calibrated_tiles",)
-    outputs = ("tile_images",)
+    outputs = ("tile_images", "left_out")
 
     def __init__(self, options: ImagingOptions | None = None):
         self.options = options or ImagingOptions()
@@ -377,4 +377,6 @@ class ImagingStage(Stage):
             }
             for calibrated in tiles
         ]
-        return {"tile_images": tuple(context.map(image, calls, "image"))}
+        made = context.map(image, calls, "image", spared=ImagingError)
+        good, left_out = those_that_work([one.tile.tile_id for one in tiles], made)
+        return {"tile_images": good, "left_out": {**context.get("left_out", {}), **left_out}}

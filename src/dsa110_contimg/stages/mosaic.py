@@ -135,7 +135,11 @@ def facts(image: ImagedTile) -> gates.TileFacts:
 
 
 def build_mosaic(
-    images: Sequence[ImagedTile], output: Path, name: str, options: MosaicOptions
+    images: Sequence[ImagedTile],
+    output: Path,
+    name: str,
+    options: MosaicOptions,
+    without: Mapping[str, str] | None = None,
 ) -> MosaicImage:
     """Combine tile images and write the mosaic.
 
@@ -147,6 +151,8 @@ def build_mosaic(
     name : str
         For header and preview.
     options : MosaicOptions
+    without : mapping, optional
+        Tiles that were to be in it and have no image, and why.
 
     Raises
     ------
@@ -191,7 +197,7 @@ def build_mosaic(
         path=output,
         method=options.method,
         tile_ids=tuple(image.tile_id for image in kept),
-        left_out=left_out,
+        left_out={**(without or {}), **left_out},
         start=start,
         end=end,
         calibration_set_ids=tuple(sorted({image.calibration_set_id for image in kept})),
@@ -331,7 +337,7 @@ class MosaicStage(Stage):
     """Combines `tile_images`.
 
     The context may hold `output` (a FITS path) and `name`; else the mosaic is staged under the
-    root with streaming's name.
+    root with streaming's name. It may also hold `left_out`, tiles that have no image, and why.
     """
 
     inputs = ("tile_images",)
@@ -345,10 +351,15 @@ class MosaicStage(Stage):
         images: Sequence[ImagedTile] = sorted(context["tile_images"], key=lambda i: i.start)
         if not images:
             raise NothingToDo("there are no tile images to combine")
-        end = max(image.start + image.duration_s for image in images)
-        name = context.get("name") or mosaic_name(images[0].tile_id, images[0].start, end)
+        # Named after all tiles of the group, those too that could not be imaged.
+        tiles = sorted(context.get("measurement_sets", images), key=lambda tile: tile.start)
+        end = max(tile.start + tile.duration_s for tile in tiles)
+        name = context.get("name") or mosaic_name(tiles[0].tile_id, tiles[0].start, end)
         output = context.get("output") or FreshPath(
             context.root / "images", name, inside=f"{name}.fits"
         )
-        call = {"images": images, "output": output, "name": name, "options": self.options}
+        call = {
+            "images": images, "output": output, "name": name, "options": self.options,
+            "without": context.get("left_out", {}),
+        }  # fmt: skip
         return {"mosaic": context.map(build_mosaic, [call], "mosaic")[0]}
