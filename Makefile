@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products readers clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products readers load clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,9 +37,11 @@ bench: install
 replay: install
 	$(BIN)/python benchmarks/replay.py
 
-# Both daemons killed 200 times over 201 small tiles, on SQLite and on PostgreSQL.
+# Both daemons killed 200 times over 201 small tiles, on SQLite and on PostgreSQL; then the server
+# killed 20 times over 1,000 small jobs.
 chaos: install
 	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/job_chaos.py
 
 # Over 1,000 small tiles with housekeeping, after 200 of warm-up.
 soak: install
@@ -76,6 +78,10 @@ peers: install
 # Other programs read the published files; needs Debian's fitsverify, stilts and chromium, and npm.
 readers: install
 	$(BIN)/python benchmarks/readers.py
+
+# Fifty clients of the REST interface on a year's database, beside a full-size job.
+load: install
+	$(BIN)/python benchmarks/load.py
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -101,7 +101,7 @@ def download(file: Name, request: Request) -> FileResponse:
 @router.get("/calibration-sets")
 def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any]]:
     """Calibration sets, the newest data first."""
-    return queries.calibration_sets(request.app.state.registry)[::-1][:limit]
+    return queries.calibration_sets(request.app.state.registry, limit)[::-1]
 
 
 @router.get("/sources")

@@ -4,7 +4,9 @@ A job runs in a process of its own (`python -m dsa110_contimg.batch.jobs ROOT ID
 server's; its row tells stage, fraction done, outcome. A job that fails stays failed.
 """
 
+import glob
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,8 +127,13 @@ class JobRunner:
         except Timeout:
             return False
         try:
+            with self._registry.read() as session:
+                running = select(Job).where(Job.state == JobState.RUNNING)
+                dead = session.scalars(running).all()
+            for job in dead:
+                _discard(self._settings, job)
             with self._registry.write() as session:
-                for job in session.scalars(select(Job).where(Job.state == JobState.RUNNING)):
+                for job in session.scalars(running):
                     job.state, job.ended = JobState.FAILED, time.time()
                     job.error = "the server ended while this job was running; submit it again"
         except BaseException:
@@ -203,10 +210,11 @@ class JobRunner:
     def _reap(self) -> None:
         for job_id, process in list(self._processes.items()):
             with self._registry.read() as session:
-                state = session.get_one(Job, job_id).state
+                job = session.get_one(Job, job_id)
             if process.poll() is None:
-                if state == JobState.CANCELLED:
+                if job.state == JobState.CANCELLED:
                     _end(process)
+                    _discard(self._settings, job)
                     del self._processes[job_id]
                 continue
             del self._processes[job_id]
@@ -216,6 +224,10 @@ class JobRunner:
 
     def _finish(self, job_id: int, reason: str) -> None:
         """A process that is gone while its row still says running has failed."""
+        with self._registry.read() as session:
+            job = session.get_one(Job, job_id)
+        if job.state == JobState.RUNNING:
+            _discard(self._settings, job)
         with self._registry.write() as session:
             job = session.get_one(Job, job_id)
             if job.state == JobState.RUNNING:
@@ -265,12 +277,26 @@ def run_job(settings: Settings, job_id: int) -> bool:
     return not error
 
 
+def _discard(settings: Settings, job: Job) -> None:
+    """Take away what a job had written when it was killed; its processes ended with its server."""
+    shutil.rmtree(_own_directory(settings, job.id), ignore_errors=True)
+    given = job.params.get("output")
+    if given is not None:
+        target = settings.root / given
+        for scratch in target.parent.glob(f".{glob.escape(target.name)}.*"):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _own_directory(settings: Settings, job_id: int) -> Path:
+    return settings.root / "products" / "jobs" / str(job_id)
+
+
 def _output(request: Request, settings: Settings, job_id: int) -> Path:
     """Where a job writes: the place it was given, else a directory of its own."""
     given = request.output_path()
     if given is not None:
         return settings.root / given
-    path = settings.root / "products" / "jobs" / str(job_id) / request.default_output()
+    path = _own_directory(settings, job_id) / request.default_output()
     if request.default_output():
         path.parent.mkdir(parents=True, exist_ok=True)
     return path

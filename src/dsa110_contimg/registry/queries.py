@@ -186,12 +186,13 @@ def set_aside(registry: Registry) -> list[dict[str, Any]]:
     return out
 
 
-def calibration_sets(registry: Registry) -> list[dict[str, Any]]:
-    """Calibration sets in order of data time."""
+def calibration_sets(registry: Registry, limit: int | None = None) -> list[dict[str, Any]]:
+    """The newest calibration sets, in order of data time."""
+    newest = select(CalibrationSet).order_by(
+        CalibrationSet.observed.desc(), CalibrationSet.id.desc()
+    )
     with registry.read() as session:
-        rows = session.scalars(
-            select(CalibrationSet).order_by(CalibrationSet.observed, CalibrationSet.id)
-        )
+        rows = reversed(session.scalars(newest.limit(limit)).all())
         return [
             {
                 "id": row.id,
