@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products readers load clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products readers load audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -82,6 +82,12 @@ readers: install
 # Fifty clients of the REST interface on a year's database, beside a full-size job.
 load: install
 	$(BIN)/python benchmarks/load.py
+
+# Known faults of the libraries, asked of PyPI's advisory service.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -54,7 +54,7 @@ def test_plan_and_build_as_fits(method: str, processed: Processed, tmp_path: Pat
     built = mosaic("build", "--name", f"m_{method}", "--output", output, root=processed.root)
     assert built.returncode == 0, built.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "out.fits", "out.png", "out_coverage.fits", "out_rms.fits", "out_weight.fits",
+        "out.fits", "out.json", "out.png", "out_coverage.fits", "out_rms.fits", "out_weight.fits",
     ]  # fmt: skip
     pixels = read_fits(output).pixels
     published = read_fits(processed.result["published"].path).pixels

@@ -62,6 +62,29 @@ def test_streaming_s_mosaic_is_made_again_from_the_deepest_inputs_left(streamed:
     assert {p: p.read_bytes() for p in before} == before, "products are only read"
 
 
+@pytest.mark.parametrize("suffix", ["fits", "image"])
+def test_what_a_batch_user_made_is_made_again_from_its_own_record(
+    streamed: Path, tmp_path: Path, suffix: str
+) -> None:
+    registry = Registry(settings_module.load(root=streamed).database)
+    made = plans.plan(registry, "mine", options=MosaicOptions(method="weighted"))
+    built = plans.build(made, tmp_path / f"mine.{suffix}")
+    found = _reproduce(streamed, str(built.path))
+    assert found["made_from"] == IMAGES
+    assert found["equal"] == dict.fromkeys(KINDS - {"catalogue"}, True)
+    trail = json.loads((tmp_path / "mine.json").read_text())
+    assert trail["again"] == f"dsa110-contimg reproduce {built.path}"
+    assert set(trail["inputs"]) == set(built.tile_ids)
+    assert trail["software"]["processor"]
+    image = made.tiles[0].file("image")
+    image.write_bytes(image.read_bytes()[:-2880] + bytes(2880))
+    with pytest.raises(UsageError, match="is not the file that the product was made of"):
+        _reproduce(streamed, str(built.path))
+    image.unlink()
+    with pytest.raises(UsageError, match="cannot be made again"):
+        _reproduce(streamed, str(built.path))
+
+
 def test_a_product_that_was_changed_is_found_out(streamed: Path) -> None:
     with Registry(settings_module.load(root=streamed).database).read() as session:
         (path,) = session.scalars(select(Product.path).where(Product.kind == "rms"))

@@ -1,9 +1,10 @@
 """Batch mosaics: `plan` chooses tiles and writes down which, `build` makes exactly that."""
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from dsa110_contimg.imaging.fits_image import write_casa_image
 from dsa110_contimg.mosaicking import gates
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.products import provenance
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Plan
@@ -232,8 +234,6 @@ def build(
     context : PipelineContext, optional
         Its executor computes.
     """
-    from dataclasses import replace
-
     check_build(made, output, overwrite)
     context = context or PipelineContext(output.parent)
     scratch = output.parent / f".{output.name}.{uuid4().hex[:8]}"
@@ -248,6 +248,8 @@ def build(
         mosaic: MosaicImage = context.map(build_mosaic, [call], "mosaic")[0]
         if output.suffix == ".image":
             write_casa_image(mosaic.path.with_name(output.name), mosaic.path)
+        trail = _provenance(made, replace(mosaic, path=output))
+        mosaic.path.with_suffix(".json").write_text(json.dumps(trail, indent=1))
         for target in _outputs(output):
             if target.is_dir():
                 shutil.rmtree(target)
@@ -257,8 +259,28 @@ def build(
     return replace(mosaic, path=output)
 
 
+def _provenance(made: MosaicPlan, mosaic: MosaicImage) -> dict[str, Any]:
+    """What the mosaic was made of, as `reproduce` reads it."""
+    return provenance.record(
+        {tile.tile_id: tile.file("image") for tile in made.tiles},
+        {"mosaic": made.options.model_dump(mode="json")},
+        product=made.name,
+        again=f"dsa110-contimg reproduce {mosaic.path}",
+        plan=as_document(made),
+        tiles=list(mosaic.tile_ids),
+        left_out=mosaic.left_out,
+        calibration_sets=list(mosaic.calibration_set_ids),
+        mosaic=records.to_json(mosaic),
+        images=[records.to_json(tile) for tile in made.tiles],
+        calibrated=[],
+        calibration_set=None,
+        manual_flags=[],
+    )
+
+
 def _outputs(output: Path) -> list[Path]:
-    return [output, *(companion(output, kind) for kind in MAPS), output.with_suffix(".png")]
+    beside = [output.with_suffix(".png"), output.with_suffix(".json")]
+    return [output, *(companion(output, kind) for kind in MAPS), *beside]
 
 
 def _check_writable(directory: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg.batch.plans import SUFFIXES
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
@@ -34,7 +35,7 @@ from dsa110_contimg.stages.calibration_solve import SolvedSet
 from dsa110_contimg.stages.conversion import ConversionStage, ConvertedTile
 from dsa110_contimg.stages.crossmatch import crossmatch
 from dsa110_contimg.stages.imaging import ImagedTile, ImagingStage
-from dsa110_contimg.stages.mosaic import MAPS, MosaicImage, MosaicStage
+from dsa110_contimg.stages.mosaic import MAPS, MosaicImage, MosaicStage, companion
 from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
@@ -80,7 +81,7 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     root : Path
         Where the product was made.
     name : str
-        Mosaic.
+        Published mosaic, or the file of one that `build` or `reprocess` made.
     context : PipelineContext
         Its root must be empty; what is made stays there.
 
@@ -89,20 +90,22 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     UsageError
         If there is no such product, or its inputs are gone.
     """
-    with registry.read() as session:
-        rows = session.scalars(select(Product).where(Product.name.in_([name, f"{name}_sources"])))
-        public = {row.kind: Path(row.path) for row in rows}
+    public = _files(registry, name)
     trail = _trail(name, public)
+    product = str(trail["product"])
     options = PipelineOptions.from_dump(trail["options"])
     (context.root / "catalogues").symlink_to((root / "catalogues").resolve())
     made_from, images = _images(registry, trail, options, context)
     stage = MosaicStage(options.mosaic)
-    target = context.root / f"{name}.fits"
-    given = {"tile_images": images, "name": name, "output": target}
+    target = context.root / f"{product}.fits"
+    given = {"tile_images": images, "name": product, "output": target}
     mosaic: MosaicImage = stage.run(context.with_artifacts(given))["mosaic"]
     pairs = {"mosaic": mosaic.path, **{kind: mosaic.companion(kind) for kind in MAPS}}
     equal, largest = {}, {}
     for kind, path in pairs.items():
+        if public[kind].is_dir():
+            equal[kind] = _same_casa_image(path, public[kind], context.root / "made.image")
+            continue
         equal[kind] = sha256(path) == sha256(public[kind])
         if not equal[kind]:
             largest[kind] = _difference(path, public[kind])
@@ -115,12 +118,35 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     return Reproduction(name, made_from, equal, largest, _other_versions(trail))
 
 
+def _files(registry: Registry, name: str) -> dict[str, Path]:
+    """Files of a product by their kinds."""
+    path = Path(name).absolute()
+    if path.suffix in SUFFIXES and path.exists():
+        beside = {"preview": path.with_suffix(".png"), "provenance": path.with_suffix(".json")}
+        return {"mosaic": path, **{kind: companion(path, kind) for kind in MAPS}, **beside}
+    with registry.read() as session:
+        rows = session.scalars(select(Product).where(Product.name.in_([name, f"{name}_sources"])))
+        return {row.kind: Path(row.path) for row in rows}
+
+
+def _same_casa_image(made: Path, public: Path, scratch: Path) -> bool:
+    """True if a FITS file written as CASA image has the pixels and the mask of another one."""
+    from casacore.images import image
+
+    write_casa_image(scratch, made)
+    first, second = image(str(scratch)), image(str(public))
+    return all(
+        np.array_equal(getattr(first, part)(), getattr(second, part)())
+        for part in ("getdata", "getmask")
+    )
+
+
 def _trail(name: str, public: Mapping[str, Path]) -> dict[str, Any]:
     path = public.get("provenance")
     if path is None or not path.exists():
         raise UsageError(
-            f"{name}: is no published mosaic with provenance; 'dsa110-contimg-mosaic list' shows "
-            "what there is"
+            f"{name}: is no published mosaic with provenance, nor a file with its provenance "
+            "(.json) beside it; 'dsa110-contimg-mosaic list' shows what there is"
         )
     trail: dict[str, Any] = json.loads(path.read_text())
     if "images" not in trail:

@@ -572,7 +572,7 @@ def _image_path(name: str, settings: Settings) -> Path:
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="Published mosaic")],
+    name: Annotated[str, typer.Argument(help="Published mosaic, or file with its .json beside it")],
     directory: Annotated[
         Path | None, typer.Option(help="Empty directory to keep what is made (default: none)")
     ] = None,

@@ -89,6 +89,7 @@ def write_evidence(
         {image.tile_id: image.file("image") for image in history.images},
         history.options,
         product=mosaic.name,
+        again=f"dsa110-contimg reproduce {mosaic.name}",
         tiles=list(mosaic.tile_ids),
         left_out=mosaic.left_out,
         calibration_sets=list(mosaic.calibration_set_ids),
