@@ -1,5 +1,10 @@
 """A graph is checked before anything runs, runs once, and says what each stage did."""
 
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +12,8 @@ from typing import Any
 import pytest
 
 from conftest import Processed, SmallRun, make_root, small_options
-from dsa110_contimg.errors import CalibrationError, GraphError, UsageError
+from dsa110_contimg.errors import CalibrationError, CancelledRunError, GraphError, UsageError
+from dsa110_contimg.pipeline.executors import LocalExecutor
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
     PipelineOrchestrator,
@@ -92,6 +98,69 @@ def test_a_failure_skips_what_follows_and_is_in_the_result(tmp_path: Path) -> No
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no"):
         result.raise_on_failure()
+
+
+def _sleep(seconds: float, mark: Path) -> str:
+    mark.touch()
+    time.sleep(seconds)
+    return "rested"
+
+
+class Sleep(Stage):
+    outputs = ("rest",)
+
+    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+        calls = [{"seconds": 600.0, "mark": context.root / f"{n}"} for n in range(3)]
+        return {"rest": context.map(_sleep, calls, "nap")}
+
+
+def test_a_cancelled_run_ends_its_workers_and_begins_nothing_more(tmp_path: Path) -> None:
+    stages = [StageDefinition("sleep", Sleep()), StageDefinition("make", Make(), ["sleep"])]
+    with LocalExecutor(2, tmp_path / "slots") as executor:
+        context = PipelineContext(tmp_path, executor=executor)
+
+        def cancel() -> None:
+            while not (tmp_path / "0").exists():
+                time.sleep(0.05)
+            context.cancellation.cancel()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        begin = time.monotonic()
+        result = PipelineOrchestrator(stages).run(context)
+        thread.join()
+    assert time.monotonic() - begin < 60
+    assert isinstance(result.error, CancelledRunError)
+    assert [outcome.status for outcome in result.outcomes] == [
+        StageStatus.FAILED, StageStatus.SKIPPED,
+    ]  # fmt: skip
+    assert not (tmp_path / "2").exists()
+
+
+def test_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _NAP, str(tmp_path)], cwd=Path(__file__).parent,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in errors
+
+
+_NAP = """
+import sys
+from pathlib import Path
+from test_pipeline import *
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    with LocalExecutor(1, root / "slots") as executor:
+        context = PipelineContext(root, executor=executor)
+        PipelineOrchestrator([StageDefinition("sleep", Sleep())]).run(context)
+"""
 
 
 def test_an_output_that_was_promised_must_be_made(tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ class NotYetError(RetryableError):
     """What the work depends on is not decided yet: to be asked again, and nobody's failure."""
 
 
+class CancelledRunError(ContimgError):
+    """Whoever asked for the run wants it no more."""
+
+
 class StaleClaimError(ContimgError):
     """The lease on this work passed to somebody else; the result must be thrown away."""
 

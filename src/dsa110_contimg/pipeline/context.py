@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from dsa110_contimg.pipeline.cancellation import Cancellation
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 from dsa110_contimg.telescope import DSA110, Telescope
 
@@ -47,6 +48,8 @@ class PipelineContext:
         Of the running stage, for its progress.
     journal : Journal, optional
         Calls that it knows are not made again.
+    cancellation : Cancellation
+        Stops the run.
     """
 
     root: Path
@@ -56,6 +59,7 @@ class PipelineContext:
     progress: Progress = _silent
     stage_name: str = ""
     journal: Journal | None = None
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     def __getitem__(self, name: str) -> Any:
         return self.inputs[name]
@@ -96,19 +100,24 @@ class PipelineContext:
             if results[number] is None
         }
         done = len(calls) - len(running)
-        try:
-            for future in as_completed(running):
-                number = running[future]
-                error = future.exception()
-                if isinstance(error, spared):
-                    results[number] = error
-                    continue
-                results[number] = future.result()
-                if self.journal is not None:
-                    self.journal.keep(function, calls[number], results[number])
-                done += 1
-                self.progress(self.stage_name, done / len(calls), f"{what} {done}/{len(calls)}")
-        finally:
+
+        def cancel_all() -> None:
             for future in running:
                 future.cancel()
+
+        try:
+            with self.cancellation.ends(cancel_all):
+                for future in as_completed(running):
+                    number = running[future]
+                    error = future.exception()
+                    if isinstance(error, spared):
+                        results[number] = error
+                        continue
+                    results[number] = future.result()
+                    if self.journal is not None:
+                        self.journal.keep(function, calls[number], results[number])
+                    done += 1
+                    self.progress(self.stage_name, done / len(calls), f"{what} {done}/{len(calls)}")
+        finally:
+            cancel_all()
         return results

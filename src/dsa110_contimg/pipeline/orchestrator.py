@@ -145,7 +145,8 @@ class PipelineOrchestrator:
         self.check(context)
         outcomes: dict[str, StageOutcome] = {}
         running: dict[Future[StageOutcome], str] = {}
-        with ThreadPoolExecutor(max(1, len(self._stages)), "stage") as threads:
+        threads = ThreadPoolExecutor(max(1, len(self._stages)), "stage")
+        try:
             while len(outcomes) < len(self._stages):
                 failed = any(o.status is StageStatus.FAILED for o in outcomes.values())
                 for name in self.order:
@@ -163,6 +164,12 @@ class PipelineOrchestrator:
                     outcomes[running.pop(future)] = outcome
                     seconds = {name: done.seconds for name, done in outcomes.items()}
                     context = context.with_artifacts({**outcome.outputs, "stage_seconds": seconds})
+        except BaseException:
+            # Ctrl-C: the stages' calls are ended, or their threads would be waited for.
+            context.cancellation.cancel()
+            raise
+        finally:
+            threads.shutdown()
         ordered = tuple(outcomes[name] for name in self.order)
         return PipelineResult(ordered, dict(context.inputs))
 
@@ -186,6 +193,7 @@ class PipelineOrchestrator:
         start = time.monotonic()
         context.progress(name, 0.0, "started")
         try:
+            context.cancellation.check()
             outputs = dict(stage.run(context.for_stage(name)))
             missing = [out for out in stage.outputs if out not in outputs]
             if missing:
