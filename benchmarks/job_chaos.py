@@ -57,7 +57,8 @@ class Server:
     def answers(self) -> bool:
         """True once it does."""
         try:
-            return self.client().get("/api/jobs/").status_code == 200
+            with self.client() as client:
+                return client.get("/api/jobs/").status_code == 200
         except httpx.TransportError:
             return False
 

