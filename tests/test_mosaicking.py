@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import skies
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
@@ -109,6 +110,23 @@ def test_each_method_weights_as_it_says() -> None:
             np.sqrt(np.sum((w * sigma) ** 2)) / w.sum(), rel=1e-3
         )
         assert result.coverage[at] == 2
+
+
+def test_the_noise_of_pbweighted_is_the_least_there_can_be() -> None:
+    empty = skies.Sky(np.zeros(0), np.zeros(0), np.zeros(0))
+    tiles = []
+    for number in range(8):
+        image, response = skies.draw((40.0 + 0.25 * number, 20.0), empty, number)
+        rms = skies.RMS * (1.0 + 0.2 * number)
+        noisy = replace(image, pixels=(image.pixels * (1.0 + 0.2 * number)).astype(np.float32))
+        shown = (noisy, response.astype(np.float32))
+        tiles.append(combine.Tile(noisy, rms, lambda shown=shown: shown))
+    result, _ = _mosaic(tiles, "pbweighted")
+    seen = result.coverage > 0
+    assert result.coverage.max() >= 5
+    least = 1 / np.sqrt(result.weight[seen])
+    np.testing.assert_allclose(result.rms[seen], least, rtol=1e-3)
+    assert np.std(result.brightness[seen] / least) == pytest.approx(1.0, abs=0.03)
 
 
 def test_pixels_that_no_beam_reaches_are_blank() -> None:

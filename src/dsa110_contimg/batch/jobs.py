@@ -156,8 +156,10 @@ class JobRunner:
         while not self._stopping:
             try:
                 self.look()
+            except ContimgError as error:
+                # A database that is away: the next round may do better.
+                log.error("jobs wait", error=str(error))
             except Exception:
-                # A database that is away, a disk that is full: the next round may do better.
                 log.exception("jobs wait")
             self._wake.wait(0.2 if self._processes else 2.0)
             self._wake.clear()

@@ -135,6 +135,15 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, default=str))
 
 
+def _console() -> Any:
+    """Lines for people; a traceback without the values of variables, which may be secret."""
+    import structlog
+
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+
+
 def setup_logging(form: str = "text") -> None:
     """One line an event on standard error: text with keys and values after it, or JSON."""
     import structlog
@@ -147,7 +156,7 @@ def setup_logging(form: str = "text") -> None:
             *(
                 (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
                 if form == "json"
-                else (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),)
+                else (_console(),)
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

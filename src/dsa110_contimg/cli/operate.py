@@ -12,6 +12,7 @@ from dsa110_contimg.cli.common import (
     load_settings,
     parse_time,
     print_json,
+    setup_logging,
     span,
 )
 from dsa110_contimg.errors import NothingToDo
@@ -248,6 +249,7 @@ def serve(
     from dsa110_contimg.api.security import LOOPBACK
 
     settings = load_settings(root=root)
+    setup_logging(settings.log_format)
     # Whoever can reach more than this machine's own address shows a token.
     app = create_app(settings, parallel_jobs, require_token or host not in LOOPBACK)
     uvicorn.run(
