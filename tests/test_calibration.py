@@ -13,6 +13,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.sky import flux_scale
 from dsa110_contimg.sky.flux_scale import Calibrator
@@ -176,6 +177,37 @@ def _power(gains: Gains) -> float:
     used = ~gains.flags
     power = np.where(used, np.abs(gains.values) ** 2, 0).sum(axis=2) / used.sum(axis=2).clip(1)
     return float(np.median(power[used.any(axis=2)]))
+
+
+def test_sources_that_tell_nothing_have_no_say_in_the_flux_scale(small_run: SmallRun) -> None:
+    vis = conversion.read_observation(small_run.files[1], DSA110).vis
+    truth = small_run.run.sky.model()
+    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    no_rfi = np.zeros(vis.data.shape[:2], bool)
+    brightest = int(truth.flux_jy.argmax())
+    places = np.array([brightest] * 21 + [brightest + 1])
+    flux = truth.flux_jy[places] * np.append(np.zeros(20), [1, 1])
+    twin = replace(truth.select(places), flux_jy=flux)
+    measured, scale = source_fluxes.measure(vis, twin, no_rfi, limits)
+    assert np.isfinite(measured.flux_jy).all()
+    assert measured.flux_jy[20] == pytest.approx(truth.flux_jy[brightest], rel=0.1)
+    silent = replace(vis, flags=np.ones_like(vis.flags))
+    same, scale = source_fluxes.measure(silent, truth, no_rfi, limits)
+    assert same is truth
+    assert scale.n_sources == 0
+    with pytest.raises(CalibrationError):
+        tile_calibration.solve_reference(silent, truth, limits)
+
+
+def test_another_tile_s_model_takes_over_what_is_unlike_the_catalogue(small_run: SmallRun) -> None:
+    sky = small_run.run.sky
+    model = sky.model()
+    told = FluxScale(5, 0.01, ((float(sky.ra_deg[3]), float(sky.dec_deg[3]), 0.5),))
+    changed = source_fluxes.as_measured(model, told)
+    expected = model.flux_jy.copy()
+    expected[3] *= 0.5
+    assert changed.flux_jy == pytest.approx(expected)
+    assert source_fluxes.as_measured(model, None) is model
 
 
 def test_a_primary_calibrator_keeps_its_flux_density(small_run: SmallRun) -> None:

@@ -1,6 +1,5 @@
 """HiPS cells show the mosaics' sky where viewers look for it, each mosaic once."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from scipy import ndimage
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.mosaicking import grid
 from dsa110_contimg.products import hips, survey
+from dsa110_contimg.products.publish import sha256
+from dsa110_contimg.products.survey import Published
 from dsa110_contimg.sky import astrometry, projections
 from skies import BEAM, CELL, NPIX, RMS, Sky, draw
 
@@ -33,12 +34,12 @@ def _image(ra_deg: float, dec_deg: float, seed: int, projection: str = "SIN") ->
     return replace(area.image(pixels), beam=BEAM)
 
 
-def _publish(folder: Path, name: str, image: Image, rms: float = RMS) -> Path:
+def _publish(folder: Path, name: str, image: Image, rms: float = RMS) -> Published:
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.fits"
     write_fits(path, replace(image, frequency_hz=1.4e9))
     write_fits(path.with_name(f"{name}_rms.fits"), replace(image, pixels=NOISE / RMS * rms))
-    return path
+    return Published(path, sha256(path))
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -174,14 +175,23 @@ def test_an_update_that_was_cut_short_leaves_nothing_even_if_the_mosaic_is_held_
             with pytest.raises(KeyboardInterrupt):
                 survey.bring_up_to_date(folder, {"good": good, "poor": poor})
         assert _median(folder) == pytest.approx(1.5)
-        assert not survey.is_current(folder, {"good"})
+        assert not survey.is_current(folder, {"good": good})
         survey.bring_up_to_date(folder, {"good": good})
         assert _median(folder) == pytest.approx(1.0)
-        shutil.rmtree(folder / "poor")
         assert _content(folder) == before
         survey.bring_up_to_date(folder, {"good": good, "poor": poor})
         survey.bring_up_to_date(folder, {"good": good})
         assert _content(folder) == before
+
+
+def test_a_mosaic_that_was_made_again_under_its_name_is_drawn_again(tmp_path: Path) -> None:
+    folder = tmp_path / "hips"
+    survey.bring_up_to_date(folder, {"m": _publish(tmp_path / "a", "m", _blank(1.0))})
+    again = _publish(tmp_path / "b", "m", _blank(3.0))
+    assert not survey.is_current(folder, {"m": again})
+    survey.bring_up_to_date(folder, {"m": again})
+    assert _median(folder) == pytest.approx(3.0)
+    assert survey.is_current(folder, {"m": again})
 
 
 def test_an_update_reads_no_more_than_what_reaches_its_cells(

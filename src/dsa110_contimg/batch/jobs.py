@@ -4,7 +4,6 @@ A job runs in a process of its own (`python -m dsa110_contimg.batch.jobs ROOT ID
 server's; its row tells stage, fraction done, outcome. A job that fails stays failed.
 """
 
-import glob
 import os
 import shutil
 import signal
@@ -196,7 +195,7 @@ class JobRunner:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "dsa110_contimg.batch.jobs", str(job_id)],
+                [sys.executable, "-m", "dsa110_contimg.batch.jobs", str(job_id), str(os.getpid())],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -259,6 +258,9 @@ def run_job(settings: Settings, job_id: int) -> bool:
 
     with registry.read() as session:
         job = session.get_one(Job, job_id)
+    if job.state != JobState.RUNNING:
+        # Its server died before it could end with it, and the next one has declared it failed.
+        return False
     error = ""
     result = None
     with batch_workers(settings) as executor:
@@ -280,13 +282,12 @@ def run_job(settings: Settings, job_id: int) -> bool:
 
 
 def _discard(settings: Settings, job: Job) -> None:
-    """Take away what a job had written when it was killed; its processes ended with its server."""
-    shutil.rmtree(_own_directory(settings, job.id), ignore_errors=True)
-    given = job.params.get("output")
-    if given is not None:
-        target = settings.root / given
-        for scratch in target.parent.glob(f".{glob.escape(target.name)}.*"):
-            shutil.rmtree(scratch, ignore_errors=True)
+    """Take away what a killed job had half written in its own directory, under hidden names.
+
+    A finished result may be there although its row does not say so; it stays.
+    """
+    for scratch in _own_directory(settings, job.id).glob(".*"):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _own_directory(settings: Settings, job_id: int) -> Path:
@@ -313,6 +314,14 @@ def _update(registry: Registry, job_id: int, **values: Any) -> None:
                 setattr(job, name, value)
 
 
+def _end_kindly(*_: object) -> None:
+    """SIGTERM as an exception: what is half written is taken away on the way out."""
+    sys.exit("ended by its server")
+
+
 if __name__ == "__main__":
     end_with_parent()
+    if os.getppid() != int(sys.argv[2]):
+        sys.exit("the server ended before this job began")
+    signal.signal(signal.SIGTERM, _end_kindly)
     sys.exit(0 if run_job(settings_module.load(), int(sys.argv[1])) else 1)

@@ -54,7 +54,6 @@ def run_pipeline(
 
 def update_survey(registry: Registry, settings: Settings, context: PipelineContext) -> Survey:
     """Bring the HiPS of the sky up to date with what is published, unless they are not wanted."""
-    running = None
-    if settings.hips:
-        running = sky_survey.start_update(registry, settings.root, context.executor)
-    return running.result() if running is not None else Survey(sky_survey.folder(settings.root))
+    if not settings.hips:
+        return Survey(sky_survey.folder(settings.root))
+    return sky_survey.start_update(registry, settings.root, context.executor).result()

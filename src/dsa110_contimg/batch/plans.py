@@ -140,7 +140,7 @@ def plan_from_document(registry: Registry, name: str, document: Any) -> MosaicPl
     """
     if not isinstance(document, dict) or not {"tiles"} <= document.keys() <= _DOCUMENT:
         raise UsageError(f"a plan is an object with {', '.join(sorted(_DOCUMENT))}")
-    of_image = {"calibration_set", "include_uncorrected"}
+    of_image = {"calibration_set", "include_uncorrected", "max_rms_mjy"}
     asked = document.get("selection") or {}
     wanted = {key: value for key, value in asked.items() if key in of_image}
     selection = parse_options(Selection, {**wanted, "tiles": document["tiles"]}, "selection")

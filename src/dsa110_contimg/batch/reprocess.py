@@ -6,7 +6,7 @@ directory of their own: no row of the database changes, nothing is published.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,7 @@ def reprocess(
         "measurement_sets": tuple(tiles), "calibration_sets": known, "manual_flags": flags,
         "name": name, "output": output / f"{name}.fits",
     }  # fmt: skip
-    given = PipelineContext(
-        work, inputs, context.executor, context.telescope, progress=context.progress
-    )
+    given = replace(context, root=work, inputs=inputs)
     stages = [
         *graphs.beside(options),
         StageDefinition("report", ReportStage(options.dump()), ["mosaic", "validate"]),
@@ -130,6 +128,7 @@ class ReportStage(Stage):
     def run(self, context: PipelineContext) -> Mapping[str, Any]:
         """Write."""
         history = History(
+            tile_ids=tuple(tile.tile_id for tile in context["measurement_sets"]),
             images=tuple(context["tile_images"]),
             calibrated=tuple(context["calibrated_tiles"]),
             calibration_set=context["calibration_set"],

@@ -202,6 +202,8 @@ def _calibration_set(registry: Registry, told: dict[str, Any] | None) -> SolvedS
     if told is None:
         return None
     solved = records.from_json(SolvedSet, told)
+    if solved.path.is_dir():
+        return solved
     with registry.read() as session:
         row = session.get(CalibrationSet, solved.id)
     return solved if row is None else replace(solved, path=Path(row.path))

@@ -17,7 +17,7 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
-from dsa110_contimg.sky import flux_scale
+from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.measurement_set import Visibilities
 
@@ -28,6 +28,7 @@ _ROWS_AT_ONCE = 20_000
 _CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
 """How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
 _UNLIKE_SIGMA = 3.0
+_SAME_RAD = astrometry.ARCSEC_RAD
 _CLIP = 20.0
 """Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
 
@@ -75,8 +76,9 @@ def measure(
     """
     some, channels = _thinned(vis, rfi)
     leading = _leading(some, model)
-    if leading.size < 2:
-        return model, FluxScale(int(leading.size), _errors(model.select(leading)).min(initial=1.0))
+    by_catalogue = model, FluxScale(0, float(_errors(model.select(leading)).min(initial=1.0)))
+    if leading.size < 2 or some.frequencies_hz.size == 0:
+        return by_catalogue
     others = np.setdiff1d(np.arange(len(model)), leading)
     parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
     rest = predict.predict(some, model.select(others)) if others.size else None
@@ -88,16 +90,21 @@ def measure(
         sky = np.zeros_like(parts[0])
         for factor, part in zip(factors, parts, strict=True):
             sky += np.float32(factor) * part
-        gains = solve_channels(some, sky, channels, limits)
+        # Weak single channels count too: all of them together are measured.
+        gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
         calibrated = apply_gains(some, gains, also_flagged=channels)
         measured, noise = _fit(calibrated, parts, sky)
         measured, noise = measured[: leading.size], noise[: leading.size]
-        weight = 1 / (known**2 + noise**2)
+        weight = np.where(np.isfinite(noise), 1 / (known**2 + noise**2), 0.0)
+        if np.count_nonzero(weight) < 2:
+            return by_catalogue
         scale = _weighted_median(measured, weight)
+        if not (np.isfinite(scale) and scale > 0):
+            return by_catalogue
         off = measured / scale - 1
-        unlike = np.abs(off) > _UNLIKE_SIGMA * np.sqrt(known**2 + noise**2)
+        unlike = (weight > 0) & (np.abs(off) > _UNLIKE_SIGMA * np.sqrt(known**2 + noise**2))
         # What the catalogue says counts as far as it agrees.
-        trust = np.where(unlike, 1.0, known**2 / (known**2 + noise**2))
+        trust = np.where(unlike, 1.0, known**2 * weight)
         factors[: leading.size] = 1 + off * trust
     flux = model.flux_jy.copy()
     flux[leading] *= factors[: leading.size]
@@ -109,6 +116,17 @@ def measure(
     )
     error = float(np.sqrt(np.pi / 2) / np.sqrt(weight.sum()))
     return replace(model, flux_jy=flux), FluxScale(int(leading.size), error, told)
+
+
+def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:
+    """Another tile's model with what the reference tile found unlike the catalogue."""
+    if scale is None or not scale.unlike:
+        return model
+    flux = model.flux_jy.copy()
+    for ra_deg, dec_deg, factor in scale.unlike:
+        place = astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
+        flux[model.directions @ place > np.cos(_SAME_RAD)] *= factor
+    return replace(model, flux_jy=flux)
 
 
 def _thinned(vis: Visibilities, rfi: np.ndarray) -> tuple[Visibilities, np.ndarray]:
@@ -158,7 +176,9 @@ def _fit(
         _accumulate(columns, weight.sum(axis=2).ravel(), weighted, normal, right)
     normal += np.tril(normal, -1).T
     inverse = np.linalg.pinv(normal, hermitian=True)
-    return inverse @ right, np.sqrt(np.clip(np.diag(inverse), 0, None) * noise2)
+    noise = np.sqrt(np.clip(np.diag(inverse), 0, None) * noise2)
+    # A part that is nowhere in the data is not measured.
+    return inverse @ right, np.where(np.diag(normal) > 0, noise, np.inf)
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
@@ -218,7 +238,5 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _places_deg(model: SkyModel, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from dsa110_contimg.sky import astrometry
-
     ra, dec = astrometry.vector_to_radec(model.directions[index])
     return np.rad2deg(ra) % 360, np.rad2deg(dec)

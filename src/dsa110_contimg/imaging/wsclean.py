@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_contimg.errors import ImagingError, UsageError
+from dsa110_contimg.errors import ImagingError, RetryableError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
@@ -55,7 +55,7 @@ def image_with_wsclean(
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode:
             said = (done.stdout + done.stderr).strip()[-_LAST_WORDS:]
-            raise ImagingError(f"wsclean ended with status {done.returncode}: {said}")
+            raise RetryableError(f"wsclean ended with status {done.returncode}: {said}")
         joined = "-MFS" if options.clean.bands > 1 else ""
         found = {
             name: read_fits(Path(f"{prefix}{joined}-{name}.fits"))

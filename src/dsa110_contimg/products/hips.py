@@ -191,12 +191,15 @@ class Hips:
     rms_jy : float
         Noise that sets the stretch of the pictures, the same for all cells.
     frequency_hz : float
+    sha256 : str
+        Of the image it shows; empty for one of many.
     """
 
     folder: Path
     order: int
     rms_jy: float
     frequency_hz: float
+    sha256: str = ""
 
     def path(self, order: int, number: int, suffix: str) -> Path:
         """Where a cell lies."""
@@ -278,6 +281,7 @@ class Hips:
             moc = MOC.load(path, format="fits").intersection(others).union(moc)
         fresh = self.folder / f".{uuid4().hex}.fits"
         moc.save(fresh, format="fits")
+        sync(fresh)
         fresh.replace(path)
         low, high = (sigma * self.rms_jy for sigma in STRETCH_SIGMA)
         lines = {
@@ -297,7 +301,8 @@ class Hips:
             "em_min": f"{_LIGHT_M_S / self.frequency_hz:.9g}",
             "em_max": f"{_LIGHT_M_S / self.frequency_hz:.9g}",
             "moc_sky_fraction": f"{moc.sky_fraction:.6g}",
-            "dsa110_rms_jy": f"{self.rms_jy:.9g}",
+            "dsa110_rms_jy": repr(self.rms_jy),
+            "dsa110_sha256": self.sha256,
         }
         text = "".join(f"{name:20} = {value}\n" for name, value in lines.items())
         replace(self.folder / "properties", text.encode())
@@ -315,7 +320,7 @@ class Hips:
         }
         return cls(
             folder, int(told["hips_order"]), float(told["dsa110_rms_jy"]),
-            _LIGHT_M_S / float(told["em_min"]),
+            _LIGHT_M_S / float(told["em_min"]), told.get("dsa110_sha256", ""),
         )  # fmt: skip
 
     def remove(self) -> None:

@@ -43,6 +43,22 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A published mosaic.
+
+    Attributes
+    ----------
+    path : Path
+        FITS file, whose noise map lies beside it.
+    sha256 : str
+        Of that file: a mosaic may be held, made again and published under the same name.
+    """
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
 class _Book:
     """What is in the whole.
 
@@ -50,11 +66,14 @@ class _Book:
     ----------
     cells : dict
         Cells of the finest order that each mosaic reaches.
+    sha256 : dict
+        Checksum of each mosaic.
     unfinished : tuple of int
         Cells that an update began to change.
     """
 
     cells: dict[str, list[int]] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
     unfinished: tuple[int, ...] = ()
 
     @classmethod
@@ -63,10 +82,10 @@ class _Book:
             told = json.loads((folder / ALL_SKY / _BOOK).read_text())
         except FileNotFoundError:
             return cls()
-        return cls(told["cells"], tuple(told["unfinished"]))
+        return cls(told["cells"], told["sha256"], tuple(told["unfinished"]))
 
     def write(self, folder: Path) -> None:
-        told = {"cells": self.cells, "unfinished": self.unfinished}
+        told = {"cells": self.cells, "sha256": self.sha256, "unfinished": self.unfinished}
         (folder / ALL_SKY).mkdir(exist_ok=True)
         hips.replace(folder / ALL_SKY / _BOOK, json.dumps(told, sort_keys=True).encode())
 
@@ -79,70 +98,82 @@ class _Book:
         return found
 
 
-def is_current(folder: Path, published: Collection[str]) -> bool:
+def is_current(folder: Path, published: Mapping[str, Published]) -> bool:
     """True if the whole shows these mosaics and no others."""
     book = _Book.read(folder)
-    return book.cells.keys() == set(published) and not book.unfinished
+    return book.sha256 == _checksums(published) and not book.unfinished
 
 
-def bring_up_to_date(folder: Path, published: Mapping[str, Path]) -> Survey:
+def bring_up_to_date(folder: Path, published: Mapping[str, Published]) -> Survey:
     """Draw what is new and take away what is published no more.
 
     Parameters
     ----------
     folder : Path
         Of all HiPS.
-    published : mapping of str to Path
-        Every published mosaic's name and FITS file, whose noise map lies beside it.
+    published : mapping of str to Published
+        Every published mosaic by its name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if is_current(folder, published):
             return Survey(folder)
-        _sweep(folder)
-        before = _Book.read(folder)
-        added = sorted(published.keys() - before.cells.keys())
-        removed = sorted(before.cells.keys() - published.keys())
+        before, wanted = _Book.read(folder), _checksums(published)
+        same = {name for name in wanted if before.sha256.get(name) == wanted[name]}
+        added, removed = sorted(wanted.keys() - same), sorted(before.cells.keys() - same)
+        _sweep(folder, wanted)
         like = Hips.open(folder / ALL_SKY)
-        cells = {name: before.cells[name] for name in before.cells.keys() & published.keys()}
+        cells = {name: before.cells[name] for name in same}
         for name in added:
             one = _draw_mosaic(folder, name, published[name], like)
-            like = like or replace(one, folder=folder / ALL_SKY)
+            like = like or replace(one, folder=folder / ALL_SKY, sha256="")
             cells[name] = one.numbers(one.order)
         touched = set(before.unfinished)
         touched.update(*(cells[name] for name in added), *(before.cells[name] for name in removed))
         if like is not None:
             replace(before, unfinished=tuple(sorted(touched))).write(folder)
             _draw_whole(folder, like, _Book(cells), touched)
-            _Book(cells).write(folder)
-        for name in removed:
-            old = Hips.open(folder / name)
-            if old is not None:
-                old.remove()
+            _Book(cells, wanted).write(folder)
     return Survey(folder, tuple(added), tuple(removed), len(touched))
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what was left by something that was killed; only the lock's holder writes here."""
+def _checksums(published: Mapping[str, Published]) -> dict[str, str]:
+    return {name: one.sha256 for name, one in published.items()}
+
+
+def _sweep(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Remove what was left by something that was killed, and HiPS of what is published no more.
+
+    Only the lock's holder writes here.
+    """
     hidden = [*folder.glob(".*.*"), *(folder / ALL_SKY).rglob(".*.*")]
     for path in hidden:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != ALL_SKY:
+            one = Hips.open(path)
+            if one is None or one.sha256 != wanted.get(path.name):
+                replace(one or Hips(path, 0, 0.0, 1.0), folder=path).remove()
 
 
-def _draw_mosaic(folder: Path, name: str, path: Path, like: Hips | None) -> Hips:
+def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | None) -> Hips:
     """The HiPS of one mosaic, with the pixels and the stretch of another one."""
     finished = Hips.open(folder / name)
     if finished is not None:
-        return finished
+        if like is None or (finished.order, finished.rms_jy) == (like.order, like.rms_jy):
+            return finished
+        finished.remove()
+    path = published.path
     image = read_fits(path)
     rms = read_fits(path.with_name(f"{path.stem}_rms.fits")).pixels
     order = like.order if like is not None else hips.order_for(image.cell_rad)
     rms_jy = like.rms_jy if like is not None else hips.typical_rms_jy(rms)
     # Under a hidden name until it is whole.
-    one = Hips(folder / f".{name}.{uuid4().hex[:8]}", order, rms_jy, image.frequency_hz)
+    hidden = folder / f".{name}.{uuid4().hex[:8]}"
+    one = Hips(hidden, order, rms_jy, image.frequency_hz, published.sha256)
     for number in hips.cells_of(image, order):
         one.put(order, number, hips.draw(order, number, image, rms))
     one.raise_to_the_top(one.numbers(order))

@@ -10,6 +10,7 @@ import numpy as np
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -93,7 +94,9 @@ def apply(
     n_taken = n_given - int(unflagged(vis.flags)[0].sum()) if by_hand else 0
     bandpass = _gains_for(vis, tables.read(calibration_set.path / BANDPASS_NAME))
     gains = _gains_for(vis, tables.read(calibration_set.path / GAINS_NAME))
-    model = sky_model(vis, root, options) if options.refine_phases else None
+    model = None
+    if options.refine_phases:
+        model = as_measured(sky_model(vis, root, options), calibration_set.flux_scale)
     result = tile_calibration.calibrate_tile(vis, bandpass, gains, model, solve_limits(options))
     notes = (
         *result.vis.notes,

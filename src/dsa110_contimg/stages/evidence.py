@@ -35,8 +35,10 @@ class History:
     ----------
     group_id : str
         Empty in batch.
+    tile_ids : tuple of str
+        All tiles of the group, also those without an image.
     images : tuple of ImagedTile
-        Of all tiles that were to be in it.
+        Of those that could be imaged.
     calibrated : tuple of CalibratedTile
     calibration_set : SolvedSet or None
     choice : Choice or None
@@ -48,6 +50,7 @@ class History:
     """
 
     group_id: str = ""
+    tile_ids: tuple[str, ...] = ()
     images: tuple[ImagedTile, ...] = ()
     calibrated: tuple[CalibratedTile, ...] = ()
     calibration_set: SolvedSet | None = None
@@ -85,11 +88,12 @@ def write_evidence(
     target : Path
         Directory of the public names.
     """
+    stays = target == mosaic.path.parent
     trail = provenance.record(
         {image.tile_id: image.file("image") for image in history.images},
         history.options,
         product=mosaic.name,
-        again=f"dsa110-contimg reproduce {mosaic.name}",
+        again=f"dsa110-contimg reproduce {mosaic.path if stays else mosaic.name}",
         tiles=list(mosaic.tile_ids),
         left_out=mosaic.left_out,
         calibration_sets=list(mosaic.calibration_set_ids),
@@ -104,7 +108,7 @@ def write_evidence(
     ]
     trail |= {
         "group_id": history.group_id,
-        "group_tiles": [image.tile_id for image in history.images],
+        "group_tiles": list(history.tile_ids),
         "files": {path.name: sha256(path) for _, path in files},
         "kinds": {path.name: kind for kind, path in files},
         "mosaic": records.to_json(replace(mosaic, path=target / mosaic.path.name)),

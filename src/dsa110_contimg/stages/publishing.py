@@ -80,6 +80,10 @@ class PublishingStage(Stage):
             "validation": validation,
             "history": History(
                 group_id=claim.id if claim is not None else "",
+                tile_ids=tuple(
+                    tile.tile_id
+                    for tile in context.get("measurement_sets", context.get("tile_images", ()))
+                ),
                 images=tuple(context.get("tile_images", ())),
                 calibrated=tuple(context.get("calibrated_tiles", ())),
                 calibration_set=context.get("calibration_set"),

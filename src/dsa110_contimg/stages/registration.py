@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.durable import sync_trees
-from dsa110_contimg.errors import PermanentError
+from dsa110_contimg.errors import PermanentError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.products.survey import ALL_SKY
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet, Mosaic, TileImage
 from dsa110_contimg.stages.calibration_solve import COMBINED, KnownSet, SolvedSet
@@ -128,6 +129,8 @@ class RegistrationStage(Stage):
         """Register in one transaction."""
         mosaic: MosaicImage = context["mosaic"]
         validation: Validation = context["validation"]
+        if mosaic.name == ALL_SKY:
+            raise UsageError(f"{ALL_SKY}: is the name of the sky survey; give another --name")
         claim = context.get("claim")
         images: Sequence[ImagedTile] = context.get("tile_images", ())
         calibration_set: SolvedSet | None = context.get("calibration_set")

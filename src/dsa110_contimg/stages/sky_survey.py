@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.products import survey
-from dsa110_contimg.products.survey import Survey
+from dsa110_contimg.products.survey import Published, Survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product
 
@@ -17,11 +17,9 @@ def folder(root: Path) -> Path:
     return root / "products" / "hips"
 
 
-def start_update(registry: Registry, root: Path, executor: Executor) -> "Future[Survey] | None":
-    """Begin drawing what is new and taking away what is held now; None if there is neither."""
+def start_update(registry: Registry, root: Path, executor: Executor) -> "Future[Survey]":
+    """Begin drawing what is new and taking away what is held now, if there is either."""
     published = _published(registry)
-    if survey.is_current(folder(root), published):
-        return None
     return executor.submit(survey.bring_up_to_date, folder=folder(root), published=published)
 
 
@@ -30,11 +28,11 @@ def is_current(registry: Registry, root: Path) -> bool:
     return survey.is_current(folder(root), _published(registry))
 
 
-def _published(registry: Registry) -> dict[str, Path]:
+def _published(registry: Registry) -> dict[str, Published]:
     with registry.read() as session:
         rows = session.execute(
-            select(Product.name, Product.path)
+            select(Product.name, Product.path, Product.sha256)
             .join(Mosaic, Mosaic.name == Product.name)
             .where(Product.kind == "mosaic", Mosaic.state == "published")
         )
-        return {name: Path(path) for name, path in rows}
+        return {name: Published(Path(path), sha256) for name, path, sha256 in rows}

@@ -57,8 +57,7 @@ class SkyKeeper:
             return
         self._running = sky_survey.start_update(self._registry, self._settings.root, self._executor)
         self._seen = state
-        if self._running is not None:
-            self._running.add_done_callback(lambda _: self._wake())
+        self._running.add_done_callback(lambda _: self._wake())
 
     def _state(self) -> tuple[int, float | None]:
         """Numbers that change with what is published; the whole list would be read in vain."""
@@ -72,10 +71,11 @@ class SkyKeeper:
         if error is None:
             done = self._running.result()
             self._failures = 0
-            log.info(
-                "HiPS up to date", added=list(done.added), removed=list(done.removed),
-                cells=done.n_cells,
-            )  # fmt: skip
+            if done.added or done.removed:
+                log.info(
+                    "HiPS up to date", added=list(done.added), removed=list(done.removed),
+                    cells=done.n_cells,
+                )  # fmt: skip
         else:
             self._seen = None
             delay_s = self._settings.retry_delay_s * 2.0 ** min(self._failures, 8)
