@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import KINDS, Request
-from dsa110_contimg.batch.workers import batch_workers
+from dsa110_contimg.batch.workers import NICENESS, batch_workers
 from dsa110_contimg.errors import ContimgError, RetryableError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import end_with_parent
@@ -194,8 +194,9 @@ class JobRunner:
         path = log_path(self._settings, job_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as output:
+            module = [sys.executable, "-m", "dsa110_contimg.batch.jobs"]
             return subprocess.Popen(
-                [sys.executable, "-m", "dsa110_contimg.batch.jobs", str(job_id), str(os.getpid())],
+                ["nice", "-n", str(NICENESS), *module, str(job_id), str(os.getpid())],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -10,9 +10,14 @@ from dsa110_contimg.pipeline.slots import Priority, machine_slot
 from dsa110_contimg.settings import Settings
 
 
+NICENESS = 10
+"""Streaming has the processor first, also while batch programs only start or wait."""
+
+
 @contextmanager
 def batch_workers(settings: Settings) -> Iterator[LocalExecutor]:
     """An executor, whose files housekeeping spares meanwhile."""
+    _step_back()
     with protected(settings.root), LocalExecutor(settings.workers, settings.slots_dir) as executor:
         yield executor
 
@@ -23,6 +28,12 @@ def working_here(settings: Settings) -> Iterator[None]:
     if not (settings.root / "state").is_dir():
         yield
         return
+    _step_back()
     slots = os.cpu_count() or 1
     with protected(settings.root), machine_slot(settings.slots_dir, slots, Priority.BATCH):
         yield
+
+
+def _step_back() -> None:
+    """Let this process and its workers go after others, once."""
+    os.nice(max(0, NICENESS - os.nice(0)))
