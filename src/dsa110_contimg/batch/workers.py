@@ -9,7 +9,6 @@ from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 from dsa110_contimg.settings import Settings
 
-
 NICENESS = 10
 """Streaming has the processor first, also while batch programs only start or wait."""
 
