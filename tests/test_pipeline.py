@@ -147,7 +147,11 @@ def test_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert "KeyboardInterrupt" in errors
 
 
@@ -156,6 +160,8 @@ import sys
 from pathlib import Path
 from test_pipeline import *
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has told its programs to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     root = Path(sys.argv[1])
     with LocalExecutor(1, root / "slots") as executor:
         context = PipelineContext(root, executor=executor)

@@ -95,7 +95,7 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     product = str(trail["product"])
     options = PipelineOptions.from_dump(trail["options"])
     (context.root / "catalogues").symlink_to((root / "catalogues").resolve())
-    made_from, images = _images(registry, trail, options, context)
+    made_from, images = _images(registry, trail, options, public["mosaic"].parent, context)
     stage = MosaicStage(options.mosaic)
     target = context.root / f"{product}.fits"
     given = {"tile_images": images, "name": product, "output": target}
@@ -135,9 +135,9 @@ def _same_casa_image(made: Path, public: Path, scratch: Path) -> bool:
 
     write_casa_image(scratch, made)
     first, second = image(str(scratch)), image(str(public))
-    return all(
-        np.array_equal(getattr(first, part)(), getattr(second, part)())
-        for part in ("getdata", "getmask")
+    return bool(
+        np.array_equal(first.getdata(), second.getdata(), equal_nan=True)
+        and np.array_equal(first.getmask(), second.getmask())
     )
 
 
@@ -155,13 +155,13 @@ def _trail(name: str, public: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _images(
-    registry: Registry, trail: Mapping[str, Any], options: PipelineOptions,
+    registry: Registry, trail: Mapping[str, Any], options: PipelineOptions, home: Path,
     context: PipelineContext,
 ) -> tuple[str, Sequence[ImagedTile]]:  # fmt: skip
     """Tile images, made from the deepest inputs there are."""
     calibrated = [records.from_json(CalibratedTile, made) for made in trail["calibrated"]]
     tiles = _where_now(registry, [made.tile for made in calibrated])
-    solved = _calibration_set(registry, trail["calibration_set"])
+    solved = _calibration_set(registry, trail["calibration_set"], home)
     if tiles and solved is not None and solved.path.is_dir():
         flags = tuple(records.from_json(ManualFlag, flag) for flag in trail["manual_flags"])
         given = context.with_artifacts({"calibration_set": solved, "manual_flags": flags})
@@ -198,11 +198,14 @@ def _where_now(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Conve
     return [replace(t, ms_path=Path(paths.get(t.tile_id) or gone)) for t in tiles]
 
 
-def _calibration_set(registry: Registry, told: dict[str, Any] | None) -> SolvedSet | None:
+def _calibration_set(
+    registry: Registry, told: dict[str, Any] | None, home: Path
+) -> SolvedSet | None:
     if told is None:
         return None
     solved = records.from_json(SolvedSet, told)
-    if solved.path.is_dir():
+    if solved.path.is_dir() and solved.path.is_relative_to(home):
+        # Kept with the product itself: a set of the same name may be another one.
         return solved
     with registry.read() as session:
         row = session.get(CalibrationSet, solved.id)

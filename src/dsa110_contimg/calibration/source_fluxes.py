@@ -75,10 +75,10 @@ def measure(
     FluxScale
     """
     some, channels = _thinned(vis, rfi)
-    leading = _leading(some, model)
-    by_catalogue = model, FluxScale(0, float(_errors(model.select(leading)).min(initial=1.0)))
-    if leading.size < 2 or some.frequencies_hz.size == 0:
+    by_catalogue = model, FluxScale(0, float(_errors(model).min()))
+    if len(model) < 2 or some.frequencies_hz.size == 0:
         return by_catalogue
+    leading = _leading(some, model)
     others = np.setdiff1d(np.arange(len(model)), leading)
     parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
     rest = predict.predict(some, model.select(others)) if others.size else None

@@ -111,6 +111,8 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         raise CalibrationError(
             "the sky model holds no source in the beam; import a deeper catalogue"
         )
+    if vis.flags.all():
+        raise CalibrationError("every visibility of the tile is flagged")
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
     model, flux_scale = source_fluxes.measure(vis, model, rfi, limits)
     sky = predict.predict(vis, model)
