@@ -160,7 +160,8 @@ def observatory(
 def test_data_flow_through_all_nine_stages_by_themselves(observatory: Observatory) -> None:
     def is_matched() -> bool:
         with observatory.registry.read() as session:
-            return session.scalar(select(Mosaic.crossmatch)) == "done"
+            mosaic = session.scalars(select(Mosaic)).one()
+            return (mosaic.state, mosaic.crossmatch) == ("published", "done")
 
     until(is_matched)
     with observatory.registry.read() as session:
