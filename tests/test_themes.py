@@ -333,13 +333,17 @@ def test_streaming_goes_on_beside_batch_and_bad_files_until_it_is_interrupted(
     assert waiting.count("running") <= 1, "one job at a time"
     (observatory.incoming / "2023-11-15T23:00:00_sb00.hdf5").write_bytes(b"no HDF5")
     observatory.arrive(FIRST, FIRST + 2)
-    until(lambda: len(observatory.published()) == 2)
+
+    def states() -> list[str]:
+        with observatory.registry.read() as session:
+            return list(session.scalars(select(MosaicGroup.state)))
+
+    until(lambda: states() == ["published", "published"])
     for job in jobs:
         job.wait()
     with observatory.registry.read() as session:
-        tiles = session.scalar(select(func.count(Tile.id)))
-        states = list(session.scalars(select(MosaicGroup.state)))
-    assert (tiles, states) == (FIRST + 2, ["published", "published"])
+        assert session.scalar(select(func.count(Tile.id))) == FIRST + 2
+    assert len(observatory.published()) == 2
     for name in ("dsa110-contimg-convert-stream", "dsa110-contimg-streaming-mosaic"):
         program = observatory.programs.pop(name)
         assert program.poll() is None
