@@ -1,7 +1,7 @@
 """The queue of batch jobs: what REST and the command line submit, run once each.
 
-A job runs in a process of its own (`python -m dsa110_contimg.batch.jobs ROOT ID`), never in the
-server's; its row tells stage, fraction done, outcome. A job that fails stays failed.
+A job runs in a process of its own (`python -m dsa110_contimg.batch.jobs ID SERVER_PID`), never in
+the server's; its row tells stage, fraction done, outcome. A job that fails stays failed.
 """
 
 import os
@@ -127,14 +127,9 @@ class JobRunner:
             return False
         try:
             with self._registry.read() as session:
-                running = select(Job).where(Job.state == JobState.RUNNING)
-                dead = session.scalars(running).all()
-            for job in dead:
-                _discard(self._settings, job)
-            with self._registry.write() as session:
-                for job in session.scalars(running):
-                    job.state, job.ended = JobState.FAILED, time.time()
-                    job.error = "the server ended while this job was running; submit it again"
+                running = session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all()
+            for job_id in running:
+                self._finish(job_id, "the server ended while this job was running; submit it again")
         except BaseException:
             self._turn.release()
             raise
@@ -212,11 +207,11 @@ class JobRunner:
     def _reap(self) -> None:
         for job_id, process in list(self._processes.items()):
             with self._registry.read() as session:
-                job = session.get_one(Job, job_id)
+                state = session.get_one(Job, job_id).state
             if process.poll() is None:
-                if job.state == JobState.CANCELLED:
+                if state == JobState.CANCELLED:
                     _end(process)
-                    _discard(self._settings, job)
+                    _discard(self._settings, job_id)
                     del self._processes[job_id]
                 continue
             del self._processes[job_id]
@@ -226,10 +221,7 @@ class JobRunner:
 
     def _finish(self, job_id: int, reason: str) -> None:
         """A process that is gone while its row still says running has failed."""
-        with self._registry.read() as session:
-            job = session.get_one(Job, job_id)
-        if job.state == JobState.RUNNING:
-            _discard(self._settings, job)
+        _discard(self._settings, job_id)
         with self._registry.write() as session:
             job = session.get_one(Job, job_id)
             if job.state == JobState.RUNNING:
@@ -282,12 +274,12 @@ def run_job(settings: Settings, job_id: int) -> bool:
     return not error
 
 
-def _discard(settings: Settings, job: Job) -> None:
+def _discard(settings: Settings, job_id: int) -> None:
     """Take away what a killed job had half written in its own directory, under hidden names.
 
     A finished result may be there although its row does not say so; it stays.
     """
-    for scratch in _own_directory(settings, job.id).glob(".*"):
+    for scratch in _own_directory(settings, job_id).glob(".*"):
         shutil.rmtree(scratch, ignore_errors=True)
 
 

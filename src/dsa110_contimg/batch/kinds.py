@@ -4,7 +4,7 @@ A request names its inputs and its output; `call` says which function does it wi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -317,7 +317,7 @@ class MosaicJob(Selection, Request):
         """Plan, then build."""
         from dsa110_contimg.batch import plans
 
-        selection = Selection(**{key: getattr(self, key) for key in Selection.model_fields})
+        selection = Selection.of(self)
         given = {**settings.mosaic, **self.options, "method": self.method}
         options = parse_options(MosaicOptions, given, "mosaic")
         made = plans.plan(registry, self.name, selection, options)
@@ -342,11 +342,10 @@ class ReprocessJob(TileSelection, Request):
         """Stages 2 to 6."""
         from dsa110_contimg.batch.reprocess import reprocess
 
-        selection = TileSelection(**{key: getattr(self, key) for key in TileSelection.model_fields})
+        selection = TileSelection.of(self)
         options = options_from(with_given(settings, self.options))
-        given = replace(context, root=settings.root)
         made = reprocess(
-            registry, self.name, selection, options, output.absolute(), given, self.keep_work
+            registry, self.name, selection, options, output.absolute(), context, self.keep_work
         )
         return records.to_json(made)
 

@@ -4,6 +4,7 @@ Calibration, images and mosaic are made again from the Measurement Sets that are
 directory of their own: no row of the database changes, nothing is published.
 """
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,11 +102,10 @@ def reprocess(
         *graphs.beside(options),
         StageDefinition("report", ReportStage(options.dump()), ["mosaic", "validate"]),
     ]
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, output, ignore_errors=True)
         result = PipelineOrchestrator(stages).run(given).raise_on_failure()
-    except BaseException:
-        shutil.rmtree(output, ignore_errors=True)
-        raise
+        undo.pop_all()
     if not keep_work:
         shutil.rmtree(work)
     mosaic: MosaicImage = result["mosaic"]

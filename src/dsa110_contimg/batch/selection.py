@@ -1,5 +1,7 @@
 """What a batch user can ask of tiles; apart from the database, so that `--help` is quick."""
 
+from typing import Self
+
 from pydantic import Field
 
 from dsa110_contimg.pipeline.options import Box, Names, Options, Range, UnixTime
@@ -22,6 +24,11 @@ class TileSelection(Options):
     tiles: Names | None = Field(
         None, max_length=_MAX_TILES, description="Only these tiles: NAME,NAME,..."
     )
+
+    @classmethod
+    def of(cls, request: "TileSelection") -> Self:
+        """The selection in a request, which has fields of its own too."""
+        return cls(**{name: getattr(request, name) for name in cls.model_fields})
 
 
 class Selection(TileSelection):

@@ -160,8 +160,7 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
         ended = [g for g in groups if g.state in (GroupState.HELD, GroupState.QUARANTINED)]
         if ended:
             raise ContimgError(f"group {ended[0].id} is {ended[0].state}: {ended[0].reason}")
-        drawn = sky_survey.is_current(registry, root)
-        if matched is not None and drawn:
+        if matched is not None and sky_survey.is_current(registry, root):
             return
         time.sleep(_LOOK_S)
     raise ContimgError(f"no mosaic after {_DEADLINE_S:.0f} s; see {root / 'logs'}")

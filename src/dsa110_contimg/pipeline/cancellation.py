@@ -23,6 +23,11 @@ class Cancellation:
         for callback in callbacks:
             callback()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """True once the run is to stop."""
+        return self._cancelled
+
     def check(self) -> None:
         """Raise if the run is to stop.
 
@@ -35,20 +40,18 @@ class Cancellation:
 
     @contextlib.contextmanager
     def ends(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Call something when the run is cancelled within the block, whose errors are that then.
+        """Call something when the run is cancelled within the block.
 
         Raises
         ------
         CancelledRunError
+            If it was before.
         """
         with self._lock:
             self._callbacks.append(callback)
         try:
             self.check()
             yield
-        except Exception:
-            self.check()
-            raise
         finally:
             with self._lock:
                 self._callbacks.remove(callback)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from dsa110_contimg.errors import GraphError
+from dsa110_contimg.errors import CancelledRunError, GraphError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
 
@@ -198,7 +198,10 @@ class PipelineOrchestrator:
             missing = [out for out in stage.outputs if out not in outputs]
             if missing:
                 raise GraphError(f"stage {name!r} declared {', '.join(missing)} but made none")
-        except Exception as error:  # noqa: BLE001 (a supervisor: a stage may be a user's own)
+        except Exception as failure:  # noqa: BLE001 (a supervisor: a stage may be a user's own)
+            # Calls that were ended fail in many ways.
+            cancelled = CancelledRunError("the run was cancelled")
+            error = cancelled if context.cancellation.is_cancelled else failure
             error.add_note(f"in stage {name!r}")
             return StageOutcome(name, StageStatus.FAILED, time.monotonic() - start, {}, error)
         seconds = time.monotonic() - start
