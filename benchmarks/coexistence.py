@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, simulate, until
+from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, conclude, simulate, until
 
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.products.publish import sha256
@@ -161,10 +161,7 @@ def main() -> int:
               f"streaming takes {ratio:.2f} times as long beside batch")  # fmt: skip
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    for fault in faults:
-        print(f"WRONG: {fault}")
-    print("failed" if faults else "all holds")
-    return int(bool(faults))
+    return conclude(faults)
 
 
 if __name__ == "__main__":

@@ -195,3 +195,11 @@ def until(condition: Callable[[], bool], seconds: float, every_s: float = 0.5) -
         if time.monotonic() > deadline:
             raise TimeoutError(f"not after {seconds:g} s")
         time.sleep(every_s)
+
+
+def conclude(faults: list[str]) -> int:
+    """Say what is wrong, and whether all holds; the exit status."""
+    for fault in faults:
+        print(f"WRONG: {fault}")
+    print("failed" if faults else "all holds")
+    return int(bool(faults))

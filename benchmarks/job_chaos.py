@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from daemons import PROGRAMS, Installation, children, simulate, until
+from daemons import PROGRAMS, Installation, children, conclude, simulate, until
 from sqlalchemy import select
 
 from dsa110_contimg.registry.database import Registry
@@ -204,10 +204,7 @@ def main() -> int:
     finally:
         shutil.rmtree(base, ignore_errors=True)
     print(json.dumps(figures, indent=1))
-    for fault in faults:
-        print(f"WRONG: {fault}")
-    print("failed" if faults else "all holds")
-    return int(bool(faults))
+    return conclude(faults)
 
 
 if __name__ == "__main__":

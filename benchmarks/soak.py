@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from daemons import CONVERT, MOSAIC, Installation, children
+from daemons import CONVERT, MOSAIC, Installation, children, conclude
 
 from dsa110_contimg.simulation import hour
 
@@ -178,10 +178,7 @@ def report(samples: list[Sample], groups: dict[str, int], warm_up: int) -> int:
           f"groups {groups}")  # fmt: skip
     if per_1000 > _DATABASE_MB_PER_1000:
         faults.append("the database grows too fast")
-    for fault in faults:
-        print(f"WRONG: {fault}")
-    print("failed" if faults else "all holds")
-    return int(bool(faults))
+    return conclude(faults)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.cli.batch import mosaic as mosaic_app
 from dsa110_contimg.cli.main import app
+from dsa110_contimg.cli.mosaic import mosaic as mosaic_app
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products.publish import sha256

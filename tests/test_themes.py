@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+import daemons
 import httpx
 import pytest
 from sqlalchemy import func, select
@@ -44,11 +45,7 @@ FIRST = 3
 row = pytest.mark.row
 
 
-def until(condition: Callable[[], bool], seconds: float = 150.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+until = partial(daemons.until, seconds=150.0, every_s=0.2)
 
 
 @dataclass

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import NothingToDo, UsageError
-from dsa110_contimg.mosaicking import METHODS
+from dsa110_contimg.mosaicking import check_method
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet, Tile, TileImage, TileState
@@ -28,12 +29,7 @@ def choose(registry: Registry, selection: Selection) -> list[ImagedTile]:
     query = select(TileImage, CalibrationSet.observed).outerjoin(
         CalibrationSet, CalibrationSet.id == TileImage.calibration_set_id
     )
-    if selection.since is not None:
-        query = query.where(TileImage.start >= selection.since)
-    if selection.until is not None:
-        query = query.where(TileImage.start <= selection.until)
-    if selection.tiles is not None:
-        query = query.where(TileImage.tile_id.in_(selection.tiles))
+    query = query.where(*_asked_for(TileImage.start, TileImage.tile_id, selection))
     if selection.calibration_set is not None:
         query = query.where(TileImage.calibration_set_id == selection.calibration_set)
     if not selection.include_uncorrected:
@@ -64,12 +60,7 @@ def choose_converted(registry: Registry, selection: TileSelection) -> list[Conve
         If there is none.
     """
     query = select(Tile).where(Tile.state == TileState.CONVERTED, Tile.ms_path != "")
-    if selection.since is not None:
-        query = query.where(Tile.start >= selection.since)
-    if selection.until is not None:
-        query = query.where(Tile.start <= selection.until)
-    if selection.tiles is not None:
-        query = query.where(Tile.id.in_(selection.tiles))
+    query = query.where(*_asked_for(Tile.start, Tile.id, selection))
     with registry.read() as session:
         rows = session.scalars(query.order_by(Tile.start)).all()
         tiles = [records.from_json(ConvertedTile, row.converted or {}) for row in rows]
@@ -112,10 +103,19 @@ def query_tiles(
     return choose(registry, selection)
 
 
-def check_method(method: str) -> None:
-    """Raise UsageError for an unknown method of combination."""
-    if method not in METHODS:
-        raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")
+def _asked_for(
+    start: InstrumentedAttribute[float], tile_id: InstrumentedAttribute[str],
+    selection: TileSelection,
+) -> list[ColumnElement[bool]]:  # fmt: skip
+    """Conditions of time and name."""
+    asked = []
+    if selection.since is not None:
+        asked.append(start >= selection.since)
+    if selection.until is not None:
+        asked.append(start <= selection.until)
+    if selection.tiles is not None:
+        asked.append(tile_id.in_(selection.tiles))
+    return asked
 
 
 def _check_named(named: Iterable[str], found: Iterable[str], what: str) -> None:

@@ -78,12 +78,12 @@ def measure(
     by_catalogue = model, FluxScale(0, float(_errors(model).min()))
     if len(model) < 2 or some.frequencies_hz.size == 0:
         return by_catalogue
-    leading = _leading(some, model)
+    brightest_first = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
+    leading = brightest_first[:_SOURCES]
     others = np.setdiff1d(np.arange(len(model)), leading)
     parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
-    rest = predict.predict(some, model.select(others)) if others.size else None
-    if rest is not None:
-        parts.append(rest)
+    if others.size:
+        parts.append(predict.predict(some, model.select(others)))
     known = _errors(model.select(leading))
     factors = np.ones(len(parts))
     for _ in range(_ROUNDS):
@@ -108,11 +108,9 @@ def measure(
         factors[: leading.size] = 1 + off * trust
     flux = model.flux_jy.copy()
     flux[leading] *= factors[: leading.size]
-    places = zip(*_places_deg(model, leading), factors[: leading.size], strict=True)
+    ra, dec = np.rad2deg(astrometry.vector_to_radec(model.directions[leading]))
     told = tuple(
-        (float(ra), float(dec), float(f))
-        for (ra, dec, f), u in zip(places, unlike, strict=True)
-        if u
+        (float(ra[k]) % 360, float(dec[k]), float(factors[k])) for k in np.flatnonzero(unlike)
     )
     error = float(np.sqrt(np.pi / 2) / np.sqrt(weight.sum()))
     return replace(model, flux_jy=flux), FluxScale(int(leading.size), error, told)
@@ -140,15 +138,6 @@ def _thinned(vis: Visibilities, rfi: np.ndarray) -> tuple[Visibilities, np.ndarr
         frequencies_hz=vis.frequencies_hz[chosen], channel_width_hz=vis.channel_width_hz[chosen],
     )  # fmt: skip
     return thin, rfi[:, chosen]
-
-
-def _leading(vis: Visibilities, model: SkyModel) -> np.ndarray:
-    """Indices of the sources that are brightest through the beam."""
-    apparent = model.apparent_jy(
-        vis.pointings, np.array([vis.frequencies_hz.mean()]),
-        float(np.median(vis.array.dish_diameters_m)),
-    )  # fmt: skip
-    return np.argsort(-apparent.mean(axis=(0, 2)), kind="stable")[:_SOURCES]
 
 
 def _errors(model: SkyModel) -> np.ndarray:
@@ -235,8 +224,3 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order]) - 0.5 * weights[order]
     return float(np.interp(0.5 * weights.sum(), below, values[order]))
-
-
-def _places_deg(model: SkyModel, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    ra, dec = astrometry.vector_to_radec(model.directions[index])
-    return np.rad2deg(ra) % 360, np.rad2deg(dec)

@@ -203,11 +203,7 @@ def _leading(vis: Visibilities, model: SkyModel) -> SkyModel:
 
     What the others add to a phase averages out below the noise; a flux scale they would bias.
     """
-    apparent = model.apparent_jy(
-        vis.pointings, np.array([vis.frequencies_hz.mean()]),
-        float(np.median(vis.array.dish_diameters_m)),
-    )  # fmt: skip
-    power = apparent.mean(axis=(0, 2)) ** 2
+    power = predict.mean_apparent_jy(vis, model) ** 2
     order = np.argsort(-power)
     missing = 1 - np.cumsum(power[order]) / power.sum()
     return model.select(order[: int(np.searchsorted(-missing, -_MISSING_POWER)) + 1])

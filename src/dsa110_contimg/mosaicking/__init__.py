@@ -2,5 +2,13 @@
 
 from typing import Literal, get_args
 
+from dsa110_contimg.errors import UsageError
+
 Method = Literal["mean", "weighted", "pbweighted"]
 METHODS: tuple[str, ...] = get_args(Method)
+
+
+def check_method(method: str) -> None:
+    """Raise UsageError for an unknown method of combination."""
+    if method not in METHODS:
+        raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")

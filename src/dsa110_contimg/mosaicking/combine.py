@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image
-from dsa110_contimg.mosaicking import METHODS
+from dsa110_contimg.mosaicking import METHODS, check_method
 from dsa110_contimg.mosaicking import grid as grids
 
 _LEAST_RESPONSE = {"mean": 0.5, "weighted": 0.5, "pbweighted": 0.2}
@@ -91,8 +90,7 @@ def combine(
     UsageError
         For an unknown method.
     """
-    if method not in METHODS:
-        raise UsageError(f"unknown mosaic method {method!r}; choose one of {', '.join(METHODS)}")
+    check_method(method)
     reach = [(box, tile) for tile in tiles for box in grid.boxes(tile.geometry)]
     for part in grid.whole.parts(_PART_PIXELS):
         touching = [(box, tile) for whole, tile in reach if (box := whole.within(part))]

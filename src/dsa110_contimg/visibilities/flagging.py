@@ -22,6 +22,7 @@ _PROFILE_CHANNELS = 31
 _MEDIAN_STEP = 4
 """The median of every so many channels is as good."""
 _LEVEL_CHANNELS = 48
+"""Of those that came, enough for the median of a baseline."""
 _MOST_LEVELS = 4.0
 _TREND_INTEGRATIONS = 7
 _TREND_CHANNELS = 63

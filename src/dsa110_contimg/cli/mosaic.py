@@ -1,0 +1,217 @@
+"""Mosaics of chosen tiles on the command line: plan, build, list."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.cli.common import (
+    JsonOption,
+    RootOption,
+    iso,
+    load_settings,
+    print_json,
+    run_app,
+    with_options,
+)
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.stages.options import MosaicOptions, parse_options
+
+if TYPE_CHECKING:
+    from dsa110_contimg.batch.plans import MosaicPlan
+
+mosaic = typer.Typer(
+    name="dsa110-contimg-mosaic",
+    help="Mosaics of chosen tiles: plan first, then build exactly that.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def mosaic_main() -> None:
+    """Entry point of dsa110-contimg-mosaic."""
+    run_app(mosaic)
+
+
+@mosaic.command("plan")
+@with_options(MosaicOptions)
+@with_options(Selection, "selection")
+def plan(
+    name: Annotated[str, typer.Option(help="Name of the plan")],
+    selection: dict[str, Any],
+    options: dict[str, Any],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Plan exactly what an edited document of 'plans NAME --json' names"),
+    ] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose imaged tiles and store the plan: all history, unless options say less."""
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root)
+    registry = Registry(settings.database)
+    if file is not None:
+        if selection or options:
+            raise UsageError("--file holds selection and options; give no others")
+        made = plans.plan_from_document(registry, name, _read_json(file))
+    else:
+        made = plans.plan(
+            registry, name, parse_options(Selection, selection, "selection"),
+            parse_options(MosaicOptions, {**settings.mosaic, **options}, "mosaic"),
+        )  # fmt: skip
+    _show_plan(made, as_json)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _show_plan(made: "MosaicPlan", as_json: bool) -> None:
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry import records
+
+    rows = plans.plan_rows(made)
+    depth = plans.predicted_depth(made)
+    if as_json:
+        predicted = None if depth is None else records.to_json(depth)
+        print_json({"name": made.name, "tiles": rows, "predicted": predicted})
+        return
+    typer.echo(f"plan {made.name}: {len(rows)} tiles, method {made.options.method}")
+    for row in rows:
+        typer.echo(
+            f"  {row['tile']}  {iso(row['start'])}  rms {row['rms_mjy']:.2f} mJy  {row['gate']}"
+        )
+    if depth is not None:
+        typer.echo(
+            f"predicted: median rms {1e3 * depth.median_rms_jy:.2f} mJy/beam, best "
+            f"{1e3 * depth.best_rms_jy:.2f}, over {depth.observed_deg2:.1f} deg2"
+        )
+
+
+@mosaic.command("plans")
+def plans_command(
+    name: Annotated[str | None, typer.Argument(help="Plan to show (default: list all)")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Forget it; its inputs are no longer kept for it")
+    ] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the stored plans, or show one; with --json a document to edit for 'plan --file'."""
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.registry.database import Registry
+
+    registry = Registry(load_settings(root=root).database)
+    if name is None:
+        rows = plans.stored_plans(registry)
+        if as_json:
+            print_json(rows)
+        for row in [] if as_json else rows:
+            typer.echo(
+                f"{row['name']}  {iso(row['created'])}  {row['tiles']} tiles  {row['method']}"
+            )
+        return
+    if delete:
+        plans.delete_plan(registry, name)
+        typer.echo(f"plan {name}: forgotten")
+        return
+    made = plans.load_plan(registry, name)
+    if as_json:
+        print_json(plans.as_document(made))
+    else:
+        _show_plan(made, False)
+
+
+@mosaic.command("build")
+def build(
+    name: Annotated[str, typer.Option(help="Name of the plan")],
+    output: Annotated[Path, typer.Option(help="File to write: NAME.fits or NAME.image")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, write nothing")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that exists")
+    ] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a planned mosaic."""
+    from dsa110_contimg.batch import plans
+    from dsa110_contimg.batch.workers import working_here
+    from dsa110_contimg.registry import records
+    from dsa110_contimg.registry.database import Registry
+
+    settings = load_settings(root=root)
+    made = plans.load_plan(Registry(settings.database), name)
+    target = output.absolute()
+    if dry_run:
+        tiles = plans.check_build(made, target, overwrite)
+        typer.echo(f"would combine {len(tiles)} tiles ({made.options.method}) into {target}")
+        return
+    with working_here(settings):
+        built = plans.build(made, target, overwrite)
+    if as_json:
+        print_json(records.to_json(built))
+        return
+    typer.echo(f"{target}: {len(built.tile_ids)} tiles, {made.options.method}")
+    for tile, reason in built.left_out.items():
+        typer.echo(f"  left out {tile}: {reason}")
+
+
+@mosaic.command("list")
+def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """List the mosaics of the database, newest first."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.queries import mosaics
+
+    rows = mosaics(Registry(load_settings(root=root).database))
+    if as_json:
+        print_json(rows)
+    for row in [] if as_json else rows:
+        typer.echo(
+            f"{row['name']}  {iso(row['start'])}  {row['tiles']} tiles  {row['method']}  "
+            f"{row['state']}  {row['verdict']}"
+        )
+
+
+@mosaic.command("show")
+def mosaic_show(
+    name: Annotated[str, typer.Argument(help="Mosaic")],
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a mosaic: its gates, tiles and files."""
+    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.queries import mosaic as find_mosaic
+
+    found = find_mosaic(Registry(load_settings(root=root).database), name)
+    if as_json:
+        print_json(found)
+        return
+    made = found["record"]["mosaic"]
+    typer.echo(f"{name}: {found['state']}, {found['verdict']}")
+    typer.echo(
+        f"  {iso(made['start'])} to {iso(made['end'])} UTC, {made['method']}, median rms "
+        f"{1e3 * made['median_rms_jy']:.2f} mJy/beam over {made['observed_deg2']:.1f} deg2"
+    )
+    for gate in found["record"]["validation"]["gates"]:
+        typer.echo(
+            f"  {gate['verdict']:8}{gate['name']:16}{float(gate['value']):10.4g}  {gate['limit']}"
+            + (f" ({gate['note']})" if gate["note"] else "")
+        )
+    for tile in made["tile_ids"]:
+        typer.echo(f"  tile {tile}")
+    for tile, reason in made["left_out"].items():
+        typer.echo(f"  left out {tile}: {reason}")
+    for product in found["products"]:
+        typer.echo(f"  {product['kind']:12} {product['path']}")
