@@ -323,12 +323,6 @@ class Hips:
             _LIGHT_M_S / float(told["em_min"]), told.get("dsa110_sha256", ""),
         )  # fmt: skip
 
-    def remove(self) -> None:
-        """Take everything away."""
-        going = self.folder.with_name(f".{self.folder.name}.{uuid4().hex[:8]}")
-        self.folder.rename(going)
-        shutil.rmtree(going, ignore_errors=True)
-
     def _write_overview(self) -> None:
         """All cells of the coarsest order in one small picture, as viewers ask for it."""
         rows = -(-12 * 4**COARSEST_ORDER // _OVERVIEW_COLUMNS)
@@ -359,6 +353,13 @@ def _pixel_rad(order: int) -> float:
 def typical_rms_jy(rms: np.ndarray) -> float:
     """Median of an image's noise where it was observed."""
     return float(np.median(rms[np.isfinite(rms) & (rms > 0)]))
+
+
+def remove(folder: Path) -> None:
+    """Take a whole HiPS away: under its name it is there or it is not."""
+    going = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
+    folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -156,7 +156,7 @@ def _sweep(folder: Path, wanted: Mapping[str, str]) -> None:
         if path.is_dir() and path.name != ALL_SKY:
             one = Hips.open(path)
             if one is None or one.sha256 != wanted.get(path.name):
-                replace(one or Hips(path, 0, 0.0, 1.0), folder=path).remove()
+                hips.remove(path)
 
 
 def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | None) -> Hips:
@@ -165,7 +165,7 @@ def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | Non
     if finished is not None:
         if like is None or (finished.order, finished.rms_jy) == (like.order, like.rms_jy):
             return finished
-        finished.remove()
+        hips.remove(finished.folder)
     path = published.path
     image = read_fits(path)
     rms = read_fits(path.with_name(f"{path.stem}_rms.fits")).pixels
