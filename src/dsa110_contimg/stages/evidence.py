@@ -219,6 +219,8 @@ def _scale(scale: FluxScale | None) -> str:
     """What the flux densities rest on."""
     if scale is None:
         return ""
+    if not scale.n_sources:
+        return "Flux scale: the catalogue's, by all sources together."
     said = f"Flux scale: {scale.n_sources} sources agree on it within {100 * scale.error:.1f} %."
     unlike = [f"{ra:.3f} {dec:+.3f} ({factor:.2f})" for ra, dec, factor in scale.unlike]
     return said + (f" Unlike the catalogue (times): {', '.join(unlike)}." if unlike else "")
