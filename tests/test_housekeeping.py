@@ -17,6 +17,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import plans
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
@@ -238,6 +239,24 @@ def test_a_batch_program_at_work_protects_what_no_row_names_until_it_is_killed(r
         program.kill()
     assert housekeeping.find(registry, settings, tomorrow) != []
     assert list((root / "state" / "at_work").iterdir()) == [], "a killed one is forgotten"
+
+
+def test_what_a_batch_program_reads_is_spared(root: Path) -> None:
+    settings = _settings(root, keep_subbands_h=0.0, keep_ms_h=0.0)
+    registry = Registry(settings.database)
+    later = time.time() + HOUR
+
+    def going() -> set[Path]:
+        return {removal.path for removal in housekeeping.find(registry, settings, later)}
+
+    everything = going()
+    sets = {path for path in everything if path.suffix == ".ms"}
+    first = min(sets)
+    incoming = next(path.parent for path in everything if path.suffix == ".hdf5")
+    with protected(root, [first, incoming]):
+        assert sets
+        assert going() == sets - {first}
+    assert going() == everything
 
 
 def test_copies_that_never_became_public_go_and_public_files_stay(root: Path) -> None:

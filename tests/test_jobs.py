@@ -5,7 +5,9 @@ from pathlib import Path
 import job_chaos
 
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch.jobs import JobRunner, submit
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import Job, JobState
 
 
 def test_of_fifty_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
@@ -19,3 +21,30 @@ def test_of_fifty_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason
     assert faults == []
     assert figures["kills"] >= 2
     assert sum(figures["states"].values()) == 50
+
+
+def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path) -> None:
+    settings = settings_module.load(root=tmp_path)
+    registry = Registry(settings.database)
+    ends = {
+        JobState.RUNNING: JobState.FAILED,
+        JobState.FAILED: JobState.FAILED,
+        JobState.CANCELLED: JobState.CANCELLED,
+        JobState.DONE: JobState.DONE,
+    }
+    for state in ends:
+        # As a server leaves it that is killed between a job's last file and its row.
+        job_id = submit(registry, settings, "mosaic", {"name": state}).id
+        with registry.write() as session:
+            session.get_one(Job, job_id).state = state
+        folder = tmp_path / "products" / "jobs" / str(job_id)
+        folder.mkdir(parents=True)
+        (folder / "mosaic.fits").write_bytes(b"all of it")
+    by_hand = tmp_path / "products" / "jobs" / "notes"
+    by_hand.mkdir()
+    runner = JobRunner(registry, settings)
+    runner.look()
+    with registry.read() as session:
+        assert [session.get_one(Job, i + 1).state for i in range(4)] == list(ends.values())
+    assert sorted(path.name for path in by_hand.parent.iterdir()) == ["4", "notes"]
+    registry.close()

@@ -1,8 +1,33 @@
-"""Force files to disk: what the database says is done must outlast a loss of power."""
+"""What is written is whole, and what the database says is done outlasts a loss of power."""
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from uuid import uuid4
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A directory that appears under its name when everything in it is written.
+
+    Parameters
+    ----------
+    path : Path
+        Its name; must not exist.
+
+    Yields
+    ------
+    Path
+        Where to write meanwhile; nothing is made. Removed if an error is raised.
+    """
+    part = path.with_name(f"{path.name}.part-{uuid4().hex[:8]}")
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def sync_tree(path: Path) -> None:

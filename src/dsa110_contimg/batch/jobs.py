@@ -32,6 +32,7 @@ from dsa110_contimg.stages.options import parse_options
 log = structlog.get_logger()
 
 _STOP_GRACE_S = 10.0
+_OWN = Path("products", "jobs")
 
 
 def submit(
@@ -130,6 +131,7 @@ class JobRunner:
                 running = session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all()
             for job_id in running:
                 self._finish(job_id, "the server ended while this job was running; submit it again")
+            self._sweep()
         except BaseException:
             self._turn.release()
             raise
@@ -209,11 +211,9 @@ class JobRunner:
             with self._registry.read() as session:
                 state = session.get_one(Job, job_id).state
             if process.poll() is None:
-                if state == JobState.CANCELLED:
-                    _end(process)
-                    _discard(self._settings, job_id)
-                    del self._processes[job_id]
-                continue
+                if state != JobState.CANCELLED:
+                    continue
+                _end(process)
             del self._processes[job_id]
             self._finish(
                 job_id, f"the job's process ended with exit code {process.returncode}; see its log"
@@ -221,11 +221,21 @@ class JobRunner:
 
     def _finish(self, job_id: int, reason: str) -> None:
         """A process that is gone while its row still says running has failed."""
-        _discard(self._settings, job_id)
         with self._registry.write() as session:
             job = session.get_one(Job, job_id)
             if job.state == JobState.RUNNING:
                 job.state, job.ended, job.error = JobState.FAILED, time.time(), reason
+            done = job.state == JobState.DONE
+        if not done:
+            shutil.rmtree(_own_directory(self._settings, job_id), ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Take away what jobs wrote that a server declared failed just before its own end."""
+        with self._registry.read() as session:
+            done = set(session.scalars(select(Job.id).where(Job.state == JobState.DONE)))
+        for path in (self._settings.root / _OWN).glob("*"):
+            if path.name.isdecimal() and int(path.name) not in done:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -256,16 +266,16 @@ def run_job(settings: Settings, job_id: int) -> bool:
         return False
     error = ""
     result = None
-    with batch_workers(settings) as executor:
-        context = PipelineContext(settings.root, executor=executor, progress=progress)
-        try:
-            request = parse_options(KINDS[job.type], job.params, "params")
-            # Links may have changed since it was submitted.
-            request.check_paths(settings.root)
-            output = _output(request, settings, job_id)
+    try:
+        request = parse_options(KINDS[job.type], job.params, "params")
+        # Links may have changed since it was submitted.
+        request.check_paths(settings.root)
+        output = _output(request, settings, job_id)
+        with batch_workers(settings, map(Path, request.input_paths())) as executor:
+            context = PipelineContext(settings.root, executor=executor, progress=progress)
             result = request.run(settings, registry, context, output)
-        except ContimgError as failure:
-            error = str(failure)
+    except ContimgError as failure:
+        error = str(failure)
     sys.stdout.write(f"{error or 'done'}\n")
     _update(
         registry, job_id, state=JobState.FAILED if error else JobState.DONE, error=error,
@@ -274,17 +284,12 @@ def run_job(settings: Settings, job_id: int) -> bool:
     return not error
 
 
-def _discard(settings: Settings, job_id: int) -> None:
-    """Take away what a killed job had half written in its own directory, under hidden names.
-
-    A finished result may be there although its row does not say so; it stays.
-    """
-    for scratch in _own_directory(settings, job_id).glob(".*"):
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def _own_directory(settings: Settings, job_id: int) -> Path:
-    return settings.root / "products" / "jobs" / str(job_id)
+    """Of a job without a given output; it holds the whole result of one that is done, or is gone.
+
+    A job that is killed between its last file and its row is failed, and so leaves none.
+    """
+    return settings.root / _OWN / str(job_id)
 
 
 def _output(request: Request, settings: Settings, job_id: int) -> Path:

@@ -16,6 +16,7 @@ from dsa110_contimg.batch.tiles import choose_converted
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.stages import graphs, manual_flags
@@ -102,7 +103,8 @@ def reprocess(
         *graphs.beside(options),
         StageDefinition("report", ReportStage(options.dump()), ["mosaic", "validate"]),
     ]
-    with contextlib.ExitStack() as undo:
+    reads = [tile.ms_path for tile in tiles]
+    with protected(context.root, reads), contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, output, ignore_errors=True)
         result = PipelineOrchestrator(stages).run(given).raise_on_failure()
         undo.pop_all()

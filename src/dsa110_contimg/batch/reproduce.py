@@ -17,6 +17,7 @@ from dsa110_contimg.batch.plans import SUFFIXES
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry import records
@@ -95,11 +96,12 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     product = str(trail["product"])
     options = PipelineOptions.from_dump(trail["options"])
     (context.root / "catalogues").symlink_to((root / "catalogues").resolve())
-    made_from, images = _images(registry, trail, options, public["mosaic"].parent, context)
+    made_from, images = _images(registry, root, trail, options, public["mosaic"].parent, context)
     stage = MosaicStage(options.mosaic)
     target = context.root / f"{product}.fits"
     given = {"tile_images": images, "name": product, "output": target}
-    mosaic: MosaicImage = stage.run(context.with_artifacts(given))["mosaic"]
+    with protected(root, [image.prefix.parent for image in images]):
+        mosaic: MosaicImage = stage.run(context.with_artifacts(given))["mosaic"]
     pairs = {"mosaic": mosaic.path, **{kind: mosaic.companion(kind) for kind in MAPS}}
     equal, largest = {}, {}
     for kind, path in pairs.items():
@@ -155,8 +157,8 @@ def _trail(name: str, public: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _images(
-    registry: Registry, trail: Mapping[str, Any], options: PipelineOptions, home: Path,
-    context: PipelineContext,
+    registry: Registry, root: Path, trail: Mapping[str, Any], options: PipelineOptions,
+    home: Path, context: PipelineContext,
 ) -> tuple[str, Sequence[ImagedTile]]:  # fmt: skip
     """Tile images, made from the deepest inputs there are."""
     calibrated = [records.from_json(CalibratedTile, made) for made in trail["calibrated"]]
@@ -167,13 +169,15 @@ def _images(
         given = context.with_artifacts({"calibration_set": solved, "manual_flags": flags})
         files = _subband_files(registry, tiles)
         if files:
-            converted = ConversionStage(options.convert).run(
-                given.with_artifacts({"subband_files": files})
-            )
+            with protected(root, files):
+                converted = ConversionStage(options.convert).run(
+                    given.with_artifacts({"subband_files": files})
+                )
             return SUBBANDS, _image_all(options, given.with_artifacts(converted))
         if all(tile.ms_path.is_dir() for tile in tiles):
             kept = {"measurement_sets": tuple(tiles)}
-            return MEASUREMENT_SETS, _image_all(options, given.with_artifacts(kept))
+            with protected(root, [tile.ms_path for tile in tiles]):
+                return MEASUREMENT_SETS, _image_all(options, given.with_artifacts(kept))
     images = [_image_now(registry, image) for image in trail["images"]]
     for image in images:
         path, told = image.file("image"), trail["inputs"][image.tile_id]["sha256"]

@@ -1,8 +1,9 @@
 """Batch work among the machine's other programs: it takes compute slots, its files are spared."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dsa110_contimg.pipeline.executors import LocalExecutor
 from dsa110_contimg.pipeline.protection import protected
@@ -14,22 +15,25 @@ NICENESS = 10
 
 
 @contextmanager
-def batch_workers(settings: Settings) -> Iterator[LocalExecutor]:
-    """An executor, whose files housekeeping spares meanwhile."""
+def batch_workers(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[LocalExecutor]:
+    """An executor; housekeeping spares its files and what it reads meanwhile."""
     _step_back()
-    with protected(settings.root), LocalExecutor(settings.workers, settings.slots_dir) as executor:
+    with (
+        protected(settings.root, reads),
+        LocalExecutor(settings.workers, settings.slots_dir) as executor,
+    ):
         yield executor
 
 
 @contextmanager
-def working_here(settings: Settings) -> Iterator[None]:
+def working_here(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[None]:
     """Compute in this process, with a slot; a directory that is no root has none to share."""
     if not (settings.root / "state").is_dir():
         yield
         return
     _step_back()
     slots = os.cpu_count() or 1
-    with protected(settings.root), machine_slot(settings.slots_dir, slots, Priority.BATCH):
+    with protected(settings.root, reads), machine_slot(settings.slots_dir, slots, Priority.BATCH):
         yield
 
 

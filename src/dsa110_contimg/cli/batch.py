@@ -43,7 +43,7 @@ def _make(request: Request, settings: Settings, output: Path | None) -> Any:
     from dsa110_contimg.batch.workers import working_here
 
     call = request.call(settings, output.absolute() if output else None)
-    with working_here(settings):
+    with working_here(settings, map(Path, request.input_paths())):
         return call.function(**call.arguments)
 
 
@@ -251,7 +251,7 @@ def pipeline(
     settings = with_given(settings, _sections(option))
     inputs = {"name": name} if name else {}
     found = pipelines.subband_files(files)
-    with batch_workers(settings) as executor, shown() as progress:
+    with batch_workers(settings, found) as executor, shown() as progress:
         context = PipelineContext(settings.root, inputs, executor=executor, progress=progress)
         result = pipelines.run_pipeline(found, options_from(settings), context)
         pipelines.update_survey(Registry(settings.database), settings, context)

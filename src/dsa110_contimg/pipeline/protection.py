@@ -1,33 +1,64 @@
-"""Batch programs at work: while there are any, files that no row names may be theirs.
+"""Batch programs at work: housekeeping spares what they read, and what no row names meanwhile.
 
 Each holds a locked file, so a killed one protects nothing any more.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+_READS = ".reads"
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """Batch programs of a root.
+
+    Attributes
+    ----------
+    programs : int
+        A file that no row names may be theirs.
+    reads : frozenset of Path
+        Files and directories that they read.
+    """
+
+    programs: int
+    reads: frozenset[Path]
+
+    def needs(self, path: Path) -> bool:
+        """True if one of them reads a path, or a directory that it lies in."""
+        path = path.resolve()
+        return not self.reads.isdisjoint((path, *path.parents))
+
 
 @contextlib.contextmanager
-def protected(root: Path) -> Iterator[None]:
-    """Let housekeeping spare what no row names, while this program writes under a root."""
+def protected(root: Path, reads: Iterable[Path] = ()) -> Iterator[None]:
+    """Tell housekeeping that this program writes under a root, and what it reads there."""
     directory = _directory(root)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{uuid4().hex}.lock"
     with FileLock(path):
         try:
+            told = path.with_suffix(_READS)
+            told.write_text("\n".join(str(read.resolve()) for read in reads))
             yield
         finally:
-            path.unlink(missing_ok=True)
+            _forget(path)
 
 
-def is_protected(root: Path) -> bool:
-    """True if a batch program is at work; forgets those that were killed."""
-    held = [_is_held(path) for path in _directory(root).glob("*.lock")]
-    return any(held)
+def at_work(root: Path) -> AtWork:
+    """The batch programs of now; forgets those that were killed."""
+    held = [path for path in _directory(root).glob("*.lock") if _is_held(path)]
+    reads: set[Path] = set()
+    for path in held:
+        # It may just be ending.
+        with contextlib.suppress(FileNotFoundError):
+            reads.update(map(Path, path.with_suffix(_READS).read_text().splitlines()))
+    return AtWork(len(held), frozenset(reads))
 
 
 def _directory(root: Path) -> Path:
@@ -40,6 +71,11 @@ def _is_held(path: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    path.unlink(missing_ok=True)
+    _forget(path)
     lock.release()
     return False
+
+
+def _forget(path: Path) -> None:
+    path.with_suffix(_READS).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

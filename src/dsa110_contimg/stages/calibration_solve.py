@@ -18,6 +18,7 @@ from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
 from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -158,17 +159,7 @@ def solve(
     apply_manual(vis, manual_flags)
     model = sky_model(vis, root, options)
     solution = tile_calibration.solve_reference(vis, model, solve_limits(options))
-    output.mkdir(parents=True)
     middle_s = float(vis.times_s.mean())
-    for name, kind, gains in (
-        (BANDPASS_NAME, "B Jones", solution.bandpass),
-        (GAINS_NAME, "G Jones", solution.gains),
-    ):
-        table = tables.CalibrationTable(
-            kind, gains, np.array([middle_s]), tile.duration_s, vis.array.names,
-            vis.frequencies_hz, solution.reference_antenna,
-        )  # fmt: skip
-        tables.write(output / name, table, tile.ms_path)
     solved = SolvedSet(
         id=set_id(tile, options),
         path=output,
@@ -187,7 +178,19 @@ def solve(
         channels_per_solution=solution.channels_per_solution,
         flux_scale=solution.flux_scale,
     )
-    (output / RECORD_NAME).write_text(json.dumps(records.to_json(solved), indent=1))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with whole(output) as part:
+        part.mkdir()
+        for name, kind, gains in (
+            (BANDPASS_NAME, "B Jones", solution.bandpass),
+            (GAINS_NAME, "G Jones", solution.gains),
+        ):
+            table = tables.CalibrationTable(
+                kind, gains, np.array([middle_s]), tile.duration_s, vis.array.names,
+                vis.frequencies_hz, solution.reference_antenna,
+            )  # fmt: skip
+            tables.write(part / name, table, tile.ms_path)
+        (part / RECORD_NAME).write_text(json.dumps(records.to_json(solved), indent=1))
     return solved
 
 
@@ -206,14 +209,15 @@ def set_id(tile: ConvertedTile, options: CalibrationSolveOptions) -> str:
 
 def combine(bandpass: SolvedSet, gains: SolvedSet, output: Path) -> SolvedSet:
     """One set of the bandpass of one and the gains of another."""
-    output.mkdir(parents=True)
-    shutil.copytree(bandpass.path / BANDPASS_NAME, output / BANDPASS_NAME)
-    shutil.copytree(gains.path / GAINS_NAME, output / GAINS_NAME)
     combined = replace(
         gains, id=f"{bandpass.id}{COMBINED}{gains.id}", path=output,
         flagged_fraction=bandpass.flagged_fraction, median_snr=bandpass.median_snr,
     )  # fmt: skip
-    (output / RECORD_NAME).write_text(json.dumps(records.to_json(combined), indent=1))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with whole(output) as part:
+        shutil.copytree(bandpass.path / BANDPASS_NAME, part / BANDPASS_NAME)
+        shutil.copytree(gains.path / GAINS_NAME, part / GAINS_NAME)
+        (part / RECORD_NAME).write_text(json.dumps(records.to_json(combined), indent=1))
     return combined
 
 

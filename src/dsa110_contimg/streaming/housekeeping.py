@@ -2,9 +2,9 @@
 
 `find` only looks. A file that the database names is removed when its time is over and nothing that
 is unfinished needs it: no mosaic group that is not published, no window that may still form, no
-plan. A file that the database does not name was left by something that was killed; it goes after a
-day, unless a batch program runs, whose files no row names. Removal renames first, so that nobody
-ever meets half a Measurement Set.
+plan, no batch program. A file that the database does not name was left by something that was
+killed; it goes after a day, unless a batch program runs, whose files no row names. Removal renames
+first, so that nobody ever meets half a Measurement Set.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.pipeline.protection import is_protected
+from dsa110_contimg.pipeline.protection import at_work
 from dsa110_contimg.products.publish import HIDDEN_COPY
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
@@ -46,7 +46,7 @@ _HOUR_S = 3600.0
 _DAY_S = 86400.0
 _ROWS_AT_ONCE = 500
 _OVER = "its mosaics are published"
-_OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?$")
+_OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?(\.part-[0-9a-f]{8})?$")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def find(registry: Registry, settings: Settings, now: float | None = None) -> li
         Unix seconds; default: the clock.
     """
     now = time.time() if now is None else now
-    protected = is_protected(settings.root)
+    batch = at_work(settings.root)
     with registry.read() as session:
         needs = _needs(session, settings, now)
         over = list(_named(session, settings, needs, now))
@@ -115,9 +115,10 @@ def find(registry: Registry, settings: Settings, now: float | None = None) -> li
     removals = [
         replace(removal, size=size_bytes(removal.path))
         for removal in over
-        if removal.kind == "sub-band file" or removal.path.exists()
+        if not batch.needs(removal.path)
+        and (removal.kind == "sub-band file" or removal.path.exists())
     ]
-    if not protected:
+    if not batch.programs:
         removals += _leftovers(settings, kept, {removal.path for removal in removals}, now)
     return sorted(removals, key=lambda removal: removal.path)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, unreadable
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import MJD_ZERO_JD
@@ -160,7 +161,7 @@ def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> N
         }
         for i, column in enumerate(cells)
     }
-    with tables.default_ms(str(path), description, managers) as ms:
+    with whole(path) as part, tables.default_ms(str(part), description, managers) as ms:
         ms.addrows(nrow)
         ms.putcol("DATA", vis.data)
         ms.putcol("FLAG", vis.flags)
