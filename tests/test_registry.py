@@ -13,9 +13,9 @@ import pytest
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.quality.gates import Gate, Verdict
-from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry import claims, light_curves, records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Mosaic, Tile, TileState
+from dsa110_contimg.registry.models import Mosaic, Source, Tile, TileState
 from dsa110_contimg.stages.validation import Validation
 from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
@@ -228,3 +228,35 @@ def test_one_result_that_cannot_be_recorded_holds_up_no_other(database_url: str)
         assert (failed.state, failed.failures) == (TileState.FAILED, 1)
         assert "nobody expected this" in failed.reason
     registry.close()
+
+
+def test_sources_of_a_cone_are_found_on_all_of_the_sky(database_url: str) -> None:
+    registry = Registry(database_url)
+    rng = np.random.default_rng(3)
+    ra, dec = rng.uniform(0, 360, 2000), np.rad2deg(np.arcsin(rng.uniform(-1, 1, 2000)))
+    with registry.write() as session:
+        for i in range(ra.size):
+            session.add(
+                Source(
+                    id=i + 1, name=f"s{i}", ra_deg=ra[i], dec_deg=dec[i], origin="nvss",
+                    eta=rng.exponential(), n_epochs=1,
+                )
+            )  # fmt: skip
+        session.flush()
+        for cone in ((0.5, 20, 12.0), (358, -60, 12.0), (180, 85, 12.0), (90, -90, 12.0),
+                     (120, 0, 12.0), (0, 0, 30.0)):  # fmt: skip
+            found = light_curves.query(session, cone=cone, limit=2000)
+            away = separation_deg(ra, dec, cone[0], cone[1])
+            assert {row.id for row in found} == set((np.flatnonzero(away <= cone[2]) + 1).tolist())
+            etas = [row.eta for row in found]
+            assert len(etas) > 5
+            assert etas == sorted(etas, reverse=True)
+            assert light_curves.query(session, cone=cone, limit=3) == found[:3]
+    registry.close()
+
+
+def separation_deg(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
+    """Angular distances, by another formula than the query's."""
+    a, d, d0 = np.deg2rad(ra - ra0), np.deg2rad(dec), np.deg2rad(dec0)
+    h = np.sin((d - d0) / 2) ** 2 + np.cos(d) * np.cos(d0) * np.sin(a / 2) ** 2
+    return np.rad2deg(2 * np.arcsin(np.sqrt(h)))

@@ -1,5 +1,8 @@
 """The application: routes, errors, and the job runner's life."""
 
+import gc
+import importlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +18,9 @@ from dsa110_contimg.batch.jobs import JobRunner
 from dsa110_contimg.errors import PermanentError, RetryableError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.sky.astrometry import orientation_table_end
+
+_SLOW_TO_LOAD = ("astropy.io.fits", "astropy.wcs", "matplotlib", "PIL.Image")
 
 
 def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool = False) -> FastAPI:
@@ -33,6 +39,7 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=_load_libraries, name="libraries", daemon=True).start()
         runner.start()
         yield
         runner.stop()
@@ -64,3 +71,13 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
         return JSONResponse({"detail": "busy; try again"}, 503)
 
     return app
+
+
+def _load_libraries() -> None:
+    """What would keep the first who ask waiting, all of them at once."""
+    orientation_table_end()
+    for name in _SLOW_TO_LOAD:
+        importlib.import_module(name)
+    # Libraries never become garbage, and to look through all of them stops every answer for 0.2 s.
+    gc.collect()
+    gc.freeze()

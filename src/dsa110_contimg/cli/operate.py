@@ -18,6 +18,9 @@ from dsa110_contimg.cli.common import (
 from dsa110_contimg.errors import NothingToDo
 from dsa110_contimg.registry.tokens import Scope
 
+_KEEP_ALIVE_S = 75
+"""Longer than clients and proxies keep idle connections, that none sends into a closed one."""
+
 
 def simulate(
     output: Annotated[Path, typer.Argument(help="Directory to write sub-band files into")],
@@ -253,8 +256,9 @@ def serve(
     # Whoever can reach more than this machine's own address shows a token.
     app = create_app(settings, parallel_jobs, require_token or host not in LOOPBACK)
     uvicorn.run(
-        app, host=host, port=port, log_level="info", server_header=False, proxy_headers=False
-    )
+        app, host=host, port=port, log_level="info", server_header=False, proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )  # fmt: skip
 
 
 def token_create(

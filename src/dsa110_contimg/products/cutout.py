@@ -28,9 +28,13 @@ def fits_bytes(path: Path, ra_deg: float, dec_deg: float, side_arcmin: float) ->
     """
     from astropy.io import fits
 
-    header, pixels = _cut(path, ra_deg, dec_deg, side_arcmin)
+    box = _box(path, ra_deg, dec_deg, side_arcmin)
+    with fits.open(path) as hdus:
+        header = hdus[0].header.copy()
+    header["CRPIX1"] -= box[1].start
+    header["CRPIX2"] -= box[0].start
     buffer = io.BytesIO()
-    fits.PrimaryHDU(pixels, header).writeto(buffer)
+    fits.PrimaryHDU(_pixels(path, box), header).writeto(buffer)
     return buffer.getvalue()
 
 
@@ -43,30 +47,34 @@ def png_bytes(
     ------
     UsageError
     """
-    _, pixels = _cut(path, ra_deg, dec_deg, side_arcmin)
-    _, rms = _cut(rms_path, ra_deg, dec_deg, side_arcmin)
+    box = _box(path, ra_deg, dec_deg, side_arcmin)
+    rms = _pixels(rms_path, box)
     noise = rms[np.isfinite(rms) & (rms > 0)]
-    return png(pixels, float(np.median(noise)) if noise.size else 1.0)
+    return png(_pixels(path, box), float(np.median(noise)) if noise.size else 1.0)
 
 
-def _cut(path: Path, ra_deg: float, dec_deg: float, side_arcmin: float):  # type: ignore[no-untyped-def]
+def _box(path: Path, ra_deg: float, dec_deg: float, side_arcmin: float) -> tuple[slice, slice]:
+    """Rows and columns of the square, as far as they are on the image."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    with fits.open(path, memmap=True) as hdus:
-        header = hdus[0].header
-        wcs = WCS(header)
-        x, y = (float(v) for v in wcs.all_world2pix([[ra_deg, dec_deg]], 0)[0])
+    with fits.open(path) as hdus:
         ny, nx = hdus[0].shape
-        half = 0.5 * side_arcmin / 60.0 / abs(wcs.wcs.cdelt[1])
-        if not (np.isfinite(x) and 0 <= x <= nx - 1 and 0 <= y <= ny - 1):
-            raise UsageError(f"{path.stem}: does not cover RA {ra_deg:g} Dec {dec_deg:g}")
-        if 2 * half > MAX_SIDE_PX:
-            raise UsageError(f"a cut-out has at most {MAX_SIDE_PX} pixels a side; ask for less")
-        x0, x1 = max(0, round(x - half)), min(nx, round(x + half) + 1)
-        y0, y1 = max(0, round(y - half)), min(ny, round(y + half) + 1)
-        pixels = np.array(hdus[0].section[y0:y1, x0:x1], np.float32)
-        piece = header.copy()
-    piece["CRPIX1"] -= x0
-    piece["CRPIX2"] -= y0
-    return piece, pixels
+        wcs = WCS(hdus[0].header)
+    x, y = (float(v) for v in wcs.all_world2pix([[ra_deg, dec_deg]], 0)[0])
+    half = 0.5 * side_arcmin / 60.0 / abs(wcs.wcs.cdelt[1])
+    if not (np.isfinite(x) and 0 <= x <= nx - 1 and 0 <= y <= ny - 1):
+        raise UsageError(f"{path.stem}: does not cover RA {ra_deg:g} Dec {dec_deg:g}")
+    if 2 * half > MAX_SIDE_PX:
+        raise UsageError(f"a cut-out has at most {MAX_SIDE_PX} pixels a side; ask for less")
+    return (
+        slice(max(0, round(y - half)), min(ny, round(y + half) + 1)),
+        slice(max(0, round(x - half)), min(nx, round(x + half) + 1)),
+    )
+
+
+def _pixels(path: Path, box: tuple[slice, slice]) -> np.ndarray:
+    from astropy.io import fits
+
+    with fits.open(path, memmap=True) as hdus:
+        return np.array(hdus[0].data[box], np.float32)

@@ -1,15 +1,17 @@
 """Sources, epochs and measurements as rows."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, insert, select
+from sqlalchemy import and_, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
+from dsa110_contimg.sky import astrometry
 
 _AT_ONCE = 500
 MOSAIC, TILE = "mosaic", "tile"
@@ -174,15 +176,34 @@ def query(
     if cone is None:
         return list(session.scalars(wanted.limit(limit)))
     ra, dec, radius = cone
-    rows = session.scalars(wanted.where(Source.dec_deg.between(dec - radius, dec + radius)))
-    near = np.cos(np.deg2rad(radius))
-    centre = _vector(ra, dec)
-    return [row for row in rows if _vector(row.ra_deg, row.dec_deg) @ centre >= near][:limit]
+    columns = Source.id, Source.ra_deg, Source.dec_deg
+    box = and_(
+        Source.dec_deg.between(dec - radius, dec + radius),
+        or_(*(Source.ra_deg.between(*part) for part in _right_ascensions(ra, dec, radius))),
+    )
+    rows = [tuple(row) for row in session.execute(wanted.with_only_columns(*columns).where(box))]
+    if not rows:
+        return []
+    ids, ras, decs = np.array(rows).T
+    near = astrometry.separation_rad(
+        astrometry.radec_to_vector(*np.deg2rad((ras, decs))),
+        astrometry.radec_to_vector(*np.deg2rad((ra, dec))),
+    ) <= np.deg2rad(radius)  # fmt: skip
+    found = ids[near][:limit].astype(int).tolist()
+    return list(session.scalars(wanted.where(Source.id.in_(found))))
 
 
-def _vector(ra_deg: float, dec_deg: float) -> np.ndarray:
-    ra, dec = np.deg2rad(ra_deg), np.deg2rad(dec_deg)
-    return np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+def _right_ascensions(ra: float, dec: float, radius: float) -> list[tuple[float, float]]:
+    """Ranges that a cone lies in, degrees; two where it reaches over 0 h."""
+    if abs(dec) + radius >= 90:
+        return [(0.0, 360.0)]
+    half = math.degrees(math.asin(math.sin(math.radians(radius)) / math.cos(math.radians(dec))))
+    first, last = ra - half, ra + half
+    if first < 0:
+        return [(0.0, last), (first + 360, 360.0)]
+    if last > 360:
+        return [(first, 360.0), (0.0, last - 360)]
+    return [(first, last)]
 
 
 def as_dict(row: Source) -> dict[str, Any]:

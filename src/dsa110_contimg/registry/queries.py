@@ -131,16 +131,13 @@ def _counts(session: Session, table: Any) -> dict[str, int]:
 
 def _dead_antennas(session: Session) -> list[str]:
     """Newest tiles and the antennas without signal in them."""
-    rows = session.scalars(
-        select(Tile)
-        .where(Tile.state == TileState.CONVERTED)
-        .order_by(Tile.start.desc())
-        .limit(_RECENT)
+    rows = session.execute(
+        select(Tile.id, Tile.converted).order_by(Tile.start.desc()).limit(_RECENT)
     )
     return [
-        f"{tile.id}: {', '.join(tile.converted['dead_antennas'])}"
-        for tile in rows
-        if tile.converted and tile.converted["dead_antennas"]
+        f"{row.id}: {', '.join(row.converted['dead_antennas'])}"
+        for row in rows
+        if row.converted and row.converted["dead_antennas"]
     ]
 
 

@@ -7,6 +7,7 @@ is never asked. Past the table's end its last values hold and `EarthOrientation`
 says so (a wrong UT1-UTC of 0.1 s is 1.5 arcsec in right ascension).
 """
 
+import threading
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD
 
+_READING = threading.Lock()
 ARCSEC_RAD = np.pi / (180 * 3600)
 _WGS84 = 1
 
@@ -51,8 +53,14 @@ class EarthOrientation:
     beyond_table: bool
 
 
-@cache
 def _orientation_table() -> tuple[np.ndarray, ...]:
+    # A second of work: threads that ask together wait for one of them.
+    with _READING:
+        return _read_orientation_table()
+
+
+@cache
+def _read_orientation_table() -> tuple[np.ndarray, ...]:
     from astropy.utils import iers
     from astropy_iers_data import IERS_A_FILE
 
