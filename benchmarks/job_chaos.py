@@ -179,7 +179,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pace", type=float, default=30.0, help="mean seconds between two kills")
-    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="job_chaos_"))

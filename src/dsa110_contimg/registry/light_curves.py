@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import erfa
 import numpy as np
 from sqlalchemy import and_, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
-from dsa110_contimg.sky import astrometry
 
 _AT_ONCE = 500
 MOSAIC, TILE = "mosaic", "tile"
@@ -185,10 +185,8 @@ def query(
     if not rows:
         return []
     ids, ras, decs = np.array(rows).T
-    near = astrometry.separation_rad(
-        astrometry.radec_to_vector(*np.deg2rad((ras, decs))),
-        astrometry.radec_to_vector(*np.deg2rad((ra, dec))),
-    ) <= np.deg2rad(radius)  # fmt: skip
+    away = erfa.seps(*np.deg2rad((ras, decs)), *np.deg2rad((ra, dec)))
+    near = away <= np.deg2rad(radius)
     found = ids[near][:limit].astype(int).tolist()
     return list(session.scalars(wanted.where(Source.id.in_(found))))
 
