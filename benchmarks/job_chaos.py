@@ -24,6 +24,7 @@ import httpx
 from daemons import PROGRAMS, Installation, children, conclude, simulate, until
 from sqlalchemy import select
 
+from dsa110_contimg.client import Client
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job
 
@@ -82,13 +83,9 @@ class Server:
 
 def submit(server: Server, count: int) -> None:
     """Queue the jobs; each has its own key, so that a repeated request is one job."""
-    with server.client() as client:
-        for number in range(count):
-            client.post(
-                "/api/jobs/",
-                json={"type": "mosaic", "params": {"name": f"job_{number}"}},
-                headers={"Idempotency-Key": f"job {number}"},
-            ).raise_for_status()
+    client = Client(f"http://127.0.0.1:{server.port}")
+    for number in range(count):
+        client.submit("mosaic", idempotency_key=f"job {number}", name=f"job_{number}")
 
 
 def disturb(registry: Registry, server: Server, kills: int, pace_s: float, seed: int) -> int:

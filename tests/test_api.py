@@ -4,8 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,7 @@ from sqlalchemy import select
 from conftest import Processed
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.jobs import JobRunner, submit
-from dsa110_contimg.client import Client, JobFailedError
+from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState, TileImage
@@ -185,6 +187,7 @@ def test_a_second_server_leaves_the_first_one_s_jobs_alone_and_takes_over_when_i
 
 _HOLDER = """
 import sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from dsa110_contimg import settings
 from dsa110_contimg.batch.jobs import JobRunner
@@ -267,3 +270,33 @@ def test_published_files_and_pieces_of_them_are_downloaded(
     nowhere = {"ra": (ra + 180) % 360, "dec": dec}
     away = server.get(f"/api/mosaics/{mosaic.name}/cutout", params=nowhere)
     assert (away.status_code, "does not cover" in away.text) == (422, True)
+
+
+@pytest.mark.parametrize(("timeout_s", "patient"), [(60.0, True), (0.5, False)])
+def test_the_client_sends_again_what_came_too_soon(timeout_s: float, patient: bool) -> None:
+    asked: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.headers["Idempotency-Key"])
+            busy = len(asked) < 3
+            self.send_response(429 if busy else 201)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Retry-After", "0" if patient else "1")
+            self.end_headers()
+            self.wfile.write(b'{"detail": "too many requests"}' if busy else b'{"id": 7}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as busy_server:
+        threading.Thread(target=busy_server.serve_forever, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{busy_server.server_port}", timeout_s=timeout_s)
+        if patient:
+            assert client.submit("mosaic", "once", name="mine").id == 7
+            assert asked == ["once"] * 3
+        else:
+            with pytest.raises(ClientError, match="too many requests"):
+                client.submit("mosaic", "once", name="mine")
+            assert asked == ["once"]
+        busy_server.shutdown()

@@ -36,7 +36,7 @@ class Client:
     token : str, optional
         Made by `dsa110-contimg token create`; from the server's own machine none is needed.
     timeout_s : float
-        Of one request.
+        Of one request; one that comes too soon after others is sent again until then.
     """
 
     def __init__(
@@ -108,11 +108,22 @@ class Client:
         )
         if data is not None:
             request.add_header("Content-Type", "application/json")
-        try:
-            return urllib.request.urlopen(request, timeout=self._timeout_s)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise ClientError(error.code, _detail(error.read())) from error
+        until = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return urllib.request.urlopen(request, timeout=self._timeout_s)
+            except urllib.error.HTTPError as error:
+                with error:
+                    wait_s = _retry_after_s(error)
+                    if wait_s is None or time.monotonic() + wait_s > until:
+                        raise ClientError(error.code, _detail(error.read())) from error
+            time.sleep(wait_s)
+
+
+def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
+    """How long to wait where the server only asks to be asked less often."""
+    told = error.headers.get("Retry-After", "")
+    return float(told) if error.code == 429 and told.isdecimal() else None
 
 
 def _detail(content: bytes) -> str:
