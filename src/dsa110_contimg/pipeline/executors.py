@@ -108,8 +108,9 @@ class LocalExecutor:
         priority: Priority = Priority.BATCH,
     ):
         os.environ.update(WORKER_ENVIRONMENT)
-        self._slot_of = (slots_dir, slots or os.cpu_count() or 1, priority)
+        self._slot_of = (slots_dir, slots or os.cpu_count() or 1)
         self._timeout_s = timeout_s
+        self._priority = priority
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._running: set[_Call] = set()
         self._lock = threading.Lock()
@@ -124,7 +125,14 @@ class LocalExecutor:
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
-        call = _Call(function, arguments)
+        return self.start(function, arguments, self._timeout_s, self._priority)
+
+    def start(
+        self, function: Callable[..., Any], arguments: Mapping[str, Any],
+        timeout_s: float | None, priority: Priority,
+    ) -> "Future[Any]":  # fmt: skip
+        """Queue a call with a time-out and a priority of its own."""
+        call = _Call(function, arguments, timeout_s, priority)
         with self._lock:
             if self._closing:
                 call.set_exception(RetryableError("the executor was stopped"))
@@ -146,7 +154,7 @@ class LocalExecutor:
                 try:
                     if worker is None or worker.is_used_up():
                         worker = _Worker.replace(worker, self._slot_of)
-                    call.run_on(worker, self._timeout_s)
+                    call.run_on(worker)
                 except Exception as error:  # noqa: BLE001 (a call must always be answered)
                     call.fail(f"the worker could not be used: {error}")
                     if worker is not None:
@@ -184,7 +192,7 @@ class LocalExecutor:
 class _Worker:
     """A process and the pipe to it."""
 
-    def __init__(self, slot_of: tuple[Path, int, Priority]):
+    def __init__(self, slot_of: tuple[Path, int]):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
@@ -195,7 +203,7 @@ class _Worker:
         self.calls = 0
 
     @classmethod
-    def replace(cls, worker: "_Worker | None", slot_of: tuple[Path, int, Priority]) -> "_Worker":
+    def replace(cls, worker: "_Worker | None", slot_of: tuple[Path, int]) -> "_Worker":
         """A new worker, after the old one has ended."""
         if worker is not None:
             worker.end()
@@ -221,10 +229,15 @@ class _Worker:
 class _Call(Future[Any]):
     """A call and its answer."""
 
-    def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]):
+    def __init__(
+        self, function: Callable[..., Any], arguments: Mapping[str, Any],
+        timeout_s: float | None, priority: Priority,
+    ):  # fmt: skip
         super().__init__()
         self._function = function
         self._arguments = arguments
+        self._timeout_s = timeout_s
+        self._priority = priority
         self._name = function.__name__
         self._worker: _Worker | None = None
         self._deaths = 0
@@ -246,7 +259,7 @@ class _Call(Future[Any]):
         with contextlib.suppress(InvalidStateError):
             self.set_exception(RetryableError(f"{self._name}: {reason}"))
 
-    def run_on(self, worker: _Worker, timeout_s: float | None) -> None:
+    def run_on(self, worker: _Worker) -> None:
         """Run the call on a worker; it stays unanswered if that died and another may try."""
         with self._lock:
             if self._stopped:
@@ -256,12 +269,14 @@ class _Call(Future[Any]):
         worker.calls += 1
         given = resolved(self._arguments)
         try:
-            worker.pipe.send_bytes(pickle.dumps((self._function, given)))
+            worker.pipe.send_bytes(
+                pickle.dumps((self._priority, pickle.dumps((self._function, given))))
+            )
             said = _WAITING
             while said == _WAITING:
                 with self._limited(worker, _LONGEST_SILENCE_S, "no sign of life"):
                     said = worker.pipe.recv_bytes()
-            with self._limited(worker, timeout_s, "its time-out"):
+            with self._limited(worker, self._timeout_s, "its time-out"):
                 said = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             worker.kill()
@@ -327,9 +342,7 @@ def _start_worker(parent_pid: int) -> None:
         os._exit(1)
 
 
-def _work(
-    pipe: Connection, parent_pid: int, slots_dir: Path, slots: int, priority: Priority
-) -> None:
+def _work(pipe: Connection, parent_pid: int, slots_dir: Path, slots: int) -> None:
     """Main program of a worker: calls in, answers out."""
     _start_worker(parent_pid)
     while True:
@@ -339,10 +352,11 @@ def _work(
             return
         begun = False
         try:
+            priority, call = pickle.loads(message)
             with machine_slot(slots_dir, slots, priority, _Pulse(pipe)):
                 pipe.send_bytes(_COMPUTING)
                 begun = True
-                function, arguments = pickle.loads(message)
+                function, arguments = pickle.loads(call)
                 answer = pickle.dumps((True, function(**arguments)))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
             answer = _failure(error)
