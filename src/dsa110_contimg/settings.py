@@ -43,6 +43,21 @@ class AlertRule(BaseModel):
     webhook: str = Field("", pattern="^(https?://.*)?$", description="URL that gets them as JSON")
 
 
+class ExecutorSettings(BaseModel):
+    """Who computes, if not processes of this machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scheduler: str = Field(
+        "", pattern="^(tls://.+:[0-9]+)?$",
+        description="Dask scheduler, tls://HOST:PORT; empty: processes of this machine",
+    )  # fmt: skip
+    tls_directory: Path | None = Field(
+        None, description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the "
+        "root",
+    )  # fmt: skip
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -57,6 +72,9 @@ class Settings(BaseSettings):
     sky_catalog: str = Field("nvss", description="Catalogue for the sky model and for validation")
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes"
+    )
+    executor: ExecutorSettings = Field(
+        default_factory=ExecutorSettings, description="A cluster, table [executor]"
     )
     stage_timeout_s: float = Field(
         3600.0, gt=0, description="Seconds after which one step of one tile is killed"
@@ -171,6 +189,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """URL of the database."""
         return self.database_url or f"sqlite:///{self.root / 'state' / 'products.sqlite3'}"
+
+    @property
+    def tls_dir(self) -> Path:
+        """Where the keys of the cluster are."""
+        return self.executor.tls_directory or self.root / "state" / "tls"
 
     @property
     def slots_dir(self) -> Path:

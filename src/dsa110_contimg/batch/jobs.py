@@ -203,6 +203,7 @@ class JobRunner:
                 | {
                     "CONTIMG_ROOT": str(self._settings.root),
                     "CONTIMG_DATABASE_URL": self._settings.database_url,
+                    "CONTIMG_EXECUTOR__SCHEDULER": self._settings.executor.scheduler,
                 },
             )
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.pipeline.engine import open_executor
+from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 from dsa110_contimg.settings import Settings
@@ -15,13 +16,10 @@ NICENESS = 10
 
 
 @contextmanager
-def batch_workers(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[LocalExecutor]:
+def batch_workers(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[Executor]:
     """An executor; housekeeping spares its files and what it reads meanwhile."""
     _step_back()
-    with (
-        protected(settings.root, reads),
-        LocalExecutor(settings.workers, settings.slots_dir) as executor,
-    ):
+    with protected(settings.root, reads), open_executor(settings) as executor:
         yield executor
 
 

@@ -11,6 +11,7 @@ from dsa110_contimg.cli.common import (
     CatalogOption,
     JsonOption,
     RootOption,
+    SchedulerOption,
     WorkersOption,
     load_settings,
     print_json,
@@ -239,6 +240,7 @@ def pipeline(
     sky_catalog: CatalogOption = None,
     option: StageOption = None,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """All nine stages on explicit sub-band files, once: one mosaic of all their tiles."""
     from dsa110_contimg.batch import pipelines
@@ -247,7 +249,9 @@ def pipeline(
     from dsa110_contimg.pipeline.context import PipelineContext
     from dsa110_contimg.registry.database import Registry
 
-    settings = load_settings(root=root, sky_catalog=sky_catalog, workers=workers)
+    settings = load_settings(
+        root=root, sky_catalog=sky_catalog, workers=workers, scheduler=scheduler
+    )
     settings = with_given(settings, _sections(option))
     inputs = {"name": name} if name else {}
     found = pipelines.subband_files(files)
@@ -286,6 +290,7 @@ def reprocess(
     ] = False,
     root: RootOption = None,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate, image and combine kept Measurement Sets with other options, published nowhere."""
@@ -295,7 +300,7 @@ def reprocess(
     from dsa110_contimg.pipeline.context import PipelineContext
     from dsa110_contimg.registry.database import Registry
 
-    settings = load_settings(root=root, workers=workers)
+    settings = load_settings(root=root, workers=workers, scheduler=scheduler)
     given = {"name": name, "options": _sections(option), "keep_work": keep_work, **selection}
     request = parse_options(ReprocessJob, given, "reprocess")
     with batch_workers(settings) as executor, shown() as progress:
@@ -378,6 +383,7 @@ def reproduce(
     ] = None,
     root: RootOption = None,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a product again from the deepest inputs still kept; exit status 1 if it differs."""
@@ -390,7 +396,7 @@ def reproduce(
     from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
-    settings = load_settings(root=root, workers=workers)
+    settings = load_settings(root=root, workers=workers, scheduler=scheduler)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):

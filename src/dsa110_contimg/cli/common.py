@@ -31,11 +31,19 @@ CatalogOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes (default: one a core)")
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", help="Compute on this Dask cluster, tls://HOST:PORT (default: here)"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
-def load_settings(announce: bool = True, **given: Any) -> Settings:
+def load_settings(announce: bool = True, scheduler: str | None = None, **given: Any) -> Settings:
     """Settings of this command; says on standard error which root holds."""
+    if scheduler is not None:
+        given["executor"] = {"scheduler": scheduler}
     settings = settings_module.load(**given)
     if announce:
         typer.echo(f"root: {settings.root}", err=True)

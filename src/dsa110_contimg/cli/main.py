@@ -2,7 +2,16 @@
 
 import typer
 
-from dsa110_contimg.cli import batch, calibration, catalogue, database, operate, setup, sources
+from dsa110_contimg.cli import (
+    batch,
+    calibration,
+    catalogue,
+    cluster,
+    database,
+    operate,
+    setup,
+    sources,
+)
 from dsa110_contimg.cli.common import run_app
 
 app = typer.Typer(
@@ -55,6 +64,8 @@ app.command()(operate.publish)
 app.command()(operate.hold)
 app.command()(operate.housekeeping)
 app.command()(operate.serve)
+app.command()(cluster.scheduler)
+app.command()(cluster.worker)
 app.command()(operate.config)
 app.add_typer(catalog, name="catalog")
 app.add_typer(caltables, name="caltables")

@@ -8,6 +8,7 @@ import typer
 from dsa110_contimg.cli.common import (
     CatalogOption,
     RootOption,
+    SchedulerOption,
     WorkersOption,
     load_settings,
     run_app,
@@ -29,11 +30,13 @@ def convert_stream(
         float | None, typer.Option(help="Seconds to wait for absent sub-bands (default: 300)")
     ] = None,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     once: Annotated[
         bool, typer.Option("--once", help="Take the input as final, finish it, and end")
     ] = False,
 ) -> None:
     """Watch a directory and convert each observation to a Measurement Set."""
+    from dsa110_contimg.pipeline.engine import open_executor
     from dsa110_contimg.pipeline.executors import LocalExecutor
     from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.streaming import headers
@@ -41,14 +44,15 @@ def convert_stream(
     from dsa110_contimg.streaming.daemon import open_registry
 
     settings = load_settings(
-        root=root, poll_interval_s=poll_interval, grace_s=grace, workers=workers
+        root=root,
+        poll_interval_s=poll_interval,
+        grace_s=grace,
+        workers=workers,
+        scheduler=scheduler,
     )
     setup_logging(settings.log_format)
     registry = open_registry(settings.database, wait=not once)
-    executor = LocalExecutor(
-        settings.workers, settings.slots_dir, timeout_s=settings.convert_timeout_s,
-        priority=Priority.CONVERSION,
-    )  # fmt: skip
+    executor = open_executor(settings, settings.convert_timeout_s, Priority.CONVERSION)
     header_executor = LocalExecutor(1, settings.slots_dir / "headers", timeout_s=headers.TIMEOUT_S)
     finished = False
     try:
@@ -77,12 +81,13 @@ def streaming_mosaic(
     ] = None,
     sky_catalog: CatalogOption = None,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     once: Annotated[
         bool, typer.Option("--once", help="One pass (the default without --loop)")
     ] = False,
 ) -> None:
     """Form groups of ten tiles and make, check and publish their mosaics."""
-    from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.pipeline.engine import open_executor
     from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.streaming.daemon import open_registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
@@ -90,14 +95,15 @@ def streaming_mosaic(
     if loop and once:
         raise UsageError("--loop and --once exclude each other")
     settings = load_settings(
-        root=root, mosaic_interval_s=interval, sky_catalog=sky_catalog, workers=workers
+        root=root,
+        mosaic_interval_s=interval,
+        sky_catalog=sky_catalog,
+        workers=workers,
+        scheduler=scheduler,
     )
     setup_logging(settings.log_format)
     registry = open_registry(settings.database, wait=loop)
-    executor = LocalExecutor(
-        settings.workers, settings.slots_dir, timeout_s=settings.stage_timeout_s,
-        priority=Priority.STREAMING,
-    )  # fmt: skip
+    executor = open_executor(settings, settings.stage_timeout_s, Priority.STREAMING)
     finished = False
     try:
         manager = StreamingMosaicManager(registry, settings, executor, once=not loop)

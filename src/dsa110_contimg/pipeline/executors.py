@@ -60,6 +60,11 @@ WORKER_ENVIRONMENT = {
 class Executor(Protocol):
     """Runs functions."""
 
+    @property
+    def capacity(self) -> int:
+        """Calls that it computes at once."""
+        ...
+
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Start a call; the future's result or error is the function's."""
         ...
@@ -67,6 +72,8 @@ class Executor(Protocol):
 
 class InlineExecutor:
     """Runs each call at once in this process, for tests and notebooks."""
+
+    capacity = 1
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Run the call and return its finished future."""
@@ -122,6 +129,11 @@ class LocalExecutor:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def capacity(self) -> int:
+        """Its workers."""
+        return len(self._threads)
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""

@@ -14,6 +14,7 @@ from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stages.calibration_solve import (
     BANDPASS_NAME,
@@ -62,6 +63,7 @@ class CalibratedTile:
     flag_causes: dict[str, float] = field(default_factory=dict)
 
 
+@needs(memory_gb=4.0)
 def apply(
     tile: ConvertedTile,
     calibration_set: SolvedSet,

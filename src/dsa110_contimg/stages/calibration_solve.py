@@ -22,6 +22,7 @@ from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
 from dsa110_contimg.sky import catalogues
@@ -132,6 +133,7 @@ def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyMod
     )  # fmt: skip
 
 
+@needs(memory_gb=4.0)
 def solve(
     tile: ConvertedTile,
     output: Path,

@@ -11,6 +11,7 @@ from dsa110_contimg.durable import sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.options import ConversionOptions
@@ -57,6 +58,7 @@ class ConvertedTile:
     moon_deg: float = float("nan")
 
 
+@needs(memory_gb=2.5)
 def convert(
     files: Sequence[Path], output: Path, telescope: Telescope, options: ConversionOptions
 ) -> ConvertedTile:

@@ -18,6 +18,7 @@ from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.preview import save_preview
@@ -126,6 +127,7 @@ class ImagedTile:
         return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
 
 
+@needs(memory_gb=5.0)
 def image(
     ms_path: Path,
     prefix: Path,

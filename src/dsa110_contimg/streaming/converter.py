@@ -97,7 +97,7 @@ class StreamingConverter:
         ingest.decide(
             self._registry, self._telescope, settings.min_subbands, settings.grace_s, self._once
         )
-        while len(self._in_flight) < settings.workers and not self.stop:
+        while len(self._in_flight) < self._executor.capacity and not self.stop:
             # What runs already has yet to write its own.
             need = ingest.next_bytes(self._registry)
             if not self._disk.room_for(need * (1 + len(self._in_flight))):

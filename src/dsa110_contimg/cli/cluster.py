@@ -1,0 +1,133 @@
+"""Scheduler and workers of a cluster of one's own machines."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from dsa110_contimg.cli.common import RootOption, load_settings, setup_logging
+from dsa110_contimg.errors import UsageError
+
+log = structlog.get_logger()
+
+_AGAIN_S = 5.0
+_DASK: dict[str, Any] = {
+    "logging": {"distributed": "warning"},
+    # The executor itself gives calls again, to a worker that it chooses.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    # Workers only wait for processes of their own: one that is silent is frozen or gone.
+    "distributed.scheduler.worker-ttl": "60s",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.tick.limit": "10s",
+}
+
+
+def scheduler(
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=0, help="Port to listen on")] = 8786,
+    root: RootOption = None,
+) -> None:
+    """Run the scheduler of a cluster; makes its keys in state/tls if there are none."""
+    settings = load_settings(root=root)
+    setup_logging(settings.log_format)
+    _prepare_dask()
+    from distributed import Scheduler
+
+    from dsa110_contimg.pipeline.cluster_keys import make_keys, security
+
+    make_keys(settings.tls_dir)
+
+    async def run() -> None:
+        stop = _stop_by_signal()
+        async with Scheduler(
+            host=host, port=port, protocol="tls", security=security(settings.tls_dir),
+            dashboard=False, dashboard_address="127.0.0.1:0",
+        ) as running:  # fmt: skip
+            log.info("scheduler listens", address=running.address)
+            await _first(stop.wait(), running.finished())
+
+    asyncio.run(run())
+
+
+def worker(
+    scheduler: Annotated[
+        str | None, typer.Option(help="tls://HOST:PORT (default: executor.scheduler)")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Calls that compute at once (default: its cores)")
+    ] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(min=0, help="Memory they may take (default: this machine's)")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Directory on a local disk (default: the system's)")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Compute for a scheduler, until stopped; waits for one that is away."""
+    settings = load_settings(root=root, scheduler=scheduler)
+    setup_logging(settings.log_format)
+    _prepare_dask()
+    from distributed import Worker
+
+    from dsa110_contimg.pipeline.cluster_keys import security
+
+    address = settings.executor.scheduler
+    if not address:
+        raise UsageError(
+            "no scheduler is given: --scheduler, or executor.scheduler in the settings"
+        )
+    keys = security(settings.tls_dir)
+
+    async def run() -> None:
+        stop = _stop_by_signal()
+        while not stop.is_set():
+            try:
+                async with Worker(
+                    address, nthreads=slots or os.cpu_count() or 1, security=keys,
+                    memory_limit=memory_gb * 1e9 if memory_gb else "auto",
+                    local_directory=str(scratch) if scratch else None, protocol="tls",
+                    dashboard_address="127.0.0.1:0",
+                ) as running:  # fmt: skip
+                    log.info("worker joined", scheduler=address, worker=running.address)
+                    await _first(stop.wait(), running.finished())
+            except (TimeoutError, OSError) as error:
+                log.warning("waiting for the scheduler", scheduler=address, error=str(error))
+            if not stop.is_set():
+                await _first(stop.wait(), asyncio.sleep(_AGAIN_S))
+
+    asyncio.run(run())
+
+
+def _prepare_dask() -> None:
+    try:
+        import dask
+        import distributed  # noqa: F401
+    except ImportError as error:
+        wanted = "pip install 'dsa110-contimg[cluster]'"
+        raise UsageError(f"a cluster needs the extra: {wanted}") from error
+    # Whoever runs it may set otherwise, by DASK_DISTRIBUTED__... or Dask's own files.
+    dask.config.update_defaults(_DASK)
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+
+
+def _stop_by_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _first(*waits: Any) -> None:
+    """Wait until one of several is done."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()

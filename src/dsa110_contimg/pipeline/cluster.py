@@ -1,0 +1,376 @@
+"""Calls to the workers of a Dask scheduler, on as many machines as there are.
+
+Dask only carries them. Where each call goes, how many a worker has, and what happens when a worker
+or the scheduler is gone is decided here, by one thread that alone talks to Dask: a call whose
+worker left is given to another one, a lost scheduler is waited for.
+"""
+
+import contextlib
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from functools import partial
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from distributed import Client, KilledWorker, fire_and_forget
+from distributed.client import Future as DaskFuture
+from distributed.comm.core import CommClosedError
+
+from dsa110_contimg import software
+from dsa110_contimg.errors import RetryableError, WorkerDiedError
+from dsa110_contimg.pipeline import cluster_host
+from dsa110_contimg.pipeline.cluster_host import Facts, Host, Terms
+from dsa110_contimg.pipeline.executors import MAX_DEATHS
+from dsa110_contimg.pipeline.needs import memory_gb
+from dsa110_contimg.pipeline.slots import Priority
+
+log = structlog.get_logger()
+
+_LOOK_S = 1.0
+_CONNECT_AGAIN_S = 5.0
+_GATHER_S = 60.0
+_AWAY = (OSError, CommClosedError, TimeoutError, RuntimeError)
+"""What a client raises when its scheduler is gone; RuntimeError once it has closed itself."""
+
+
+class ClusterExecutor:
+    """Runs calls on a Dask cluster.
+
+    Parameters
+    ----------
+    connect : callable
+        Makes a client of the cluster; raises OSError while there is none.
+    timeout_s : float, optional
+        A call is killed after computing for so long.
+    priority : Priority
+        Of its calls among those of other programs on a worker.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        timeout_s: float | None = None,
+        priority: Priority = Priority.BATCH,
+    ):
+        self._connect = connect
+        self._timeout_s = timeout_s
+        self._priority = priority
+        self._client: Client | None = None
+        self._connect_at = 0.0
+        self._workers: dict[str, Facts] = {}
+        self._asked: set[str] = set()
+        self._told: deque[tuple[str, DaskFuture]] = deque()
+        self._lock = threading.Lock()
+        self._queue: deque[_Call] = deque()
+        self._running: set[_Call] = set()
+        self._withdrawn: deque[_Call] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._manage, name="cluster", daemon=True)
+        self._thread.start()
+
+    @property
+    def capacity(self) -> int:
+        """Calls that the workers of now compute at once."""
+        return sum(worker.slots for worker in self._workers.values())
+
+    def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
+        """Queue a call for a worker."""
+        call = _Call(self, function, arguments)
+        with self._lock:
+            if self._closing:
+                call.fail(RetryableError("the executor was stopped"))
+            else:
+                self._queue.append(call)
+        self._wake.set()
+        return call
+
+    def withdraw(self, call: "_Call") -> None:
+        """End a call wherever it is."""
+        with self._lock:
+            self._withdrawn.append(call)
+        self._wake.set()
+
+    def close(self, wait: bool = True) -> None:
+        """Stop, after the work that was given or at once; calls cut short fail."""
+        with self._lock:
+            waiting = [*self._queue, *self._running] if wait else []
+        for call in waiting:
+            with contextlib.suppress(Exception):
+                call.exception()
+        with self._lock:
+            self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    def __enter__(self) -> "ClusterExecutor":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(wait=error is None)
+
+    def _manage(self) -> None:
+        """The one thread that talks to Dask."""
+        while not self._closing:
+            try:
+                self._round()
+            except _AWAY as error:
+                self._lose(error)
+            except Exception:
+                # Calls must be answered for ever.
+                log.exception("cluster: this round failed")
+            self._wake.wait(_LOOK_S)
+            self._wake.clear()
+        for call in [*self._queue, *self._running]:
+            call.fail(RetryableError("the executor was stopped"))
+        if self._client is not None:
+            with contextlib.suppress(*_AWAY):
+                self._end_calls(self._client, self._given())
+            with contextlib.suppress(*_AWAY):
+                self._client.close()
+
+    def _round(self) -> None:
+        self._withdraw_all()
+        client = self._connected()
+        if client is not None:
+            self._look(client)
+            self._give(client)
+
+    def _connected(self) -> Client | None:
+        if self._client is not None:
+            if self._client.status != "running":
+                raise CommClosedError("the scheduler does not answer")
+            return self._client
+        if time.monotonic() < self._connect_at:
+            return None
+        self._connect_at = time.monotonic() + _CONNECT_AGAIN_S
+        self._client = self._connect()
+        self._client.register_plugin(Host())
+        log.info("cluster: connected")
+        return self._client
+
+    def _lose(self, error: BaseException) -> None:
+        """Everything that was given is given again when there is a scheduler."""
+        log.error("cluster: waiting for the scheduler", error=str(error) or type(error).__name__)
+        client, self._client = self._client, None
+        self._workers, self._asked = {}, set()
+        self._told.clear()
+        with self._lock:
+            lost = [call for call in self._running if not call.done()]
+            self._running.clear()
+            for call in lost:
+                call.forget()
+            self._queue.extendleft(reversed(lost))
+        if client is not None:
+            with contextlib.suppress(*_AWAY):
+                client.close(timeout=1)
+
+    def _look(self, client: Client) -> None:
+        """Which workers there are."""
+        present = set(client.nthreads())
+        for address in self._workers.keys() - present:
+            log.warning("cluster: a worker left", worker=address)
+            del self._workers[address]
+        for call in self._given():
+            if call.worker not in present:
+                self._give_again(call, call.future)
+        self._asked &= present
+        for address in present - self._asked:
+            self._asked.add(address)
+            future = client.submit(
+                cluster_host.facts, key=f"facts-{uuid4().hex}", workers=[address], pure=False
+            )
+            future.add_done_callback(partial(self._worker_told, address))
+        while self._told:
+            self._meet(*self._told.popleft())
+
+    def _worker_told(self, address: str, future: DaskFuture) -> None:
+        self._told.append((address, future))
+        self._wake.set()
+
+    def _meet(self, address: str, future: DaskFuture) -> None:
+        """Use a worker that is as we are."""
+        if future.status != "finished":
+            log.error("cluster: a worker is not used", worker=address, reason=str(_error(future)))
+            return
+        facts: Facts = future.result(timeout=_GATHER_S)
+        others = _differences(software.versions(), facts.versions)
+        if others:
+            log.error(
+                "cluster: a worker of other versions is not used; install the same there",
+                worker=address, host=facts.host, versions=others,
+            )  # fmt: skip
+            return
+        self._workers[address] = facts
+        log.info(
+            "cluster: a worker joined", worker=address, host=facts.host, slots=facts.slots,
+            memory_gb=round(facts.memory_gb, 1),
+        )  # fmt: skip
+
+    def _given(self) -> list["_Call"]:
+        with self._lock:
+            return list(self._running)
+
+    def _give(self, client: Client) -> None:
+        """Give waiting calls to workers, in order, as long as one has room."""
+        while self._queue:
+            call = self._queue[0]
+            address = self._room(call)
+            if address is None:
+                return
+            with self._lock:
+                self._queue.popleft()
+                if call.done():
+                    continue
+                self._running.add(call)
+            call.give(client, address, Terms(self._timeout_s, self._priority, call.memory_gb))
+
+    def _room(self, call: "_Call") -> str | None:
+        """The worker with the most free slots that has the memory too."""
+        best, most, given = None, 0, self._given()
+        for address, facts in self._workers.items():
+            its = [other for other in given if other.worker == address]
+            free_gb = facts.memory_gb - sum(other.memory_gb for other in its)
+            free = facts.slots - len(its)
+            # One call goes also where it needs more than there is: it may be smaller than declared.
+            if free > most and (free_gb >= call.memory_gb or not its):
+                best, most = address, free
+        return best
+
+    def came_back(self, call: "_Call", future: DaskFuture) -> None:
+        """A task ended; called by Dask's own thread."""
+        try:
+            if future.status == "finished":
+                call.answer(pickle.loads(future.result(timeout=_GATHER_S)))
+            elif future.status == "error" and (error := _error(future)) is not None:
+                if isinstance(error, KilledWorker):
+                    self._give_again(call, future)
+                    return
+                call.fail(error)
+            else:
+                # Its scheduler is gone, or it was given up meanwhile: a round sees to it.
+                return
+        except (*_AWAY, CancelledError):
+            # The answer is lost on its way.
+            self._give_again(call, future)
+            return
+        finally:
+            self._wake.set()
+        with self._lock:
+            self._running.discard(call)
+
+    def _give_again(self, call: "_Call", future: "DaskFuture | None") -> None:
+        """The worker of an execution is gone; another may try."""
+        with self._lock:
+            if call not in self._running or call.future is not future:
+                return
+            self._running.remove(call)
+            call.forget()
+            call.deaths += 1
+            if call.deaths < MAX_DEATHS:
+                self._queue.appendleft(call)
+                return
+        call.fail(
+            WorkerDiedError(
+                f"the workers running {call.name} left the cluster {call.deaths} times; see "
+                "their logs (often they had too little memory)"
+            )
+        )
+
+    def _withdraw_all(self) -> None:
+        while self._withdrawn:
+            call = self._withdrawn.popleft()
+            call.fail(RetryableError(f"{call.name} was cancelled"))
+            if self._client is not None:
+                self._end_calls(self._client, [call])
+            with self._lock:
+                self._running.discard(call)
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(call)
+
+    def _end_calls(self, client: Client, calls: Iterable["_Call"]) -> None:
+        for call in list(calls):
+            address, call_id = call.worker, call.call_id
+            call.forget()
+            if address in self._workers:
+                fire_and_forget(
+                    client.submit(
+                        cluster_host.withdraw, call_id, key=f"withdraw-{call_id}",
+                        workers=[address], pure=False,
+                    )
+                )  # fmt: skip
+
+
+def _error(future: DaskFuture) -> BaseException | None:
+    error: BaseException | None = future.exception(timeout=_GATHER_S)
+    return error
+
+
+def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: f"{version} here, {theirs.get(name, 'absent')} there"
+        for name, version in ours.items()
+        if theirs.get(name) != version
+    }
+
+
+class _Call(Future[Any]):
+    """A call and its answer."""
+
+    def __init__(
+        self, executor: ClusterExecutor, function: Callable[..., Any], arguments: Mapping[str, Any]
+    ):
+        super().__init__()
+        self._executor = executor
+        self._call = pickle.dumps((function, dict(arguments)))
+        self.name = function.__name__
+        self.memory_gb = memory_gb(function)
+        self.deaths = 0
+        self.call_id = ""
+        self.worker = ""
+        self.future: DaskFuture | None = None
+
+    def cancel(self) -> bool:
+        """Withdraw the call; where it runs it is killed."""
+        if self.done():
+            return False
+        self._executor.withdraw(self)
+        return True
+
+    def give(self, client: Client, worker: str, terms: Terms) -> None:
+        """Send it to a worker, under a name that no other execution has."""
+        self.call_id = f"{self.name}-{uuid4().hex}"
+        self.worker = worker
+        self.future = client.submit(
+            cluster_host.run_call, self.call_id, self._call, terms, key=self.call_id,
+            workers=[worker], pure=False, retries=0,
+        )  # fmt: skip
+        self.future.add_done_callback(partial(self._executor.came_back, self))
+
+    def forget(self) -> None:
+        """Whatever its last execution still says does not count."""
+        future, self.future, self.worker = self.future, None, ""
+        if future is not None:
+            with contextlib.suppress(*_AWAY):
+                future.release()
+
+    def answer(self, result: Any) -> None:
+        """Give the result, if there is no answer yet."""
+        with contextlib.suppress(InvalidStateError):
+            self.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error, if there is no answer yet."""
+        with contextlib.suppress(InvalidStateError):
+            self.set_exception(error)

@@ -1,0 +1,167 @@
+"""What a Dask worker does with a call: it gives it to processes of its own and waits.
+
+So it answers its scheduler whatever the call does, a time-out really ends the call, and a crash
+costs this call only.
+"""
+
+import contextlib
+import multiprocessing
+import pickle
+import platform
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker, get_worker, secede
+from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.system import MEMORY_LIMIT
+
+from dsa110_contimg import software
+from dsa110_contimg.errors import RetryableError
+from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.pipeline.slots import Priority
+
+NAME = "dsa110-contimg"
+_REMEMBERED = 1000
+"""Calls that were withdrawn before they began."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of a worker.
+
+    Attributes
+    ----------
+    host : str
+    slots : int
+        Calls that compute at once.
+    memory_gb : float
+    versions : dict of str to str
+        Of its software.
+    """
+
+    host: str
+    slots: int
+    memory_gb: float
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of a call.
+
+    Attributes
+    ----------
+    timeout_s : float or None
+        It is killed after computing for so long.
+    priority : Priority
+        Among the calls of all programs on a worker.
+    memory_gb : float
+        That it may take.
+    """
+
+    timeout_s: float | None
+    priority: Priority
+    memory_gb: float
+
+
+class Host(WorkerPlugin):
+    """The processes of one Dask worker, as many as it was given threads."""
+
+    name = NAME
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        """Begin, when a worker joins."""
+        slots = int(worker.state.nthreads)
+        limit = worker.memory_manager.memory_limit or MEMORY_LIMIT
+        self.facts = Facts(platform.node(), slots, limit / 1e9, software.versions())
+        directory = Path(worker.local_directory) / "slots"
+        self._executor = LocalExecutor(slots, directory, slots)
+        self._free_gb = self.facts.memory_gb
+        self._changed = threading.Condition()
+        self._calls: dict[str, Future[Any]] = {}
+        self._withdrawn: deque[str] = deque(maxlen=_REMEMBERED)
+
+    def teardown(self, worker: Worker) -> None:
+        """End every call: the worker leaves."""
+        self._executor.close(wait=False)
+
+    def run(
+        self, call_id: str, function: Callable[..., Any], arguments: Mapping[str, Any],
+        terms: Terms,
+    ) -> Any:  # fmt: skip
+        """Run a call when there is memory for it."""
+        memory_gb = terms.memory_gb
+        with self._memory(min(memory_gb, self.facts.memory_gb)):
+            with self._changed:
+                if call_id in self._withdrawn:
+                    raise RetryableError(f"{function.__name__} was cancelled")
+                future = self._executor.start(function, arguments, terms.timeout_s, terms.priority)
+                self._calls[call_id] = future
+            try:
+                return future.result()
+            finally:
+                with self._changed:
+                    del self._calls[call_id]
+
+    def withdraw(self, call_id: str) -> None:
+        """End a call, or see to it that it never begins."""
+        with self._changed:
+            future = self._calls.get(call_id)
+            if future is None:
+                self._withdrawn.append(call_id)
+        if future is not None:
+            future.cancel()
+
+    @contextlib.contextmanager
+    def _memory(self, gigabytes: float) -> Iterator[None]:
+        """Hold so much of the worker's memory."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free_gb >= gigabytes)
+            self._free_gb -= gigabytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free_gb += gigabytes
+                self._changed.notify_all()
+
+
+def _host() -> Host:
+    host = get_worker().plugins[NAME]
+    assert isinstance(host, Host)
+    return host
+
+
+def run_call(call_id: str, call: bytes, terms: Terms) -> bytes:
+    """The task that Dask carries; others may join it while it waits for its turn.
+
+    Call and result are pickled here and there: the scheduler has no business in them.
+    """
+    host = _host()
+    secede()
+    function, arguments = pickle.loads(call)
+    return pickle.dumps(host.run(call_id, function, arguments, terms))
+
+
+def facts() -> Facts:
+    """Of the worker that is asked.
+
+    Raises
+    ------
+    RuntimeError
+        If it may have no processes of its own.
+    """
+    if multiprocessing.current_process().daemon:
+        raise RuntimeError("start the worker with 'dsa110-contimg worker', or with --no-nanny")
+    return _host().facts
+
+
+def withdraw(call_id: str) -> None:
+    """End a call of the worker that is told."""
+    _host().withdraw(call_id)

@@ -1,0 +1,56 @@
+"""Who computes, according to the settings."""
+
+from typing import TYPE_CHECKING
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.pipeline.slots import Priority
+from dsa110_contimg.settings import Settings
+
+if TYPE_CHECKING:
+    from dsa110_contimg.pipeline.cluster import ClusterExecutor
+
+_CONNECT_S = 10.0
+
+
+def open_executor(
+    settings: Settings, timeout_s: float | None = None, priority: Priority = Priority.BATCH
+) -> "LocalExecutor | ClusterExecutor":
+    """Processes of this machine, or a cluster where the settings name one.
+
+    Parameters
+    ----------
+    settings : Settings
+    timeout_s : float, optional
+        A call is killed after computing for so long.
+    priority : Priority
+
+    Raises
+    ------
+    UsageError
+        If a cluster is wanted and cannot be: Dask or its keys are not there.
+    """
+    if not settings.executor.scheduler:
+        return LocalExecutor(
+            settings.workers, settings.slots_dir, timeout_s=timeout_s, priority=priority
+        )
+    try:
+        import dask
+        from distributed import Client
+
+        from dsa110_contimg.pipeline.cluster import ClusterExecutor
+        from dsa110_contimg.pipeline.cluster_keys import security
+    except ImportError as error:
+        raise UsageError(
+            f"a cluster needs the extra: pip install 'dsa110-contimg[cluster]' ({error})"
+        ) from error
+    keys = security(settings.tls_dir)
+    # A scheduler that is away is asked again; Dask itself would wait for half a minute each time.
+    dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"connect": "5s"}}}})
+
+    def connect() -> Client:
+        return Client(
+            settings.executor.scheduler, security=keys, timeout=_CONNECT_S, set_as_default=False
+        )
+
+    return ClusterExecutor(connect, timeout_s, priority)
