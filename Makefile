@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos soak fuzz coexistence fullsize products readers load audit clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster soak fuzz coexistence fullsize products readers load audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,11 @@ replay: install
 chaos: install
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/job_chaos.py
+
+# The same on a Dask cluster and PostgreSQL, with the workers on other hosts as far as the network
+# can tell (needs root and iproute2).
+test-cluster: install
+	$(BIN)/python benchmarks/chaos.py --on cluster hosts
 
 # Over 1,000 small tiles with housekeeping, after 200 of warm-up.
 soak: install

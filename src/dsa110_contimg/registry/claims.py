@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import (
@@ -83,29 +83,40 @@ def claim_next(
     """
     table = kind.table
     now = time.time()
-    free = or_(
+    free = (
         table.state == kind.ready,
         (table.state == kind.failed) & (table.not_before <= now),
         (table.state == kind.working) & (table.lease_until < now),
     )
-    with registry.write() as session:
-        by_age = select(table.id, table.attempt, table.start).where(free)
-        found = session.execute(by_age.order_by(table.start).limit(1)).first()
-        if found is None:
-            return None
+    with registry.write(together=True) as session:
+        newest_first = False
         if newest_first_behind_s is not None:
-            newest = session.execute(by_age.order_by(table.start.desc()).limit(1)).one()
-            if newest.start - found.start > newest_first_behind_s:
-                found = newest
-        claim = Claim(kind, found.id, found.attempt + 1)
+            span = select(func.max(table.start) - func.min(table.start)).where(or_(*free))
+            newest_first = (session.scalar(span) or 0.0) > newest_first_behind_s
+        # One index serves each state; rows that somebody else is claiming are passed over.
+        firsts = [
+            select(table.id, table.start)
+            .where(condition)
+            .order_by(table.start.desc() if newest_first else table.start)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .subquery()
+            for condition in free
+        ]
+        candidates = union_all(*(select(first.c.id, first.c.start) for first in firsts)).subquery()
+        start = candidates.c.start.desc() if newest_first else candidates.c.start
+        chosen = select(candidates.c.id).order_by(start).limit(1).scalar_subquery()
         taken = session.execute(
             update(table)
-            .where(table.id == claim.id, table.attempt == found.attempt, free)
+            .where(table.id == chosen)
             .values(
-                state=kind.working, attempt=claim.attempt, owner=owner, lease_until=now + lease_s
+                state=kind.working, attempt=table.attempt + 1, owner=owner,
+                lease_until=now + lease_s,
             )
-        )
-        return claim if _rowcount(taken) else None
+            .returning(table.id, table.attempt),
+            execution_options={"synchronize_session": False},
+        ).one_or_none()  # fmt: skip
+    return None if taken is None else Claim(kind, taken.id, taken.attempt)
 
 
 def take_back(registry: Registry, kind: Kind, is_dead: Callable[[str], bool]) -> list[str]:

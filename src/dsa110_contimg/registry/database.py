@@ -63,14 +63,21 @@ class Registry:
             raise
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A transaction that may write; committed at the end, rolled back on an error."""
+    def write(self, together: bool = False) -> Iterator[Session]:
+        """A transaction that may write; committed at the end, rolled back on an error.
+
+        Parameters
+        ----------
+        together : bool
+            On PostgreSQL, beside others of this kind: it locks the rows that it reads itself.
+        """
         with _foreign_errors(), Session(self._writer, expire_on_commit=False) as session:
             with session.begin():
                 # Sessions begin with their first statement; the lock is wanted now.
                 connection = session.connection()
                 if connection.dialect.name == "postgresql":
-                    connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
+                    lock = "pg_advisory_xact_lock_shared" if together else "pg_advisory_xact_lock"
+                    connection.execute(select(getattr(func, lock)(_WRITERS)))
                 yield session
 
     @contextmanager

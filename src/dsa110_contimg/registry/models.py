@@ -58,7 +58,7 @@ class JobState(StrEnum):
 class Claimable:
     """Columns of work that is claimed by lease; see `registry.claims`."""
 
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     failures: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str] = mapped_column(String(64), default="")
@@ -86,6 +86,7 @@ class Tile(Claimable, Base):
     """One observation."""
 
     __tablename__ = "tiles"
+    __table_args__ = (Index("ix_tiles_state_start", "state", "start"),)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     time_key: Mapped[float] = mapped_column(Float, unique=True)
     start: Mapped[float] = mapped_column(Float, index=True)
@@ -101,6 +102,7 @@ class MosaicGroup(Claimable, Base):
     """Consecutive tiles that make one mosaic."""
 
     __tablename__ = "mosaic_groups"
+    __table_args__ = (Index("ix_mosaic_groups_state_start", "state", "start"),)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     start: Mapped[float] = mapped_column(Float, index=True)
     tile_ids: Mapped[list[Any]] = mapped_column(JSON)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0006"
+HEAD = "0007"
 """The version that this program needs."""
 
 
