@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster soak fuzz coexistence fullsize products readers load audit clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator soak fuzz coexistence fullsize products readers load audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,15 @@ chaos: install
 # can tell (needs root and iproute2).
 test-cluster: install
 	$(BIN)/python benchmarks/chaos.py --on cluster hosts
+
+# SLURM's jobs as workers, on a SLURM of this one node; as root, installs Debian's slurm-wlm and munge.
+test-slurm: install
+	command -v slurmctld munged > /dev/null || { apt-get update && apt-get install -y slurm-wlm munge; }
+	$(BIN)/python benchmarks/slurm.py
+
+# Claims a second, and what a tile costs the program that hands it out.
+coordinator: install
+	$(BIN)/python benchmarks/coordinator.py
 
 # Over 1,000 small tiles with housekeeping, after 200 of warm-up.
 soak: install

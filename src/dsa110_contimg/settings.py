@@ -56,6 +56,15 @@ class ExecutorSettings(BaseModel):
         None, description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the "
         "root",
     )  # fmt: skip
+    slurm: dict[str, Any] | None = Field(
+        None, description="Jobs of SLURM compute, table [executor.slurm]: cores, memory, walltime, "
+        "queue and whatever else dask-jobqueue's SLURMCluster takes",
+    )  # fmt: skip
+    pbs: dict[str, Any] | None = Field(
+        None, description="Jobs of PBS compute, table [executor.pbs], as for SLURM"
+    )
+    minimum_jobs: int = Field(0, ge=0, description="Jobs of SLURM or PBS that are kept")
+    maximum_jobs: int = Field(10, ge=1, description="Most jobs of SLURM or PBS at once")
 
 
 class Settings(BaseSettings):

@@ -35,6 +35,9 @@ log = structlog.get_logger()
 _LOOK_S = 1.0
 _CONNECT_AGAIN_S = 5.0
 _GATHER_S = 60.0
+_SCALE_S = 10.0
+_IDLE_S = 300.0
+"""After which workers that nobody needs may go."""
 _AWAY = (OSError, CommClosedError, TimeoutError, RuntimeError)
 """What a client raises when its scheduler is gone; RuntimeError once it has closed itself."""
 
@@ -50,6 +53,10 @@ class ClusterExecutor:
         A call is killed after computing for so long.
     priority : Priority
         Of its calls among those of other programs on a worker.
+    scale : callable, optional
+        Told now and then how many calls there are, to fit the workers to them.
+    at_most : int
+        Calls for which it can make workers.
     """
 
     def __init__(
@@ -57,8 +64,14 @@ class ClusterExecutor:
         connect: Callable[[], Client],
         timeout_s: float | None = None,
         priority: Priority = Priority.BATCH,
+        scale: Callable[[int], None] | None = None,
+        at_most: int = 0,
     ):
         self._connect = connect
+        self._scale = scale
+        self._at_most = at_most
+        self._scale_at = 0.0
+        self._busy_at = time.monotonic()
         self._timeout_s = timeout_s
         self._priority = priority
         self._client: Client | None = None
@@ -77,8 +90,8 @@ class ClusterExecutor:
 
     @property
     def capacity(self) -> int:
-        """Calls that the workers of now compute at once."""
-        return sum(worker.slots for worker in self._workers.values())
+        """Calls that the workers of now compute at once, or those that can be had."""
+        return max(self._at_most, sum(worker.slots for worker in self._workers.values()))
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
@@ -144,6 +157,7 @@ class ClusterExecutor:
         self._withdraw_all()
         client = self._connected()
         if client is not None:
+            self._fit()
             self._look(client)
             self._give(client)
 
@@ -159,6 +173,18 @@ class ClusterExecutor:
         self._client.register_plugin(Host())
         log.info("cluster: connected")
         return self._client
+
+    def _fit(self) -> None:
+        """Let there be workers for the calls, and for a while after the last one."""
+        now = time.monotonic()
+        with self._lock:
+            calls = len(self._queue) + len(self._running)
+        self._busy_at = now if calls else self._busy_at
+        if self._scale is None or now < self._scale_at:
+            return
+        self._scale_at = now + _SCALE_S
+        if calls or now - self._busy_at > _IDLE_S:
+            self._scale(calls)
 
     def _lose(self, error: BaseException) -> None:
         """Everything that was given is given again when there is a scheduler."""
