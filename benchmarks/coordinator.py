@@ -30,7 +30,7 @@ from dsa110_contimg.registry.models import FileState, SubbandFile, Tile
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.streaming.converter import StreamingConverter
 
-CLAIMERS, TILES, HANDED_OUT = 16, 16_000, 1000
+CLAIMERS, TILES, HANDED_OUT = 16, 6000, 1000
 _FEWEST_CLAIMS, _MOST_MS = 1500.0, 20.0
 
 

@@ -8,9 +8,10 @@ are counted apart from attempts: a killed daemon is nobody's failure.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import func, or_, select, union_all, update
+from sqlalchemy import Float, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import (
@@ -81,42 +82,58 @@ def claim_next(
     newest_first_behind_s : float, optional
         The newest goes first while the oldest is so much older (seconds of data time).
     """
-    table = kind.table
     now = time.time()
-    free = (
+    with registry.write(together=True) as session:
+        newest_first = False
+        if newest_first_behind_s is not None:
+            start = kind.table.start
+            span = select(func.max(start) - func.min(start)).where(or_(*_free(kind)))
+            newest_first = (session.scalar(span, {"now": now}) or 0.0) > newest_first_behind_s
+        taken = session.execute(
+            _taking(kind, newest_first), {"now": now, "by": owner, "until": now + lease_s},
+            execution_options={"synchronize_session": False},
+        ).one_or_none()  # fmt: skip
+    return None if taken is None else Claim(kind, taken.id, taken.attempt)
+
+
+def _free(kind: Kind) -> tuple[Any, Any, Any]:
+    """Conditions of a row that may be claimed at the moment `now`, by its state."""
+    table, now = kind.table, bindparam("now", type_=Float)
+    return (
         table.state == kind.ready,
         (table.state == kind.failed) & (table.not_before <= now),
         (table.state == kind.working) & (table.lease_until < now),
     )
-    with registry.write(together=True) as session:
-        newest_first = False
-        if newest_first_behind_s is not None:
-            span = select(func.max(table.start) - func.min(table.start)).where(or_(*free))
-            newest_first = (session.scalar(span) or 0.0) > newest_first_behind_s
-        # One index serves each state; rows that somebody else is claiming are passed over.
-        firsts = [
-            select(table.id, table.start)
-            .where(condition)
-            .order_by(table.start.desc() if newest_first else table.start)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .subquery()
-            for condition in free
-        ]
-        candidates = union_all(*(select(first.c.id, first.c.start) for first in firsts)).subquery()
-        start = candidates.c.start.desc() if newest_first else candidates.c.start
-        chosen = select(candidates.c.id).order_by(start).limit(1).scalar_subquery()
-        taken = session.execute(
-            update(table)
-            .where(table.id == chosen)
-            .values(
-                state=kind.working, attempt=table.attempt + 1, owner=owner,
-                lease_until=now + lease_s,
-            )
-            .returning(table.id, table.attempt),
-            execution_options={"synchronize_session": False},
-        ).one_or_none()  # fmt: skip
-    return None if taken is None else Claim(kind, taken.id, taken.attempt)
+
+
+@cache
+def _taking(kind: Kind, newest_first: bool) -> Any:
+    """The statement that claims one row.
+
+    One index serves each state; rows that somebody else is claiming are passed over.
+    """
+    table = kind.table
+    firsts = [
+        select(table.id, table.start)
+        .where(condition)
+        .order_by(table.start.desc() if newest_first else table.start)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .subquery()
+        for condition in _free(kind)
+    ]
+    candidates = union_all(*(select(first.c.id, first.c.start) for first in firsts)).subquery()
+    start = candidates.c.start.desc() if newest_first else candidates.c.start
+    chosen = select(candidates.c.id).order_by(start).limit(1).scalar_subquery()
+    return (
+        update(table)
+        .where(table.id == chosen)
+        .values(
+            state=kind.working, attempt=table.attempt + 1, owner=bindparam("by"),
+            lease_until=bindparam("until", type_=Float),
+        )
+        .returning(table.id, table.attempt)
+    )  # fmt: skip
 
 
 def take_back(registry: Registry, kind: Kind, is_dead: Callable[[str], bool]) -> list[str]:
