@@ -20,6 +20,7 @@ from cluster_calls import complain, double, heavy, hold_the_interpreter, write_s
 from conftest import Processed, SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg import software
+from dsa110_contimg.cli.setup import examine
 from dsa110_contimg.errors import BadInputError, RetryableError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.cluster_keys import make_keys, security
@@ -52,6 +53,12 @@ def test_results_and_errors_are_those_of_the_call(cluster: Cluster) -> None:
         with pytest.raises(BadInputError, match="cut short"):
             wrong.result(60)
         assert executor.capacity == 2
+
+
+def test_doctor_asks_the_cluster(cluster: Cluster) -> None:
+    told = {what: (verdict, why) for what, verdict, why in examine(cluster.settings())}
+    assert told["cluster"][0] == "ok"
+    assert "2 calls" in told["cluster"][1]
 
 
 def test_what_cannot_be_interrupted_ends_at_its_time_out_and_the_slot_works_again(

@@ -17,6 +17,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli import setup
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.settings import ExecutorSettings
 from dsa110_contimg.streaming.notify import notify
 
 
@@ -41,13 +42,22 @@ def test_init_makes_a_root_and_overwrites_nothing(tmp_path: Path) -> None:
     assert settings_module.load(root=root).workers == 3
 
 
+def _given(text: str) -> dict[str, object]:
+    """Settings that a commented text would give."""
+    lines = [line.removeprefix("# ") for line in text.splitlines()]
+    return tomllib.loads(
+        "\n".join(line for line in lines if " = " in line and not line.endswith(" = "))
+    )
+
+
 def test_the_commented_settings_are_the_defaults(tmp_path: Path) -> None:
     text = setup.commented_settings()
     assert tomllib.loads(text) == {}
-    lines = [line.removeprefix("# ") for line in text.split("# [[alerts]]")[0].splitlines()]
-    values = tomllib.loads(
-        "\n".join(line for line in lines if " = " in line and not line.endswith(" = "))
-    )
+    plain, table = text.split("# [[alerts]]")[0].split("# [executor]")
+    values, executor = _given(plain), _given(table)
+    defaults = ExecutorSettings().model_dump()
+    assert executor == {name: defaults[name] for name in executor}
+    assert {"scheduler", "maximum_jobs"} <= set(executor)
     values.pop("workers")
     (tmp_path / "contimg.toml").write_text(
         "\n".join(f"{key} = {value!r}".replace("True", "true") for key, value in values.items())

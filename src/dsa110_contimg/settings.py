@@ -56,6 +56,8 @@ class ExecutorSettings(BaseModel):
         None, description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the "
         "root",
     )  # fmt: skip
+    minimum_jobs: int = Field(0, ge=0, description="Jobs of SLURM or PBS that are kept")
+    maximum_jobs: int = Field(10, ge=1, description="Most jobs of SLURM or PBS at once")
     slurm: dict[str, Any] | None = Field(
         None, description="Jobs of SLURM compute, table [executor.slurm]: cores, memory, walltime, "
         "queue and whatever else dask-jobqueue's SLURMCluster takes",
@@ -63,8 +65,6 @@ class ExecutorSettings(BaseModel):
     pbs: dict[str, Any] | None = Field(
         None, description="Jobs of PBS compute, table [executor.pbs], as for SLURM"
     )
-    minimum_jobs: int = Field(0, ge=0, description="Jobs of SLURM or PBS that are kept")
-    maximum_jobs: int = Field(10, ge=1, description="Most jobs of SLURM or PBS at once")
 
 
 class Settings(BaseSettings):
@@ -81,9 +81,6 @@ class Settings(BaseSettings):
     sky_catalog: str = Field("nvss", description="Catalogue for the sky model and for validation")
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes"
-    )
-    executor: ExecutorSettings = Field(
-        default_factory=ExecutorSettings, description="A cluster, table [executor]"
     )
     stage_timeout_s: float = Field(
         3600.0, gt=0, description="Seconds after which one step of one tile is killed"
@@ -172,6 +169,9 @@ class Settings(BaseSettings):
     )
     crossmatch: dict[str, Any] = Field(
         default_factory=dict, description="Options of cross-matching"
+    )
+    executor: ExecutorSettings = Field(
+        default_factory=ExecutorSettings, description="A cluster that computes (docs/clusters.md)"
     )
     alerts: list[AlertRule] = Field(
         default_factory=list, description="Rules, each a table [[alerts]]"

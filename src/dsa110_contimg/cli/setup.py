@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, iso, load_settings, print_json
 from dsa110_contimg.errors import ContimgError
@@ -17,6 +18,7 @@ from dsa110_contimg.settings import FILE_NAME, Settings
 
 _FOLDERS = ("state", "catalogues", "ms", "caltables", "images", "products")
 _WORKER_GIB = 5.0
+_CLUSTER_S = 15.0
 _EXAMPLE_ALERTS = [
     f"# [[alerts]]\n# {rule}\n"
     for rule in (
@@ -104,6 +106,8 @@ def commented_settings() -> str:
         # Tables come last, here as in the model: what follows one belongs to it.
         if isinstance(default, dict):
             lines += [f"# [{key}]", ""]
+        elif isinstance(default, BaseModel):
+            lines += [f"# [{key}]", *_commented_table(key, type(default)), ""]
         elif key == "alerts":
             lines += _EXAMPLE_ALERTS
         elif default is None:
@@ -111,6 +115,15 @@ def commented_settings() -> str:
         else:
             lines += [f"# {key} = {json.dumps(default)}", ""]
     return "\n".join(lines)
+
+
+def _commented_table(table: str, model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        yield f"# {field.description}"
+        is_table = default is None and "dict" in str(field.annotation)
+        given = "" if default is None else json.dumps(default)
+        yield f"# [{table}.{name}]" if is_table else f"# {name} = {given}"
 
 
 def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
@@ -153,6 +166,28 @@ def examine(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield from _examine_catalogue(settings)
     yield from _examine_orientation()
     yield from _examine_libraries()
+    if settings.executor.scheduler:
+        yield from _examine_cluster(settings)
+
+
+def _examine_cluster(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    from dsa110_contimg.pipeline.engine import open_executor
+
+    address = settings.executor.scheduler
+    try:
+        with open_executor(settings) as executor:
+            deadline = time.monotonic() + _CLUSTER_S
+            while not executor.capacity and time.monotonic() < deadline:
+                time.sleep(0.2)
+            slots = executor.capacity
+    except ContimgError as error:
+        yield "cluster", "failed", str(error)
+        return
+    yield (
+        "cluster", "ok" if slots else "failed",
+        f"{address}: workers for {slots} calls at once"
+        + ("" if slots else "; start scheduler and workers, and look at what is logged here"),
+    )  # fmt: skip
 
 
 def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
