@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +24,10 @@ from dsa110_contimg import software
 from dsa110_contimg.cli.setup import examine
 from dsa110_contimg.errors import BadInputError, RetryableError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
-from dsa110_contimg.pipeline.cluster_keys import make_keys, security
+from dsa110_contimg.pipeline.cluster_security import make_keys, security
 from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.slots import Priority
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -137,6 +139,64 @@ def test_calls_wait_for_a_scheduler_that_is_away(cluster: Cluster, tmp_path: Pat
         assert waiting.result(120) == 10
         assert running.result(120).startswith("made_")
         assert executor.capacity == 2, "the worker came back by itself"
+
+
+def test_calls_survive_a_connection_that_breaks(cluster: Cluster, tmp_path: Path) -> None:
+    with open_executor(cluster.settings()) as executor:
+        output = FreshPath(tmp_path, "made")
+        call = executor.submit(write_slowly, marks=tmp_path, output=output, seconds=4.0)
+        until(lambda: len(list(tmp_path.iterdir())) == 2, 60.0, 0.05)
+        pid = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+        # The client connects again by itself, and has forgotten what it had given.
+        executor._client.scheduler_comm.comm.abort()
+        assert call.result(60).startswith("made_")
+        until(lambda: not Path(f"/proc/{pid}").exists(), 20.0, 0.05)
+
+
+def test_what_a_killed_program_had_given_ends(cluster: Cluster, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom cluster_calls import write_slowly\n"
+        "from dsa110_contimg import settings\n"
+        "from dsa110_contimg.pipeline.engine import open_executor\n"
+        "given = {'scheduler': sys.argv[2]}\n"
+        "executor = open_executor(settings.load(root=sys.argv[1], executor=given))\n"
+        "marks = Path(sys.argv[3])\n"
+        "executor.submit(write_slowly, marks=marks, output=marks / 'x', seconds=600.0).result()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, cluster.root, cluster.address, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    until(lambda: len(list(tmp_path.iterdir())) == 2, 60.0, 0.05)
+    pid = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+    process.kill()
+    process.wait()
+    until(lambda: not Path(f"/proc/{pid}").exists(), 30.0, 0.05)
+
+
+def test_on_a_worker_too_conversion_goes_before_batch(cluster: Cluster) -> None:
+    settings = cluster.settings()
+    with (
+        open_executor(settings, priority=Priority.BATCH) as batch,
+        open_executor(settings, priority=Priority.CONVERSION) as conversion,
+    ):
+        until(lambda: batch.capacity == conversion.capacity == 2, 60.0, 0.05)
+        first = [batch.submit(heavy, seconds=2.0), batch.submit(heavy, seconds=0.1)]
+        last = batch.submit(heavy, seconds=0.1)
+        time.sleep(1.0)
+        urgent = conversion.submit(heavy, seconds=0.1)
+        begun = urgent.result(60)[0]
+        assert begun < last.result(60)[0]
+        assert first[0].result(60)[1] <= begun
+
+
+def test_a_worker_stops_kindly_while_its_scheduler_is_away(tmp_path: Path) -> None:
+    make_keys(tmp_path / "state" / "tls")
+    lonely = Cluster(tmp_path)
+    worker = lonely.start_worker("--slots", "1")
+    time.sleep(5.0)
+    worker.terminate()
+    assert worker.wait(15) == 0
 
 
 def test_a_worker_of_other_versions_is_not_used(

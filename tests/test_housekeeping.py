@@ -75,7 +75,7 @@ def test_intermediate_files_go_when_their_mosaics_are_published_and_their_time_i
     assert housekeeping.find(registry, settings, soon) == []
     found = housekeeping.find(registry, settings, later)
     assert _kinds(found) == {"raw MS": 3, "image": 3, "sub-band file": 48}
-    housekeeping.remove(registry, found)
+    housekeeping.remove(registry, settings, found)
     assert not any(removal.path.exists() for removal in found)
     with registry.read() as session:
         assert set(session.scalars(select(Tile.ms_path))) == {""}
@@ -91,7 +91,9 @@ def test_a_file_that_is_sent_again_after_its_row_is_gone_changes_nothing(
 ) -> None:
     settings = _settings(root, keep_subbands_h=0.0, settle_s=0.0)
     registry = Registry(settings.database)
-    housekeeping.remove(registry, housekeeping.find(registry, settings, time.time() + HOUR))
+    housekeeping.remove(
+        registry, settings, housekeeping.find(registry, settings, time.time() + HOUR)
+    )
     os.link(small_run.files[0][0], root / "incoming" / small_run.files[0][0].name)
     StreamingConverter(
         root / "incoming", root / "ms", registry, settings, InlineExecutor(), once=True
@@ -138,7 +140,7 @@ def test_work_that_has_begun_meanwhile_keeps_its_input(root: Path) -> None:
     with registry.write() as session:
         group = session.scalars(select(MosaicGroup)).one()
         group.state = GroupState.READY
-    housekeeping.remove(registry, found)
+    housekeeping.remove(registry, settings, found)
     assert all(removal.path.exists() for removal in found)
 
 
@@ -257,6 +259,11 @@ def test_what_a_batch_program_reads_is_spared(root: Path) -> None:
         assert sets
         assert going() == sets - {first}
     assert going() == everything
+    found = housekeeping.find(registry, settings, later)
+    with protected(root, [first, incoming]):
+        # Begun after they were found.
+        housekeeping.remove(registry, settings, found)
+    assert {path for path in everything if path.exists()} == everything - (sets - {first})
 
 
 def test_copies_that_never_became_public_go_and_public_files_stay(root: Path) -> None:
@@ -276,6 +283,8 @@ def test_rows_of_files_that_a_killed_round_removed_go_too(root: Path) -> None:
     with registry.read() as session:
         first = Path(session.scalars(select(SubbandFile.path)).first())
     first.unlink()
-    housekeeping.remove(registry, housekeeping.find(registry, settings, time.time() + HOUR))
+    housekeeping.remove(
+        registry, settings, housekeeping.find(registry, settings, time.time() + HOUR)
+    )
     with registry.read() as session:
         assert list(session.scalars(select(SubbandFile))) == []

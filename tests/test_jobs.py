@@ -1,11 +1,16 @@
 """A server that is killed again and again loses no job and does none twice."""
 
 from pathlib import Path
+from typing import Any
 
 import job_chaos
+import pytest
 
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.batch.jobs import JobRunner, submit
+from dsa110_contimg.batch import jobs
+from dsa110_contimg.batch.jobs import JobRunner, run_job, submit
+from dsa110_contimg.batch.kinds import ValidateJob
+from dsa110_contimg.errors import OutageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
 
@@ -40,11 +45,43 @@ def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path) -> None:
         folder = tmp_path / "products" / "jobs" / str(job_id)
         folder.mkdir(parents=True)
         (folder / "mosaic.fits").write_bytes(b"all of it")
-    by_hand = tmp_path / "products" / "jobs" / "notes"
+    # An older database was put back: it does not know the seventh job.
+    by_hand, unknown = (tmp_path / "products" / "jobs" / name for name in ("notes", "7"))
     by_hand.mkdir()
+    unknown.mkdir()
     runner = JobRunner(registry, settings)
     runner.look()
     with registry.read() as session:
         assert [session.get_one(Job, i + 1).state for i in range(4)] == list(ends.values())
-    assert sorted(path.name for path in by_hand.parent.iterdir()) == ["4", "notes"]
+    assert sorted(path.name for path in by_hand.parent.iterdir()) == ["4", "7", "notes"]
+    registry.close()
+
+
+def test_a_finished_job_waits_for_a_database_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_module.load(root=tmp_path)
+    registry = Registry(settings.database)
+    job_id = submit(registry, settings, "validate", {"mosaic": "m.fits"}).id
+    with registry.write() as session:
+        session.get_one(Job, job_id).state = JobState.RUNNING
+    update, calls = jobs._update, []
+
+    def away(*arguments: Any, **values: Any) -> None:
+        calls.append(values)
+        if len(calls) < 4:
+            raise OutageError("the database does not answer")
+        update(*arguments, **values)
+
+    def work(self: Any, settings: Any, registry: Any, context: Any, output: Any) -> dict[str, str]:
+        context.progress("validation", 0.5, "half of it")
+        return {"path": "m.html"}
+
+    monkeypatch.setattr(jobs, "_update", away)
+    monkeypatch.setattr(jobs, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(ValidateJob, "run", work)
+    assert run_job(settings, job_id)
+    with registry.read() as session:
+        job = session.get_one(Job, job_id)
+    assert (job.state, job.result) == (JobState.DONE, {"path": "m.html"})
     registry.close()

@@ -4,6 +4,7 @@ A job runs in a process of its own (`python -m dsa110_contimg.batch.jobs ID SERV
 the server's; its row tells stage, fraction done, outcome. A job that fails stays failed.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from sqlalchemy import func, select
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import KINDS, Request
 from dsa110_contimg.batch.workers import NICENESS, batch_workers
-from dsa110_contimg.errors import ContimgError, RetryableError, UsageError
+from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import end_with_parent
 from dsa110_contimg.registry.database import Registry
@@ -32,6 +33,7 @@ from dsa110_contimg.stages.options import parse_options
 log = structlog.get_logger()
 
 _STOP_GRACE_S = 10.0
+_AGAIN_S, _OUTAGE_S = 2.0, 600.0
 _OWN = Path("products", "jobs")
 
 
@@ -233,10 +235,11 @@ class JobRunner:
     def _sweep(self) -> None:
         """Take away what jobs wrote that a server declared failed just before its own end."""
         with self._registry.read() as session:
-            done = set(session.scalars(select(Job.id).where(Job.state == JobState.DONE)))
-        for path in (self._settings.root / _OWN).glob("*"):
-            if path.name.isdecimal() and int(path.name) not in done:
-                shutil.rmtree(path, ignore_errors=True)
+            over = Job.state.in_((JobState.FAILED, JobState.CANCELLED))
+            ended = session.scalars(select(Job.id).where(over)).all()
+        # What no row tells of stays: the database may be an older one, put back.
+        for job_id in ended:
+            shutil.rmtree(_own_directory(self._settings, job_id), ignore_errors=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -258,7 +261,9 @@ def run_job(settings: Settings, job_id: int) -> bool:
     def progress(stage: str, fraction: float, message: str) -> None:
         sys.stdout.write(f"{stage} {100 * fraction:.0f} % {message}\n")
         sys.stdout.flush()
-        _update(registry, job_id, stage=stage, fraction=fraction, message=message)
+        # A database that is away is no reason to end.
+        with contextlib.suppress(OutageError):
+            _update(registry, job_id, stage=stage, fraction=fraction, message=message)
 
     with registry.read() as session:
         job = session.get_one(Job, job_id)
@@ -278,11 +283,20 @@ def run_job(settings: Settings, job_id: int) -> bool:
     except ContimgError as failure:
         error = str(failure)
     sys.stdout.write(f"{error or 'done'}\n")
-    _update(
-        registry, job_id, state=JobState.FAILED if error else JobState.DONE, error=error,
-        result=result, ended=time.time(), **({} if error else {"fraction": 1.0}),
-    )  # fmt: skip
-    return not error
+    until = time.monotonic() + _OUTAGE_S
+    while True:
+        try:
+            _update(
+                registry, job_id, state=JobState.FAILED if error else JobState.DONE, error=error,
+                result=result, ended=time.time(), **({} if error else {"fraction": 1.0}),
+            )  # fmt: skip
+        except OutageError as outage:
+            if time.monotonic() > until:
+                raise
+            sys.stdout.write(f"waiting for the database: {outage}\n")
+            time.sleep(_AGAIN_S)
+        else:
+            return not error
 
 
 def _own_directory(settings: Settings, job_id: int) -> Path:

@@ -16,17 +16,6 @@ from dsa110_contimg.errors import UsageError
 log = structlog.get_logger()
 
 _AGAIN_S = 5.0
-_DASK: dict[str, Any] = {
-    "logging": {"distributed": "warning"},
-    # The executor itself gives calls again, to a worker that it chooses.
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.scheduler.work-stealing": False,
-    # Workers only wait for processes of their own: one that is silent is frozen or gone.
-    "distributed.scheduler.worker-ttl": "60s",
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-    "distributed.admin.tick.limit": "10s",
-}
 
 
 def scheduler(
@@ -39,16 +28,19 @@ def scheduler(
     setup_logging(settings.log_format)
     _prepare_dask()
     from distributed import Scheduler
+    from distributed.scheduler import DEFAULT_EXTENSIONS
 
-    from dsa110_contimg.pipeline.cluster_keys import make_keys, security
+    from dsa110_contimg.pipeline.cluster_security import make_keys, security
 
     make_keys(settings.tls_dir)
+    # They remember every time that there was work, for ever.
+    extensions = {name: kind for name, kind in DEFAULT_EXTENSIONS.items() if name != "spans"}
 
     async def run() -> None:
         stop = _stop_by_signal()
         async with Scheduler(
             host=host, port=port, protocol="tls", security=security(settings.tls_dir),
-            dashboard=False, dashboard_address="127.0.0.1:0",
+            dashboard=False, dashboard_address="127.0.0.1:0", extensions=extensions,
         ) as running:  # fmt: skip
             log.info("scheduler listens", address=running.address)
             await _first(stop.wait(), running.finished())
@@ -77,7 +69,8 @@ def worker(
     _prepare_dask()
     from distributed import Worker
 
-    from dsa110_contimg.pipeline.cluster_keys import security
+    from dsa110_contimg.pipeline.cluster_host import Host
+    from dsa110_contimg.pipeline.cluster_security import security
 
     address = settings.executor.scheduler
     if not address:
@@ -86,19 +79,22 @@ def worker(
         )
     keys = security(settings.tls_dir)
 
+    async def serve() -> None:
+        async with Worker(
+            address, nthreads=slots or os.cpu_count() or 1, security=keys, protocol="tls",
+            memory_limit=memory_gb * 1e9 if memory_gb else "auto",
+            local_directory=str(scratch) if scratch else None,
+            dashboard_address="127.0.0.1:0", plugins=(Host(),), extensions={},
+        ) as running:  # fmt: skip
+            log.info("worker joined", scheduler=address, worker=running.address)
+            await running.finished()
+
     async def run() -> None:
         stop = _stop_by_signal()
         while not stop.is_set():
             try:
-                async with Worker(
-                    address, nthreads=slots or os.cpu_count() or 1, security=keys,
-                    memory_limit=memory_gb * 1e9 if memory_gb else "auto",
-                    local_directory=str(scratch) if scratch else None, protocol="tls",
-                    dashboard_address="127.0.0.1:0",
-                ) as running:  # fmt: skip
-                    log.info("worker joined", scheduler=address, worker=running.address)
-                    await _first(stop.wait(), running.finished())
-            except (TimeoutError, OSError) as error:
+                await _first(stop.wait(), serve())
+            except (TimeoutError, OSError, RuntimeError) as error:
                 log.warning("waiting for the scheduler", scheduler=address, error=str(error))
             if not stop.is_set():
                 await _first(stop.wait(), asyncio.sleep(_AGAIN_S))
@@ -114,7 +110,9 @@ def _prepare_dask() -> None:
         wanted = "pip install 'dsa110-contimg[cluster]'"
         raise UsageError(f"a cluster needs the extra: {wanted}") from error
     # Whoever runs it may set otherwise, by DASK_DISTRIBUTED__... or Dask's own files.
-    dask.config.update_defaults(_DASK)
+    from dsa110_contimg.pipeline.cluster_security import DASK
+
+    dask.config.update_defaults(DASK)
     logging.getLogger("distributed").setLevel(logging.WARNING)
 
 
@@ -126,8 +124,11 @@ def _stop_by_signal() -> asyncio.Event:
 
 
 async def _first(*waits: Any) -> None:
-    """Wait until one of several is done."""
+    """Wait until one of several is done, end the others, and raise what went wrong."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
-    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()

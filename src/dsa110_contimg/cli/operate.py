@@ -232,7 +232,7 @@ def housekeeping(
                 f"{removal.size / 1e9:9.3f} GB  {removal.kind}  {removal.path}: {removal.reason}"
             )
     if not dry_run:
-        total = keeper.remove(registry, found)
+        total = keeper.remove(registry, settings, found)
         typer.echo(f"removed {len(found)} items, {total / 1e9:.3f} GB", err=True)
 
 

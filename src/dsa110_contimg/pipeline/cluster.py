@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,8 @@ import structlog
 from distributed import Client, KilledWorker, fire_and_forget
 from distributed.client import Future as DaskFuture
 from distributed.comm.core import CommClosedError
+from distributed.utils import LoopRunner
+from tornado.ioloop import IOLoop
 
 from dsa110_contimg import software
 from dsa110_contimg.errors import RetryableError, WorkerDiedError
@@ -35,6 +37,12 @@ log = structlog.get_logger()
 _LOOK_S = 1.0
 _CONNECT_AGAIN_S = 5.0
 _GATHER_S = 60.0
+_ANSWER_S = 20.0
+"""That a scheduler has to answer in; then it is taken for frozen."""
+_ASK_AGAIN_S = 30.0
+_LET_GO_S, _CLOSE_S = 1.0, 30.0
+_ANSWERS = 4
+"""Threads that fetch answers: one may wait for a worker that is frozen."""
 _SCALE_S = 10.0
 _IDLE_S = 300.0
 """After which workers that nobody needs may go."""
@@ -48,7 +56,7 @@ class ClusterExecutor:
     Parameters
     ----------
     connect : callable
-        Makes a client of the cluster; raises OSError while there is none.
+        Makes a client of the cluster, on a loop; raises OSError while there is none.
     timeout_s : float, optional
         A call is killed after computing for so long.
     priority : Priority
@@ -61,7 +69,7 @@ class ClusterExecutor:
 
     def __init__(
         self,
-        connect: Callable[[], Client],
+        connect: Callable[[IOLoop], Client],
         timeout_s: float | None = None,
         priority: Priority = Priority.BATCH,
         scale: Callable[[int], None] | None = None,
@@ -74,10 +82,15 @@ class ClusterExecutor:
         self._busy_at = time.monotonic()
         self._timeout_s = timeout_s
         self._priority = priority
+        # One loop for all clients: each failed attempt would leave one of its own behind.
+        self._loop = LoopRunner()
+        self._loop.start()
+        self._answers = ThreadPoolExecutor(_ANSWERS, "answers")
         self._client: Client | None = None
+        self._stream: Any = None
         self._connect_at = 0.0
         self._workers: dict[str, Facts] = {}
-        self._asked: set[str] = set()
+        self._asked: dict[str, float] = {}
         self._told: deque[tuple[str, DaskFuture]] = deque()
         self._lock = threading.Lock()
         self._queue: deque[_Call] = deque()
@@ -91,7 +104,7 @@ class ClusterExecutor:
     @property
     def capacity(self) -> int:
         """Calls that the workers of now compute at once, or those that can be had."""
-        return max(self._at_most, sum(worker.slots for worker in self._workers.values()))
+        return max(self._at_most, sum(facts.slots for facts in list(self._workers.values())))
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
@@ -120,7 +133,9 @@ class ClusterExecutor:
         with self._lock:
             self._closing = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
+        # Where Dask does not let go of its thread, calls are answered all the same.
+        self._end()
 
     def __enter__(self) -> "ClusterExecutor":
         return self
@@ -137,21 +152,33 @@ class ClusterExecutor:
         """The one thread that talks to Dask."""
         while not self._closing:
             try:
-                self._round()
-            except _AWAY as error:
-                self._lose(error)
+                self._turn()
             except Exception:
                 # Calls must be answered for ever.
                 log.exception("cluster: this round failed")
             self._wake.wait(_LOOK_S)
             self._wake.clear()
-        for call in [*self._queue, *self._running]:
-            call.fail(RetryableError("the executor was stopped"))
+        given = self._given()
+        self._end()
         if self._client is not None:
-            with contextlib.suppress(*_AWAY):
-                self._end_calls(self._client, self._given())
-            with contextlib.suppress(*_AWAY):
-                self._client.close()
+            with contextlib.suppress(Exception):
+                self._end_calls(self._client, given)
+            with contextlib.suppress(Exception):
+                self._client.close(timeout=_LET_GO_S)
+        self._answers.shutdown(wait=False)
+        self._loop.stop(_LET_GO_S)
+
+    def _end(self) -> None:
+        with self._lock:
+            left = [*self._queue, *self._running]
+        for call in left:
+            call.fail(RetryableError("the executor was stopped"))
+
+    def _turn(self) -> None:
+        try:
+            self._round()
+        except _AWAY as error:
+            self._lose(error)
 
     def _round(self) -> None:
         self._withdraw_all()
@@ -163,16 +190,21 @@ class ClusterExecutor:
 
     def _connected(self) -> Client | None:
         if self._client is not None:
-            if self._client.status != "running":
+            # A client that has connected again by itself has forgotten what it had given.
+            if self._client.status != "running" or self._client.scheduler_comm is not self._stream:
                 raise CommClosedError("the scheduler does not answer")
             return self._client
         if time.monotonic() < self._connect_at:
             return None
         self._connect_at = time.monotonic() + _CONNECT_AGAIN_S
-        self._client = self._connect()
-        self._client.register_plugin(Host())
+        self._client = client = self._connect(self._loop.loop)
+        self._stream = client.scheduler_comm
+        client.sync(
+            client._register_worker_plugin, plugin=Host(), name=Host.name, idempotent=True,
+            callback_timeout=_ANSWER_S,
+        )  # fmt: skip
         log.info("cluster: connected")
-        return self._client
+        return client
 
     def _fit(self) -> None:
         """Let there be workers for the calls, and for a while after the last one."""
@@ -190,7 +222,7 @@ class ClusterExecutor:
         """Everything that was given is given again when there is a scheduler."""
         log.error("cluster: waiting for the scheduler", error=str(error) or type(error).__name__)
         client, self._client = self._client, None
-        self._workers, self._asked = {}, set()
+        self._workers, self._asked = {}, {}
         self._told.clear()
         with self._lock:
             lost = [call for call in self._running if not call.done()]
@@ -199,21 +231,24 @@ class ClusterExecutor:
                 call.forget()
             self._queue.extendleft(reversed(lost))
         if client is not None:
-            with contextlib.suppress(*_AWAY):
-                client.close(timeout=1)
+            with contextlib.suppress(Exception):
+                client.close(timeout=_LET_GO_S)
 
     def _look(self, client: Client) -> None:
         """Which workers there are."""
-        present = set(client.nthreads())
+        present = set(client.nthreads(callback_timeout=_ANSWER_S))
         for address in self._workers.keys() - present:
             log.warning("cluster: a worker left", worker=address)
             del self._workers[address]
         for call in self._given():
             if call.worker not in present:
                 self._give_again(call, call.future)
-        self._asked &= present
-        for address in present - self._asked:
-            self._asked.add(address)
+        now = time.monotonic()
+        self._asked = {a: at for a, at in self._asked.items() if a in present}
+        for address in present - self._workers.keys():
+            if now < self._asked.get(address, 0.0):
+                continue
+            self._asked[address] = now + _ASK_AGAIN_S
             future = client.submit(
                 cluster_host.facts, key=f"facts-{uuid4().hex}", workers=[address], pure=False
             )
@@ -227,10 +262,11 @@ class ClusterExecutor:
 
     def _meet(self, address: str, future: DaskFuture) -> None:
         """Use a worker that is as we are."""
-        if future.status != "finished":
-            log.error("cluster: a worker is not used", worker=address, reason=str(_error(future)))
+        try:
+            facts: Facts = future.result(timeout=_GATHER_S)
+        except (Exception, CancelledError) as error:  # noqa: BLE001 (it is asked again)
+            log.error("cluster: a worker is not used", worker=address, reason=str(error))
             return
-        facts: Facts = future.result(timeout=_GATHER_S)
         others = _differences(software.versions(), facts.versions)
         if others:
             log.error(
@@ -250,15 +286,18 @@ class ClusterExecutor:
 
     def _give(self, client: Client) -> None:
         """Give waiting calls to workers, in order, as long as one has room."""
-        while self._queue:
-            call = self._queue[0]
-            address = self._room(call)
-            if address is None:
-                return
+        while True:
             with self._lock:
-                self._queue.popleft()
-                if call.done():
-                    continue
+                if not self._queue:
+                    return
+                call = self._queue.popleft()
+            if call.done():
+                continue
+            address = self._room(call)
+            with self._lock:
+                if address is None:
+                    self._queue.appendleft(call)
+                    return
                 self._running.add(call)
             call.give(client, address, Terms(self._timeout_s, self._priority, call.memory_gb))
 
@@ -275,29 +314,37 @@ class ClusterExecutor:
         return best
 
     def came_back(self, call: "_Call", future: DaskFuture) -> None:
-        """A task ended; called by Dask's own thread."""
+        """A task ended; told by the one thread that Dask has for it."""
+        with contextlib.suppress(RuntimeError):
+            self._answers.submit(self._settle, call, future)
+
+    def _settle(self, call: "_Call", future: DaskFuture) -> None:
         try:
             if future.status == "finished":
-                call.answer(pickle.loads(future.result(timeout=_GATHER_S)))
-            elif future.status == "error" and (error := _error(future)) is not None:
-                if isinstance(error, KilledWorker):
-                    self._give_again(call, future)
-                    return
-                call.fail(error)
+                good, answer = pickle.loads(future.result(timeout=_GATHER_S))
+                self._answer(call, future, good, answer)
+            elif future.status == "error" and not isinstance(_error(future), KilledWorker):
+                raise future.exception(timeout=_GATHER_S)
             else:
-                # Its scheduler is gone, or it was given up meanwhile: a round sees to it.
-                return
+                self._give_again(call, future)
         except (*_AWAY, CancelledError):
             # The answer is lost on its way.
             self._give_again(call, future)
-            return
-        finally:
-            self._wake.set()
+        except Exception as error:  # noqa: BLE001 (a call must be answered)
+            told = RetryableError(f"{call.name}: {type(error).__name__}: {error}")
+            self._answer(call, future, False, told)
+        self._wake.set()
+
+    def _answer(self, call: "_Call", future: DaskFuture, good: bool, answer: Any) -> None:
         with self._lock:
+            # What an execution says that was given up does not count.
+            if call.future is not future:
+                return
             self._running.discard(call)
+        call.answer(answer) if good else call.fail(answer)
 
     def _give_again(self, call: "_Call", future: "DaskFuture | None") -> None:
-        """The worker of an execution is gone; another may try."""
+        """An execution is lost; another may try."""
         with self._lock:
             if call not in self._running or call.future is not future:
                 return

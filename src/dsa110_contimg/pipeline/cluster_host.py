@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 import platform
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -22,12 +23,14 @@ from distributed.system import MEMORY_LIMIT
 
 from dsa110_contimg import software
 from dsa110_contimg.errors import RetryableError
-from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.pipeline.executors import LocalExecutor, failure
 from dsa110_contimg.pipeline.slots import Priority
 
 NAME = "dsa110-contimg"
 _REMEMBERED = 1000
 """Calls that were withdrawn before they began."""
+_PATIENCE_S = 60.0
+"""After each such time a call that waits counts as one priority higher."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,18 @@ class Terms:
     memory_gb: float
 
 
+@dataclass(eq=False)
+class _Ticket:
+    """A call that waits for its turn."""
+
+    terms: Terms
+    since: float
+
+    def rank(self, now: float) -> tuple[float, float]:
+        """Lower goes first; who has waited long moves up."""
+        return self.terms.priority - (now - self.since) // _PATIENCE_S, self.since
+
+
 class Host(WorkerPlugin):
     """The processes of one Dask worker, as many as it was given threads."""
 
@@ -82,8 +97,10 @@ class Host(WorkerPlugin):
         self.facts = Facts(platform.node(), slots, limit / 1e9, software.versions())
         directory = Path(worker.local_directory) / "slots"
         self._executor = LocalExecutor(slots, directory, slots)
+        self._free_slots = slots
         self._free_gb = self.facts.memory_gb
         self._changed = threading.Condition()
+        self._waiting: list[_Ticket] = []
         self._calls: dict[str, Future[Any]] = {}
         self._withdrawn: deque[str] = deque(maxlen=_REMEMBERED)
 
@@ -91,13 +108,17 @@ class Host(WorkerPlugin):
         """End every call: the worker leaves."""
         self._executor.close(wait=False)
 
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """End a call that its program, or its scheduler, has given up."""
+        if finish == "released" and start in ("executing", "long-running"):
+            self.withdraw(str(key))
+
     def run(
         self, call_id: str, function: Callable[..., Any], arguments: Mapping[str, Any],
         terms: Terms,
     ) -> Any:  # fmt: skip
-        """Run a call when there is memory for it."""
-        memory_gb = terms.memory_gb
-        with self._memory(min(memory_gb, self.facts.memory_gb)):
+        """Run a call when it is its turn and there are a slot and memory for it."""
+        with self._admitted(terms):
             with self._changed:
                 if call_id in self._withdrawn:
                     raise RetryableError(f"{function.__name__} was cancelled")
@@ -119,15 +140,31 @@ class Host(WorkerPlugin):
             future.cancel()
 
     @contextlib.contextmanager
-    def _memory(self, gigabytes: float) -> Iterator[None]:
-        """Hold so much of the worker's memory."""
+    def _admitted(self, terms: Terms) -> Iterator[None]:
+        """Hold a slot and memory; who comes first gets them first, or a large call never would."""
+        gigabytes = min(terms.memory_gb, self.facts.memory_gb)
+        ticket = _Ticket(terms, time.monotonic())
+
+        def may_begin() -> bool:
+            now = time.monotonic()
+            first = min(self._waiting, key=lambda other: other.rank(now))
+            return first is ticket and self._free_slots > 0 and self._free_gb >= gigabytes
+
         with self._changed:
-            self._changed.wait_for(lambda: self._free_gb >= gigabytes)
+            self._waiting.append(ticket)
+            try:
+                self._changed.wait_for(may_begin)
+            finally:
+                self._waiting.remove(ticket)
+            self._free_slots -= 1
             self._free_gb -= gigabytes
+            # The next in turn may have room too.
+            self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
+                self._free_slots += 1
                 self._free_gb += gigabytes
                 self._changed.notify_all()
 
@@ -141,12 +178,15 @@ def _host() -> Host:
 def run_call(call_id: str, call: bytes, terms: Terms) -> bytes:
     """The task that Dask carries; others may join it while it waits for its turn.
 
-    Call and result are pickled here and there: the scheduler has no business in them.
+    Call and answer, or error, are pickled here and there: Dask has no business in them.
     """
     host = _host()
     secede()
-    function, arguments = pickle.loads(call)
-    return pickle.dumps(host.run(call_id, function, arguments, terms))
+    try:
+        function, arguments = pickle.loads(call)
+        return pickle.dumps((True, host.run(call_id, function, arguments, terms)))
+    except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
+        return failure(error)
 
 
 def facts() -> Facts:

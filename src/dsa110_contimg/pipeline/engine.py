@@ -12,6 +12,7 @@ from dsa110_contimg.settings import ExecutorSettings, Settings
 
 if TYPE_CHECKING:
     from distributed import Client
+    from tornado.ioloop import IOLoop
 
     from dsa110_contimg.pipeline.cluster import ClusterExecutor
 
@@ -60,31 +61,36 @@ def open_executor(
     return ClusterExecutor(connect, timeout_s, priority, scale, at_most)
 
 
-def _address(settings: Settings) -> "Callable[[], Client]":
+def _address(settings: Settings) -> "Callable[[IOLoop], Client]":
     """A scheduler that somebody else runs."""
     from distributed import Client
 
-    from dsa110_contimg.pipeline.cluster_keys import security
+    from dsa110_contimg.pipeline.cluster_security import security
 
     keys = security(settings.tls_dir)
 
-    def connect() -> Client:
+    def connect(loop: "IOLoop") -> Client:
         return Client(
-            settings.executor.scheduler, security=keys, timeout=_CONNECT_S, set_as_default=False
-        )
+            settings.executor.scheduler, security=keys, timeout=_CONNECT_S, set_as_default=False,
+            loop=loop,
+        )  # fmt: skip
 
     return connect
 
 
-def _jobs(settings: Settings) -> "tuple[Callable[[], Client], Callable[[int], None]]":
+def _jobs(settings: Settings) -> "tuple[Callable[[IOLoop], Client], Callable[[int], None]]":
     """A scheduler in this process, and jobs of a queue as its workers."""
+    import dask
     import dask_jobqueue
     from distributed import Client
 
-    from dsa110_contimg.pipeline.cluster_keys import make_keys, security
+    from dsa110_contimg.pipeline.cluster_security import DASK, make_keys, security
 
     given = settings.executor
     kind, name = (given.slurm, "SLURMCluster") if given.slurm else (given.pbs, "PBSCluster")
+    if int((kind or {}).get("processes", 1)) != 1:
+        raise UsageError("executor: processes must be 1; a job's worker has one process a core")
+    dask.config.update_defaults(DASK)
     make_keys(settings.tls_dir)
     logs = settings.root / "state" / "queue"
     logs.mkdir(parents=True, exist_ok=True)
@@ -102,10 +108,11 @@ def _jobs(settings: Settings) -> "tuple[Callable[[], Client], Callable[[int], No
     except (TypeError, ValueError) as error:
         raise UsageError(f"executor: {name} does not take these options: {error}") from error
 
-    def connect() -> Client:
+    def connect(_: "IOLoop") -> Client:
+        # On the loop that the scheduler runs on, in this process.
         return Client(cluster, timeout=_CONNECT_S, set_as_default=False)
 
-    return connect, _scaling(given, cluster.scale)
+    return connect, _scaling(given, cluster)
 
 
 def _cores(given: ExecutorSettings) -> int:
@@ -113,7 +120,7 @@ def _cores(given: ExecutorSettings) -> int:
     return int((given.slurm or given.pbs or {}).get("cores") or 1)
 
 
-def _scaling(given: ExecutorSettings, scale: Callable[..., Any]) -> Callable[[int], None]:
+def _scaling(given: ExecutorSettings, cluster: Any) -> Callable[[int], None]:
     """Ask for as many jobs as calls need, and for those that ended again."""
     asked, slots_a_job = 0, _cores(given)
 
@@ -122,6 +129,16 @@ def _scaling(given: ExecutorSettings, scale: Callable[..., Any]) -> Callable[[in
         wanted = math.ceil(calls / slots_a_job)
         # The queue does not know which job is idle: it takes some away when all are.
         asked = max(asked, wanted) if calls else 0
-        scale(jobs=min(max(asked, given.minimum_jobs), given.maximum_jobs))
+        cluster.loop.add_callback(_forget_failed, cluster)
+        cluster.scale(jobs=min(max(asked, given.minimum_jobs), given.maximum_jobs))
 
     return fit
+
+
+def _forget_failed(cluster: Any) -> None:
+    """A job that could not be submitted counts as there until it is forgotten."""
+    from distributed import Status
+
+    for name, job in list(cluster.workers.items()):
+        if job.status in (Status.created, Status.failed):
+            del cluster.workers[name]

@@ -371,7 +371,7 @@ def _work(pipe: Connection, parent_pid: int, slots_dir: Path, slots: int) -> Non
                 function, arguments = pickle.loads(call)
                 answer = pickle.dumps((True, function(**arguments)))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
-            answer = _failure(error)
+            answer = failure(error)
             if not begun:
                 pipe.send_bytes(_COMPUTING)
         pipe.send_bytes(answer)
@@ -390,7 +390,8 @@ class _Pulse:
             self._said_s = time.monotonic()
 
 
-def _failure(error: Exception) -> bytes:
+def failure(error: Exception) -> bytes:
+    """An error as it travels, with where it was raised."""
     if isinstance(error, OSError) and error.errno in _OUTAGES:
         error = OutageError(str(error))
     error.add_note(traceback.format_exc())

@@ -41,10 +41,10 @@ def protected(root: Path, reads: Iterable[Path] = ()) -> Iterator[None]:
     directory = _directory(root)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{uuid4().hex}.lock"
+    # Told before it counts.
+    path.with_suffix(_READS).write_text("\n".join(str(read.resolve()) for read in reads))
     with FileLock(path):
         try:
-            told = path.with_suffix(_READS)
-            told.write_text("\n".join(str(read.resolve()) for read in reads))
             yield
         finally:
             _forget(path)

@@ -24,6 +24,9 @@ from dsa110_contimg.errors import (
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
 
+_TRIES = 5
+"""Of a claim, where others are claiming too."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -82,18 +85,25 @@ def claim_next(
     newest_first_behind_s : float, optional
         The newest goes first while the oldest is so much older (seconds of data time).
     """
-    now = time.time()
-    with registry.write(together=True) as session:
-        newest_first = False
-        if newest_first_behind_s is not None:
-            start = kind.table.start
-            span = select(func.max(start) - func.min(start)).where(or_(*_free(kind)))
-            newest_first = (session.scalar(span, {"now": now}) or 0.0) > newest_first_behind_s
-        taken = session.execute(
-            _taking(kind, newest_first), {"now": now, "by": owner, "until": now + lease_s},
-            execution_options={"synchronize_session": False},
-        ).one_or_none()  # fmt: skip
-    return None if taken is None else Claim(kind, taken.id, taken.attempt)
+    for _ in range(_TRIES):
+        now = time.time()
+        with registry.write(together=True) as session:
+            newest_first = False
+            if newest_first_behind_s is not None:
+                start = kind.table.start
+                span = select(func.max(start) - func.min(start)).where(or_(*_free(kind)))
+                newest_first = (session.scalar(span, {"now": now}) or 0.0) > newest_first_behind_s
+            taken = session.execute(
+                _taking(kind, newest_first), {"now": now, "by": owner, "until": now + lease_s},
+                execution_options={"synchronize_session": False},
+            ).one_or_none()  # fmt: skip
+            if taken is not None:
+                return Claim(kind, taken.id, taken.attempt)
+            # Whoever is claiming one row holds the first of each state for a moment.
+            left = select(kind.table.id).where(or_(*_free(kind))).limit(1)
+            if session.scalar(left, {"now": now}) is None:
+                return None
+    return None
 
 
 def _free(kind: Kind) -> tuple[Any, Any, Any]:

@@ -117,7 +117,8 @@ class StreamingConverter:
             )
             self._in_flight.add(claim, future, need)
             future.add_done_callback(lambda _: self.stop.wake())
-        return len(self._in_flight) > 0
+        # Without a worker nothing can be claimed, and so nothing is known to be done.
+        return len(self._in_flight) > 0 or not self._executor.capacity
 
     def _commit(self, claim: Claim, tile: ConvertedTile) -> None:
         with self._registry.write() as session:

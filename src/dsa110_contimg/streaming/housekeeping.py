@@ -123,13 +123,17 @@ def find(registry: Registry, settings: Settings, now: float | None = None) -> li
     return sorted(removals, key=lambda removal: removal.path)
 
 
-def remove(registry: Registry, removals: list[Removal]) -> int:
+def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> int:
     """Remove what `find` found; returns the bytes.
 
     A row forgets its Measurement Set before the files go, unless work on it has begun meanwhile.
     """
     total, gone = 0, list[str]()
     for removal in removals:
+        # Each takes its time, and a batch program may begin at any.
+        batch = at_work(settings.root)
+        if batch.needs(removal.path) or (batch.programs and removal.kind == "leftover"):
+            continue
         if removal.kind in ("raw MS", "image") and not _forget(registry, removal):
             continue
         if _delete(removal.path):

@@ -215,7 +215,7 @@ class StreamingMosaicManager:
 
     def _remove(self) -> None:
         removals = housekeeping.find(self._registry, self._settings)
-        total = housekeeping.remove(self._registry, removals)
+        total = housekeeping.remove(self._registry, self._settings, removals)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
 
     def _next_bytes(self) -> float:

@@ -6,23 +6,45 @@ One self-signed certificate is everybody's: scheduler, workers and clients are a
 import datetime
 import os
 from pathlib import Path
+from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from distributed.security import Security
+from filelock import FileLock
 
 from dsa110_contimg.errors import UsageError
 
 _CERTIFICATE, _KEY = "cert.pem", "key.pem"
 _YEARS = 10
+DASK: dict[str, Any] = {
+    "distributed": {
+        "scheduler": {
+            # The executor itself gives calls again, to a worker that it chooses.
+            "allowed-failures": 0,
+            "work-stealing": False,
+            # Workers only wait for processes of their own: one that is silent is frozen or gone.
+            "worker-ttl": "60s",
+            "http": {"routes": []},
+        },
+        "worker": {"http": {"routes": []}},
+    }
+}
+"""Dask's defaults where this program's are others, for schedulers and workers."""
 
 
 def make_keys(directory: Path) -> None:
     """Make certificate and key, readable by the owner only, unless they are there."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    with FileLock(directory / ".lock"):
+        if (directory / _KEY).exists():
+            return
+        _make(directory)
 
-    if (directory / _KEY).exists():
-        return
+
+def _make(directory: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "dsa110-contimg")])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,8 +58,6 @@ def make_keys(directory: Path) -> None:
         .not_valid_after(now + datetime.timedelta(days=365 * _YEARS))
         .sign(key, hashes.SHA256())
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
     _write(directory / _CERTIFICATE, certificate.public_bytes(serialization.Encoding.PEM))
     # The key comes last: where it is, everything is.
     pem = key.private_bytes(
