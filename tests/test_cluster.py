@@ -1,5 +1,6 @@
 """Calls on a real Dask cluster: workers and scheduler die, calls are answered all the same."""
 
+import gc
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +46,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(autouse=True)
+def lost_sockets() -> Iterator[None]:
+    """Collect them here: a client of Dask drops what it was connecting again with."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_results_and_errors_are_those_of_the_call(cluster: Cluster) -> None:
