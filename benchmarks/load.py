@@ -208,6 +208,8 @@ def main() -> int:
         publish(registry, root, now)
         registry.close()
         ms = full_size_tile(root)
+        # What was just filled must not be on its way to the disk while answers are timed.
+        os.sync()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
