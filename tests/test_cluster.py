@@ -48,6 +48,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.close()
 
 
+def _running(marks: Path) -> int:
+    """The process in which `write_slowly` has begun."""
+    until(lambda: len(list(marks.iterdir())) == 2, 60.0, 0.05)
+    return next(int(path.name) for path in marks.iterdir() if path.name.isdigit())
+
+
 @pytest.fixture(autouse=True)
 def lost_sockets() -> Iterator[None]:
     """Collect them here: a client of Dask drops what it was connecting again with."""
@@ -91,8 +97,7 @@ def test_a_cancelled_call_is_killed_where_it_runs(cluster: Cluster, tmp_path: Pa
     with open_executor(cluster.settings()) as executor:
         output = FreshPath(tmp_path, "made")
         call = executor.submit(write_slowly, marks=tmp_path, output=output, seconds=600.0)
-        until(lambda: len(list(tmp_path.iterdir())) == 2, 60.0, 0.05)
-        pid = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+        pid = _running(tmp_path)
         call.cancel()
         with pytest.raises(RetryableError, match="cancelled"):
             call.result(60)
@@ -115,8 +120,7 @@ def test_a_call_whose_worker_left_is_given_to_another(cluster: Cluster, tmp_path
         output = FreshPath(tmp_path, "made")
         # To the one with the most free slots.
         call = executor.submit(write_slowly, marks=tmp_path, output=output, seconds=5.0)
-        until(lambda: len(list(tmp_path.iterdir())) == 2, 60.0, 0.05)
-        pid = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+        pid = _running(tmp_path)
         cluster.kill_worker(extra)
         until(lambda: not Path(f"/proc/{pid}").exists(), 20.0, 0.05)
         name = call.result(60)
@@ -155,8 +159,7 @@ def test_calls_survive_a_connection_that_breaks(cluster: Cluster, tmp_path: Path
     with open_executor(cluster.settings()) as executor:
         output = FreshPath(tmp_path, "made")
         call = executor.submit(write_slowly, marks=tmp_path, output=output, seconds=4.0)
-        until(lambda: len(list(tmp_path.iterdir())) == 2, 60.0, 0.05)
-        pid = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+        pid = _running(tmp_path)
         # The client connects again by itself, and has forgotten what it had given.
         executor._client.scheduler_comm.comm.abort()
         assert call.result(60).startswith("made_")
@@ -177,8 +180,7 @@ def test_what_a_killed_program_had_given_ends(cluster: Cluster, tmp_path: Path) 
         [sys.executable, "-c", program, cluster.root, cluster.address, tmp_path],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    until(lambda: len(list(tmp_path.iterdir())) == 2, 60.0, 0.05)
-    pid = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+    pid = _running(tmp_path)
     process.kill()
     process.wait()
     until(lambda: not Path(f"/proc/{pid}").exists(), 30.0, 0.05)

@@ -6,6 +6,7 @@ worker left is given to another one, a lost scheduler is waited for.
 """
 
 import contextlib
+import math
 import pickle
 import threading
 import time
@@ -13,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +28,7 @@ from dsa110_contimg import software
 from dsa110_contimg.errors import RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline import cluster_host
 from dsa110_contimg.pipeline.cluster_host import Facts, Host, Terms
-from dsa110_contimg.pipeline.executors import MAX_DEATHS
+from dsa110_contimg.pipeline.executors import MAX_DEATHS, Closing
 from dsa110_contimg.pipeline.needs import memory_gb
 from dsa110_contimg.pipeline.slots import Priority
 
@@ -46,11 +46,11 @@ _ANSWERS = 4
 _SCALE_S = 10.0
 _IDLE_S = 300.0
 """After which workers that nobody needs may go."""
-_AWAY = (OSError, CommClosedError, TimeoutError, RuntimeError)
-"""What a client raises when its scheduler is gone; RuntimeError once it has closed itself."""
+_AWAY = (OSError, RuntimeError)
+"""What a client raises when its scheduler is gone or silent; RuntimeError once it has closed."""
 
 
-class ClusterExecutor:
+class ClusterExecutor(Closing):
     """Runs calls on a Dask cluster.
 
     Parameters
@@ -136,17 +136,6 @@ class ClusterExecutor:
         self._thread.join(_CLOSE_S)
         # Where Dask does not let go of its thread, calls are answered all the same.
         self._end()
-
-    def __enter__(self) -> "ClusterExecutor":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close(wait=error is None)
 
     def _manage(self) -> None:
         """The one thread that talks to Dask."""
@@ -273,6 +262,8 @@ class ClusterExecutor:
                 "cluster: a worker of other versions is not used; install the same there",
                 worker=address, host=facts.host, versions=others,
             )  # fmt: skip
+            # It stays what it is until it leaves.
+            self._asked[address] = math.inf
             return
         self._workers[address] = facts
         log.info(
@@ -320,14 +311,10 @@ class ClusterExecutor:
 
     def _settle(self, call: "_Call", future: DaskFuture) -> None:
         try:
-            if future.status == "finished":
-                good, answer = pickle.loads(future.result(timeout=_GATHER_S))
-                self._answer(call, future, good, answer)
-            elif future.status == "error" and not isinstance(_error(future), KilledWorker):
-                raise future.exception(timeout=_GATHER_S)
-            else:
-                self._give_again(call, future)
-        except (*_AWAY, CancelledError):
+            # Raises what went wrong on Dask's side; errors of the call itself are answers.
+            good, answer = pickle.loads(future.result(timeout=_GATHER_S))
+            self._answer(call, future, good, answer)
+        except (*_AWAY, KilledWorker, CancelledError):
             # The answer is lost on its way.
             self._give_again(call, future)
         except Exception as error:  # noqa: BLE001 (a call must be answered)
@@ -383,11 +370,6 @@ class ClusterExecutor:
                         workers=[address], pure=False,
                     )
                 )  # fmt: skip
-
-
-def _error(future: DaskFuture) -> BaseException | None:
-    error: BaseException | None = future.exception(timeout=_GATHER_S)
-    return error
 
 
 def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:

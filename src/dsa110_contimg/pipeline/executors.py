@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dsa110_contimg.errors import OutageError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline.fresh import remove_made, resolved
@@ -87,7 +87,26 @@ class InlineExecutor:
         return future
 
 
-class LocalExecutor:
+class Closing:
+    """An executor that is closed at the end of a `with` block: at once if that failed."""
+
+    def close(self, wait: bool = True) -> None:
+        """Stop, after the work that was given or at once; calls cut short fail."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(wait=error is None)
+
+
+class LocalExecutor(Closing):
     """Runs calls in processes of this machine, one thread each.
 
     The death of a worker costs only its own call, which is run again; a time-out ends a call for
@@ -188,17 +207,6 @@ class LocalExecutor:
                 call.cancel()
         for thread in self._threads:
             thread.join()
-
-    def __enter__(self) -> "LocalExecutor":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close(wait=error is None)
 
 
 class _Worker:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,7 @@ def fits_bytes(path: Path, ra_deg: float, dec_deg: float, side_arcmin: float) ->
     """
     from astropy.io import fits
 
-    box = _box(path, ra_deg, dec_deg, side_arcmin)
-    with fits.open(path) as hdus:
-        header = hdus[0].header.copy()
+    header, box = _box(path, ra_deg, dec_deg, side_arcmin)
     header["CRPIX1"] -= box[1].start
     header["CRPIX2"] -= box[0].start
     buffer = io.BytesIO()
@@ -47,30 +46,32 @@ def png_bytes(
     ------
     UsageError
     """
-    box = _box(path, ra_deg, dec_deg, side_arcmin)
+    _, box = _box(path, ra_deg, dec_deg, side_arcmin)
     rms = _pixels(rms_path, box)
     noise = rms[np.isfinite(rms) & (rms > 0)]
     return png(_pixels(path, box), float(np.median(noise)) if noise.size else 1.0)
 
 
-def _box(path: Path, ra_deg: float, dec_deg: float, side_arcmin: float) -> tuple[slice, slice]:
-    """Rows and columns of the square, as far as they are on the image."""
+def _box(
+    path: Path, ra_deg: float, dec_deg: float, side_arcmin: float
+) -> tuple[Any, tuple[slice, slice]]:
+    """Header of the image; rows and columns of the square, as far as they are on it."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
     with fits.open(path) as hdus:
         ny, nx = hdus[0].shape
-        wcs = WCS(hdus[0].header)
+        header = hdus[0].header.copy()
+    wcs = WCS(header)
     x, y = (float(v) for v in wcs.all_world2pix([[ra_deg, dec_deg]], 0)[0])
     half = 0.5 * side_arcmin / 60.0 / abs(wcs.wcs.cdelt[1])
     if not (np.isfinite(x) and 0 <= x <= nx - 1 and 0 <= y <= ny - 1):
         raise UsageError(f"{path.stem}: does not cover RA {ra_deg:g} Dec {dec_deg:g}")
     if 2 * half > MAX_SIDE_PX:
         raise UsageError(f"a cut-out has at most {MAX_SIDE_PX} pixels a side; ask for less")
-    return (
-        slice(max(0, round(y - half)), min(ny, round(y + half) + 1)),
-        slice(max(0, round(x - half)), min(nx, round(x + half) + 1)),
-    )
+    rows = slice(max(0, round(y - half)), min(ny, round(y + half) + 1))
+    columns = slice(max(0, round(x - half)), min(nx, round(x + half) + 1))
+    return header, (rows, columns)
 
 
 def _pixels(path: Path, box: tuple[slice, slice]) -> np.ndarray:
