@@ -232,7 +232,7 @@ def test_the_slot_goes_by_priority_and_then_by_age(tmp_path: Path) -> None:
             order.append(name)
 
     threads = []
-    with machine_slot(tmp_path, 1):
+    with machine_slot(tmp_path, 1, Priority.CONVERSION):
         for name, priority in (
             ("batch", Priority.BATCH), ("streaming", Priority.STREAMING),
             ("conversion", Priority.CONVERSION), ("conversion later", Priority.CONVERSION),
@@ -260,7 +260,7 @@ def test_who_has_waited_long_goes_before_a_higher_priority(
         with machine_slot(tmp_path, 1, priority):
             order.append(name)
 
-    with machine_slot(tmp_path, 1):
+    with machine_slot(tmp_path, 1, Priority.CONVERSION):
         old = threading.Thread(target=take, args=("batch", Priority.BATCH))
         old.start()
         time.sleep(0.5)
@@ -293,13 +293,78 @@ def test_a_stopped_executor_answers_every_call(tmp_path: Path) -> None:
 def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
     from filelock import FileLock, Timeout
 
-    with machine_slot(tmp_path, 2) as first, machine_slot(tmp_path, 2) as second:
-        assert {first, second} == {0, 1}
+    streaming = Priority.STREAMING
+    with machine_slot(tmp_path, 2, streaming) as first, machine_slot(tmp_path, 2, streaming) as two:
+        assert {first, two} == {0, 1}
         for number in (0, 1):
             with pytest.raises(Timeout):
                 FileLock(tmp_path / f"slot{number:02d}.lock", is_singleton=False).acquire(timeout=0)
-    with machine_slot(tmp_path, 2) as again:
+    with machine_slot(tmp_path, 2, streaming) as again:
         assert again == 0
+
+
+def _taken_within(seconds: float, directory: Path, priority: Priority, memory_gb: float) -> bool:
+    """Whether somebody who waits so long gets one of two slots."""
+
+    class EnoughError(Exception):
+        pass
+
+    deadline = time.monotonic() + seconds
+
+    def still_waiting() -> None:
+        if time.monotonic() > deadline:
+            raise EnoughError
+
+    try:
+        with machine_slot(directory, 2, priority, still_waiting, memory_gb):
+            return True
+    except EnoughError:
+        return False
+
+
+def test_streaming_does_not_wait_for_batch_but_for_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dsa110_contimg.pipeline.slots as slots
+
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 24000000 kB\nMemAvailable: 6000000 kB\n")
+    monkeypatch.setattr(slots, "_MEMORY", meminfo)
+    with machine_slot(tmp_path, 2), machine_slot(tmp_path, 2):
+        assert not _taken_within(0.5, tmp_path, Priority.BATCH, 0.0), "there are two slots"
+        assert _taken_within(5.0, tmp_path, Priority.STREAMING, 4.0)
+        assert not _taken_within(0.5, tmp_path, Priority.STREAMING, 5.5), "it would not fit"
+
+
+def test_batch_leaves_the_slots_to_others(tmp_path: Path) -> None:
+    with machine_slot(tmp_path, 2, Priority.STREAMING):
+        with machine_slot(tmp_path, 2, Priority.BATCH):
+            assert not _taken_within(0.5, tmp_path, Priority.BATCH, 0.0)
+            assert _taken_within(5.0, tmp_path, Priority.CONVERSION, 0.0)
+        assert _taken_within(5.0, tmp_path, Priority.BATCH, 0.0)
+
+
+def _niceness() -> tuple[bool, str]:
+    """Whether this worker leads a session, and what the kernel has for it."""
+    told = Path("/proc/self/autogroup")
+    return os.getsid(0) == os.getpid(), told.read_text() if told.exists() else "nice 10"
+
+
+def test_workers_of_a_nice_program_are_nice_to_other_sessions(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; os.nice(10); sys.path.insert(0, sys.argv[1]);"
+        "from pathlib import Path;"
+        "from dsa110_contimg.pipeline.executors import LocalExecutor;"
+        "import test_executors;"
+        "executor = LocalExecutor(1, Path(sys.argv[2]));"
+        "print(*executor.submit(test_executors._niceness).result(60)); executor.close()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "slots")],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert told.startswith("True")
+    assert told.strip().endswith("nice 10")
 
 
 def test_a_suspended_program_that_waits_for_a_slot_holds_up_nobody(tmp_path: Path) -> None:

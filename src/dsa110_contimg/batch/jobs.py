@@ -25,6 +25,7 @@ from dsa110_contimg.batch.workers import NICENESS, batch_workers
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import end_with_parent
+from dsa110_contimg.pipeline.niceness import extend_to_session
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
@@ -337,4 +338,5 @@ if __name__ == "__main__":
     if os.getppid() != int(sys.argv[2]):
         sys.exit("the server ended before this job began")
     signal.signal(signal.SIGTERM, _end_kindly)
+    extend_to_session()
     sys.exit(0 if run_job(settings_module.load(), int(sys.argv[1])) else 1)

@@ -28,6 +28,8 @@ from typing import Any, Protocol, Self
 
 from dsa110_contimg.errors import OutageError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline.fresh import remove_made, resolved
+from dsa110_contimg.pipeline.needs import memory_gb
+from dsa110_contimg.pipeline.niceness import extend_to_session
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
 MAX_DEATHS = 5
@@ -289,9 +291,8 @@ class _Call(Future[Any]):
         worker.calls += 1
         given = resolved(self._arguments)
         try:
-            worker.pipe.send_bytes(
-                pickle.dumps((self._priority, pickle.dumps((self._function, given))))
-            )
+            call = pickle.dumps((self._function, given))
+            worker.pipe.send_bytes(pickle.dumps((self._priority, memory_gb(self._function), call)))
             said = _WAITING
             while said == _WAITING:
                 with self._limited(worker, _LONGEST_SILENCE_S, "no sign of life"):
@@ -358,6 +359,7 @@ def _start_worker(parent_pid: int) -> None:
     """Leave Ctrl-C to the parent, and end when the thread does that made this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    extend_to_session()
     if os.getppid() != parent_pid:
         os._exit(1)
 
@@ -372,8 +374,8 @@ def _work(pipe: Connection, parent_pid: int, slots_dir: Path, slots: int) -> Non
             return
         begun = False
         try:
-            priority, call = pickle.loads(message)
-            with machine_slot(slots_dir, slots, priority, _Pulse(pipe)):
+            priority, gigabytes, call = pickle.loads(message)
+            with machine_slot(slots_dir, slots, priority, _Pulse(pipe), gigabytes):
                 pipe.send_bytes(_COMPUTING)
                 begun = True
                 function, arguments = pickle.loads(call)

@@ -2,7 +2,8 @@
 
 A slot is a file lock held by the process that computes, so a killed one frees it. Whoever waits
 holds a ticket, also a locked file: conversion goes first, then streaming, then batch, and who has
-waited long moves up, so that nobody starves.
+waited long moves up, so that nobody starves. Batch begins only while fewer compute than there are
+slots; the others do not wait for it to end, if there is memory, for it leaves them the processor.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ _PATIENCE_S = 60.0
 """After each such time a ticket counts as one priority higher."""
 _SILENT_S = 10.0
 """A ticket that nobody touched for so long does not hold up others."""
+_MEMORY = Path("/proc/meminfo")
+_SPARE_GB = 1.0
 
 
 class Priority(IntEnum):
@@ -57,6 +60,7 @@ def machine_slot(
     slots: int,
     priority: Priority = Priority.BATCH,
     still_waiting: Callable[[], None] = lambda: None,
+    memory_gb: float = 0.0,
 ) -> Iterator[int]:
     """Hold one of the machine's slots while computing.
 
@@ -68,6 +72,9 @@ def machine_slot(
     priority : Priority
     still_waiting : callable
         Called after each look that found none free, some twenty a second.
+    memory_gb : float
+        What the work may take: only with so much free does it begin beside batch work that would
+        leave it no slot.
 
     Yields
     ------
@@ -82,7 +89,7 @@ def machine_slot(
     ticket = FileLock(mine.path)
     ticket.acquire()
     try:
-        while (found := _free_slot(slots_dir, slots, mine)) is None:
+        while (found := _free_slot(slots_dir, slots, mine, memory_gb)) is None:
             # A lock cannot be waited for among several: ask again shortly.
             time.sleep(_POLL_S)
             os.utime(mine.path)
@@ -97,18 +104,38 @@ def machine_slot(
         slot.release()
 
 
-def _free_slot(slots_dir: Path, slots: int, mine: _Ticket) -> tuple[int, FileLock] | None:
+def _free_slot(
+    slots_dir: Path, slots: int, mine: _Ticket, memory_gb: float
+) -> tuple[int, FileLock] | None:
     """A slot, if it is this ticket's turn and one is free."""
     if not _is_first(mine):
         return None
-    for number in range(slots):
-        lock = FileLock(slots_dir / f"slot{number:02d}.lock")
+    ours = [slots_dir / f"slot{number:02d}.lock" for number in range(slots)]
+    batch = [slots_dir / f"batch{number:02d}.lock" for number in range(slots)]
+    is_crowded = sum(map(_is_held, (*ours, *batch))) >= slots
+    if mine.priority >= Priority.BATCH:
+        ours = batch
+        if is_crowded:
+            return None
+    elif is_crowded and _available_gb() < memory_gb + _SPARE_GB:
+        return None
+    for number, path in enumerate(ours):
+        lock = FileLock(path)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
             # Its time tells since when the slot is held.
             os.utime(lock.lock_file)
             return number, lock
     return None
+
+
+def _available_gb() -> float:
+    """Memory that can be had without swapping; without end where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in _MEMORY.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024 / 1e9
+    return float("inf")
 
 
 def _is_first(mine: _Ticket) -> bool:
@@ -134,7 +161,7 @@ def _is_silent(path: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """True if the process that waits with this ticket is alive."""
+    """True if a process that is alive holds this slot or ticket."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
