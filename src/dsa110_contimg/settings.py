@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -231,3 +232,24 @@ def load(**given: Any) -> Settings:
         path = Path(values.get("root") or os.environ.get("CONTIMG_ROOT", ".")) / FILE_NAME
         raise UsageError(f"{path}: is not valid TOML ({error}); mend that line") from error
     return settings.model_copy(update={"root": settings.root.absolute()})
+
+
+def origins(settings: Settings) -> dict[str, str]:
+    """Where each setting comes from: command line, environment, the file, or default."""
+    environment = EnvSettingsSource(Settings)()
+    file = TomlConfigSettingsSource(Settings, settings.root / FILE_NAME)()
+    without = load(root=settings.root)
+    found = {}
+    for name, field in Settings.model_fields.items():
+        key = field.alias or name
+        if name == "root":
+            found[key] = "command line or environment"
+        elif getattr(settings, name) != getattr(without, name):
+            found[key] = "command line"
+        elif key in environment or name in environment:
+            found[key] = "environment"
+        elif key in file:
+            found[key] = FILE_NAME
+        else:
+            found[key] = "default"
+    return found

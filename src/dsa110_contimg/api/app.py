@@ -43,7 +43,8 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
         runner.start()
         yield
         runner.stop()
-        registry.close()
+        for close in app.state.at_end:
+            close()
 
     app = FastAPI(
         title="dsa110-contimg", version=__version__, lifespan=lifespan, responses=PROBLEMS,
@@ -53,6 +54,7 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
     app.state.registry = registry
     app.state.runner = runner
     app.state.guard = Guard(registry, require_token)
+    app.state.at_end = [registry.close]
     app.add_middleware(
         Limits,
         max_body_bytes=int(settings.api_max_body_mb * 1e6),

@@ -16,6 +16,7 @@ from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.settings import Settings
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(may_read)])
 _MAX_LOG_BYTES = 1_000_000
@@ -78,7 +79,14 @@ def _status(job: Job) -> dict[str, Any]:
     }
 
 
-def _find(request: Request, job_id: int) -> Job:
+def find_job(request: Request, job_id: int) -> Job:
+    """A job by its number.
+
+    Raises
+    ------
+    HTTPException
+        404 if there is none.
+    """
     with request.app.state.registry.read() as session:
         job = session.get(Job, job_id)
     if job is None:
@@ -122,21 +130,26 @@ def list_jobs(
 @router.get("/{job_id}", responses=MISSING)
 def detail(job_id: JobId, request: Request) -> JobDetail:
     """One job with its parameters and result."""
-    job = _find(request, job_id)
+    job = find_job(request, job_id)
     return JobDetail(**_status(job), params=job.params, result=job.result)
 
 
 @router.get("/{job_id}/status", responses=MISSING)
 def status(job_id: JobId, request: Request) -> JobStatus:
     """How far one job is."""
-    return JobStatus(**_status(_find(request, job_id)))
+    return JobStatus(**_status(find_job(request, job_id)))
 
 
 @router.get("/{job_id}/logs", responses=MISSING, response_class=PlainTextResponse)
 def logs(job_id: JobId, request: Request) -> str:
     """The end of what a job printed."""
-    _find(request, job_id)
-    path = queue.log_path(request.app.state.settings, job_id)
+    find_job(request, job_id)
+    return read_log(request.app.state.settings, job_id)
+
+
+def read_log(settings: Settings, job_id: int) -> str:
+    """The end of what a job printed; empty if it has not."""
+    path = queue.log_path(settings, job_id)
     if not path.exists():
         return ""
     with path.open("rb") as file:
@@ -147,7 +160,7 @@ def logs(job_id: JobId, request: Request) -> str:
 @router.get("/{job_id}/logs/stream", responses=MISSING, response_class=StreamingResponse)
 def stream_logs(job_id: JobId, request: Request) -> StreamingResponse:
     """What a job prints, as it prints it (server-sent events), until it ends."""
-    _find(request, job_id)
+    find_job(request, job_id)
     return StreamingResponse(_events(request, job_id), media_type="text/event-stream")
 
 
@@ -156,7 +169,7 @@ async def _events(request: Request, job_id: int) -> AsyncIterator[str]:
     path = queue.log_path(request.app.state.settings, job_id)
     position = 0
     while not await request.is_disconnected():
-        ended = await run_in_threadpool(lambda: _find(request, job_id).state)
+        ended = await run_in_threadpool(lambda: find_job(request, job_id).state)
         lines, position = await run_in_threadpool(_read_lines, path, position)
         for line in lines:
             yield f"data: {line}\n\n"
@@ -184,8 +197,8 @@ def _read_lines(path: Path, position: int) -> tuple[list[str], int]:
 )
 def cancel(job_id: JobId, request: Request) -> JobStatus:
     """Cancel a job that is queued or running."""
-    job = _find(request, job_id)
+    job = find_job(request, job_id)
     if not queue.cancel(request.app.state.registry, job_id):
         raise HTTPException(409, f"job {job_id} has ended already ({job.state})")
     request.app.state.runner.notify()
-    return JobStatus(**_status(_find(request, job_id)))
+    return JobStatus(**_status(find_job(request, job_id)))

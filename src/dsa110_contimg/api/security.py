@@ -1,7 +1,8 @@
 """Who may do what.
 
 Without a token: whoever sits at this machine, while the server listens to it alone. With one: what
-its scope says, from anywhere the server can be reached.
+its scope says, from anywhere the server can be reached. Programs send it as a header; a browser
+keeps it as a cookie that scripts cannot read and that other sites' pages do not send.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.tokens import Scope
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+COOKIE = "contimg_token"
 _FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -43,17 +45,32 @@ class Guard:
         """
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if token or kind:
-            known = kind.lower() == "bearer"
-            scope = tokens.scope_of(self.registry, token.strip()) if known else None
-            if scope is None:
+            if kind.lower() != "bearer" or not self._allows(token.strip(), needed):
                 raise _unauthorized("the token is wrong or was revoked")
-            if needed is Scope.WRITE and scope is not Scope.WRITE:
-                raise HTTPException(403, "the token may only read")
+            return
+        # From here on it may be a browser, made to ask by another site's page.
+        if needed is Scope.WRITE and not is_of_this_site(request):
+            raise HTTPException(403, "the request comes from another site's page")
+        kept = request.cookies.get(COOKIE)
+        if kept is not None and self._allows(kept, needed):
             return
         if self.token_needed:
             raise _unauthorized("a token is needed: 'dsa110-contimg token create'")
         if not _is_local(request):
             raise HTTPException(403, "without a token only requests from this machine are answered")
+
+    def _allows(self, token: str, needed: Scope) -> bool:
+        """True if a token is in force and its scope suffices.
+
+        Raises
+        ------
+        HTTPException
+            403 if it may only read.
+        """
+        scope = tokens.scope_of(self.registry, token)
+        if scope is not None and needed is Scope.WRITE and scope is not Scope.WRITE:
+            raise HTTPException(403, "the token may only read")
+        return scope is not None
 
 
 def _unauthorized(reason: str) -> HTTPException:
@@ -68,6 +85,14 @@ def _is_local(request: Request) -> bool:
     forwarded = any(name in request.headers for name in _FORWARDING)
     client = request.client.host if request.client else ""
     return host in LOOPBACK and origin_host in LOOPBACK and client in LOOPBACK and not forwarded
+
+
+def is_of_this_site(request: Request) -> bool:
+    """False for what another site's page made a browser send; other programs say nothing of it."""
+    origin, host = request.headers.get("origin"), request.headers.get("host", "").lower()
+    if origin is not None and urlsplit(origin).netloc.lower() != host:
+        return False
+    return request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
 
 def may_read(request: Request) -> None:

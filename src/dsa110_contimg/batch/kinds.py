@@ -25,6 +25,7 @@ from dsa110_contimg.stages.options import (
     CrossmatchOptions,
     ImagingOptions,
     MosaicOptions,
+    PipelineOptions,
     ValidationOptions,
     options_from,
     parse_options,
@@ -53,6 +54,8 @@ class Request(Options):
     """Type of the job."""
     output_name: ClassVar[str] = ""
     """Of what is written where no output is given."""
+    stages: ClassVar[tuple[str, ...]] = ()
+    """Whose options may be given; by name where there are several."""
 
     def input_paths(self) -> Sequence[str]:
         """Paths that are read."""
@@ -120,6 +123,7 @@ class ConvertJob(Request):
     """Convert the sub-band files of one observation, or files of another array."""
 
     kind = "convert"
+    stages = ("convert",)
     output_name = "converted.ms"
     files: list[str] = Field(
         min_length=1, max_length=_MAX_FILES, description="Sub-band files, UVFITS or UVH5"
@@ -153,6 +157,7 @@ class CalibrateJob(Request):
     """Solve bandpass and gains of a Measurement Set against the sky."""
 
     kind = "calibrate"
+    stages = ("calibrate",)
     output_name = "calibration"
     ms: str = Field(description="Measurement Set")
     output: str | None = Field(None, description="Directory to make")
@@ -181,6 +186,7 @@ class ApplyJob(Request):
     """Apply a calibration set to a Measurement Set."""
 
     kind = "apply"
+    stages = ("apply",)
     output_name = "calibrated.ms"
     ms: str = Field(description="Measurement Set")
     tables: str = Field(description="Calibration set, a directory that 'calibrate' made")
@@ -215,6 +221,7 @@ class ImageJob(Request):
     """Image a calibrated Measurement Set, of this or another array."""
 
     kind = "image"
+    stages = ("image",)
     output_name = "tile"
     ms: str = Field(description="Measurement Set")
     output: str | None = Field(None, description="Prefix of the files to write")
@@ -248,6 +255,7 @@ class ValidateJob(Request):
     """Check a mosaic against a catalogue and its own noise."""
 
     kind = "validate"
+    stages = ("validate",)
     mosaic: str = Field(description="Mosaic (FITS)")
     options: dict[str, Any] = _STAGE_OPTIONS
 
@@ -269,6 +277,7 @@ class CrossmatchJob(Request):
     """Find the sources of a mosaic and match them with a catalogue."""
 
     kind = "crossmatch"
+    stages = ("crossmatch",)
     output_name = "sources.fits"
     mosaic: str = Field(description="Mosaic (FITS)")
     output: str | None = Field(None, description="Table to write (FITS)")
@@ -299,6 +308,7 @@ class MosaicJob(Selection, Request):
     """Plan a mosaic of imaged tiles and build it."""
 
     kind = "mosaic"
+    stages = ("mosaic",)
     name: str = Field(pattern=_NAME, max_length=100, description="Name of plan and mosaic")
     method: Method = Field("mean", description="mean, weighted or pbweighted")
     output: str | None = Field(
@@ -328,6 +338,7 @@ class ReprocessJob(TileSelection, Request):
     """Calibrate, image and combine kept Measurement Sets with other options, published nowhere."""
 
     kind = "reprocess"
+    stages = ("calibrate", "apply", "image", "mosaic", "validate")
     output_name = "reprocessed"
     name: str = Field(pattern=_NAME, max_length=100, description="Name of the mosaic")
     output: str | None = Field(None, description="Directory to make")
@@ -354,6 +365,7 @@ class PipelineJob(Request):
     """All nine stages on sub-band files."""
 
     kind = "pipeline"
+    stages = tuple(PipelineOptions.__annotations__)
     files: list[str] = Field(
         min_length=1, max_length=_MAX_FILES, description="Sub-band files, or directories of them"
     )

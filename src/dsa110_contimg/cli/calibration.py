@@ -6,15 +6,9 @@ from typing import Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import (
-    JsonOption,
-    RootOption,
-    iso,
-    load_settings,
-    parse_time,
-    print_json,
-)
+from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.times import iso
 
 SetArgument = Annotated[str, typer.Argument(help="Set by its id, or a table's path")]
 ReasonOption = Annotated[str, typer.Option(help="Why; kept with the set")]
@@ -191,12 +185,13 @@ def flags_remove(
 def _tables(name: str, root: Path | None) -> list[Path]:
     """Tables of a set by its id or directory, or one table."""
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import calibration_set_path
+    from dsa110_contimg.registry.queries import calibration_set
     from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME, RECORD_NAME
 
     path = Path(name)
     if not path.exists():
-        path = calibration_set_path(Registry(load_settings(root=root).database), name)
+        registry = Registry(load_settings(root=root).database)
+        path = Path(calibration_set(registry, name)["path"])
     if (path / RECORD_NAME).exists():
         return [path / BANDPASS_NAME, path / GAINS_NAME]
     return [path]

@@ -7,7 +7,6 @@ import os
 import sys
 import typing
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from types import UnionType
@@ -123,19 +122,6 @@ def parse_time(text: str | None) -> float | None:
         return None if text is None else float(unix_s(text))
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def iso(unix_s: float) -> str:
-    """A time for people."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def span(seconds: float) -> str:
-    """A length of time for people."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def print_json(value: Any) -> None:

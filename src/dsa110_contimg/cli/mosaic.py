@@ -10,7 +10,6 @@ from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.cli.common import (
     JsonOption,
     RootOption,
-    iso,
     load_settings,
     print_json,
     run_app,
@@ -18,6 +17,7 @@ from dsa110_contimg.cli.common import (
 )
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.stages.options import MosaicOptions, parse_options
+from dsa110_contimg.times import iso
 
 if TYPE_CHECKING:
     from dsa110_contimg.batch.plans import MosaicPlan

@@ -8,16 +8,17 @@ import typer
 from dsa110_contimg.cli.common import (
     JsonOption,
     RootOption,
-    iso,
     load_settings,
     parse_time,
     print_json,
     setup_logging,
-    span,
 )
 from dsa110_contimg.errors import NothingToDo
 from dsa110_contimg.registry.tokens import Scope
+from dsa110_contimg.times import iso, span
 
+_GRACE_S = 3
+"""Open pages listen for ever: the server does not wait for them when it is to end."""
 _KEEP_ALIVE_S = 75
 """Longer than clients and proxies keep idle connections, that none sends into a closed one."""
 
@@ -245,19 +246,21 @@ def serve(
     ] = False,
     root: RootOption = None,
 ) -> None:
-    """Serve the REST interface and run its jobs."""
+    """Serve the dashboard and the REST interface, and run jobs."""
     import uvicorn
 
     from dsa110_contimg.api.app import create_app
     from dsa110_contimg.api.security import LOOPBACK
+    from dsa110_contimg.web.app import add_dashboard
 
     settings = load_settings(root=root)
     setup_logging(settings.log_format)
     # Whoever can reach more than this machine's own address shows a token.
     app = create_app(settings, parallel_jobs, require_token or host not in LOOPBACK)
+    add_dashboard(app)
     uvicorn.run(
         app, host=host, port=port, log_level="info", server_header=False, proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S,
     )  # fmt: skip
 
 

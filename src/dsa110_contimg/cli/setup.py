@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, iso, load_settings, print_json
+from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
 from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.settings import FILE_NAME, Settings
+from dsa110_contimg.times import iso
 
 _FOLDERS = ("state", "catalogues", "ms", "caltables", "images", "products")
 _WORKER_GIB = 5.0

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, iso, load_settings, print_json
+from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.times import iso
 
 
 def sources(

@@ -110,6 +110,47 @@ def tile_gates(tiles: Sequence[TileFacts], limits: TileLimits | None = None) -> 
     return reasons
 
 
+def strains(
+    tiles: Sequence[TileFacts], limits: TileLimits | None = None
+) -> dict[str, dict[str, float]]:
+    """How far each tile is on its way to each limit: above 1 it would stay out.
+
+    Parameters
+    ----------
+    tiles : sequence of TileFacts
+        Of one strip.
+    limits : TileLimits, optional
+
+    Returns
+    -------
+    dict
+        By tile, then by what is limited; only what the tile can be judged by.
+    """
+    limits = limits or TileLimits()
+    usual = _Usual(tiles)
+    found = {}
+    for tile in tiles:
+        strain = {
+            "noise": tile.rms_jy / usual.rms_jy / limits.max_noise_ratio,
+            "dynamic range": limits.min_dynamic_range * tile.rms_jy / tile.peak_jy,
+            "beam": max(
+                abs(tile.beam_major_rad / usual.major_rad - 1),
+                abs(tile.beam_minor_rad / usual.minor_rad - 1),
+            )
+            / limits.max_beam_deviation,
+            "stripes": tile.stripe_share / limits.max_pattern_share,
+            "rings": tile.ring_share / limits.max_pattern_share,
+        }
+        if tile.n_sources:
+            strain |= {
+                "flux ratio": abs(tile.flux_ratio - usual.flux_ratio)
+                / _allowed_ratio(tile, usual, limits),
+                "astrometry": tile.offset_arcsec / _allowed_arcsec(tile, limits),
+            }
+        found[tile.name] = {name: float(value) for name, value in strain.items()}
+    return found
+
+
 class _Usual:
     """Medians of the tiles."""
 
@@ -165,21 +206,27 @@ def _reason(tile: TileFacts, usual: _Usual, limits: TileLimits) -> str:
 def _against_catalogue(tile: TileFacts, usual: _Usual, limits: TileLimits) -> str:
     if not tile.n_sources:
         return ""
-    most_arcsec = limits.max_offset_beams * np.rad2deg(tile.beam_minor_rad) * 3600
-    if tile.offset_arcsec > max(most_arcsec, _SIGNIFICANT * tile.offset_error_arcsec):
+    if tile.offset_arcsec > _allowed_arcsec(tile, limits):
         return (
             f"its {tile.n_sources} catalogue sources are {tile.offset_arcsec:.1f} arcsec off, "
-            f"more than {most_arcsec:.1f}"
+            f"more than {_allowed_arcsec(tile, limits):.1f}"
         )
-    off = abs(tile.flux_ratio - usual.flux_ratio)
-    allowed = limits.max_flux_deviation * usual.flux_ratio
-    if off > max(allowed, _SIGNIFICANT * tile.flux_ratio_error):
+    if abs(tile.flux_ratio - usual.flux_ratio) > _allowed_ratio(tile, usual, limits):
         return (
             f"its flux ratio to the catalogue, {tile.flux_ratio:.3f} from {tile.n_sources} "
             f"sources, differs by more than {100 * limits.max_flux_deviation:.0f} % from the "
             f"median of the tiles, {usual.flux_ratio:.3f}"
         )
     return ""
+
+
+def _allowed_arcsec(tile: TileFacts, limits: TileLimits) -> float:
+    beams_arcsec = limits.max_offset_beams * float(np.rad2deg(tile.beam_minor_rad)) * 3600
+    return max(beams_arcsec, _SIGNIFICANT * tile.offset_error_arcsec)
+
+
+def _allowed_ratio(tile: TileFacts, usual: _Usual, limits: TileLimits) -> float:
+    return max(limits.max_flux_deviation * usual.flux_ratio, _SIGNIFICANT * tile.flux_ratio_error)
 
 
 def _patterns(tile: TileFacts, limits: TileLimits) -> str:

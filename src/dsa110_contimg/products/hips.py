@@ -10,6 +10,7 @@ import io
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -348,6 +349,12 @@ def _moc(numbers: np.ndarray, order: int) -> "MOC":
 
 def _pixel_rad(order: int) -> float:
     return float(np.sqrt(np.pi / 3) / 2 ** (order + _TILE_ORDER))
+
+
+@cache
+def empty_cell() -> bytes:
+    """Picture of a cell where nothing was observed."""
+    return png(np.full((TILE, TILE), np.nan, np.float32), 1.0)
 
 
 def typical_rms_jy(rms: np.ndarray) -> float:

@@ -20,9 +20,10 @@ from dsa110_contimg.errors import (
     NotYetError,
     RetryableError,
     StaleClaimError,
+    UsageError,
 )
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
 
 _TRIES = 5
 """Of a claim, where others are claiming too."""
@@ -275,6 +276,30 @@ def retry(registry: Registry, kind: Kind, row_id: str) -> bool:
             .values(state=kind.ready, failures=0, reason="", not_before=0.0)
         )
         return bool(_rowcount(done))
+
+
+def set_aside(registry: Registry, kind: Kind, row_id: str, reason: str) -> None:
+    """Quarantine work by hand: nobody touches it until it is released.
+
+    Raises
+    ------
+    UsageError
+        If it is not waiting, failed or held: what is done or being done is not set aside.
+    """
+    with registry.write() as session:
+        done = session.execute(
+            update(kind.table)
+            .where(
+                kind.table.id == row_id,
+                kind.table.state.in_((kind.ready, kind.failed, kind.held)),
+                kind.table.state != kind.quarantined,
+            )
+            .values(state=kind.quarantined, reason=f"by hand: {reason}")
+        )
+        if not _rowcount(done):
+            raise UsageError(f"{row_id}: is not waiting, failed or held")
+        message = f"quarantined by hand: {reason}"
+        session.add(Event(at=time.time(), level="warning", subject=row_id, message=message))
 
 
 def _rowcount(result: Any) -> int:

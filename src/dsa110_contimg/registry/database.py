@@ -56,7 +56,7 @@ class Registry:
         self.engine = make_engine(url)
         self._writer = self.engine.execution_options(contimg_write=True)
         try:
-            with _foreign_errors(), _alone(url):
+            with foreign_errors(), _alone(url):
                 self._make_or_check(any_version)
         except BaseException:
             self.close()
@@ -71,7 +71,7 @@ class Registry:
         together : bool
             On PostgreSQL, beside others of this kind: it locks the rows that it reads itself.
         """
-        with _foreign_errors(), Session(self._writer, expire_on_commit=False) as session:
+        with foreign_errors(), Session(self._writer, expire_on_commit=False) as session:
             with session.begin():
                 # Sessions begin with their first statement; the lock is wanted now.
                 connection = session.connection()
@@ -83,7 +83,7 @@ class Registry:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads."""
-        with _foreign_errors(), Session(self.engine, expire_on_commit=False) as session:
+        with foreign_errors(), Session(self.engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
 
@@ -193,7 +193,8 @@ def _file_system(folder: Path) -> str:
 
 
 @contextmanager
-def _foreign_errors() -> Iterator[None]:
+def foreign_errors() -> Iterator[None]:
+    """The driver's errors as ours."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError) as error:

@@ -301,4 +301,5 @@ class Step(Base):
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     group_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     at: Mapped[float] = mapped_column(Float)
+    stage: Mapped[str] = mapped_column(String(32), server_default="")
     result: Mapped[dict[str, Any]] = mapped_column(JSON)

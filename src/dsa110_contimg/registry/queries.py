@@ -47,7 +47,7 @@ def overview(registry: Registry) -> dict[str, Any]:
             "jobs": _counts(session, Job),
             "latest_tile": session.scalar(select(func.max(Tile.start))),
             "dead_antennas": _dead_antennas(session),
-            "problems": _problems(session),
+            "problems": [_said(trouble) for trouble in _troubles(session)],
             "alerts": [
                 f"{alert.rule}: {alert.message}" for alert in session.scalars(select(Alert))
             ],
@@ -141,29 +141,39 @@ def _dead_antennas(session: Session) -> list[str]:
     ]
 
 
-def _problems(session: Session) -> list[str]:
-    out = []
-    tables: tuple[tuple[type[Tile] | type[MosaicGroup], tuple[str, ...]], ...] = (
-        (Tile, _BAD_TILES),
-        (MosaicGroup, _BAD_GROUPS),
+def troubles(registry: Registry) -> list[dict[str, Any]]:
+    """Tiles, groups and files that are not well, the newest of each kind first."""
+    with registry.read() as session:
+        return _troubles(session)
+
+
+def _troubles(session: Session) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = []
+    tables: tuple[tuple[str, type[Tile] | type[MosaicGroup], tuple[str, ...]], ...] = (
+        ("tile", Tile, _BAD_TILES),
+        ("group", MosaicGroup, _BAD_GROUPS),
     )
-    for table, bad in tables:
-        kind = "tile" if table is Tile else "group"
+    for kind, table, bad in tables:
         rows = session.execute(
             select(table.id, table.state, table.reason)
             .where(table.state.in_(bad))
             .order_by(table.start.desc())
             .limit(_RECENT)
         )
-        out += [f"{kind} {row.id} {row.state}: {row.reason}" for row in rows]
-    for file in session.scalars(
-        select(SubbandFile)
+        out += [{"kind": kind, **row._mapping} for row in rows]
+    files = session.execute(
+        select(SubbandFile.path.label("id"), SubbandFile.state, SubbandFile.reason)
         .where(SubbandFile.state.in_((FileState.REJECTED, FileState.UNREADABLE)))
         .order_by(SubbandFile.first_seen.desc())
         .limit(_RECENT)
-    ):
-        out.append(f"file {file.state}: {file.reason}")
-    return out
+    )
+    return out + [{"kind": "file", **row._mapping} for row in files]
+
+
+def _said(trouble: dict[str, Any]) -> str:
+    """In one line; a file's reason names it."""
+    name = "" if trouble["kind"] == "file" else f"{trouble['id']} "
+    return f"{trouble['kind']} {name}{trouble['state']}: {trouble['reason']}"
 
 
 def set_aside(registry: Registry) -> list[dict[str, Any]]:
@@ -189,28 +199,11 @@ def calibration_sets(registry: Registry, limit: int | None = None) -> list[dict[
         CalibrationSet.observed.desc(), CalibrationSet.id.desc()
     )
     with registry.read() as session:
-        rows = reversed(session.scalars(newest.limit(limit)).all())
-        return [
-            {
-                "id": row.id,
-                "tile": row.tile_id,
-                "path": row.path,
-                "observed": row.observed,
-                "apparent_dec_deg": row.apparent_dec_deg,
-                "bandpass_valid_s": row.bandpass_valid_s,
-                "gains_valid_s": row.gains_valid_s,
-                "standing": row.standing,
-                "remark": row.remark,
-                "flagged_fraction": row.quality["flagged_fraction"],
-                "median_snr": row.quality["median_snr"],
-                "reference_antenna": row.quality["reference_antenna"],
-            }
-            for row in rows
-        ]
+        return [_set_dict(row) for row in reversed(session.scalars(newest.limit(limit)).all())]
 
 
-def calibration_set_path(registry: Registry, set_id: str) -> Path:
-    """Directory of a calibration set.
+def calibration_set(registry: Registry, set_id: str) -> dict[str, Any]:
+    """One calibration set, its quality too.
 
     Raises
     ------
@@ -218,7 +211,25 @@ def calibration_set_path(registry: Registry, set_id: str) -> Path:
         If it is unknown.
     """
     with registry.read() as session:
-        return Path(_set_row(session, set_id).path)
+        row = _set_row(session, set_id)
+        return {**_set_dict(row), "quality": row.quality}
+
+
+def _set_dict(row: CalibrationSet) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "tile": row.tile_id,
+        "path": row.path,
+        "observed": row.observed,
+        "apparent_dec_deg": row.apparent_dec_deg,
+        "bandpass_valid_s": row.bandpass_valid_s,
+        "gains_valid_s": row.gains_valid_s,
+        "standing": row.standing,
+        "remark": row.remark,
+        "flagged_fraction": row.quality["flagged_fraction"],
+        "median_snr": row.quality["median_snr"],
+        "reference_antenna": row.quality["reference_antenna"],
+    }
 
 
 def set_standing(registry: Registry, set_id: str, standing: str, remark: str) -> None:
@@ -346,7 +357,22 @@ def mosaic(registry: Registry, name: str) -> dict[str, Any]:
             "state": row.state,
             "verdict": row.verdict,
             "record": row.record,
-            "products": [{"kind": p.kind, "path": p.path, "sha256": p.sha256} for p in products],
+            "products": [
+                {"kind": p.kind, "path": p.path, "sha256": p.sha256, "size": p.size}
+                for p in products
+            ],
+        }
+
+
+def mosaic_neighbours(registry: Registry, name: str) -> dict[str, str | None]:
+    """Names of the mosaics observed before and after one."""
+    with registry.read() as session:
+        start = select(Mosaic.start).where(Mosaic.name == name).scalar_subquery()
+        before = select(Mosaic.name).where(Mosaic.start < start).order_by(Mosaic.start.desc())
+        after = select(Mosaic.name).where(Mosaic.start > start).order_by(Mosaic.start)
+        return {
+            "before": session.scalar(before.limit(1)),
+            "after": session.scalar(after.limit(1)),
         }
 
 

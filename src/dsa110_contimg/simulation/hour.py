@@ -133,11 +133,7 @@ def _meridian(
     jd: np.ndarray, apparent_dec_deg: float, telescope: Telescope
 ) -> tuple[np.ndarray, np.ndarray]:
     """ICRS positions (rad) of the meridian at an apparent declination."""
-    site = astrometry.Site(
-        np.deg2rad(telescope.latitude_deg),
-        np.deg2rad(telescope.longitude_deg),
-        telescope.altitude_m,
-    )
+    site = astrometry.Site.of(telescope)
     drift = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)
     return astrometry.vector_to_radec(astrometry.EarthFrame(jd, site).icrs_direction(drift))
 

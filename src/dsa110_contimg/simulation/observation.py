@@ -119,11 +119,7 @@ def _visibilities(
 ) -> np.ndarray:  # fmt: skip
     """Raw visibilities in the files' sign, shape (ntime, nbaseline, nchan, npol)."""
     telescope = observatory.telescope
-    site = astrometry.Site(
-        np.deg2rad(telescope.latitude_deg),
-        np.deg2rad(telescope.longitude_deg),
-        telescope.altitude_m,
-    )
+    site = astrometry.Site.of(telescope)
     positions = instrument.station_positions_m(telescope)[observatory.antennas]
     frame = astrometry.EarthFrame(times_jd, site)
     drift = astrometry.meridian_direction(

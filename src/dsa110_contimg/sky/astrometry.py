@@ -14,7 +14,7 @@ from functools import cache
 import erfa
 import numpy as np
 
-from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD
+from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD, Telescope
 
 _READING = threading.Lock()
 ARCSEC_RAD = np.pi / (180 * 3600)
@@ -28,6 +28,14 @@ class Site:
     latitude_rad: float
     longitude_rad: float
     altitude_m: float
+
+    @classmethod
+    def of(cls, telescope: Telescope) -> "Site":
+        """Where a telescope stands."""
+        return cls(
+            float(np.deg2rad(telescope.latitude_deg)), float(np.deg2rad(telescope.longitude_deg)),
+            telescope.altitude_m,
+        )  # fmt: skip
 
     def itrf_m(self) -> np.ndarray:
         """Geocentric position, shape (3,), metres."""

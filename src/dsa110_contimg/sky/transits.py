@@ -58,11 +58,7 @@ def transits(
     min_apparent_jy : float
         Least flux density times response.
     """
-    site = astrometry.Site(
-        np.deg2rad(telescope.latitude_deg),
-        np.deg2rad(telescope.longitude_deg),
-        telescope.altitude_m,
-    )
+    site = astrometry.Site.of(telescope)
     times_s = start_s + np.arange(0.0, 3600 * hours + _STEP_S, _STEP_S)
     frame = astrometry.EarthFrame(UNIX_EPOCH_JD + times_s / 86400, site)
     drift = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)

@@ -73,6 +73,7 @@ class PublishingStage(Stage):
         validation: Validation = context["validation"]
         registered: RegisteredMosaic = context["registered"]
         claim = context.get("claim")
+        seconds: Mapping[str, float] = context.get("stage_seconds", {})
         passed = validation.verdict is Verdict.PASSED
         target = public_directory(context.root)
         call = {
@@ -90,7 +91,7 @@ class PublishingStage(Stage):
                 choice=context.get("calibration_choice"),
                 options=self.options,
                 manual_flags=tuple(context.get("manual_flags", ())),
-                seconds=context.get("stage_seconds", {}),
+                seconds=seconds,
             ),
             "target": target,
         }
@@ -101,10 +102,13 @@ class PublishingStage(Stage):
         now = time.time()
         with registry.write() as session:
             _set_state(session, registered.name, rows, published=passed)
+            subject = claim.id if claim is not None else mosaic.name
+            took = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+            if took:
+                session.add(Event(at=now, level="info", subject=subject, message=f"took {took}"))
             session.add(
                 Event(
-                    at=now, level="info" if passed else "warning",
-                    subject=claim.id if claim is not None else mosaic.name,
+                    at=now, level="info" if passed else "warning", subject=subject,
                     message=f"published {target / mosaic.path.name}"
                     if passed
                     else f"held {mosaic.path}: {reason}",

@@ -104,7 +104,7 @@ def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
         To compare with.
     """
     tile = known.image
-    pictures = [(what, _picture(tile, kind)) for kind, what in _SHOWN]
+    pictures = [(what, tile_picture(tile, kind)) for kind, what in _SHOWN]
     sections = [
         Section("Tile", _summary(known), pictures=pictures),
         Section(
@@ -140,7 +140,8 @@ def _summary(known: TileHistory) -> str:
     )
 
 
-def _picture(tile: ImagedTile, kind: str) -> bytes:
+def tile_picture(tile: ImagedTile, kind: str) -> bytes:
+    """A tile's `image` (before beam correction) or `residual`, as PNG."""
     image = read_fits(tile.file(kind))
     beam = RestoringBeam(tile.beam_major_rad, tile.beam_minor_rad, tile.beam_angle_rad)
     buffer = io.BytesIO()

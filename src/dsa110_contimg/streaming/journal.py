@@ -61,6 +61,7 @@ class GroupJournal:
             session.merge(
                 Step(
                     key=key, group_id=self._group_id, at=time.time(),
+                    stage=function.__module__.rpartition(".")[2],
                     result=records.to_json(result),
                 )
             )  # fmt: skip

@@ -1,0 +1,117 @@
+"""Calibration sets: validity, solutions of every antenna, what operators think of them."""
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, HTTPException, Request, Response
+
+from dsa110_contimg.api.products import Name
+from dsa110_contimg.api.security import may_read, may_write
+from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.registry import queries
+from dsa110_contimg.web import charts
+from dsa110_contimg.web.assets import KEEP
+from dsa110_contimg.web.site import Form, needed, page, page_router, to
+
+_turn = threading.Lock()
+router = page_router(dependencies=[Depends(may_read)])
+_SHOWN = 40
+_COMPARED = 12
+_TABLES = ("bandpass.b", "gains.g")
+_STANDINGS = {"reject": "rejected", "prefer": "preferred", "accept": "normal"}
+
+
+@router.get("/calibration")
+def sets(request: Request) -> Response:
+    """The newest sets with their validity."""
+    state = request.app.state
+    found = queries.calibration_sets(state.registry, _SHOWN)[::-1]
+    return page(
+        request, "calibration.html", title="Calibration", sets=found, chart=charts.validity(found),
+        dead=queries.overview(state.registry)["dead_antennas"],
+    )  # fmt: skip
+
+
+@router.get("/calibration/antennas")
+def antennas(request: Request) -> Response:
+    """Flagged fraction of each antenna's bandpass in the newest sets."""
+    found = queries.calibration_sets(request.app.state.registry, _COMPARED)
+    columns, values = [], dict[str, dict[str, float]]()
+    for row in found:
+        told = _tables(Path(row["path"]))
+        if not told:
+            continue
+        columns.append(row)
+        for antenna in told[0]["antennas"]:
+            values.setdefault(antenna["name"], {})[row["id"]] = antenna["flagged"]
+    rows = sorted(values.items(), key=lambda item: (len(item[0]), item[0]))
+    return page(request, "antennas.html", columns=columns, rows=rows)
+
+
+@router.get("/calibration/{set_id}")
+def one(set_id: Name, request: Request) -> Response:
+    """What the tables of a set hold."""
+    found = _set(request, set_id)
+    return page(
+        request, "calibration_set.html", title=f"Calibration set {set_id}", set=found,
+        tables=_tables(Path(found["path"])),
+    )  # fmt: skip
+
+
+@router.get("/calibration/{set_id}/{table}.png")
+def plot(set_id: Name, table: Name, request: Request) -> Response:
+    """Amplitude and phase of every antenna, a panel each."""
+    path = Path(_set(request, set_id)["path"]) / table
+    if table not in _TABLES or not path.is_dir():
+        raise HTTPException(404, f"{set_id} has no table {table}")
+    return Response(_plot(path, path.stat().st_mtime_ns), media_type="image/png", headers=KEEP)
+
+
+@lru_cache(maxsize=32)
+def _plot(path: Path, _mtime_ns: int) -> bytes:
+    from dsa110_contimg.calibration import tables
+    from dsa110_contimg.quality import plots
+
+    # casacore is not made for several threads.
+    with _turn:
+        read = tables.read(path)
+    return plots.antenna_gains(
+        read.frequencies_hz, read.gains.values[0], read.gains.flags[0], read.antenna_names
+    )
+
+
+@router.post("/calibration/{set_id}", dependencies=[Depends(may_write)])
+def judge(set_id: Name, request: Request, given: Form) -> Response:
+    """Reject a set, prefer it, or take either back."""
+    action = needed(given, "action")
+    if action not in _STANDINGS:
+        raise UsageError(f"no action {action!r}")
+    reason = "" if action == "accept" else needed(given, "reason")
+    queries.set_standing(request.app.state.registry, set_id, _STANDINGS[action], reason)
+    return to(f"/calibration/{set_id}")
+
+
+def _set(request: Request, set_id: str) -> dict[str, Any]:
+    return queries.calibration_set(request.app.state.registry, set_id)
+
+
+def _tables(folder: Path) -> list[dict[str, Any]]:
+    """Summaries of a set's tables, bandpass first; none of what is gone."""
+    found = []
+    for name in _TABLES:
+        path = folder / name
+        try:
+            found.append(_summary(path, path.stat().st_mtime_ns))
+        except (OSError, ContimgError):
+            continue
+    return found
+
+
+@lru_cache(maxsize=256)
+def _summary(path: Path, _mtime_ns: int) -> dict[str, Any]:
+    from dsa110_contimg.calibration import tables
+
+    with _turn:
+        return tables.summary(path) | {"name": path.name}

@@ -1,0 +1,222 @@
+"""Geometry of the drawings: values in, coordinates out; the templates draw them as SVG."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dsa110_contimg import times
+from dsa110_contimg.web import words
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something at a place.
+
+    Attributes
+    ----------
+    x, y : float
+    tone : str
+        Its colour.
+    title : str
+        What it is, in words.
+    href : str
+        Where a click leads; empty for nowhere.
+    width : float
+        Of a box; half the length of an error bar.
+    limit : bool
+        It is an upper limit.
+    """
+
+    x: float
+    y: float
+    tone: str = "good"
+    title: str = ""
+    href: str = ""
+    width: float = 0.0
+    limit: bool = False
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A label on an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Hour:
+    """One row of the strip: an hour of UTC.
+
+    Attributes
+    ----------
+    utc, lst : str
+        When it begins.
+    marks : tuple of Mark
+        x and width in seconds of the hour.
+    """
+
+    utc: str
+    lst: str
+    marks: tuple[Mark, ...]
+
+
+def strip(marks: Iterable[tuple[float, Mark]], since: float, until: float) -> list[Hour]:
+    """Hours from one moment to another with what falls into each.
+
+    Parameters
+    ----------
+    marks : iterable of (float, Mark)
+        Start (Unix seconds) of each.
+    since, until : float
+    """
+    begins = np.arange(since, until, 3600.0)
+    sidereal = words.sidereal_hours(begins)
+    rows: list[list[Mark]] = [[] for _ in begins]
+    for start, mark in marks:
+        # One that reaches into the next hour goes on in its row.
+        end = start + mark.width
+        for row in range(int((start - since) // 3600), int((end - since) // 3600) + 1):
+            if 0 <= row < len(rows):
+                first = max(start - begins[row], 0.0)
+                last = min(end - begins[row], 3600.0)
+                rows[row].append(replace(mark, x=float(first), width=float(last - first)))
+    return [
+        Hour(
+            times.iso(float(begin), "%H:%M"),
+            f"{int(hour):02d}:{int(hour * 60) % 60:02d}", tuple(row),
+        )
+        for begin, hour, row in zip(begins, sidereal, rows, strict=True)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Points in a frame of `width` by `height` with ticks on both axes."""
+
+    width: int
+    height: int
+    marks: tuple[Mark, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+_LEFT, _BOTTOM, _TOP, _RIGHT = 62, 30, 10, 12
+
+
+def light_curve(
+    epochs: Sequence[dict[str, Any]], width: int = 760, height: int = 260
+) -> Chart | None:
+    """Flux density against time with errors; upper limits where nothing is seen."""
+    if not epochs:
+        return None
+    low_t, high_t = epochs[0]["observed"], epochs[-1]["observed"]
+    pad = max(0.03 * (high_t - low_t), 600.0)
+    low_t, high_t = low_t - pad, high_t + pad
+    tops = [row["upper_limit_jy"] or row["flux_jy"] + row["error_jy"] for row in epochs]
+    bottoms = [0.0 if row["upper_limit_jy"] else row["flux_jy"] - row["error_jy"] for row in epochs]
+    low, high = min(0.0, *bottoms), 1.08 * max(tops)
+    x = _scale(low_t, high_t, _LEFT, width - _RIGHT)
+    y = _scale(low, high, height - _BOTTOM, _TOP)
+    marks = []
+    for row in epochs:
+        limit = row["upper_limit_jy"]
+        told = f"below {words.flux(limit)}" if limit else (
+            f"{words.flux(row['flux_jy'])} ± {words.flux(row['error_jy'])}"
+        )  # fmt: skip
+        marks.append(
+            Mark(
+                round(x(row["observed"]), 1), round(y(limit or row["flux_jy"]), 1),
+                "wait" if limit else "busy", f"{words.utc(row['observed'])} UTC: {told}",
+                width=round(abs(y(row["error_jy"]) - y(0.0)), 1), limit=bool(limit),
+            )
+        )  # fmt: skip
+    return Chart(
+        width, height, tuple(marks), tuple(_time_ticks(low_t, high_t, x)),
+        tuple(Tick(round(y(v), 1), f"{1e3 * v:g}") for v in _round_steps(low, high)),
+    )  # fmt: skip
+
+
+def eta_v(rows: Sequence[dict[str, Any]], width: int = 760, height: int = 420) -> Chart | None:
+    """Significance of variability (eta) against its size (V), both logarithmic.
+
+    Rowlinson et al. 2019, Astronomy and Computing 27, 111: what varies is at the upper right.
+    """
+    told = [row for row in rows if (row["eta"] or 0) > 0 and (row["modulation"] or 0) > 0]
+    if not told:
+        return None
+    v = np.log10([row["modulation"] for row in told])
+    eta = np.log10([row["eta"] for row in told])
+    reach_x = (math.floor(v.min()), max(math.ceil(v.max()), math.floor(v.min()) + 1))
+    reach_y = (math.floor(eta.min()), max(math.ceil(eta.max()), math.floor(eta.min()) + 1))
+    x = _scale(*reach_x, _LEFT, width - _RIGHT)
+    y = _scale(*reach_y, height - _BOTTOM, _TOP)
+    marks = tuple(
+        Mark(
+            round(x(float(a)), 1), round(y(float(b)), 1), words.tone(row["behaviour"]),
+            f"{row['name']}: V {row['modulation']:.3g}, eta {row['eta']:.3g}, {row['behaviour']}",
+            f"/sources/{row['id']}",
+        )
+        for a, b, row in zip(v, eta, told, strict=True)
+    )  # fmt: skip
+    return Chart(
+        width, height, marks,
+        tuple(Tick(x(k), f"{10.0**k:g}") for k in range(reach_x[0], reach_x[1] + 1)),
+        tuple(Tick(y(k), f"{10.0**k:g}") for k in range(reach_y[0], reach_y[1] + 1)),
+    )  # fmt: skip
+
+
+def validity(sets: Sequence[dict[str, Any]], width: int = 760) -> Chart | None:
+    """When each calibration set holds: a bar each, the newest on top; bandpass behind gains."""
+    if not sets:
+        return None
+    row_px = 22
+    low = min(row["observed"] for row in sets)
+    high = max(row["observed"] + row["bandpass_valid_s"] for row in sets)
+    x = _scale(low, high, _LEFT, width - _RIGHT)
+    marks = []
+    for number, row in enumerate(sets):
+        y = _TOP + row_px * number
+        for kind, valid_s, tone in (
+            ("bandpass", row["bandpass_valid_s"], "wait"),
+            ("gains", row["gains_valid_s"], words.tone(row["standing"])
+             if row["standing"] != "normal" else "busy"),
+        ):  # fmt: skip
+            until = row["observed"] + valid_s
+            marks.append(
+                Mark(
+                    round(x(row["observed"]), 1), y, tone,
+                    f"{row['id']}, {row['standing']}: {kind} until {words.utc(until)} UTC",
+                    f"/calibration/{row['id']}", round(x(until) - x(row["observed"]), 1),
+                )
+            )  # fmt: skip
+    height = _TOP + row_px * len(sets) + _BOTTOM
+    return Chart(width, height, tuple(marks), tuple(_time_ticks(low, high, x)), ())
+
+
+def _scale(low: float, high: float, first: float, last: float) -> Any:
+    """Map a range onto pixels."""
+    reach = (high - low) or 1.0
+    return lambda value: first + (value - low) / reach * (last - first)
+
+
+def _round_steps(low: float, high: float, about: int = 5) -> list[float]:
+    """Round values within a range."""
+    raw = (high - low) / about
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * size for m in (1, 2, 5, 10) if m * size >= raw)
+    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+_SPANS = (60, 300, 900, 1800, 3600, 7200, 21600, 43200, 86400, 604800, 2592000, 31536000)
+
+
+def _time_ticks(low: float, high: float, x: Any, about: int = 6) -> list[Tick]:
+    """Labels at round times; days are named where steps are that long."""
+    step = next((s for s in _SPANS if (high - low) / s <= about), _SPANS[-1])
+    form = "%H:%M" if high - low < 86400 else "%m-%d %H:%M" if step < 86400 else "%Y-%m-%d"
+    first = math.ceil(low / step) * step
+    return [Tick(round(x(t), 1), times.iso(t, form)) for t in np.arange(first, high, step).tolist()]

@@ -1,0 +1,215 @@
+"""Gallery and pages of mosaics: the sky itself, gates, downloads."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+
+from dsa110_contimg.api.products import Name
+from dsa110_contimg.api.security import may_read, may_write
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.products.hips import empty_cell
+from dsa110_contimg.products.pyramid import SIDE, Pyramid, open_pyramid
+from dsa110_contimg.registry import light_curves, queries
+from dsa110_contimg.sky import catalogues
+from dsa110_contimg.stages import sky_survey
+from dsa110_contimg.stages.publishing import hold_by_hand, publish_by_hand
+from dsa110_contimg.web import assets
+from dsa110_contimg.web.assets import KEEP
+from dsa110_contimg.web.site import Form, needed, page, page_router, to
+
+router = page_router(dependencies=[Depends(may_read)])
+_PAGE = 24
+_MOST_OVERLAID = 1000
+_CELL = re.compile(r"([^/.][^/]*)/Norder\d+/Dir\d+/Npix\d+\.png")
+
+
+@router.get("/mosaics")
+def gallery(
+    request: Request,
+    state: Annotated[str, Query(pattern="^(|staged|published|held)$")] = "",
+    before: float | None = None,
+) -> Response:
+    """The newest mosaics as pictures."""
+    found = queries.mosaics(request.app.state.registry, _PAGE, until=before, state=state or None)
+    return page(
+        request, "mosaics.html", title="Mosaics", mosaics=found, state=state,
+        more=found[-1]["start"] - 1e-3 if len(found) == _PAGE else None,
+    )  # fmt: skip
+
+
+@router.get("/mosaics/{name}")
+def mosaic(name: Name, request: Request) -> Response:
+    """One mosaic on the sky, with its gates and files."""
+    state = request.app.state
+    found = queries.mosaic(state.registry, name)
+    hips = sky_survey.folder(state.settings.root) / name / "properties"
+    return page(
+        request, "mosaic.html", sky=True, title=name, mosaic=found, image=found["record"]["mosaic"],
+        validation=found["record"]["validation"], has_hips=hips.exists(),
+        aladin=assets.ALADIN if assets.has_aladin() else "",
+        neighbours=queries.mosaic_neighbours(state.registry, name), files=_files(found),
+        is_there=_path(found).exists(),
+    )  # fmt: skip
+
+
+def _files(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Public files by name, with what they are."""
+    return [
+        {"name": Path(p["path"]).name, "kind": p["kind"], "size": p["size"], "sha256": p["sha256"]}
+        for p in found["products"]
+    ]
+
+
+def _path(found: dict[str, Any], kind: str = "mosaic") -> Path:
+    """A file of a mosaic: where it is public, or where it was staged."""
+    for product in found["products"]:
+        if product["kind"] == kind:
+            return Path(product["path"])
+    staged = Path(found["record"]["mosaic"]["path"])
+    suffix = {"mosaic": ".fits", "preview": ".png", "report": ".html"}.get(kind)
+    if suffix is None:
+        return staged.with_name(f"{staged.stem}_{kind}.fits")
+    return staged.with_suffix(suffix)
+
+
+def _pyramid(request: Request, name: str) -> tuple[dict[str, Any], Pyramid]:
+    found = queries.mosaic(request.app.state.registry, name)
+    return found, open_pyramid(_path(found))
+
+
+@router.get("/mosaics/{name}/preview.png")
+def preview(
+    name: Name, request: Request,
+    width: Annotated[int, Query(ge=64, le=1600)] = 480,
+) -> Response:  # fmt: skip
+    """The picture of a mosaic, small."""
+    found = queries.mosaic(request.app.state.registry, name)
+    return Response(assets.thumbnail(_path(found, "preview"), width), media_type="image/png",
+                    headers=KEEP)  # fmt: skip
+
+
+@router.get("/mosaics/{name}/report")
+def report(name: Name, request: Request) -> Response:
+    """The page of evidence."""
+    path = _path(queries.mosaic(request.app.state.registry, name), "report")
+    if not path.is_file():
+        raise HTTPException(404, f"{name}: its report is gone")
+    return assets.self_contained(path.read_text())
+
+
+@router.get("/mosaics/{name}/sky.json")
+def sky(name: Name, request: Request) -> JSONResponse:
+    """Size and position of the image, and what can be laid over it."""
+    found, pyramid = _pyramid(request, name)
+    ny, nx = pyramid.shape
+    settings = request.app.state.settings
+    corners = [pyramid.position(x, y) for x, y in ((0, 0), (nx, 0), (nx, ny), (0, ny))]
+    decs = [dec for _, dec in corners]
+    with request.app.state.registry.read() as session:
+        places = light_curves.between(session, min(decs), max(decs))
+    overlays = {"sources": _on_image(pyramid, places.ra_deg, places.dec_deg)}
+    overlays["sources"]["id"] = places.ids[overlays["sources"].pop("index")].tolist()
+    known = catalogues.names(settings.root)
+    if settings.sky_catalog in known:
+        strip = catalogues.load(settings.root, settings.sky_catalog).between(min(decs), max(decs))
+        listed = _on_image(pyramid, strip.ra_deg, strip.dec_deg, strip.flux_jy)
+        listed["flux_jy"] = strip.flux_jy[listed.pop("index")].tolist()
+        overlays[settings.sky_catalog] = listed
+    centre = pyramid.position(nx / 2, ny / 2)
+    return JSONResponse(
+        {
+            "width": nx, "height": ny, "side": SIDE, "levels": len(pyramid.levels),
+            "ra_deg": centre[0], "dec_deg": centre[1],
+            "field_deg": nx * float(np.abs(pyramid.wcs.wcs.cdelt[0])), "overlays": overlays,
+            "epoch": found["record"]["mosaic"]["start"],
+        }
+    )  # fmt: skip
+
+
+def _on_image(
+    pyramid: Pyramid, ra_deg: np.ndarray, dec_deg: np.ndarray, flux_jy: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Those of some positions that are on observed pixels, the brightest if there are many."""
+    ny, nx = pyramid.shape
+    at = pyramid.pixels(ra_deg, dec_deg)
+    with np.errstate(invalid="ignore"):
+        inside = (at >= 0).all(axis=1) & (at[:, 0] <= nx - 1) & (at[:, 1] <= ny - 1)
+    index = np.flatnonzero(inside)
+    column, row = np.rint(at[index]).astype(int).T
+    index = index[np.isfinite(pyramid.levels[0][row, column])]
+    if flux_jy is not None:
+        index = index[np.argsort(-flux_jy[index], kind="stable")]
+    index = index[:_MOST_OVERLAID]
+    return {
+        "index": index, "x": at[index, 0].tolist(), "y": (ny - 1 - at[index, 1]).tolist(),
+        "ra_deg": ra_deg[index].tolist(), "dec_deg": dec_deg[index].tolist(),
+    }  # fmt: skip
+
+
+@router.get("/mosaics/{name}/{level}/{column}/{row}.png")
+def square(name: Name, level: int, column: int, row: int, request: Request) -> Response:
+    """A square of the picture for the viewer that zooms."""
+    found, pyramid = _pyramid(request, name)
+    content = pyramid.square(level, column, row, found["record"]["mosaic"]["median_rms_jy"])
+    return Response(content, media_type="image/png", headers=KEEP)
+
+
+@router.get("/mosaics/{name}/value.json")
+def value(
+    name: Name, request: Request,
+    x: Annotated[float | None, Query(description="Pixels from the left")] = None,
+    y: Annotated[float | None, Query(description="Pixels from the top")] = None,
+    ra: float | None = None, dec: float | None = None,
+) -> JSONResponse:  # fmt: skip
+    """Position, brightness and noise at a pixel or a position."""
+    found, pyramid = _pyramid(request, name)
+    ny, nx = pyramid.shape
+    if ra is not None and dec is not None:
+        column, line = (float(v) for v in pyramid.pixels(np.array([ra]), np.array([dec]))[0])
+    elif x is not None and y is not None:
+        column, line = x, ny - 1 - y
+        ra, dec = pyramid.position(column, line)
+    else:
+        raise HTTPException(422, "give x and y, or ra and dec")
+    told: dict[str, Any] = {"ra_deg": ra, "dec_deg": dec, "flux_jy": None, "rms_jy": None}
+    if np.isfinite([column, line]).all():
+        i, j = round(line), round(column)
+        if 0 <= i < ny and 0 <= j < nx:
+            told["flux_jy"] = _finite(pyramid.levels[0][i, j])
+            rms = _path(found, "rms")
+            if rms.exists():
+                told["rms_jy"] = _finite(open_pyramid(rms).levels[0][i, j])
+    return JSONResponse(told)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+@router.get("/hips/{path:path}")
+def hips(path: str, request: Request) -> Response:
+    """Our own HiPS, as viewers of the sky ask for it: also where nothing was observed."""
+    home = sky_survey.folder(request.app.state.settings.root).resolve()
+    wanted = (home / path).resolve()
+    survey = _CELL.fullmatch(path)
+    if wanted.is_relative_to(home) and wanted.is_file():
+        return FileResponse(wanted, headers=KEEP)
+    if survey and (home / survey[1] / "properties").is_file():
+        return Response(empty_cell(), media_type="image/png", headers=KEEP)
+    raise HTTPException(404, "there is no such cell")
+
+
+@router.post("/mosaics/{name}", dependencies=[Depends(may_write)])
+def change(name: Name, request: Request, given: Form) -> Response:
+    """Publish a mosaic that is held, or take a published one back."""
+    actions = {"publish": publish_by_hand, "hold": hold_by_hand}
+    action, reason = needed(given, "action"), needed(given, "reason")
+    if action not in actions:
+        raise UsageError(f"no action {action!r}")
+    state = request.app.state
+    actions[action](state.registry, state.settings.root, name, reason)
+    return to(f"/mosaics/{name}")

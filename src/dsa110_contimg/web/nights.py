@@ -1,0 +1,163 @@
+"""The strip of a night, and the pages of a tile and of a mosaic group."""
+
+import math
+import time
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Query, Request, Response
+
+from dsa110_contimg.api.security import may_read, may_write
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.mosaicking.gates import strains
+from dsa110_contimg.registry import claims, history, queries, records
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.mosaic import facts
+from dsa110_contimg.stages.tile_report import history_of, tile_picture, tile_report
+from dsa110_contimg.streaming.file_check import convert_again
+from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.web import charts, words
+from dsa110_contimg.web.assets import self_contained
+from dsa110_contimg.web.site import Form, needed, page, page_router, to
+
+router = page_router(dependencies=[Depends(may_read)])
+_DAY_S = 86400.0
+GATES = ("noise", "dynamic range", "beam", "flux ratio", "astrometry", "stripes", "rings")
+
+
+@router.get("/night")
+def night(
+    request: Request,
+    day: Annotated[date | None, Query(description="UTC; default: that of the newest tile")] = None,
+    by: Annotated[str, Query(pattern=f"^(state|{'|'.join(GATES)})$")] = "state",
+) -> Response:
+    """A day of tiles, coloured by state or by how near each is to a limit."""
+    registry = request.app.state.registry
+    if day is None:
+        newest = queries.overview(registry)["latest_tile"]
+        day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
+    since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+    rows = history.night(registry, since, since + _DAY_S)
+    strain = strains([facts(records.from_json(ImagedTile, made)) for _, made in rows if made])
+    marks, counts = [], dict[str, int]()
+    for row, _ in rows:
+        tone, word = _judged(row, strain.get(row["id"]), by)
+        counts[word] = counts.get(word, 0) + 1
+        marks.append(
+            (row["start"],
+             charts.Mark(0.0, 0.0, tone, f"{row['id']}: {word}", f"/tiles/{row['id']}",
+                         DSA110.tile_length_s))
+        )  # fmt: skip
+    return page(
+        request, "night.html", title=f"Night of {day}", day=day, by=by, gates=("state", *GATES),
+        hours=charts.strip(marks, since, since + _DAY_S), counts=counts, n_tiles=len(rows),
+        earlier=_day(since - _DAY_S), later=_day(since + _DAY_S),
+        tones={word: _tone_of(word, by) for word in counts},
+    )  # fmt: skip
+
+
+def _day(unix_s: float) -> date:
+    return datetime.fromtimestamp(unix_s, UTC).date()
+
+
+_NEAR, _OVER, _UNKNOWN = "near the limit", "over the limit", "not imaged"
+
+
+def _judged(row: dict[str, Any], strain: dict[str, float] | None, by: str) -> tuple[str, str]:
+    """Colour and word of a tile."""
+    if by == "state":
+        return words.tone(row["state"]), row["state"]
+    value = math.nan if strain is None else strain.get(by, math.nan)
+    word = (
+        _UNKNOWN if not math.isfinite(value)
+        else "passed" if value <= 0.6 else _NEAR if value <= 1 else _OVER
+    )  # fmt: skip
+    return _tone_of(word, by), word
+
+
+def _tone_of(word: str, by: str) -> str:
+    return words.tone(word) if by == "state" else {_NEAR: "warn", _OVER: "bad"}.get(
+        word, words.tone(word)
+    )  # fmt: skip
+
+
+@router.get("/tiles/{tile_id}")
+def tile(tile_id: str, request: Request) -> Response:
+    """Files, conversion, images, gates, events of one tile."""
+    known = history.tile(request.app.state.registry, tile_id)
+    images = [records.from_json(ImagedTile, image["record"]) for image in known["images"]]
+    found = history_of(request.app.state.registry, tile_id) if images else None
+    return page(
+        request, "tile.html", title=f"Tile {tile_id}", tile=known, images=images, found=found,
+        strain=strains([facts(image) for image in images[:1]]).get(tile_id, {}),
+    )  # fmt: skip
+
+
+@router.get("/tiles/{tile_id}/report")
+def report(tile_id: str, request: Request) -> Response:
+    """The page of evidence, made now."""
+    state = request.app.state
+    found = history_of(state.registry, tile_id)
+    content = tile_report(found, state.settings.root, state.settings.sky_catalog)
+    return self_contained(content)
+
+
+@router.get("/tiles/{tile_id}/{kind}.png")
+def picture(tile_id: str, kind: Literal["image", "residual"], request: Request) -> Response:
+    """Image or residual of a tile as a picture."""
+    found = history_of(request.app.state.registry, tile_id)
+    return Response(tile_picture(found.image, kind), media_type="image/png")
+
+
+@router.get("/groups")
+def groups(
+    request: Request,
+    state: Annotated[str | None, Query(max_length=16)] = None,
+    before: float | None = None,
+) -> Response:
+    """Mosaic groups, the newest observation first."""
+    found = history.groups(request.app.state.registry, state or None, before)
+    return page(request, "groups.html", title="Mosaic groups", groups=found, state=state or "")
+
+
+@router.get("/groups/{group_id}")
+def group(group_id: str, request: Request) -> Response:
+    """Tiles, stages, attempts and mosaics of one group."""
+    known = history.group(request.app.state.registry, group_id)
+    return page(request, "group.html", title=f"Mosaic group {group_id}", group=known)
+
+
+@router.post("/tiles/{tile_id}", dependencies=[Depends(may_write)])
+def change_tile(tile_id: str, request: Request, given: Form) -> Response:
+    """Try a tile again, convert it again, or set it aside."""
+    registry = request.app.state.registry
+    match needed(given, "action"):
+        case "retry":
+            _retry(registry, claims.TILES, tile_id)
+        case "convert":
+            convert_again(registry, tile_id)
+        case "quarantine":
+            claims.set_aside(registry, claims.TILES, tile_id, needed(given, "reason"))
+        case other:
+            raise UsageError(f"no action {other!r}")
+    return to(f"/tiles/{tile_id}")
+
+
+@router.post("/groups/{group_id}", dependencies=[Depends(may_write)])
+def change_group(group_id: str, request: Request, given: Form) -> Response:
+    """Try a group again, or set it aside."""
+    registry = request.app.state.registry
+    match needed(given, "action"):
+        case "retry":
+            _retry(registry, claims.GROUPS, group_id)
+        case "quarantine":
+            claims.set_aside(registry, claims.GROUPS, group_id, needed(given, "reason"))
+        case other:
+            raise UsageError(f"no action {other!r}")
+    return to(f"/groups/{group_id}")
+
+
+def _retry(registry: Registry, kind: claims.Kind, row_id: str) -> None:
+    if not claims.retry(registry, kind, row_id):
+        raise UsageError(f"{row_id}: is no failed, held or quarantined work")

@@ -1,0 +1,117 @@
+"""Is data flowing, does the work keep up, is the machine well: the pages Now and Health."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Response
+
+from dsa110_contimg import software
+from dsa110_contimg.api.security import may_read
+from dsa110_contimg.registry import history, queries
+from dsa110_contimg.registry.care import revision
+from dsa110_contimg.settings import Settings, origins
+from dsa110_contimg.streaming.health import health
+from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.times import span
+from dsa110_contimg.web.site import page, page_router
+
+router = page_router(dependencies=[Depends(may_read)])
+_PATIENCE_S = 60.0
+_consultation = threading.Lock()
+
+
+@router.get("/")
+def now(request: Request) -> Response:
+    """Readable from across the room."""
+    registry, settings = request.app.state.registry, request.app.state.settings
+    view = health(registry, settings)
+    newest = next(iter(queries.mosaics(registry, 1, state="published")), None)
+    return page(
+        request, "now.html", title="Now", view=view, figures=_figures(view, settings),
+        work=history.at_work(registry), troubles=queries.troubles(registry),
+        events_rows=history.events(registry, limit=12), newest=newest,
+    )  # fmt: skip
+
+
+def _figures(view: dict[str, Any], settings: Settings) -> list[dict[str, str]]:
+    """The large figures: what each is, its value, and a word on it."""
+    flow = view["pulse"]
+    tile_s = DSA110.tile_length_s
+    age = flow["data_age_s"]
+    if age is None:
+        data = ("–", "wait", "no data yet")
+    else:
+        word = _grade(age, settings.max_gap_s, 4 * settings.max_gap_s)
+        data = (span(age), word, {"good": "flowing", "warn": "late"}.get(word, "not flowing"))
+    group_s = settings.group_size * tile_s
+    behind = _grade(flow["lag_s"], 1.5 * group_s, 4 * group_s)
+    disk_gb = flow["disk_free_gb"]
+    disk = _grade(-disk_gb, -settings.disk_resume_gb, -settings.disk_stop_gb)
+    failing = "good" if not flow["failing"] else "warn"
+    alerts = len(view["alerts"])
+    rows = [
+        ("Newest data", data[0], data[1], data[2]),
+        ("Behind the sky", span(flow["lag_s"]), behind,
+         {"good": "keeping up", "warn": "behind"}.get(behind, "far behind")),
+        ("Failing", str(flow["failing"]), failing, "look below" if flow["failing"] else "none"),
+        ("Tiles, last hour", str(flow["tiles_last_hour"]), "wait",
+         f"{flow['tiles_last_day']} in a day"),
+        ("Mosaics, last day", str(flow["mosaics_last_day"]), "wait",
+         f"{flow['mosaics_last_hour']} in the last hour"),
+        ("Disk free", f"{disk_gb:.0f} GB", disk,
+         {"good": "enough", "warn": "little"}.get(disk, "work waits")),
+        ("Alerts", str(alerts), "bad" if alerts else "good", "none" if not alerts else "see below"),
+    ]  # fmt: skip
+    return [dict(zip(("name", "value", "tone", "word"), row, strict=True)) for row in rows]
+
+
+def _grade(value: float, well: float, poor: float) -> str:
+    return "good" if value <= well else "warn" if value <= poor else "bad"
+
+
+@router.get("/health")
+def machine(request: Request) -> Response:
+    """Versions, settings and where each comes from, database, executor."""
+    registry, settings = request.app.state.registry, request.app.state.settings
+    address = registry.engine.url.render_as_string(hide_password=True)
+    return page(
+        request, "health.html", title="Health",
+        versions=software.versions(), processor=software.processor(),
+        database={"address": address, "schema": revision(registry)},
+        values=_shown(settings) | {"database_url": address},
+        origins=origins(settings),
+        work=history.at_work(registry), warnings=history.events(registry, "warning", 20),
+    )  # fmt: skip
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    """Values without what is secret in addresses."""
+    values = settings.model_dump(mode="json", by_alias=True)
+    for rule in values["alerts"]:
+        address = urlsplit(rule["webhook"])
+        rule["webhook"] = f"{address.scheme}://{address.hostname}/…" if rule["webhook"] else ""
+    return values
+
+
+@router.get("/health/doctor")
+def doctor(request: Request) -> Response:
+    """What the doctor finds, in a process of its own: it loads every library there is."""
+    settings = request.app.state.settings
+    with _consultation:
+        done = subprocess.run(
+            [sys.executable, "-m", "dsa110_contimg.cli.main", "doctor", "--json"],
+            capture_output=True, text=True, check=False, timeout=_PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            env=os.environ
+            | {"CONTIMG_ROOT": str(settings.root), "CONTIMG_DATABASE_URL": settings.database_url},
+        )  # fmt: skip
+    try:
+        checks = json.loads(done.stdout)
+    except ValueError:
+        checks = [{"what": "doctor", "verdict": "failed", "why": done.stderr[-500:]}]
+    return page(request, "doctor.html", checks=checks)

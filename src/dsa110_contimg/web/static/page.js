@@ -1,0 +1,110 @@
+// Keeps an open page true: parts marked data-live are fetched again when the server says that
+// something has changed, and every half minute, for ages grow by themselves.
+const EVERY_MS = 30_000, POLL_MS = 5_000, LEAST_MS = 700;
+const lost = document.getElementById("lost");
+const shown = new Map([...document.querySelectorAll("[data-live]")].map((part) => [part, part.innerHTML]));
+let last = 0, waiting = null, asking = false, stream = null;
+
+async function refresh() {
+  if (asking) { schedule(); return; }
+  asking = true;
+  last = Date.now();
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (answer.redirected && new URL(answer.url).pathname === "/login") { location.reload(); return; }
+    if (answer.ok) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    lost.hidden = answer.status < 500;
+  } catch {
+    lost.hidden = false;
+  } finally {
+    asking = false;
+  }
+}
+
+function schedule() {
+  waiting ??= setTimeout(() => { waiting = null; refresh(); }, Math.max(0, last + LEAST_MS - Date.now()));
+}
+
+function take(fresh) {
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(old.id);
+    // Whoever is typing is not disturbed.
+    const typing = old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+    if (!next || typing || next.innerHTML === shown.get(old)) continue;
+    shown.set(old, next.innerHTML);
+    const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    old.replaceChildren(...next.childNodes);
+    if (focused) old.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+    label(old);
+  }
+}
+
+// On a narrow screen a row is a card, whose values need the names of their columns.
+function label(part) {
+  for (const table of part.querySelectorAll("table:not(.heat)")) {
+    const names = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
+    for (const row of names.length ? table.tBodies[0].rows : []) {
+      [...row.cells].forEach((cell, i) => { if (names[i] && cell.colSpan === 1) cell.dataset.label = names[i]; });
+    }
+  }
+}
+label(document);
+
+function listen() {
+  stream = new EventSource("/live");
+  stream.addEventListener("open", schedule);
+  stream.addEventListener("change", schedule);
+  // A browser gives up on answers that are no events, such as a proxy's: then it is asked anew.
+  stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) setTimeout(listen, POLL_MS); });
+}
+
+// A tab that nobody sees asks for nothing.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) { stream?.close(); stream = null; } else if (!stream) { listen(); schedule(); }
+});
+if (document.querySelector("[data-live]")) {
+  listen();
+  schedule();
+  setInterval(() => {
+    const behind = Date.now() - last;
+    if (!document.hidden && (behind > EVERY_MS || (stream?.readyState !== EventSource.OPEN && behind > POLL_MS))) schedule();
+  }, 1000);
+}
+
+for (const place of document.querySelectorAll("[data-load]")) {
+  fetch(place.dataset.load)
+    .then((answer) => answer.text())
+    .then((text) => { place.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes); label(place); })
+    .catch(() => { place.textContent = "The server does not answer."; });
+}
+
+const log = document.querySelector("[data-log]");
+if (log) {
+  const lines = new EventSource(`${log.dataset.log}/stream`);
+  lines.addEventListener("open", () => { log.textContent = ""; });
+  lines.addEventListener("message", (event) => {
+    const follows = log.scrollTop + log.clientHeight > log.scrollHeight - 30;
+    log.append(`${event.data}\n`);
+    if (follows) log.scrollTop = log.scrollHeight;
+  });
+  lines.addEventListener("end", () => { lines.close(); schedule(); });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.target.closest("input, select, textarea, [role=application], pre")) return;
+  const link = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  if (link) document.querySelector(`a[rel=${link}]`)?.click();
+});
+
+document.getElementById("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", root.dataset.theme);
+});
+
+const clock = document.getElementById("clock");
+const tick = () => { clock.textContent = `${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC`; };
+tick();
+setInterval(tick, 1000);

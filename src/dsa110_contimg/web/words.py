@@ -1,0 +1,106 @@
+"""How values are said to people: times, angles, flux densities, states."""
+
+import math
+import time
+
+import numpy as np
+
+from dsa110_contimg import times
+from dsa110_contimg.telescope import DSA110, UNIX_EPOCH_JD
+
+_TONES = {
+    "good": ("converted", "published", "done", "passed", "ok", "preferred", "registered",
+             "constant"),
+    "busy": ("converting", "processing", "running"),
+    "wait": ("ready", "collecting", "queued", "staged", "cancelled", "normal", "duplicate", "info",
+             "not imaged", "unknown"),
+    "warn": ("warning", "held", "failed", "unreadable", "variable"),
+    "bad": ("rejected", "quarantined", "error", "transient", "vanished"),
+}  # fmt: skip
+_TONE_OF = {word: tone for tone, words in _TONES.items() for word in words}
+
+
+def tone(state: str) -> str:
+    """Which of five colours goes with a word: good, busy, wait, warn or bad."""
+    return _TONE_OF.get(str(state), "wait")
+
+
+def utc(unix_s: float | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time; a dash for none."""
+    return "–" if unix_s is None else times.iso(unix_s, form)
+
+
+def sidereal_hours(unix_s: np.ndarray) -> np.ndarray:
+    """Local apparent sidereal time of the telescope, hours, shape of the times."""
+    from dsa110_contimg.sky.astrometry import EarthFrame, Site
+
+    days = np.atleast_1d(np.asarray(unix_s, float)) / 86400.0
+    frame = EarthFrame(UNIX_EPOCH_JD + days, Site.of(DSA110))
+    return np.rad2deg(frame.local_sidereal_time_rad()) / 15.0
+
+
+def lst(unix_s: float | None) -> str:
+    """Local sidereal time of a moment."""
+    if unix_s is None:
+        return "–"
+    minutes = int(sidereal_hours(np.array([unix_s]))[0] * 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def span(seconds: float | None) -> str:
+    """A length of time; a dash for none."""
+    return "–" if seconds is None else times.span(seconds)
+
+
+def ago(unix_s: float | None) -> str:
+    """How long something is past, or ahead."""
+    if unix_s is None:
+        return "never"
+    seconds = time.time() - unix_s
+    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def flux(jansky: float | None) -> str:
+    """A flux density in the unit that suits it."""
+    if jansky is None or not math.isfinite(jansky):
+        return "–"
+    return f"{jansky:.3f} Jy" if abs(jansky) >= 1 else f"{1e3 * jansky:.2f} mJy"
+
+
+def number(value: object, digits: int = 4) -> str:
+    """A number with so many digits that count; what is none as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:.{digits}g}" if math.isfinite(value) else "–"
+
+
+def percent(share: float | None) -> str:
+    """A share of one."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def size(count: float) -> str:
+    """A number of bytes."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def right_ascension(degrees: float) -> str:
+    """Hours, minutes and seconds."""
+    tenths = round(degrees * 2400) % (24 * 36000)
+    return f"{tenths // 36000:02d}:{tenths // 600 % 60:02d}:{tenths % 600 / 10:04.1f}"
+
+
+def declination(degrees: float) -> str:
+    """Degrees, minutes and seconds."""
+    seconds = round(abs(degrees) * 3600)
+    sign = "-" if degrees < 0 else "+"
+    return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+FILTERS = {
+    "tone": tone, "utc": utc, "lst": lst, "span": span, "ago": ago, "flux": flux,
+    "number": number, "percent": percent, "size": size, "ra": right_ascension, "dec": declination,
+}  # fmt: skip
