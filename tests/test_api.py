@@ -1,7 +1,5 @@
 """The REST interface as a real server process: jobs run for real."""
 
-import os
-import socket
 import subprocess
 import sys
 import threading
@@ -22,35 +20,18 @@ from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState, TileImage
+from servers import Server
 
 SCRIPTS = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
 def server(processed: Processed) -> Iterator[httpx.Client]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "dsa110-contimg"), "serve", "--port", str(port),
-         "--root", str(processed.root)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ),
-    )  # fmt: skip
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    client.get("/api/status")
-                    break
-                except httpx.ConnectError:
-                    assert process.poll() is None, "the server ended"
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(30)
+    with (
+        Server(processed.root) as running,
+        httpx.Client(base_url=running.url, timeout=30) as client,
+    ):
+        yield client
 
 
 def _finished(client: httpx.Client, job: int) -> dict[str, object]:

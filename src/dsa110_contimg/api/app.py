@@ -39,7 +39,9 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_load_libraries, name="libraries", daemon=True).start()
+        threading.Thread(
+            target=_load_libraries, args=(app.state.slow_to_load,), name="libraries", daemon=True
+        ).start()
         runner.start()
         yield
         runner.stop()
@@ -55,6 +57,7 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
     app.state.runner = runner
     app.state.guard = Guard(registry, require_token)
     app.state.at_end = [registry.close]
+    app.state.slow_to_load = list(_SLOW_TO_LOAD)
     app.add_middleware(
         Limits,
         max_body_bytes=int(settings.api_max_body_mb * 1e6),
@@ -75,10 +78,10 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
     return app
 
 
-def _load_libraries() -> None:
+def _load_libraries(names: list[str]) -> None:
     """What would keep the first who ask waiting, all of them at once."""
     orientation_table_end()
-    for name in _SLOW_TO_LOAD:
+    for name in names:
         importlib.import_module(name)
     # Libraries never become garbage, and to look through all of them stops every answer for 0.2 s.
     gc.collect()

@@ -25,7 +25,7 @@ from dsa110_contimg.batch.workers import NICENESS, batch_workers
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import end_with_parent
-from dsa110_contimg.pipeline.niceness import extend_to_session
+from dsa110_contimg.pipeline.niceness import make_session_nice
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
@@ -195,7 +195,7 @@ class JobRunner:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as output:
             module = [sys.executable, "-m", "dsa110_contimg.batch.jobs"]
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 ["nice", "-n", str(NICENESS), *module, str(job_id), str(os.getpid())],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -209,6 +209,8 @@ class JobRunner:
                     "CONTIMG_EXECUTOR__SCHEDULER": self._settings.executor.scheduler,
                 },
             )
+        make_session_nice(NICENESS, process.pid)
+        return process
 
     def _reap(self) -> None:
         for job_id, process in list(self._processes.items()):
@@ -338,5 +340,4 @@ if __name__ == "__main__":
     if os.getppid() != int(sys.argv[2]):
         sys.exit("the server ended before this job began")
     signal.signal(signal.SIGTERM, _end_kindly)
-    extend_to_session()
     sys.exit(0 if run_job(settings_module.load(), int(sys.argv[1])) else 1)

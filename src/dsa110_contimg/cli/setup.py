@@ -46,14 +46,15 @@ RestartSec=10
 # The workers end with their daemon, and one that takes too much memory ends alone.
 KillMode=control-group
 OOMPolicy=continue
-{watchdog}TimeoutStopSec=60
+{daemon}TimeoutStopSec=60
 
 [Install]
 WantedBy=multi-user.target
 """
 _WATCHED = {
     "kind": "notify",
-    "watchdog": "# The loop itself says that it is alive.\nWatchdogSec=600\n",
+    "daemon": "# Before the jobs of the server.\nCPUWeight=1000\n"
+    "# The loop itself says that it is alive.\nWatchdogSec=600\n",
 }
 
 
@@ -82,7 +83,7 @@ def init(
             command=f"{programs}/dsa110-contimg-streaming-mosaic --loop",
         ),
         base / "systemd" / "dsa110-contimg-serve.service": _UNIT.format(
-            what="REST interface and metrics", user=user, root=base, kind="exec", watchdog="",
+            what="REST interface and metrics", user=user, root=base, kind="exec", daemon="",
             command=f"{programs}/dsa110-contimg serve",
         ),
     }  # fmt: skip

@@ -38,6 +38,7 @@ def convert_stream(
     """Watch a directory and convert each observation to a Measurement Set."""
     from dsa110_contimg.pipeline.engine import open_executor
     from dsa110_contimg.pipeline.executors import LocalExecutor
+    from dsa110_contimg.pipeline.memory import share_heaps
     from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.streaming import headers
     from dsa110_contimg.streaming.converter import StreamingConverter
@@ -51,6 +52,7 @@ def convert_stream(
         scheduler=scheduler,
     )
     setup_logging(settings.log_format)
+    share_heaps()
     registry = open_registry(settings.database, wait=not once)
     executor = open_executor(settings, settings.convert_timeout_s, Priority.CONVERSION)
     header_executor = LocalExecutor(1, settings.slots_dir / "headers", timeout_s=headers.TIMEOUT_S)
@@ -88,6 +90,7 @@ def streaming_mosaic(
 ) -> None:
     """Form groups of ten tiles and make, check and publish their mosaics."""
     from dsa110_contimg.pipeline.engine import open_executor
+    from dsa110_contimg.pipeline.memory import share_heaps
     from dsa110_contimg.pipeline.slots import Priority
     from dsa110_contimg.streaming.daemon import open_registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
@@ -102,6 +105,7 @@ def streaming_mosaic(
         scheduler=scheduler,
     )
     setup_logging(settings.log_format)
+    share_heaps()
     registry = open_registry(settings.database, wait=loop)
     executor = open_executor(settings, settings.stage_timeout_s, Priority.STREAMING)
     finished = False

@@ -17,11 +17,17 @@ from dsa110_contimg.web import (
 )
 from dsa110_contimg.web.site import STATIC
 
+_SLOW_TO_LOAD = (
+    "dsa110_contimg.stages.tile_report", "dsa110_contimg.stages.publishing",
+    "dsa110_contimg.stages.sky_survey",
+)  # fmt: skip
+
 
 def add_dashboard(app: FastAPI) -> None:
     """Add all pages to an application that `api.app.create_app` made."""
     app.state.watch = live.Watch(app.state.registry)
     app.state.at_end.insert(0, app.state.watch.close)
+    app.state.slow_to_load += _SLOW_TO_LOAD
     for part in (overview, nights, mosaics, sources, calibration, jobs, live, session):
         app.include_router(part.router)
     app.mount("/static", _Files(directory=STATIC), name="static")

@@ -11,12 +11,9 @@ from fastapi.responses import FileResponse, JSONResponse
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.products.hips import empty_cell
 from dsa110_contimg.products.pyramid import SIDE, Pyramid, open_pyramid
 from dsa110_contimg.registry import light_curves, queries
 from dsa110_contimg.sky import catalogues
-from dsa110_contimg.stages import sky_survey
-from dsa110_contimg.stages.publishing import hold_by_hand, publish_by_hand
 from dsa110_contimg.web import assets
 from dsa110_contimg.web.assets import KEEP
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
@@ -46,7 +43,7 @@ def mosaic(name: Name, request: Request) -> Response:
     """One mosaic on the sky, with its gates and files."""
     state = request.app.state
     found = queries.mosaic(state.registry, name)
-    hips = sky_survey.folder(state.settings.root) / name / "properties"
+    hips = _hips_home(request) / name / "properties"
     return page(
         request, "mosaic.html", sky=True, title=name, mosaic=found, image=found["record"]["mosaic"],
         validation=found["record"]["validation"], has_hips=hips.exists(),
@@ -190,15 +187,23 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _hips_home(request: Request) -> Path:
+    from dsa110_contimg.stages.sky_survey import folder
+
+    return folder(request.app.state.settings.root).resolve()
+
+
 @router.get("/hips/{path:path}")
 def hips(path: str, request: Request) -> Response:
     """Our own HiPS, as viewers of the sky ask for it: also where nothing was observed."""
-    home = sky_survey.folder(request.app.state.settings.root).resolve()
+    home = _hips_home(request)
     wanted = (home / path).resolve()
     survey = _CELL.fullmatch(path)
     if wanted.is_relative_to(home) and wanted.is_file():
         return FileResponse(wanted, headers=KEEP)
     if survey and (home / survey[1] / "properties").is_file():
+        from dsa110_contimg.products.hips import empty_cell
+
         return Response(empty_cell(), media_type="image/png", headers=KEEP)
     raise HTTPException(404, "there is no such cell")
 
@@ -206,6 +211,8 @@ def hips(path: str, request: Request) -> Response:
 @router.post("/mosaics/{name}", dependencies=[Depends(may_write)])
 def change(name: Name, request: Request, given: Form) -> Response:
     """Publish a mosaic that is held, or take a published one back."""
+    from dsa110_contimg.stages.publishing import hold_by_hand, publish_by_hand
+
     actions = {"publish": publish_by_hand, "hold": hold_by_hand}
     action, reason = needed(given, "action"), needed(given, "reason")
     if action not in actions:

@@ -3,7 +3,7 @@
 import math
 import time
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
 
@@ -12,14 +12,13 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import strains
 from dsa110_contimg.registry import claims, history, queries, records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.stages.imaging import ImagedTile
-from dsa110_contimg.stages.mosaic import facts
-from dsa110_contimg.stages.tile_report import history_of, tile_picture, tile_report
-from dsa110_contimg.streaming.file_check import convert_again
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.web import charts, words
 from dsa110_contimg.web.assets import self_contained
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
+
+if TYPE_CHECKING:
+    from dsa110_contimg.stages.tile_report import TileHistory
 
 router = page_router(dependencies=[Depends(may_read)])
 _DAY_S = 86400.0
@@ -39,7 +38,7 @@ def night(
         day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
     rows = history.night(registry, since, since + _DAY_S)
-    strain = strains([facts(records.from_json(ImagedTile, made)) for _, made in rows if made])
+    strain = _strains([made for _, made in rows if made])
     marks, counts = [], dict[str, int]()
     for row, _ in rows:
         tone, word = _judged(row, strain.get(row["id"]), by)
@@ -55,6 +54,14 @@ def night(
         earlier=_day(since - _DAY_S), later=_day(since + _DAY_S),
         tones={word: _tone_of(word, by) for word in counts},
     )  # fmt: skip
+
+
+def _strains(images: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """How near tiles are to each limit, from the records of their images."""
+    from dsa110_contimg.stages.imaging import ImagedTile
+    from dsa110_contimg.stages.mosaic import facts
+
+    return strains([facts(records.from_json(ImagedTile, image)) for image in images])
 
 
 def _day(unix_s: float) -> date:
@@ -86,28 +93,37 @@ def _tone_of(word: str, by: str) -> str:
 def tile(tile_id: str, request: Request) -> Response:
     """Files, conversion, images, gates, events of one tile."""
     known = history.tile(request.app.state.registry, tile_id)
-    images = [records.from_json(ImagedTile, image["record"]) for image in known["images"]]
-    found = history_of(request.app.state.registry, tile_id) if images else None
+    images = [image["record"] for image in known["images"]]
+    found = _history_of(request, tile_id) if images else None
     return page(
         request, "tile.html", title=f"Tile {tile_id}", tile=known, images=images, found=found,
-        strain=strains([facts(image) for image in images[:1]]).get(tile_id, {}),
+        strain=_strains(images[:1]).get(tile_id, {}),
     )  # fmt: skip
+
+
+def _history_of(request: Request, tile_id: str) -> "TileHistory":
+    from dsa110_contimg.stages.tile_report import history_of
+
+    return history_of(request.app.state.registry, tile_id)
 
 
 @router.get("/tiles/{tile_id}/report")
 def report(tile_id: str, request: Request) -> Response:
     """The page of evidence, made now."""
-    state = request.app.state
-    found = history_of(state.registry, tile_id)
-    content = tile_report(found, state.settings.root, state.settings.sky_catalog)
+    from dsa110_contimg.stages.tile_report import tile_report
+
+    settings = request.app.state.settings
+    content = tile_report(_history_of(request, tile_id), settings.root, settings.sky_catalog)
     return self_contained(content)
 
 
 @router.get("/tiles/{tile_id}/{kind}.png")
 def picture(tile_id: str, kind: Literal["image", "residual"], request: Request) -> Response:
     """Image or residual of a tile as a picture."""
-    found = history_of(request.app.state.registry, tile_id)
-    return Response(tile_picture(found.image, kind), media_type="image/png")
+    from dsa110_contimg.stages.tile_report import tile_picture
+
+    content = tile_picture(_history_of(request, tile_id).image, kind)
+    return Response(content, media_type="image/png")
 
 
 @router.get("/groups")
@@ -131,6 +147,8 @@ def group(group_id: str, request: Request) -> Response:
 @router.post("/tiles/{tile_id}", dependencies=[Depends(may_write)])
 def change_tile(tile_id: str, request: Request, given: Form) -> Response:
     """Try a tile again, convert it again, or set it aside."""
+    from dsa110_contimg.streaming.file_check import convert_again
+
     registry = request.app.state.registry
     match needed(given, "action"):
         case "retry":

@@ -67,8 +67,12 @@ def page(
         .get_template(template)
         .render(path=request.url.path, here=_here(request), **values)
     )
-    policy = _SKY_POLICY if sky else _POLICY
-    return HTMLResponse(content, status_code, {"content-security-policy": policy})
+    headers = {
+        "content-security-policy": _SKY_POLICY if sky else _POLICY,
+        # Without a referrer browsers would not say either that a form is of our own page.
+        "referrer-policy": "same-origin",
+    }
+    return HTMLResponse(content, status_code, headers)
 
 
 def _here(request: Request) -> str:

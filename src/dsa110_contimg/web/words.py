@@ -60,9 +60,10 @@ def ago(unix_s: float | None) -> str:
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
 
 
-def flux(jansky: float | None) -> str:
-    """A flux density in the unit that suits it."""
-    if jansky is None or not math.isfinite(jansky):
+def flux(jansky: float | str | None) -> str:
+    """A flux density in the unit that suits it; records have text for what is no number."""
+    jansky = math.nan if jansky is None else float(jansky)
+    if not math.isfinite(jansky):
         return "–"
     return f"{jansky:.3f} Jy" if abs(jansky) >= 1 else f"{1e3 * jansky:.2f} mJy"
 
