@@ -40,6 +40,7 @@ from dsa110_contimg.web.assets import has_aladin
 from servers import Server
 
 pytestmark = pytest.mark.xdist_group("dashboard")
+_LOADED = "document.querySelector('[data-load]:not([data-loaded])') === null"
 LIVE_MS = 2000
 """Within which an open page shows a change."""
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -184,7 +185,7 @@ def _until(page: Page, condition: str, seconds: float = 30.0) -> None:
 
 def _settled(page: Page) -> None:
     """Wait until everything on a page is there."""
-    _until(page, "document.querySelectorAll('[data-load] > p.quiet').length === 0")
+    _until(page, _LOADED)
     if page.locator("#viewer").count():
         _until(page, "document.getElementById('viewer').dataset.ready")
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
@@ -507,7 +508,7 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
                  "/calibration", f"/calibration/{made['id']}", "/health",
                  f"/sources?q={HOSTILE[:40]}"):  # fmt: skip
         page = watched.go(path)
-        _until(page, "document.querySelectorAll('[data-load] > p.quiet').length === 0")
+        _until(page, _LOADED)
         assert page.evaluate("window.hacked") is None, path
         assert "onerror" in page.content(), f"{path}: it shows as text"
         assert page.locator("main img[src=x]").count() == 0, path

@@ -11,14 +11,14 @@ from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 from dsa110_contimg.settings import Settings
 
-NICENESS = 10
+NICENESS = 15
 """Streaming has the processor first, also while batch programs only start or wait."""
 
 
 @contextmanager
 def batch_workers(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[Executor]:
     """An executor; housekeeping spares its files and what it reads meanwhile."""
-    _step_back()
+    step_back()
     with protected(settings.root, reads), open_executor(settings) as executor:
         yield executor
 
@@ -29,12 +29,12 @@ def working_here(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[Non
     if not (settings.root / "state").is_dir():
         yield
         return
-    _step_back()
+    step_back()
     slots = os.cpu_count() or 1
     with protected(settings.root, reads), machine_slot(settings.slots_dir, slots, Priority.BATCH):
         yield
 
 
-def _step_back() -> None:
-    """Let this process and its workers go after others, once."""
+def step_back() -> None:
+    """Let this process and its workers go after others, once; best before it loads libraries."""
     os.nice(max(0, NICENESS - os.nice(0)))

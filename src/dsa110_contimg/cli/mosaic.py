@@ -52,6 +52,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Choose imaged tiles and store the plan: all history, unless options say less."""
+    from dsa110_contimg.batch.workers import step_back
+
+    step_back()
     from dsa110_contimg.batch import plans
     from dsa110_contimg.registry.database import Registry
 
@@ -146,8 +149,10 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a planned mosaic."""
+    from dsa110_contimg.batch.workers import step_back, working_here
+
+    step_back()
     from dsa110_contimg.batch import plans
-    from dsa110_contimg.batch.workers import working_here
     from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 

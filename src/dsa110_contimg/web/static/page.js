@@ -75,7 +75,8 @@ for (const place of document.querySelectorAll("[data-load]")) {
   fetch(place.dataset.load)
     .then((answer) => answer.text())
     .then((text) => { place.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes); label(place); })
-    .catch(() => { place.textContent = "The server does not answer."; });
+    .catch(() => { place.textContent = "The server does not answer."; })
+    .finally(() => { place.dataset.loaded = "yes"; });
 }
 
 const log = document.querySelector("[data-log]");
