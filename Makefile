@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator soak fuzz coexistence fullsize products readers load audit clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -96,6 +96,15 @@ readers: install
 # Fifty clients of the REST interface on a year's database, beside a full-size job.
 load: install
 	$(BIN)/python benchmarks/load.py
+
+# How soon the dashboard shows pages and a large mosaic; needs a Chromium.
+dashboard: install
+	$(BIN)/python benchmarks/dashboard.py
+
+# The dashboard's pictures in docs/dashboard, made by its tests.
+screenshots: install
+	mkdir -p docs/dashboard
+	CONTIMG_SCREENSHOTS=docs/dashboard $(BIN)/pytest tests/test_dashboard.py -k every_page
 
 # Known faults of the libraries, asked of PyPI's advisory service.
 audit:
