@@ -8,6 +8,7 @@ left over. Exits with 1 if anything is not so.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -153,15 +154,12 @@ def _is_worker(pid: int) -> bool:
 
 def busy_seconds(root: Path, processes: list[int]) -> float:
     """How long these processes have held compute slots."""
-    taken = {}
-    for path in (root / "state").rglob("slot*.lock"):
-        found = path.stat()
-        taken[found.st_ino] = time.time() - found.st_mtime
     total = 0.0
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if fields[1] == "FLOCK" and int(fields[4]) in processes:
-            total += taken.get(int(fields[5].split(":")[-1]), 0.0)
+    for path in (root / "state").rglob("slot*.holder"):
+        # One that is gone meanwhile has done its work.
+        with contextlib.suppress(OSError):
+            pid = int(path.read_text().split()[0])
+            total += (time.time() - path.stat().st_mtime) * (pid in processes)
     return total
 
 

@@ -262,15 +262,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def run_job(settings: Settings, job_id: int) -> bool:
     """Run one job in this process and record its outcome; True if it succeeded."""
     registry = Registry(settings.database)
-    told = {"stage": "", "until": 0.0}
+    told_stage, told_until = "", 0.0
 
     def progress(stage: str, fraction: float, message: str) -> None:
         sys.stdout.write(f"{stage} {100 * fraction:.0f} % {message}\n")
         sys.stdout.flush()
         # Who has little of the processor holds the database's lock for long: others wait for it.
-        if stage == told["stage"] and time.monotonic() < told["until"]:
+        nonlocal told_stage, told_until
+        if stage == told_stage and time.monotonic() < told_until:
             return
-        told.update(stage=stage, until=time.monotonic() + _TELL_S)
+        told_stage, told_until = stage, time.monotonic() + _TELL_S
         # A database that is away is no reason to end.
         with contextlib.suppress(OutageError):
             _update(registry, job_id, stage=stage, fraction=fraction, message=message)

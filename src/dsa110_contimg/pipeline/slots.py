@@ -24,6 +24,8 @@ _SILENT_S = 10.0
 """A ticket that nobody touched for so long does not hold up others."""
 _MEMORY = Path("/proc/meminfo")
 _SPARE_GB = 1.0
+_START_TIME = 19
+"""Field of /proc/PID/stat, counted after the name (proc(5))."""
 
 
 class Priority(IntEnum):
@@ -101,6 +103,7 @@ def machine_slot(
     try:
         yield number
     finally:
+        _holder(Path(slot.lock_file)).unlink(missing_ok=True)
         slot.release()
 
 
@@ -112,7 +115,7 @@ def _free_slot(
         return None
     ours = [slots_dir / f"slot{number:02d}.lock" for number in range(slots)]
     batch = [slots_dir / f"batch{number:02d}.lock" for number in range(slots)]
-    is_crowded = sum(map(_is_held, (*ours, *batch))) >= slots
+    is_crowded = sum(map(_computes, (*ours, *batch))) >= slots
     if mine.priority >= Priority.BATCH:
         ours = batch
         if is_crowded:
@@ -123,10 +126,33 @@ def _free_slot(
         lock = FileLock(path)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-            # Its time tells since when the slot is held.
-            os.utime(lock.lock_file)
+            _holder(path).write_text(f"{os.getpid()} {_began(os.getpid())}")
             return number, lock
     return None
+
+
+def _holder(path: Path) -> Path:
+    """Where the holder of a slot writes who it is."""
+    return path.with_suffix(".holder")
+
+
+def _computes(path: Path) -> bool:
+    """True if somebody holds a slot, told without touching its lock.
+
+    A nice process that tried the lock might lose the processor with it in hand, and whom the slot
+    is for would find it taken.
+    """
+    try:
+        pid, began = _holder(path).read_text().split()
+        return _began(int(pid)) == int(began)
+    except (OSError, ValueError):
+        return False
+
+
+def _began(pid: int) -> int:
+    """When a process began, clock ticks since the machine did; tells it from a later one."""
+    told = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(told[_START_TIME])
 
 
 def _available_gb() -> float:
@@ -161,7 +187,7 @@ def _is_silent(path: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """True if a process that is alive holds this slot or ticket."""
+    """True if the process that waits with this ticket is alive."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
