@@ -11,7 +11,7 @@ from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 from dsa110_contimg.settings import Settings
 
-NICENESS = 15
+NICENESS = 19
 """Streaming has the processor first, also while batch programs only start or wait."""
 
 
