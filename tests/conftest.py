@@ -16,6 +16,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
+from dsa110_contimg.registry import care
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Base
 from dsa110_contimg.simulation import hour
@@ -112,6 +113,22 @@ def streamed(streamed_once: Path, tmp_path: Path) -> Path:
     move_paths(registry, str(streamed_once), str(root))
     registry.close()
     return root
+
+
+def use_database(root: Path, url: str) -> None:
+    """Let a root's settings name another database."""
+    settings = root / "contimg.toml"
+    settings.write_text(f'database_url = "{url}"\n{settings.read_text()}')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def streamed_anywhere(request: pytest.FixtureRequest, streamed: Path) -> Path:
+    """The same with its rows in each kind of database."""
+    if request.param == "postgresql":
+        url = new_postgres_database(request.getfixturevalue("postgres"))
+        care.copy(settings_module.load(root=streamed).database, url)
+        use_database(streamed, url)
+    return streamed
 
 
 def move_paths(registry: Registry, old: str, new: str) -> None:

@@ -16,7 +16,7 @@ from daemons import CONVERT, MOSAIC, PROGRAMS, children, until
 from sqlalchemy import select
 
 import dsa110_contimg.registry.database as database
-from conftest import SmallRun, make_root, new_postgres_database
+from conftest import SmallRun, make_root, new_postgres_database, use_database
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import OutageError
 from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
@@ -48,8 +48,7 @@ class Place:
         for path in (path for files in small.files for path in files):
             os.link(path, self.incoming / path.name)
         if url:
-            toml = self.root / "contimg.toml"
-            toml.write_text(f'database_url = "{url}"\n' + toml.read_text())
+            use_database(self.root, url)
         self.settings = settings_module.load(
             root=self.root, workers=1, lease_s=5.0, disk_stop_gb=0.001, disk_resume_gb=0.002,
             retry_delay_s=2.0,

@@ -40,8 +40,8 @@ Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
-def root(streamed: Path) -> Path:
-    return streamed
+def root(streamed_anywhere: Path) -> Path:
+    return streamed_anywhere
 
 
 def _settings(root: Path, **given: object) -> Settings:

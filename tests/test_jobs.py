@@ -16,11 +16,11 @@ from dsa110_contimg.registry.models import Job, JobState
 
 
 def test_of_fifty_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
-    streamed: Path,
+    streamed_anywhere: Path,
 ) -> None:
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry(settings_module.load(root=streamed_anywhere).database)
     figures, faults = job_chaos.run(
-        streamed, registry, jobs=50, kills=4, pace_s=6.0, parallel=2, seed=1
+        streamed_anywhere, registry, jobs=50, kills=4, pace_s=6.0, parallel=2, seed=1
     )
     registry.close()
     assert faults == []
@@ -28,8 +28,8 @@ def test_of_fifty_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason
     assert sum(figures["states"].values()) == 50
 
 
-def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path) -> None:
-    settings = settings_module.load(root=tmp_path)
+def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path, database_url: str) -> None:
+    settings = settings_module.load(root=tmp_path, database_url=database_url)
     registry = Registry(settings.database)
     ends = {
         JobState.RUNNING: JobState.FAILED,
@@ -58,9 +58,9 @@ def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path) -> None:
 
 
 def test_a_finished_job_waits_for_a_database_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_module.load(root=tmp_path)
+    settings = settings_module.load(root=tmp_path, database_url=database_url)
     registry = Registry(settings.database)
     job_id = submit(registry, settings, "validate", {"mosaic": "m.fits"}).id
     with registry.write() as session:

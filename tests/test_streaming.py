@@ -15,7 +15,14 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from conftest import Processed, SmallRun, make_root, small_options
+from conftest import (
+    Processed,
+    SmallRun,
+    make_root,
+    new_postgres_database,
+    small_options,
+    use_database,
+)
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
@@ -54,9 +61,12 @@ from dsa110_contimg.telescope import DSA110
 read = HeaderReader(InlineExecutor(), DSA110)
 
 
-@pytest.fixture
-def root(tmp_path: Path, small_run: SmallRun) -> Path:
-    return make_root(tmp_path / "root", small_run)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, small_run: SmallRun) -> Path:
+    root = make_root(tmp_path / "root", small_run)
+    if request.param == "postgresql":
+        use_database(root, new_postgres_database(request.getfixturevalue("postgres")))
+    return root
 
 
 @pytest.fixture
