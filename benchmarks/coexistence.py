@@ -56,14 +56,16 @@ def arrive(place: Installation, run: hour.Run, files: list[list[Path]]) -> None:
 def lags(place: Installation) -> list[float]:
     """Seconds from the last file of each group's tiles to its mosaic, of groups after the first."""
     with place.registry() as registry, registry.read() as session:
-        arrived = dict(session.execute(select(Tile.id, Tile.last_arrival)).tuples().all())
+        known = select(Tile.id, Tile.last_arrival).order_by(Tile.start)
+        arrived = dict(session.execute(known).tuples().all())
+        before = set(list(arrived)[:FIRST])
         groups = session.scalars(
             select(MosaicGroup).where(MosaicGroup.state == "published").order_by(MosaicGroup.start)
         ).all()
         return [
             group.finished_at - max(arrived[tile] for tile in group.tile_ids)
             for group in groups
-            if len(set(group.tile_ids) - set(list(arrived)[:FIRST])) > 1 and group.finished_at
+            if set(group.tile_ids) - before and group.finished_at
         ]
 
 
