@@ -1,9 +1,9 @@
 """Streaming and batch on one root at once: neither changes the other's bytes, nor holds it up.
 
-Run by `make coexistence`. Observations arrive at a steady pace, half of what the daemons can do, and
-are streamed alone, and again while the REST server works off ten jobs and the command line plans
-and builds a mosaic. The lag of a group is from the last file of its last tile to its mosaic. Batch
-results are compared with those of the same requests on a root where nothing else runs.
+Run by `make coexistence`. Observations arrive at a steady pace, half of what the daemons can do.
+They are streamed alone, and again while the REST server works off ten jobs and the command line
+plans and builds a mosaic. The lag of a group is from the last file of its last tile to its mosaic.
+Batch results are compared with those of the same requests on a root where nothing else runs.
 """
 
 import json
