@@ -57,7 +57,7 @@ def lags(place: Installation) -> list[float]:
     """Seconds from the last file of each group's tiles to its mosaic, of groups after the first."""
     with place.registry() as registry, registry.read() as session:
         known = select(Tile.id, Tile.last_arrival).order_by(Tile.start)
-        arrived = dict(session.execute(known).tuples().all())
+        arrived = {row.id: row.last_arrival for row in session.execute(known)}
         before = set(list(arrived)[:FIRST])
         groups = session.scalars(
             select(MosaicGroup).where(MosaicGroup.state == "published").order_by(MosaicGroup.start)
@@ -91,6 +91,7 @@ class Batch:
              "--root", str(place.root)], stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60.0)
+        until(self._answers, 60.0, 0.1)
 
     def _answers(self) -> bool:
         try:
@@ -100,7 +101,6 @@ class Batch:
 
     def run(self) -> dict[str, str]:
         """Send everything, wait for all, and give the checksum of each result's pixels."""
-        until(self._answers, 60.0, 0.1)
         jobs = {}
         for number in range(JOBS):
             name = f"job_{number}"

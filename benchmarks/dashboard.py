@@ -67,11 +67,8 @@ def enlarge(registry: Registry, root: Path) -> None:
     """A mosaic as large as one of the telescope, made of copies of the demo's."""
     with registry.read() as session:
         demo = session.scalars(select(Mosaic)).one()
-        paths = dict(
-            session.execute(select(Product.kind, Product.path).where(Product.name == demo.name))
-            .tuples()
-            .all()
-        )
+        products = select(Product.kind, Product.path).where(Product.name == demo.name)
+        paths = {row.kind: row.path for row in session.execute(products)}
     folder = root / "products" / "mosaics"
     rows = []
     for kind in ("mosaic", "rms"):
