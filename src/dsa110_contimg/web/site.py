@@ -92,7 +92,8 @@ class PageRoute(APIRoute):
             try:
                 return await answer(request)
             except HTTPException as error:
-                if error.status_code == 401 and request.method == "GET":
+                wants_page = "text/html" in request.headers.get("accept", "")
+                if error.status_code == 401 and request.method == "GET" and wants_page:
                     return to(f"/login?next={quote(_here(request), safe='')}")
                 return _refusal(request, error.status_code, str(error.detail))
             except RequestValidationError as error:

@@ -50,7 +50,7 @@ class Aladin {
     // Its buttons have pictures only.
     for (const control of element.querySelectorAll("button, select, input, img")) {
       if (control.matches("img")) control.alt ||= "";
-      else if (!control.labels?.length && !control.textContent.trim()) control.ariaLabel ??= control.title || control.name || control.className.replaceAll(/aladin-|-/g, " ").trim();
+      else if (!control.labels?.length && (control.matches("select") || !control.textContent.trim())) control.ariaLabel ??= control.title || control.name || control.className.replaceAll(/aladin-|-/g, " ").trim();
     }
     this.aladin.on("mouseMove", (at) => { if (at?.ra !== undefined) this.onpoint?.({ ra: at.ra, dec: at.dec }); });
     this.aladin.on("objectClicked", (object) => { if (object?.data?.href) location.href = object.data.href; });
