@@ -172,7 +172,7 @@ def _paths(site: Site) -> dict[str, str]:
         "mosaic_plain": f"/mosaics/{mosaic.name}?viewer=plain", "sources": "/sources",
         "source": f"/sources/{source.id}", "calibration": "/calibration",
         "calibration_set": f"/calibration/{made['id']}", "jobs": "/jobs",
-        "new_job": "/jobs/new/reprocess", "health": "/health", "token": "/login",
+        "new_job": "/jobs/new/reprocess", "health": "/health", "token": "/login", "rest": "/docs",
         "refusal": "/tiles/none",
     }  # fmt: skip
 

@@ -50,6 +50,8 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
 
     app = FastAPI(
         title="dsa110-contimg", version=__version__, lifespan=lifespan, responses=PROBLEMS,
+        # Those pages come from elsewhere; the dashboard has its own.
+        docs_url=None, redoc_url=None,
         description="Continuum images of the DSA-110: what there is, and batch jobs.",
     )  # fmt: skip
     app.state.settings = settings

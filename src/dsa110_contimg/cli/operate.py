@@ -300,6 +300,16 @@ def token_revoke(
     typer.echo(f"{name}: revoked")
 
 
-def config(root: RootOption = None) -> None:
-    """Print the settings that hold."""
-    print_json(load_settings(root=root).model_dump(mode="json", by_alias=True))
+def config(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """Print the settings that hold, and where each comes from."""
+    import json
+
+    from dsa110_contimg.settings import origins
+
+    settings = load_settings(root=root)
+    values = settings.model_dump(mode="json", by_alias=True)
+    if as_json:
+        print_json(values)
+        return
+    for name, origin in origins(settings).items():
+        typer.echo(f"{name} = {json.dumps(values[name])}  # {origin}")

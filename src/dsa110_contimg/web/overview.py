@@ -89,6 +89,18 @@ def machine(request: Request) -> Response:
     )  # fmt: skip
 
 
+@router.get("/docs")
+def rest(request: Request) -> Response:
+    """What REST answers, from its own description."""
+    described = request.app.openapi()
+    routes = [
+        {"method": method.upper(), "path": path, **told}
+        for path, methods in described["paths"].items()
+        for method, told in methods.items()
+    ]
+    return page(request, "rest.html", title="REST", routes=routes)
+
+
 def _shown(settings: Settings) -> dict[str, Any]:
     """Values without what is secret in addresses."""
     values = settings.model_dump(mode="json", by_alias=True)
