@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,11 @@ test-slurm: install
 # Claims a second, and what a tile costs the program that hands it out.
 coordinator: install
 	$(BIN)/python benchmarks/coordinator.py
+
+# One worker to a thousand, in virtual time from measured figures; COORDINATOR_MS is what a tile
+# costs by `make coordinator`.
+scaling: install
+	$(BIN)/python benchmarks/scaling.py --coordinator-ms $(COORDINATOR_MS)
 
 # Over 1,000 small tiles with housekeeping, after 200 of warm-up.
 soak: install

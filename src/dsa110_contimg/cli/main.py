@@ -4,6 +4,7 @@ import typer
 
 from dsa110_contimg.cli import (
     batch,
+    bench,
     calibration,
     catalogue,
     cluster,
@@ -47,6 +48,10 @@ token = typer.Typer(help="Tokens of the REST interface.", no_args_is_help=True)
 token.command("create")(operate.token_create)
 token.command("list")(operate.token_list)
 token.command("revoke")(operate.token_revoke)
+benchmarks = typer.Typer(help="How fast this is here.", no_args_is_help=True)
+benchmarks.command("scale")(bench.scale)
+# A single command in a group needs this to keep its name.
+benchmarks.callback()(lambda: None)
 flags = typer.Typer(help="Flags given by hand.", no_args_is_help=True)
 flags.command("add")(calibration.flags_add)
 flags.command("list")(calibration.flags_list)
@@ -71,6 +76,7 @@ app.add_typer(catalog, name="catalog")
 app.add_typer(caltables, name="caltables")
 app.add_typer(flags, name="flags")
 app.add_typer(db, name="db")
+app.add_typer(benchmarks, name="bench")
 app.add_typer(token, name="token")
 app.add_typer(quarantine, name="quarantine")
 app.command()(calibration.transits)

@@ -1,0 +1,180 @@
+"""From one worker to a thousand: what saturates first.
+
+Run by `make scaling`. Measured here: full-size tiles with one and two workers (by the command
+`bench scale`), what a tile costs the coordinator (`coordinator.py`), and how many tasks a second a
+Dask scheduler hands to four real workers with many sleeping threads. From these figures tiles are
+followed in virtual time through coordinator, scheduler, storage, network and workers, for the data
+of the DSA-110 and of a successor with 2,000 antennas.
+"""
+
+import argparse
+import heapq
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from daemons import PROGRAMS
+
+WORKERS = (1, 2, 4, 10, 30, 100, 300, 1000)
+_TILE_S = 309.24
+_CALLS_A_TILE = 3.3
+"""Conversion, application and imaging, and a tenth of solving, mosaic and validation."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What a tile meets on its way.
+
+    Attributes
+    ----------
+    name : str
+    worker_s : float
+        Computing of one tile on one worker.
+    coordinator_s, scheduler_s : float
+        Of the one program that hands out, and of Dask's scheduler, for each tile.
+    gigabytes : float
+        Read and written for each tile on shared storage, over the network.
+    storage_gb_s, network_gb_s : float
+        What the shared storage and its link give to all together.
+    """
+
+    name: str
+    worker_s: float
+    coordinator_s: float
+    scheduler_s: float
+    gigabytes: float
+    storage_gb_s: float
+    network_gb_s: float
+
+
+def follow(place: Installation, workers: int, tiles: int) -> dict[str, float]:
+    """Tiles in virtual time: all are there at the beginning, each takes its turn everywhere.
+
+    Returns
+    -------
+    dict
+        Tiles an hour, and how busy each thing is, 0 to 1.
+    """
+    times = {
+        "coordinator": place.coordinator_s, "scheduler": place.scheduler_s,
+        "storage": place.gigabytes / place.storage_gb_s,
+        "network": place.gigabytes / place.network_gb_s,
+    }  # fmt: skip
+    free_at = dict.fromkeys(times, 0.0)
+    free_workers = [0.0] * workers
+    busy: dict[str, float] = dict.fromkeys(times, 0.0)
+    end = 0.0
+    for _ in range(tiles):
+        # A worker that is free asks for a tile, so nothing waits in between for nobody.
+        now = heapq.heappop(free_workers)
+        for name, seconds in times.items():
+            free_at[name] = max(free_at[name], now) + seconds
+            busy[name] += seconds
+            now = free_at[name]
+        now += place.worker_s
+        heapq.heappush(free_workers, now)
+        end = max(end, now)
+    found = {name: spent / end for name, spent in busy.items()}
+    found["workers"] = tiles * place.worker_s / (workers * end)
+    return {"tiles_per_hour": 3600.0 * tiles / end, **found}
+
+
+def dask_tasks_a_second(tasks: int = 20_000) -> float:
+    """Tasks that a real scheduler hands to four workers of 250 sleeping threads each."""
+    script = f"""
+from distributed import Client, LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=4, threads_per_worker=250, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            client.gather(client.map(time.sleep, [0.01] * 1000, pure=False))
+            begin = time.monotonic()
+            client.gather(client.map(time.sleep, [0.1] * {tasks}, pure=False))
+            print({tasks} / (time.monotonic() - begin))
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tasks.py"
+        path.write_text(script)
+        done = subprocess.run([sys.executable, path], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def bench_scale(options: list[str]) -> list[dict[str, float]]:
+    """What `bench scale` measures on this machine."""
+    with tempfile.TemporaryDirectory(prefix="scaling_") as root:
+        done = subprocess.run(
+            [PROGRAMS / "dsa110-contimg", "bench", "scale", "--workers", "1,2", "--json",
+             "--root", root, *options],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    rows: list[dict[str, float]] = json.loads(done.stdout)
+    return rows
+
+
+def successor(place: Installation, antennas: int = 2000, of: int = 96) -> Installation:
+    """The same sky with more antennas: bytes go with their square, work nearly so.
+
+    `make growth` measures the exponents: conversion 1.4, solving 1.7, application 1.8, imaging 1.3
+    with antennas; two thirds of a tile are application and solving.
+    """
+    ratio = antennas / of
+    return replace(
+        place, name=f"{antennas} antennas", worker_s=place.worker_s * ratio**1.7,
+        gigabytes=place.gigabytes * ratio**2,
+    )  # fmt: skip
+
+
+def table(place: Installation) -> list[Mapping[str, float]]:
+    """One row for each number of workers."""
+    return [
+        {"workers": float(count), **follow(place, count, max(200, 5 * count))} for count in WORKERS
+    ]
+
+
+def main() -> int:
+    """Measure, follow, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--coordinator-ms", type=float, required=True,
+                        help="a tile's cost on PostgreSQL, of make coordinator")  # fmt: skip
+    parser.add_argument("--storage-gb-s", type=float, default=2.0)
+    parser.add_argument("--network-gb-s", type=float, default=1.25, help="default: 10 Gbit/s")
+    parser.add_argument("--small", action="store_true", help="small tiles, to try the program")
+    options = parser.parse_args()
+    size = ["--antennas", "24", "--channels", "2"] if options.small else []
+    measured = bench_scale([*size, "--tiles", "2"])
+    tasks = dask_tasks_a_second()
+    one = measured[0]
+    dsa = Installation(
+        "96 antennas", 3600.0 / one["tiles_per_hour"], options.coordinator_ms / 1e3,
+        _CALLS_A_TILE / tasks, _gigabytes(), options.storage_gb_s, options.network_gb_s,
+    )  # fmt: skip
+    print(json.dumps({"measured": measured, "dask_tasks_a_second": round(tasks)}, indent=1))
+    for place in (dsa, successor(dsa)):
+        print(f"\n{place.name}: {place.worker_s:.1f} s and {place.gigabytes:.0f} GB a tile; real "
+              f"time is {3600 / _TILE_S:.1f} tiles/h")  # fmt: skip
+        print(f"{'workers':>8} {'tiles/h':>10} {'x real time':>12}  busy: " + " ".join(
+            f"{name:>12}" for name in ("workers", "coordinator", "scheduler", "storage", "network")
+        ))  # fmt: skip
+        for row in table(place):
+            rate = row["tiles_per_hour"]
+            print(f"{row['workers']:8.0f} {rate:10.1f} {rate * _TILE_S / 3600:12.1f}        "
+                  + " ".join(f"{100 * row[name]:11.1f}%" for name in (
+                      "workers", "coordinator", "scheduler", "storage", "network")))  # fmt: skip
+    return 0
+
+
+def _gigabytes() -> float:
+    """Read and written for a full-size tile.
+
+    Sub-band files; their MS written, then read for application and a tenth of solving; its
+    calibrated copy, written and read.
+    """
+    files, raw, calibrated = 2.31, 1.4, 1.4
+    return files + raw * 2.1 + 2 * calibrated
+
+
+if __name__ == "__main__":
+    sys.exit(main())
