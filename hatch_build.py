@@ -19,6 +19,7 @@ PACKAGE = "aladin-lite@3.8.2"
 SHA256 = "bed9c8ef1d1e83501b1cb782366092c72c5ecd1c88f16fef3166188ae8062066"
 HOME = Path("src/dsa110_contimg/web/static/vendor")
 _PATIENCE_S = 120.0
+_ODD = (LookupError, ValueError)
 
 
 class CustomBuildHook(BuildHookInterface):
@@ -28,16 +29,20 @@ class CustomBuildHook(BuildHookInterface):
         """Fetch the script if it is not there."""
         home = Path(self.root) / HOME
         script = home / "aladin.js"
-        if self.target_name != "wheel" or script.exists():
+        if self.target_name != "wheel" or (script.exists() and _checksum(script) == SHA256):
             return
         try:
             content, licence = fetch()
-        except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        except (OSError, subprocess.SubprocessError, tarfile.TarError, *_ODD) as error:
             sys.stderr.write(f"{PACKAGE} is left out, the dashboard has a plain picture: {error}\n")
             return
         home.mkdir(parents=True, exist_ok=True)
         (home / "aladin-license.txt").write_bytes(licence)
         script.write_bytes(content)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fetch() -> tuple[bytes, bytes]:

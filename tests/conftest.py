@@ -48,6 +48,22 @@ class SmallRun:
     files: tuple[tuple[Path, ...], ...]
 
 
+@pytest.fixture(autouse=True)
+def registries_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connections that a test leaves open are given back: PostgreSQL's driver complains of them."""
+    made: list[Registry] = []
+    usual = Registry.__init__
+
+    def remembered(self: Registry, *arguments: object, **given: object) -> None:
+        made.append(self)
+        usual(self, *arguments, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Registry, "__init__", remembered)
+    yield
+    for registry in made:
+        registry.close()
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     directory = tmp_path_factory.mktemp("incoming")

@@ -336,6 +336,44 @@ def test_streaming_does_not_wait_for_batch_but_for_memory(
         assert not _taken_within(0.5, tmp_path, Priority.STREAMING, 5.5), "it would not fit"
 
 
+def test_batch_that_has_waited_long_does_not_hold_up_streaming_in_a_crowd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dsa110_contimg.pipeline.slots as slots
+
+    monkeypatch.setattr(slots, "_PATIENCE_S", 0.05)
+    begun = threading.Event()
+
+    def wait_for_a_slot() -> None:
+        with machine_slot(tmp_path, 2, Priority.BATCH):
+            begun.set()
+
+    old = threading.Thread(target=wait_for_a_slot)
+    with machine_slot(tmp_path, 2, Priority.BATCH):
+        with machine_slot(tmp_path, 2, Priority.STREAMING):
+            old.start()
+            time.sleep(0.5)
+            assert _taken_within(5.0, tmp_path, Priority.STREAMING, 0.0), "it could begin"
+            assert not begun.is_set(), "there are as many as slots"
+        assert begun.wait(5.0), "its turn has come"
+    old.join()
+
+
+def test_a_process_that_has_ended_computes_no_more(tmp_path: Path) -> None:
+    import dsa110_contimg.pipeline.slots as slots
+
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    holder = tmp_path / "slot00.holder"
+    holder.write_text(f"{child.pid} {slots._began(child.pid)}")
+    assert slots._computes(tmp_path / "slot00.lock")
+    child.kill()
+    while Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        time.sleep(0.01)
+    assert not slots._computes(tmp_path / "slot00.lock"), "nobody has asked about it yet"
+    child.wait()
+    assert not slots._computes(tmp_path / "slot00.lock")
+
+
 def test_batch_leaves_the_slots_to_others(tmp_path: Path) -> None:
     with machine_slot(tmp_path, 2, Priority.STREAMING):
         with machine_slot(tmp_path, 2, Priority.BATCH):

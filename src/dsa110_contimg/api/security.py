@@ -57,7 +57,10 @@ class Guard:
         if self.token_needed:
             raise _unauthorized("a token is needed: 'dsa110-contimg token create'")
         if not _is_local(request):
-            raise HTTPException(403, "without a token only requests from this machine are answered")
+            raise HTTPException(
+                403, "without a token only requests from this machine are answered",
+                {"x-token": "needed"},
+            )  # fmt: skip
 
     def _allows(self, token: str, needed: Scope) -> bool:
         """True if a token is in force and its scope suffices.
@@ -77,11 +80,19 @@ def _unauthorized(reason: str) -> HTTPException:
     return HTTPException(401, reason, {"WWW-Authenticate": "Bearer"})
 
 
+def _host(address: str) -> str:
+    """Host of an address; empty if it is none."""
+    try:
+        return (urlsplit(address).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
 def _is_local(request: Request) -> bool:
     """False for a request that came through a proxy, another host's name or another site's page."""
-    host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").lower()
+    host = _host(f"//{request.headers.get('host', '')}")
     origin = request.headers.get("origin")
-    origin_host = (urlsplit(origin).hostname or "").lower() if origin is not None else host
+    origin_host = _host(origin) if origin is not None else host
     forwarded = any(name in request.headers for name in _FORWARDING)
     client = request.client.host if request.client else ""
     return host in LOOPBACK and origin_host in LOOPBACK and client in LOOPBACK and not forwarded
@@ -90,7 +101,7 @@ def _is_local(request: Request) -> bool:
 def is_of_this_site(request: Request) -> bool:
     """False for what another site's page made a browser send; other programs say nothing of it."""
     origin, host = request.headers.get("origin"), request.headers.get("host", "").lower()
-    if origin is not None and urlsplit(origin).netloc.lower() != host:
+    if origin is not None and origin.lower().rpartition("//")[2] != host:
         return False
     return request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 

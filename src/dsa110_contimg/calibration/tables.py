@@ -6,6 +6,7 @@ its subtables describe antennas, field and spectral window. Gains are in the con
 of the Measurement Set: corrected = observed / (g_1 conj(g_2)).
 """
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _READ = (
 )  # fmt: skip
 _KINDS = ("B Jones", "G Jones")
 _SUBTABLES = ("OBSERVATION", "ANTENNA", "FIELD", "SPECTRAL_WINDOW", "HISTORY")
+_turn = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +268,8 @@ def _read(path: Path, kinds: tuple[str, ...], parameter: str) -> _Content:
 
     if not (path / "table.dat").exists():
         raise BadInputError(f"{path}: is not a calibration table (no table.dat in it)")
-    with tables.table(str(path), ack=False) as table:
+    # casacore is not made for several threads, and a server has many.
+    with _turn, tables.table(str(path), ack=False) as table:
         kind = table.info()["subType"]
         if kind not in kinds:
             raise BadInputError(f"{path}: holds {kind or 'no'} solutions, not one of {kinds}")

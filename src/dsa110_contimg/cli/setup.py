@@ -193,7 +193,7 @@ def _examine_cluster(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.database import Registry, shown_url
     from dsa110_contimg.registry.queries import overview
 
     try:
@@ -201,7 +201,7 @@ def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
     except ContimgError as error:
         yield "database", "failed", str(error)
         return
-    yield "database", "ok", settings.database
+    yield "database", "ok", shown_url(settings.database)
     if latest is not None and latest > time.time() + 60:
         yield (
             "clock", "failed",

@@ -127,12 +127,13 @@ def strains(
         By tile, then by what is limited; only what the tile can be judged by.
     """
     limits = limits or TileLimits()
-    usual = _Usual(tiles)
+    measured = [tile for tile in tiles if np.isfinite(tile.rms_jy) and tile.rms_jy > 0]
+    usual = _Usual(measured)
     found = {}
-    for tile in tiles:
+    for tile in measured:
         strain = {
             "noise": tile.rms_jy / usual.rms_jy / limits.max_noise_ratio,
-            "dynamic range": limits.min_dynamic_range * tile.rms_jy / tile.peak_jy,
+            "dynamic range": limits.min_dynamic_range / max(tile.peak_jy / tile.rms_jy, 1e-9),
             "beam": max(
                 abs(tile.beam_major_rad / usual.major_rad - 1),
                 abs(tile.beam_minor_rad / usual.minor_rad - 1),

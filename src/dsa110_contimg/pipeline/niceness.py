@@ -4,15 +4,26 @@ Linux shares the processor among sessions first (autogroup, sched(7)), and only 
 niceness.
 """
 
-import contextlib
 import os
+import random
+import time
 from pathlib import Path
+
+_TRIES = 10
 
 
 def make_session_nice(niceness: int, pid: int | str = "self") -> None:
     """Let the whole session that a process leads yield to others, where the system can."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+    for _ in range(_TRIES):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+        except BlockingIOError:
+            # The kernel takes one such change in a tenth of a second from all users together.
+            time.sleep(random.uniform(0.1, 0.3))
+        except OSError:
+            return
+        else:
+            return
 
 
 def extend_to_session() -> None:

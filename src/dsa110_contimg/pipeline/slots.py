@@ -94,7 +94,8 @@ def machine_slot(
         while (found := _free_slot(slots_dir, slots, mine, memory_gb)) is None:
             # A lock cannot be waited for among several: ask again shortly.
             time.sleep(_POLL_S)
-            os.utime(mine.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(mine.path)
             still_waiting()
     finally:
         mine.path.unlink(missing_ok=True)
@@ -111,11 +112,11 @@ def _free_slot(
     slots_dir: Path, slots: int, mine: _Ticket, memory_gb: float
 ) -> tuple[int, FileLock] | None:
     """A slot, if it is this ticket's turn and one is free."""
-    if not _is_first(mine):
-        return None
     ours = [slots_dir / f"slot{number:02d}.lock" for number in range(slots)]
     batch = [slots_dir / f"batch{number:02d}.lock" for number in range(slots)]
     is_crowded = sum(map(_computes, (*ours, *batch))) >= slots
+    if not _is_first(mine, is_crowded):
+        return None
     if mine.priority >= Priority.BATCH:
         ours = batch
         if is_crowded:
@@ -152,7 +153,8 @@ def _computes(path: Path) -> bool:
 def _began(pid: int) -> int:
     """When a process began, clock ticks since the machine did; tells it from a later one."""
     told = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(told[_START_TIME])
+    # One that has ended and that nobody has asked about yet computes no more.
+    return -1 if told[0] in "ZX" else int(told[_START_TIME])
 
 
 def _available_gb() -> float:
@@ -164,16 +166,17 @@ def _available_gb() -> float:
     return float("inf")
 
 
-def _is_first(mine: _Ticket) -> bool:
+def _is_first(mine: _Ticket, is_crowded: bool) -> bool:
+    """True if nobody goes before this ticket who could begin now: batch cannot in a crowd."""
     now_ns = time.monotonic_ns()
     rank = mine.rank(now_ns)
     for path in mine.path.parent.iterdir():
         other = _Ticket.parse(path)
         if other is None or path == mine.path or other.rank(now_ns) >= rank:
             continue
-        if not _is_held(path):
-            path.unlink(missing_ok=True)
-        elif not _is_silent(path):
+        if is_crowded and other.priority >= Priority.BATCH > mine.priority:
+            continue
+        if _is_held(path) and not _is_silent(path):
             return False
     return True
 
@@ -187,11 +190,13 @@ def _is_silent(path: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """True if the process that waits with this ticket is alive."""
+    """True if the process that waits with this ticket is alive; a dead one's is taken away."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    # Still with its lock in hand: who is just taking it starts over.
+    path.unlink(missing_ok=True)
     lock.release()
     return False

@@ -13,7 +13,7 @@ from dsa110_contimg.imaging.colours import png
 
 SIDE = 256
 """Pixels of a square."""
-_KEPT = 3
+_KEPT = 4
 _ROWS_AT_ONCE = 512
 _turn = threading.Lock()
 
@@ -76,6 +76,17 @@ class Pyramid:
         if not ra_deg.size:
             return np.zeros((0, 2))
         return np.asarray(self.wcs.all_world2pix(np.stack([ra_deg, dec_deg], axis=1), 0))
+
+
+def one_pixel(path: Path, column: int, row: int) -> float:
+    """The value of one pixel of a FITS image, counted from 0, read without the rest."""
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            return float(hdus[0].data[row, column])
+    except OSError as error:
+        raise unreadable(path, f"cannot be read as FITS ({error})", error) from error
 
 
 def open_pyramid(path: Path) -> Pyramid:

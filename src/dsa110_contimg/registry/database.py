@@ -111,9 +111,15 @@ class Registry:
                 else "it is newer than this program: install the release that made it"
             )
             raise PermanentError(
-                f"{self.url}: the database has schema version {found}, this program needs "
-                f"{migrations.HEAD}; {todo}"
+                f"{shown_url(self.url)}: the database has schema version {found}, this program "
+                f"needs {migrations.HEAD}; {todo}"
             )
+
+
+def shown_url(url: str) -> str:
+    """An address without what is secret in it."""
+    parsed = make_url(url)
+    return parsed.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
 
 _AT_ONCE = 500
+_MOST_DIGITS = 10
+"""Of a source's number in every database."""
 MOSAIC, TILE = "mosaic", "tile"
 
 
@@ -129,7 +131,8 @@ def find(session: Session, name: str) -> Source:
     UsageError
         If there is none.
     """
-    wanted = Source.id == int(name) if name.isdigit() else Source.name == name
+    is_number = name.isdigit() and len(name) < _MOST_DIGITS
+    wanted = Source.id == int(name) if is_number else Source.name == name
     row = session.scalars(select(Source).where(wanted)).one_or_none()
     if row is None:
         raise UsageError(f"no source {name!r}; 'dsa110-contimg sources' shows what there is")

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 
+from dsa110_contimg.settings import origins
 from dsa110_contimg.web import (
     calibration,
     jobs,
@@ -28,6 +29,7 @@ def add_dashboard(app: FastAPI) -> None:
     app.state.watch = live.Watch(app.state.registry)
     app.state.at_end.insert(0, app.state.watch.close)
     app.state.slow_to_load += _SLOW_TO_LOAD
+    app.state.origins = origins(app.state.settings)
     for part in (overview, nights, mosaics, sources, calibration, jobs, live, session):
         app.include_router(part.router)
     app.mount("/static", _Files(directory=STATIC), name="static")

@@ -9,6 +9,8 @@ from fastapi import HTTPException, Response
 from dsa110_contimg.web.site import STATIC
 
 ALADIN = "/static/vendor/aladin.js"
+ASK = {"cache-control": "private, no-cache"}
+"""For what may be made anew under its name."""
 KEEP = {"cache-control": "private, max-age=3600"}
 """For pictures of files that are never changed."""
 _REPORT_POLICY = (

@@ -1,6 +1,5 @@
 """Calibration sets: validity, solutions of every antenna, what operators think of them."""
 
-import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from dsa110_contimg.web import charts
 from dsa110_contimg.web.assets import KEEP
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
 
-_turn = threading.Lock()
 router = page_router(dependencies=[Depends(may_read)])
 _SHOWN = 40
 _COMPARED = 12
@@ -74,9 +72,7 @@ def _plot(path: Path, _mtime_ns: int) -> bytes:
     from dsa110_contimg.calibration import tables
     from dsa110_contimg.quality import plots
 
-    # casacore is not made for several threads.
-    with _turn:
-        read = tables.read(path)
+    read = tables.read(path)
     return plots.antenna_gains(
         read.frequencies_hz, read.gains.values[0], read.gains.flags[0], read.antenna_names
     )
@@ -113,5 +109,4 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
 def _summary(path: Path, _mtime_ns: int) -> dict[str, Any]:
     from dsa110_contimg.calibration import tables
 
-    with _turn:
-        return tables.summary(path) | {"name": path.name}
+    return tables.summary(path) | {"name": path.name}

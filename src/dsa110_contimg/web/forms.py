@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from dsa110_contimg.batch.kinds import KINDS
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.options import options_from
@@ -120,6 +121,8 @@ def params(kind: str, given: Mapping[str, str]) -> dict[str, Any]:
         place = found
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"{name}: {section} is no group of options")
         place[last] = [line.strip() for line in text.splitlines()] if name in lines else text
     return found
 

@@ -1,5 +1,6 @@
 """Gallery and pages of mosaics: the sky itself, gates, downloads."""
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.products.pyramid import SIDE, Pyramid, open_pyramid
+from dsa110_contimg.products.pyramid import SIDE, Pyramid, one_pixel, open_pyramid
 from dsa110_contimg.registry import light_curves, queries
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import assets
-from dsa110_contimg.web.assets import KEEP
+from dsa110_contimg.web.assets import ASK
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
 
 router = page_router(dependencies=[Depends(may_read)])
@@ -86,7 +87,7 @@ def preview(
     """The picture of a mosaic, small."""
     found = queries.mosaic(request.app.state.registry, name)
     return Response(assets.thumbnail(_path(found, "preview"), width), media_type="image/png",
-                    headers=KEEP)  # fmt: skip
+                    headers=ASK)  # fmt: skip
 
 
 @router.get("/mosaics/{name}/report")
@@ -152,7 +153,7 @@ def square(name: Name, level: int, column: int, row: int, request: Request) -> R
     """A square of the picture for the viewer that zooms."""
     found, pyramid = _pyramid(request, name)
     content = pyramid.square(level, column, row, found["record"]["mosaic"]["median_rms_jy"])
-    return Response(content, media_type="image/png", headers=KEEP)
+    return Response(content, media_type="image/png", headers=ASK)
 
 
 @router.get("/mosaics/{name}/value.json")
@@ -160,7 +161,8 @@ def value(
     name: Name, request: Request,
     x: Annotated[float | None, Query(description="Pixels from the left")] = None,
     y: Annotated[float | None, Query(description="Pixels from the top")] = None,
-    ra: float | None = None, dec: float | None = None,
+    ra: Annotated[float | None, Query(ge=0, le=360)] = None,
+    dec: Annotated[float | None, Query(ge=-90, le=90)] = None,
 ) -> JSONResponse:  # fmt: skip
     """Position, brightness and noise at a pixel or a position."""
     found, pyramid = _pyramid(request, name)
@@ -172,14 +174,16 @@ def value(
         ra, dec = pyramid.position(column, line)
     else:
         raise HTTPException(422, "give x and y, or ra and dec")
-    told: dict[str, Any] = {"ra_deg": ra, "dec_deg": dec, "flux_jy": None, "rms_jy": None}
+    told: dict[str, Any] = {
+        "ra_deg": _finite(ra), "dec_deg": _finite(dec), "flux_jy": None, "rms_jy": None,
+    }  # fmt: skip
     if np.isfinite([column, line]).all():
         i, j = round(line), round(column)
         if 0 <= i < ny and 0 <= j < nx:
             told["flux_jy"] = _finite(pyramid.levels[0][i, j])
             rms = _path(found, "rms")
             if rms.exists():
-                told["rms_jy"] = _finite(open_pyramid(rms).levels[0][i, j])
+                told["rms_jy"] = _finite(one_pixel(rms, j, i))
     return JSONResponse(told)
 
 
@@ -197,14 +201,16 @@ def _hips_home(request: Request) -> Path:
 def hips(path: str, request: Request) -> Response:
     """Our own HiPS, as viewers of the sky ask for it: also where nothing was observed."""
     home = _hips_home(request)
-    wanted = (home / path).resolve()
     survey = _CELL.fullmatch(path)
-    if wanted.is_relative_to(home) and wanted.is_file():
-        return FileResponse(wanted, headers=KEEP)
-    if survey and (home / survey[1] / "properties").is_file():
-        from dsa110_contimg.products.hips import empty_cell
+    # Cells are drawn anew when another mosaic reaches them: browsers ask whether they are the same.
+    with contextlib.suppress(ValueError, OSError):
+        wanted = (home / path).resolve()
+        if wanted.is_relative_to(home) and wanted.is_file():
+            return FileResponse(wanted, headers=ASK)
+        if survey and (home / survey[1] / "properties").is_file():
+            from dsa110_contimg.products.hips import empty_cell
 
-        return Response(empty_cell(), media_type="image/png", headers=KEEP)
+            return Response(empty_cell(), media_type="image/png", headers=ASK)
     raise HTTPException(404, "there is no such cell")
 
 

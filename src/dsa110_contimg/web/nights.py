@@ -6,16 +6,17 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
+from pydantic import BeforeValidator
 
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.mosaicking.gates import strains
+from dsa110_contimg.mosaicking.gates import TileFacts, strains
 from dsa110_contimg.registry import claims, history, queries, records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
 from dsa110_contimg.web import charts, words
 from dsa110_contimg.web.assets import self_contained
-from dsa110_contimg.web.site import Form, needed, page, page_router, to
+from dsa110_contimg.web.site import Form, given, needed, page, page_router, to
 
 if TYPE_CHECKING:
     from dsa110_contimg.stages.tile_report import TileHistory
@@ -28,11 +29,15 @@ GATES = ("noise", "dynamic range", "beam", "flux ratio", "astrometry", "stripes"
 @router.get("/night")
 def night(
     request: Request,
-    day: Annotated[date | None, Query(description="UTC; default: that of the newest tile")] = None,
+    day: Annotated[
+        date | None, BeforeValidator(given), Query(description="UTC; default: the newest tile's")
+    ] = None,
     by: Annotated[str, Query(pattern=f"^(state|{'|'.join(GATES)})$")] = "state",
 ) -> Response:
     """A day of tiles, coloured by state or by how near each is to a limit."""
     registry = request.app.state.registry
+    if day is not None and not 1970 < day.year < 2100:
+        raise UsageError("give a day between 1971 and 2099")
     if day is None:
         newest = queries.overview(registry)["latest_tile"]
         day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
@@ -61,7 +66,14 @@ def _strains(images: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     from dsa110_contimg.stages.imaging import ImagedTile
     from dsa110_contimg.stages.mosaic import facts
 
-    return strains([facts(records.from_json(ImagedTile, image)) for image in images])
+    found: dict[str, dict[str, float]] = {}
+    strips: dict[int, list[TileFacts]] = {}
+    for image in images:
+        told = facts(records.from_json(ImagedTile, image))
+        strips.setdefault(round(told.dec_deg / SAME_ICRS_STRIP_DEG / 2), []).append(told)
+    for strip in strips.values():
+        found |= strains(strip)
+    return found
 
 
 def _day(unix_s: float) -> date:

@@ -1,10 +1,13 @@
 """Is data flowing, does the work keep up, is the machine well: the pages Now and Health."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,14 +17,15 @@ from dsa110_contimg import software
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry import history, queries
 from dsa110_contimg.registry.care import revision
-from dsa110_contimg.settings import Settings, origins
+from dsa110_contimg.registry.database import shown_url
+from dsa110_contimg.settings import Settings
 from dsa110_contimg.streaming.health import health
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.times import span
 from dsa110_contimg.web.site import page, page_router
 
 router = page_router(dependencies=[Depends(may_read)])
-_PATIENCE_S = 60.0
+_PATIENCE_S, _FRESH_S = 60.0, 10.0
 _consultation = threading.Lock()
 
 
@@ -78,13 +82,13 @@ def _grade(value: float, well: float, poor: float) -> str:
 def machine(request: Request) -> Response:
     """Versions, settings and where each comes from, database, executor."""
     registry, settings = request.app.state.registry, request.app.state.settings
-    address = registry.engine.url.render_as_string(hide_password=True)
+    address = shown_url(registry.url)
     return page(
         request, "health.html", title="Health",
         versions=software.versions(), processor=software.processor(),
         database={"address": address, "schema": revision(registry)},
         values=_shown(settings) | {"database_url": address},
-        origins=origins(settings),
+        origins=request.app.state.origins,
         work=history.at_work(registry), warnings=history.events(registry, "warning", 20),
     )  # fmt: skip
 
@@ -107,14 +111,42 @@ def _shown(settings: Settings) -> dict[str, Any]:
     for rule in values["alerts"]:
         address = urlsplit(rule["webhook"])
         rule["webhook"] = f"{address.scheme}://{address.hostname}/…" if rule["webhook"] else ""
+        rule["command"] = [*rule["command"][:1], *("…" for _ in rule["command"][1:])]
+    for kind in ("slurm", "pbs"):
+        given = values["executor"][kind]
+        values["executor"][kind] = None if given is None else dict.fromkeys(given, "…")
     return values
 
 
 @router.get("/health/doctor")
 def doctor(request: Request) -> Response:
-    """What the doctor finds, in a process of its own: it loads every library there is."""
-    settings = request.app.state.settings
-    with _consultation:
+    """What the doctor found, in a process of its own: it loads every library there is."""
+    # One examination at a time; who comes meanwhile sees what the last one found.
+    if _consultation.acquire(blocking=False):
+        try:
+            if time.monotonic() - _found.at > _FRESH_S:
+                _found.checks = _examine(request.app.state.settings)
+                _found.at = time.monotonic()
+        finally:
+            _consultation.release()
+    return page(request, "doctor.html", checks=_found.checks)
+
+
+@dataclass
+class _Examination:
+    """The last one."""
+
+    checks: list[dict[str, str]]
+    at: float
+
+
+_found = _Examination(
+    [{"what": "doctor", "verdict": "warning", "why": "is at it; look again soon"}], -math.inf
+)
+
+
+def _examine(settings: Settings) -> list[dict[str, str]]:
+    try:
         done = subprocess.run(
             [sys.executable, "-m", "dsa110_contimg.cli.main", "doctor", "--json"],
             capture_output=True, text=True, check=False, timeout=_PATIENCE_S,
@@ -122,8 +154,10 @@ def doctor(request: Request) -> Response:
             env=os.environ
             | {"CONTIMG_ROOT": str(settings.root), "CONTIMG_DATABASE_URL": settings.database_url},
         )  # fmt: skip
-    try:
-        checks = json.loads(done.stdout)
+        checks: list[dict[str, str]] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        why = f"did not answer within {_PATIENCE_S:.0f} s"
+        return [{"what": "doctor", "verdict": "failed", "why": why}]
     except ValueError:
-        checks = [{"what": "doctor", "verdict": "failed", "why": done.stderr[-500:]}]
-    return page(request, "doctor.html", checks=checks)
+        return [{"what": "doctor", "verdict": "failed", "why": "told nothing; run it by hand"}]
+    return checks

@@ -29,15 +29,17 @@ def login(request: Request, target: Next = "/") -> Response:
 def enter(request: Request, given: Form, target: Next = "/") -> Response:
     """Check the token and keep it in the browser."""
     token = given.get("token", "")
-    if not is_of_this_site(request) or tokens.scope_of(request.app.state.registry, token) is None:
-        return page(
-            request, "login.html", 401, title="Token", target=_inside(target),
-            error="The token is wrong or was revoked.",
-        )  # fmt: skip
+    error = ""
+    if not is_of_this_site(request):
+        error = "The form comes from another address; a proxy must pass the Host header through."
+    elif tokens.scope_of(request.app.state.registry, token) is None:
+        error = "The token is wrong or was revoked."
+    if error:
+        return page(request, "login.html", 401, title="Token", target=_inside(target), error=error)
     answer = to(_inside(target))
     answer.set_cookie(
         COOKIE, token, max_age=_KEEP_S, httponly=True, samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=request.headers.get("origin", "").startswith("https:"),
     )  # fmt: skip
     return answer
 

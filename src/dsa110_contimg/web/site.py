@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dsa110_contimg import __version__
+from dsa110_contimg.api.security import COOKIE
 from dsa110_contimg.errors import ContimgError, RetryableError, UsageError
 from dsa110_contimg.web import words
 
@@ -65,7 +66,7 @@ def page(
     content = (
         _environment()
         .get_template(template)
-        .render(path=request.url.path, here=_here(request), **values)
+        .render(path=request.url.path, signed_in=COOKIE in request.cookies, **values)
     )
     headers = {
         "content-security-policy": _SKY_POLICY if sky else _POLICY,
@@ -93,7 +94,8 @@ class PageRoute(APIRoute):
                 return await answer(request)
             except HTTPException as error:
                 wants_page = "text/html" in request.headers.get("accept", "")
-                if error.status_code == 401 and request.method == "GET" and wants_page:
+                asks_token = error.status_code == 401 or "x-token" in (error.headers or {})
+                if asks_token and request.method == "GET" and wants_page:
                     return to(f"/login?next={quote(_here(request), safe='')}")
                 return _refusal(request, error.status_code, str(error.detail))
             except RequestValidationError as error:
@@ -115,6 +117,11 @@ def _refusal(request: Request, status: int, reason: str) -> HTMLResponse:
 def to(address: str) -> RedirectResponse:
     """Send the browser to another page, which it asks for with GET."""
     return RedirectResponse(address, 303)
+
+
+def given(text: Any) -> Any:
+    """None for a field of a form that was left empty."""
+    return None if text == "" else text
 
 
 async def form(request: Request) -> dict[str, str]:

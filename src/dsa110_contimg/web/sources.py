@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import erfa
 import numpy as np
 from fastapi import Depends, Query, Request, Response
+from pydantic import BeforeValidator
 
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read
@@ -13,9 +14,10 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import charts
-from dsa110_contimg.web.site import page, page_router
+from dsa110_contimg.web.site import given, page, page_router
 
 router = page_router(dependencies=[Depends(may_read)])
+_RADIUS_DEG = 0.1
 _SHOWN, _DRAWN = 100, 600
 _CUTOUTS = 12
 _NEIGHBOUR_DEG = 5 / 60
@@ -26,12 +28,15 @@ _TWO_NUMBERS = re.compile(r"^\s*([+-]?\d+(?:\.\d*)?)[\s,]+([+-]?\d+(?:\.\d*)?)\s
 def sources(
     request: Request,
     q: Annotated[str, Query(max_length=64, description="Part of the name, or a position")] = "",
-    radius: Annotated[float, Query(gt=0, le=30, description="Of a position, degrees")] = 0.1,
+    radius: Annotated[
+        float | None, BeforeValidator(given), Query(gt=0, le=30, description="Of a position, deg")
+    ] = None,
     behaviour: Annotated[str, Query(max_length=16)] = "",
     dips: bool = False,
 ) -> Response:
     """Search by name or cone; those that vary most first."""
     place = position(q)
+    radius = radius or _RADIUS_DEG
     with request.app.state.registry.read() as session:
         rows = light_curves.query(
             session, cone=None if place is None else (*place, radius),

@@ -3,14 +3,14 @@
 const EVERY_MS = 30_000, POLL_MS = 5_000, LEAST_MS = 700;
 const lost = document.getElementById("lost");
 const shown = new Map([...document.querySelectorAll("[data-live]")].map((part) => [part, part.innerHTML]));
-let last = 0, waiting = null, asking = false, stream = null;
+let last = 0, waiting = null, asking = false, again = false, stream = null;
 
 async function refresh() {
-  if (asking) { schedule(); return; }
+  if (asking) { again = true; return; }
   asking = true;
   last = Date.now();
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(20_000) });
     if (answer.redirected && new URL(answer.url).pathname === "/login") { location.reload(); return; }
     if (answer.ok) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
     lost.hidden = answer.status < 500;
@@ -18,6 +18,7 @@ async function refresh() {
     lost.hidden = false;
   } finally {
     asking = false;
+    if (again) { again = false; schedule(); }
   }
 }
 
@@ -28,9 +29,9 @@ function schedule() {
 function take(fresh) {
   for (const old of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(old.id);
-    // Whoever is typing is not disturbed.
-    const typing = old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-    if (!next || typing || next.innerHTML === shown.get(old)) continue;
+    // Whoever is typing or pressing a button is not disturbed.
+    const busy = (old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, button")) || old.querySelector("button:active");
+    if (!next || busy || next.innerHTML === shown.get(old)) continue;
     shown.set(old, next.innerHTML);
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     old.replaceChildren(...next.childNodes);
@@ -51,6 +52,9 @@ function label(part) {
 label(document);
 
 function listen() {
+  stream?.close();
+  stream = null;
+  if (document.hidden) return;
   stream = new EventSource("/live");
   stream.addEventListener("open", schedule);
   stream.addEventListener("change", schedule);
@@ -73,14 +77,14 @@ if (document.querySelector("[data-live]")) {
 
 for (const place of document.querySelectorAll("[data-load]")) {
   fetch(place.dataset.load)
-    .then((answer) => answer.text())
+    .then((answer) => { if (!answer.ok || answer.redirected) throw new Error(answer.statusText); return answer.text(); })
     .then((text) => { place.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes); label(place); })
     .catch(() => { place.textContent = "The server does not answer."; })
     .finally(() => { place.dataset.loaded = "yes"; });
 }
 
 const log = document.querySelector("[data-log]");
-if (log) {
+function follow() {
   const lines = new EventSource(`${log.dataset.log}/stream`);
   lines.addEventListener("open", () => { log.textContent = ""; });
   lines.addEventListener("message", (event) => {
@@ -88,11 +92,21 @@ if (log) {
     log.append(`${event.data}\n`);
     if (follows) log.scrollTop = log.scrollHeight;
   });
-  lines.addEventListener("end", () => { lines.close(); schedule(); });
+  lines.addEventListener("end", () => { lines.close(); document.removeEventListener("visibilitychange", see); schedule(); });
+  return lines;
+}
+// A browser has few connections for one server: a tab that nobody sees keeps none.
+let lines = null;
+function see() {
+  if (document.hidden) { lines?.close(); lines = null; } else lines ??= follow();
+}
+if (log) {
+  document.addEventListener("visibilitychange", see);
+  see();
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (event.target.closest("input, select, textarea, [role=application], pre")) return;
   const link = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
   if (link) document.querySelector(`a[rel=${link}]`)?.click();

@@ -2,13 +2,16 @@
 // that zooms and pans. Both show the same overlays and tell the value under the pointer.
 const place = document.getElementById("viewer");
 const under = document.getElementById("under");
+const AGAIN_MS = 5000;
 const COLOURS = ["#55e0ff", "#9dff8a", "#ffd24d"];
 
-if (place) start();
+if (place) start().catch((error) => { under.textContent = `The picture cannot be shown: ${error.message}`; });
 
 async function start() {
   const base = `/mosaics/${encodeURIComponent(place.dataset.name)}`;
-  const sky = await (await fetch(`${base}/sky.json`)).json();
+  const answer = await fetch(`${base}/sky.json`);
+  if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+  const sky = await answer.json();
   const viewer = (await withAladin(sky)) ?? new Picture(place, base, sky);
   viewer.onpoint = ask(base);
   offer(viewer, sky.overlays);
@@ -140,7 +143,8 @@ class Picture {
   #move(event) {
     const before = this.#pointers.get(event.pointerId);
     if (!before) {
-      this.onpoint?.({ x: (event.offsetX - this.x) / this.scale, y: (event.offsetY - this.y) / this.scale });
+      // A pixel reaches half a side to each side of its place.
+      this.onpoint?.({ x: (event.offsetX - this.x) / this.scale - 0.5, y: (event.offsetY - this.y) / this.scale - 0.5 });
       return;
     }
     if (this.#pointers.size === 2) {
@@ -156,7 +160,7 @@ class Picture {
   #click(event) {
     if (!this.from || Math.hypot(event.offsetX - this.from[0], event.offsetY - this.from[1]) > 4) return;
     for (const { rows } of this.#layers.values()) {
-      const found = rows.id?.findIndex((_, i) => Math.hypot(rows.x[i] * this.scale + this.x - event.offsetX, rows.y[i] * this.scale + this.y - event.offsetY) < 9) ?? -1;
+      const found = rows.id?.findIndex((_, i) => Math.hypot((rows.x[i] + 0.5) * this.scale + this.x - event.offsetX, (rows.y[i] + 0.5) * this.scale + this.y - event.offsetY) < 9) ?? -1;
       if (found >= 0) location.href = `/sources/${rows.id[found]}`;
     }
   }
@@ -231,8 +235,8 @@ class Picture {
     fetch(`${this.base}/${key}.png`)
       .then((answer) => { if (!answer.ok) throw new Error(answer.statusText); return answer.blob(); })
       .then(createImageBitmap)
-      .then((square) => this.#squares.set(key, square), () => this.#squares.set(key, "none"))
-      .then(() => this.#draw());
+      .then((square) => { this.#squares.set(key, square); this.#draw(); },
+        () => setTimeout(() => { this.#squares.delete(key); this.#draw(); }, AGAIN_MS));
   }
 }
 
