@@ -39,6 +39,11 @@ expected_rms_jy = 0.05
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Both databases in one run would take `make test` too long: see `make test-postgresql`."""
+    parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite")
+
+
 @dataclass(frozen=True)
 class SmallRun:
     """Files of three short observations of one strip, and their truth."""
@@ -137,13 +142,20 @@ def use_database(root: Path, url: str) -> None:
     settings.write_text(f'database_url = "{url}"\n{settings.read_text()}')
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def streamed_anywhere(request: pytest.FixtureRequest, streamed: Path) -> Path:
-    """The same with its rows in each kind of database."""
-    if request.param == "postgresql":
-        url = new_postgres_database(request.getfixturevalue("postgres"))
-        care.copy(settings_module.load(root=streamed).database, url)
-        use_database(streamed, url)
+@pytest.fixture
+def chosen_url(request: pytest.FixtureRequest) -> str:
+    """An empty PostgreSQL database with `--database postgresql`; empty with SQLite."""
+    if request.config.getoption("--database") == "sqlite":
+        return ""
+    return new_postgres_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def streamed_anywhere(chosen_url: str, streamed: Path) -> Path:
+    """The same with its rows in the database that the run is about."""
+    if chosen_url:
+        care.copy(settings_module.load(root=streamed).database, chosen_url)
+        use_database(streamed, chosen_url)
     return streamed
 
 

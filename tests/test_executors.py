@@ -334,6 +334,9 @@ def test_streaming_does_not_wait_for_batch_but_for_memory(
         assert not _taken_within(0.5, tmp_path, Priority.BATCH, 0.0), "there are two slots"
         assert _taken_within(5.0, tmp_path, Priority.STREAMING, 4.0)
         assert not _taken_within(0.5, tmp_path, Priority.STREAMING, 5.5), "it would not fit"
+        with machine_slot(tmp_path, 2, Priority.STREAMING, memory_gb=3.0):
+            # The first has not taken its memory yet.
+            assert not _taken_within(0.5, tmp_path, Priority.STREAMING, 3.0)
 
 
 def test_batch_that_has_waited_long_does_not_hold_up_streaming_in_a_crowd(
@@ -364,7 +367,7 @@ def test_a_process_that_has_ended_computes_no_more(tmp_path: Path) -> None:
 
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     holder = tmp_path / "slot00.holder"
-    holder.write_text(f"{child.pid} {slots._began(child.pid)}")
+    holder.write_text(f"{child.pid} {slots._began(child.pid)} 1.0")
     assert slots._computes(tmp_path / "slot00.lock")
     child.kill()
     while Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":

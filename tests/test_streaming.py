@@ -20,7 +20,6 @@ from conftest import (
     Processed,
     SmallRun,
     make_root,
-    new_postgres_database,
     small_options,
     use_database,
 )
@@ -62,11 +61,11 @@ from dsa110_contimg.telescope import DSA110
 read = HeaderReader(InlineExecutor(), DSA110)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, small_run: SmallRun) -> Path:
+@pytest.fixture
+def root(chosen_url: str, tmp_path: Path, small_run: SmallRun) -> Path:
     root = make_root(tmp_path / "root", small_run)
-    if request.param == "postgresql":
-        use_database(root, new_postgres_database(request.getfixturevalue("postgres")))
+    if chosen_url:
+        use_database(root, chosen_url)
     return root
 
 

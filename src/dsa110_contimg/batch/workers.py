@@ -11,8 +11,11 @@ from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 from dsa110_contimg.settings import Settings
 
-NICENESS = 19
-"""Streaming has the processor first, also while batch programs only start or wait."""
+NICENESS = 10
+"""Streaming has the processor first, also while batch programs only start or wait.
+
+A tenth of a core is left to batch beside whatever else the machine does; less would starve it.
+"""
 
 
 @contextmanager

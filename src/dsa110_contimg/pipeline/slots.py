@@ -24,6 +24,8 @@ _SILENT_S = 10.0
 """A ticket that nobody touched for so long does not hold up others."""
 _MEMORY = Path("/proc/meminfo")
 _SPARE_GB = 1.0
+_GROWING_S = 30.0
+"""In which a call has taken most of the memory that it will."""
 _START_TIME = 19
 """Field of /proc/PID/stat, counted after the name (proc(5))."""
 
@@ -121,13 +123,15 @@ def _free_slot(
         ours = batch
         if is_crowded:
             return None
-    elif is_crowded and _available_gb() < memory_gb + _SPARE_GB:
-        return None
+    elif is_crowded:
+        promised_gb = sum(map(_promised_gb, (*ours, *batch)))
+        if _available_gb() < memory_gb + promised_gb + _SPARE_GB:
+            return None
     for number, path in enumerate(ours):
         lock = FileLock(path)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-            _holder(path).write_text(f"{os.getpid()} {_began(os.getpid())}")
+            _holder(path).write_text(f"{os.getpid()} {_began(os.getpid())} {memory_gb}")
             return number, lock
     return None
 
@@ -144,10 +148,20 @@ def _computes(path: Path) -> bool:
     is for would find it taken.
     """
     try:
-        pid, began = _holder(path).read_text().split()
+        pid, began, _ = _holder(path).read_text().split()
         return _began(int(pid)) == int(began)
     except (OSError, ValueError):
         return False
+
+
+def _promised_gb(path: Path) -> float:
+    """What the holder of a slot may still take: who has just begun has not taken it yet."""
+    try:
+        if time.time() - _holder(path).stat().st_mtime > _GROWING_S:
+            return 0.0
+        return float(_holder(path).read_text().split()[2]) * _computes(path)
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _began(pid: int) -> int:
