@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,13 +79,13 @@ def measure(
     with open_executor(known) as executor:
         chain = _Chain(executor, directory, files, options)
         # The first call of each worker loads libraries and compiles.
-        with _threads(max(workers)) as threads:
+        with ThreadPoolExecutor(max(workers)) as threads:
             list(threads.map(chain.tile, [f"first{n}" for n in range(max(workers))]))
         for count in workers:
             chain.spent.clear()
             names = [f"w{count}_{n}" for n in range(count * tiles_a_worker)]
             begin = time.monotonic()
-            with _threads(count) as threads:
+            with ThreadPoolExecutor(count) as threads:
                 list(threads.map(chain.tile, names))
             seconds = time.monotonic() - begin
             spent = {
@@ -94,12 +93,6 @@ def measure(
                 for stage in STAGES
             }
             yield Rate(count, len(names), seconds, spent)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(count, "tile") as threads:
-        yield threads
 
 
 class _Chain:

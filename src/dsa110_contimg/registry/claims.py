@@ -278,7 +278,7 @@ def retry(registry: Registry, kind: Kind, row_id: str) -> bool:
         return bool(_rowcount(done))
 
 
-def set_aside(registry: Registry, kind: Kind, row_id: str, reason: str) -> None:
+def quarantine(registry: Registry, kind: Kind, row_id: str, reason: str) -> None:
     """Quarantine work by hand: nobody touches it until it is released.
 
     Raises
@@ -291,8 +291,7 @@ def set_aside(registry: Registry, kind: Kind, row_id: str, reason: str) -> None:
             update(kind.table)
             .where(
                 kind.table.id == row_id,
-                kind.table.state.in_((kind.ready, kind.failed, kind.held)),
-                kind.table.state != kind.quarantined,
+                kind.table.state.in_({kind.ready, kind.failed, kind.held} - {kind.quarantined}),
             )
             .values(state=kind.quarantined, reason=f"by hand: {reason}")
         )

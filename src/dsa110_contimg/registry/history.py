@@ -77,7 +77,10 @@ def tile(registry: Registry, tile_id: str) -> dict[str, Any]:
             "converted_at": row.converted_at,
             "files": [dict(file._mapping) for file in files],
             "images": [dict(image._mapping) for image in images],
-            "groups": _groups_with(session, row),
+            "groups": [
+                {"id": one.id, "state": one.state}
+                for one in groups_with(session, row.id, row.start)
+            ],
             "events": _events(session, [tile_id]),
             **_neighbours(session, Tile, row.start),
         }
@@ -196,13 +199,12 @@ def _latest_step(session: Session, group_id: str) -> dict[str, Any]:
     return {"stage": row.stage if row else "", "stage_at": row.at if row else None}
 
 
-def _groups_with(session: Session, row: Tile) -> list[dict[str, Any]]:
-    near = session.execute(
-        select(MosaicGroup.id, MosaicGroup.state, MosaicGroup.tile_ids).where(
-            MosaicGroup.start.between(row.start - _LONGEST_GROUP_S, row.start)
-        )
+def groups_with(session: Session, tile_id: str, start: float) -> list[MosaicGroup]:
+    """Mosaic groups that a tile, which began at that time, is in."""
+    near = session.scalars(
+        select(MosaicGroup).where(MosaicGroup.start.between(start - _LONGEST_GROUP_S, start + 1.0))
     )
-    return [{"id": one.id, "state": one.state} for one in near if row.id in one.tile_ids]
+    return [group for group in near if tile_id in group.tile_ids]
 
 
 def _neighbours(

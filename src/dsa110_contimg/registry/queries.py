@@ -129,6 +129,18 @@ def _counts(session: Session, table: Any) -> dict[str, int]:
     return {str(state): int(count) for state, count in rows}
 
 
+def newest_observation(registry: Registry) -> float | None:
+    """Start of the newest tile; None without any."""
+    with registry.read() as session:
+        return session.scalar(select(func.max(Tile.start)))
+
+
+def dead_antennas(registry: Registry) -> list[str]:
+    """Newest tiles and the antennas without signal in them."""
+    with registry.read() as session:
+        return _dead_antennas(session)
+
+
 def _dead_antennas(session: Session) -> list[str]:
     """Newest tiles and the antennas without signal in them."""
     rows = session.execute(

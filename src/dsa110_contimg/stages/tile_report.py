@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -18,7 +17,8 @@ from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CalibrationSet, Mosaic, MosaicGroup, Product, TileImage
+from dsa110_contimg.registry.history import groups_with
+from dsa110_contimg.registry.models import CalibrationSet, Mosaic, Product, TileImage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import SolvedSet
@@ -69,7 +69,8 @@ def history_of(registry: Registry, tile_id: str) -> TileHistory:
         image = records.from_json(ImagedTile, row.record)
         known = session.get(CalibrationSet, row.calibration_set_id)
         solved = records.from_json(SolvedSet, known.quality) if known is not None else None
-        names = _mosaics_with(session, tile_id)
+        groups = [group.id for group in groups_with(session, tile_id, row.start)]
+        names = session.scalars(select(Mosaic.name).where(Mosaic.group_id.in_(groups))).all()
         paths = [
             Path(path)
             for path in session.scalars(
@@ -84,12 +85,6 @@ def history_of(registry: Registry, tile_id: str) -> TileHistory:
             if made["tile"]["tile_id"] == tile_id:
                 calibrated = records.from_json(CalibratedTile, made)
     return TileHistory(image, calibrated, solved, mosaics)
-
-
-def _mosaics_with(session: Session, tile_id: str) -> list[str]:
-    groups = session.execute(select(MosaicGroup.id, MosaicGroup.tile_ids))
-    holding = [group_id for group_id, tile_ids in groups if tile_id in tile_ids]
-    return list(session.scalars(select(Mosaic.name).where(Mosaic.group_id.in_(holding))))
 
 
 def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:

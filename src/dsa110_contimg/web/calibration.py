@@ -28,7 +28,7 @@ def sets(request: Request) -> Response:
     found = queries.calibration_sets(state.registry, _SHOWN)[::-1]
     return page(
         request, "calibration.html", title="Calibration", sets=found, chart=charts.validity(found),
-        dead=queries.overview(state.registry)["dead_antennas"],
+        dead=queries.dead_antennas(state.registry),
     )  # fmt: skip
 
 

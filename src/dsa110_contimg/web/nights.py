@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,11 +13,10 @@ from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
 from dsa110_contimg.registry import claims, history, queries, records
-from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
 from dsa110_contimg.web import charts, words
 from dsa110_contimg.web.assets import self_contained
-from dsa110_contimg.web.site import Form, given, needed, page, page_router, to
+from dsa110_contimg.web.site import Form, needed, none_if_empty, page, page_router, to
 
 if TYPE_CHECKING:
     from dsa110_contimg.stages.tile_report import TileHistory
@@ -30,7 +30,9 @@ GATES = ("noise", "dynamic range", "beam", "flux ratio", "astrometry", "stripes"
 def night(
     request: Request,
     day: Annotated[
-        date | None, BeforeValidator(given), Query(description="UTC; default: the newest tile's")
+        date | None,
+        BeforeValidator(none_if_empty),
+        Query(description="UTC; default: the newest tile's"),
     ] = None,
     by: Annotated[str, Query(pattern=f"^(state|{'|'.join(GATES)})$")] = "state",
 ) -> Response:
@@ -39,7 +41,7 @@ def night(
     if day is not None and not 1970 < day.year < 2100:
         raise UsageError("give a day between 1971 and 2099")
     if day is None:
-        newest = queries.overview(registry)["latest_tile"]
+        newest = queries.newest_observation(registry)
         day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
     rows = history.night(registry, since, since + _DAY_S)
@@ -157,37 +159,31 @@ def group(group_id: str, request: Request) -> Response:
 
 
 @router.post("/tiles/{tile_id}", dependencies=[Depends(may_write)])
-def change_tile(tile_id: str, request: Request, given: Form) -> Response:
+def change_tile(tile_id: str, request: Request, filled: Form) -> Response:
     """Try a tile again, convert it again, or set it aside."""
-    from dsa110_contimg.streaming.file_check import convert_again
+    if filled.get("action") == "convert":
+        from dsa110_contimg.streaming.file_check import convert_again
 
-    registry = request.app.state.registry
-    match needed(given, "action"):
-        case "retry":
-            _retry(registry, claims.TILES, tile_id)
-        case "convert":
-            convert_again(registry, tile_id)
-        case "quarantine":
-            claims.set_aside(registry, claims.TILES, tile_id, needed(given, "reason"))
-        case other:
-            raise UsageError(f"no action {other!r}")
+        convert_again(request.app.state.registry, tile_id)
+    else:
+        _change(request, claims.TILES, tile_id, filled)
     return to(f"/tiles/{tile_id}")
 
 
 @router.post("/groups/{group_id}", dependencies=[Depends(may_write)])
-def change_group(group_id: str, request: Request, given: Form) -> Response:
+def change_group(group_id: str, request: Request, filled: Form) -> Response:
     """Try a group again, or set it aside."""
-    registry = request.app.state.registry
-    match needed(given, "action"):
-        case "retry":
-            _retry(registry, claims.GROUPS, group_id)
-        case "quarantine":
-            claims.set_aside(registry, claims.GROUPS, group_id, needed(given, "reason"))
-        case other:
-            raise UsageError(f"no action {other!r}")
+    _change(request, claims.GROUPS, group_id, filled)
     return to(f"/groups/{group_id}")
 
 
-def _retry(registry: Registry, kind: claims.Kind, row_id: str) -> None:
-    if not claims.retry(registry, kind, row_id):
-        raise UsageError(f"{row_id}: is no failed, held or quarantined work")
+def _change(request: Request, kind: claims.Kind, row_id: str, filled: Mapping[str, str]) -> None:
+    registry = request.app.state.registry
+    match needed(filled, "action"):
+        case "retry":
+            if not claims.retry(registry, kind, row_id):
+                raise UsageError(f"{row_id}: is no failed, held or quarantined work")
+        case "quarantine":
+            claims.quarantine(registry, kind, row_id, needed(filled, "reason"))
+        case other:
+            raise UsageError(f"no action {other!r}")

@@ -119,7 +119,7 @@ def to(address: str) -> RedirectResponse:
     return RedirectResponse(address, 303)
 
 
-def given(text: Any) -> Any:
+def none_if_empty(text: Any) -> Any:
     """None for a field of a form that was left empty."""
     return None if text == "" else text
 

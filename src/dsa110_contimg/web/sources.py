@@ -14,7 +14,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import charts
-from dsa110_contimg.web.site import given, page, page_router
+from dsa110_contimg.web.site import none_if_empty, page, page_router
 
 router = page_router(dependencies=[Depends(may_read)])
 _RADIUS_DEG = 0.1
@@ -29,7 +29,9 @@ def sources(
     request: Request,
     q: Annotated[str, Query(max_length=64, description="Part of the name, or a position")] = "",
     radius: Annotated[
-        float | None, BeforeValidator(given), Query(gt=0, le=30, description="Of a position, deg")
+        float | None,
+        BeforeValidator(none_if_empty),
+        Query(gt=0, le=30, description="Of a position, deg"),
     ] = None,
     behaviour: Annotated[str, Query(max_length=16)] = "",
     dips: bool = False,
