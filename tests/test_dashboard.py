@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -35,7 +36,10 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileState,
 )
+from dsa110_contimg.sky.astrometry import EarthFrame, Site
 from dsa110_contimg.stages import sky_survey
+from dsa110_contimg.telescope import DSA110, UNIX_EPOCH_JD
+from dsa110_contimg.web import words
 from dsa110_contimg.web.assets import has_aladin
 from servers import Server
 
@@ -264,10 +268,10 @@ def test_a_page_tells_that_its_server_is_gone_and_goes_on_when_it_is_back(
     site: Site, open_page: Any
 ) -> None:
     watched = open_page(site.url)
-    page = watched.go("/")
+    with watched.page.expect_response(lambda answer: answer.url.endswith("/live")):
+        page = watched.go("/")
     lost = page.locator("#lost")
     expect(lost).to_be_hidden()
-    page.wait_for_timeout(500)
     site.server.kill()
     expect(lost).to_be_visible(timeout=15_000)
     site.change(Tile, site.first(Tile).id, state=TileState.FAILED, reason="meanwhile")
@@ -475,6 +479,15 @@ def test_a_token_opens_the_pages_and_a_wrong_one_does_not(streamed: Path, open_p
         expect(page).to_have_url(re.compile("/login"), timeout=5 * LIVE_MS)
         page.close()
         watched.forgive("40[13]")
+
+
+def test_sidereal_times_are_those_of_the_astrometry(rng: np.random.Generator) -> None:
+    times_s = rng.uniform(1.6e9, 1.9e9, 50)
+    frame = EarthFrame(UNIX_EPOCH_JD + times_s / 86400.0, Site.of(DSA110))
+    expected = np.rad2deg(frame.local_sidereal_time_rad()) / 15
+    found = np.array([words.sidereal_hours(float(t)) for t in times_s])
+    apart_s = 3600 * ((found - expected + 12) % 24 - 12)
+    assert np.abs(apart_s).max() < 0.2
 
 
 def test_nobody_is_sent_elsewhere_after_the_token(shared: Site) -> None:

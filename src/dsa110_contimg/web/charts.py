@@ -73,8 +73,7 @@ def strip(marks: Iterable[tuple[float, Mark]], since: float, until: float) -> li
         Start (Unix seconds) of each.
     since, until : float
     """
-    begins = np.arange(since, until, 3600.0)
-    sidereal = words.sidereal_hours(begins)
+    begins = np.arange(since, until, 3600.0).tolist()
     rows: list[list[Mark]] = [[] for _ in begins]
     for start, mark in marks:
         # One that reaches into the next hour goes on in its row.
@@ -83,14 +82,11 @@ def strip(marks: Iterable[tuple[float, Mark]], since: float, until: float) -> li
             if 0 <= row < len(rows):
                 first = max(start - begins[row], 0.0)
                 last = min(end - begins[row], 3600.0)
-                rows[row].append(replace(mark, x=float(first), width=float(last - first)))
+                rows[row].append(replace(mark, x=first, width=last - first))
     return [
-        Hour(
-            times.iso(float(begin), "%H:%M"),
-            f"{int(hour):02d}:{int(hour * 60) % 60:02d}", tuple(row),
-        )
-        for begin, hour, row in zip(begins, sidereal, rows, strict=True)
-    ]  # fmt: skip
+        Hour(times.iso(begin, "%H:%M"), words.lst(begin), tuple(row))
+        for begin, row in zip(begins, rows, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

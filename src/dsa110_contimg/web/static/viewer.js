@@ -261,6 +261,7 @@ function ask(base) {
 
 function said(told) {
   const mjy = (value) => (value === null || value === undefined ? "–" : `${(1e3 * value).toFixed(2)} mJy/beam`);
+  if (told.ra_deg === null || told.dec_deg === null) return "outside the sky of this picture";
   return `RA ${told.ra_deg.toFixed(4)}° Dec ${told.dec_deg.toFixed(4)}°  ${mjy(told.flux_jy)}  noise ${mjy(told.rms_jy)}`;
 }
 
