@@ -36,7 +36,7 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileState,
 )
-from dsa110_contimg.sky.astrometry import EarthFrame, Site
+from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages import sky_survey
 from dsa110_contimg.telescope import DSA110, UNIX_EPOCH_JD
 from dsa110_contimg.web import words
@@ -483,7 +483,8 @@ def test_a_token_opens_the_pages_and_a_wrong_one_does_not(streamed: Path, open_p
 
 def test_sidereal_times_are_those_of_the_astrometry(rng: np.random.Generator) -> None:
     times_s = rng.uniform(1.6e9, 1.9e9, 50)
-    frame = EarthFrame(UNIX_EPOCH_JD + times_s / 86400.0, Site.of(DSA110))
+    site = astrometry.Site.of(DSA110)
+    frame = astrometry.EarthFrame(UNIX_EPOCH_JD + times_s / 86400.0, site)
     expected = np.rad2deg(frame.local_sidereal_time_rad()) / 15
     found = np.array([words.sidereal_hours(float(t)) for t in times_s])
     apart_s = 3600 * ((found - expected + 12) % 24 - 12)
