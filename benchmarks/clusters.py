@@ -6,7 +6,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from daemons import PROGRAMS, until
+from daemons import PROGRAMS, free_port, until
 
 from dsa110_contimg import settings as settings_module
 
@@ -76,9 +76,7 @@ class Cluster:
         self._hosts = hosts
         self._host = hosts.gateway if hosts else "127.0.0.1"
         self._scheduler: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind((self._host, 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port(self._host)
 
     @property
     def address(self) -> str:

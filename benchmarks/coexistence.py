@@ -9,7 +9,6 @@ Batch results are compared with those of the same requests on a root where nothi
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, conclude, simulate, until
+from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, conclude, free_port, simulate, until
 from sqlalchemy import select
 
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -82,9 +81,7 @@ class Batch:
     def __init__(self, place: Installation, until_s: float):
         self._place = place
         self._until = until_s
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._log = (place.root / "serve.log").open("wb")
         self._server = subprocess.Popen(
             [PROGRAMS / "dsa110-contimg", "serve", "--port", str(self._port),

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -186,6 +187,14 @@ def children(pid: int) -> list[int]:
         if int(fields[1]) == pid and fields[0] != "Z":
             found += [int(entry.name), *children(int(entry.name))]
     return found
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as free:
+        free.bind((host, 0))
+        number: int = free.getsockname()[1]
+    return number
 
 
 def until(condition: Callable[[], bool], seconds: float, every_s: float = 0.5) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from daemons import PROGRAMS, conclude, until
+from daemons import PROGRAMS, conclude, free_port, until
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import insert, select
 
@@ -168,7 +168,7 @@ def main() -> int:
     registry = Registry(settings_module.load(root=root).database)
     fill(registry)
     enlarge(registry, root)
-    port = 8129
+    port = free_port()
     server = subprocess.Popen(
         [PROGRAMS / "dsa110-contimg", "serve", "--port", str(port), "--root", root],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from daemons import PROGRAMS, Installation, children, conclude, simulate, until
+from daemons import PROGRAMS, Installation, children, conclude, free_port, simulate, until
 from sqlalchemy import select
 
 from dsa110_contimg.client import Client
@@ -44,9 +43,7 @@ class Server:
     def start(self) -> None:
         """Start, and wait until it answers."""
         if not self.port:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.port = free.getsockname()[1]
+            self.port = free_port()
         with (self.root / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAMS / "dsa110-contimg", "serve", "--port", str(self.port), "--root",

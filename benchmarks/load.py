@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from daemons import PROGRAMS, until
+from daemons import PROGRAMS, free_port, until
 from sqlalchemy import insert
 
 from dsa110_contimg import settings as settings_module
@@ -210,9 +209,7 @@ def main() -> int:
         ms = full_size_tile(root)
         # What was just filled must not be on its way to the disk while answers are timed.
         os.sync()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         url = f"http://127.0.0.1:{port}"
         with (root / "serve.log").open("wb") as log:
             server = subprocess.Popen(

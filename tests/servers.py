@@ -1,7 +1,6 @@
 """`dsa110-contimg serve` as a real process."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+from daemons import free_port
 
 SERVE = [str(Path(sys.executable).parent / "dsa110-contimg"), "serve"]
 
@@ -24,9 +24,7 @@ class Server:
     """
 
     def __init__(self, root: Path, *options: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._command = [*SERVE, "--port", str(port), "--root", str(root), *options]
         self._process: subprocess.Popen[bytes] | None = None

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 import daemons
 import httpx
 import pytest
+from daemons import free_port
 from sqlalchemy import func, select
 
 from conftest import SMALL_TOML, Processed, new_postgres_database
@@ -123,9 +123,7 @@ def observatory(
         )
     )
     catalogues.save(root, run.sky.catalogue("known"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "CONTIMG_ROOT": str(root), "CONTIMG_DATABASE_URL": url}
     (root / "state").mkdir()
     place = Observatory(root, incoming, run, environment, port, Registry(url))

@@ -114,7 +114,7 @@ def _said(value: Any) -> str:
 
 def params(kind: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Parameters of a job from what its form was filled with."""
-    lines = {field.name for field in _fields(KINDS[kind], "") if field.kind == "lines"}
+    lines = _lines(kind)
     found: dict[str, Any] = {}
     for name, text in given.items():
         *sections, last = name.split(".")
@@ -137,5 +137,10 @@ def filled(kind: str, params: Mapping[str, Any]) -> dict[str, str]:
                 prefix = f"{_OPTIONS}.{section}." if section else f"{_OPTIONS}."
                 found |= {f"{prefix}{key}": _said(one) for key, one in options.items()}
         elif value is not None:
-            found[name] = "\n".join(map(str, value)) if name == "files" else _said(value)
+            found[name] = "\n".join(value) if name in _lines(kind) else _said(value)
     return found
+
+
+def _lines(kind: str) -> set[str]:
+    """Parameters that have a line for each of their values."""
+    return {field.name for field in _fields(KINDS[kind], "") if field.kind == "lines"}
