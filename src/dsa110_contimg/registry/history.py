@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationChoice,
@@ -22,6 +21,7 @@ from dsa110_contimg.registry.models import (
     TileImage,
     TileState,
 )
+from dsa110_contimg.registry.queries import existing
 
 _MOST_EVENTS = 100
 _LONGEST_GROUP_S = 86400.0
@@ -54,9 +54,7 @@ def tile(registry: Registry, tile_id: str) -> dict[str, Any]:
         If there is none of that name.
     """
     with registry.read() as session:
-        row = session.get(Tile, tile_id)
-        if row is None:
-            raise UsageError(f"no tile {tile_id!r}")
+        row = existing(session, Tile, tile_id, f"no tile {tile_id!r}")
         files = session.execute(
             select(SubbandFile.path, SubbandFile.subband, SubbandFile.state, SubbandFile.reason,
                    SubbandFile.first_seen, SubbandFile.size)
@@ -95,9 +93,7 @@ def group(registry: Registry, group_id: str) -> dict[str, Any]:
         If there is none of that name.
     """
     with registry.read() as session:
-        row = session.get(MosaicGroup, group_id)
-        if row is None:
-            raise UsageError(f"no mosaic group {group_id!r}")
+        row = existing(session, MosaicGroup, group_id, f"no mosaic group {group_id!r}")
         tiles = session.execute(
             select(Tile.id, Tile.start, Tile.state, Tile.reason)
             .where(Tile.id.in_(row.tile_ids))

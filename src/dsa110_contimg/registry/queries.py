@@ -4,7 +4,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -27,6 +27,7 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 
+_Row = TypeVar("_Row")
 _RECENT = 20
 _UNFINISHED_TILES = (
     TileState.COLLECTING, TileState.READY, TileState.CONVERTING, TileState.FAILED,
@@ -260,11 +261,21 @@ def set_standing(registry: Registry, set_id: str, standing: str, remark: str) ->
 
 
 def _set_row(session: Session, set_id: str) -> CalibrationSet:
-    row = session.get(CalibrationSet, set_id)
+    hint = "'dsa110-contimg caltables list' shows them"
+    return existing(session, CalibrationSet, set_id, f"no calibration set {set_id!r}; {hint}")
+
+
+def existing(session: Session, table: type[_Row], key: str, missing: str) -> _Row:
+    """A row by its key.
+
+    Raises
+    ------
+    UsageError
+        With the words for its absence.
+    """
+    row = session.get(table, key)
     if row is None:
-        raise UsageError(
-            f"no calibration set {set_id!r}; 'dsa110-contimg caltables list' shows them"
-        )
+        raise UsageError(missing)
     return row
 
 
@@ -289,9 +300,7 @@ def tile(registry: Registry, tile_id: str) -> dict[str, Any]:
         If there is none of that name.
     """
     with registry.read() as session:
-        row = session.get(Tile, tile_id)
-        if row is None:
-            raise UsageError(f"no tile {tile_id!r}")
+        row = existing(session, Tile, tile_id, f"no tile {tile_id!r}")
         images = session.scalars(
             select(TileImage.record).where(TileImage.tile_id == tile_id).order_by(TileImage.id)
         )
@@ -353,11 +362,8 @@ def mosaic(registry: Registry, name: str) -> dict[str, Any]:
         If there is none of that name.
     """
     with registry.read() as session:
-        row = session.get(Mosaic, name)
-        if row is None:
-            raise UsageError(
-                f"no mosaic {name!r}; 'dsa110-contimg-mosaic list' shows what there is"
-            )
+        hint = "'dsa110-contimg-mosaic list' shows what there is"
+        row = existing(session, Mosaic, name, f"no mosaic {name!r}; {hint}")
         products = session.scalars(
             select(Product)
             .where(Product.name.in_([name, f"{name}_sources"]))
