@@ -102,7 +102,7 @@ def report(name: Name, request: Request) -> Response:
 @router.get("/mosaics/{name}/sky.json")
 def sky(name: Name, request: Request) -> JSONResponse:
     """Size and position of the image, and what can be laid over it."""
-    found, pyramid = _pyramid(request, name)
+    _, pyramid = _pyramid(request, name)
     ny, nx = pyramid.shape
     settings = request.app.state.settings
     corners = [pyramid.position(x, y) for x, y in ((0, 0), (nx, 0), (nx, ny), (0, ny))]
@@ -115,7 +115,7 @@ def sky(name: Name, request: Request) -> JSONResponse:
     if settings.sky_catalog in known:
         strip = catalogues.load(settings.root, settings.sky_catalog).between(min(decs), max(decs))
         listed = _on_image(pyramid, strip.ra_deg, strip.dec_deg, strip.flux_jy)
-        listed["flux_jy"] = strip.flux_jy[listed.pop("index")].tolist()
+        del listed["index"]
         overlays[settings.sky_catalog] = listed
     centre = pyramid.position(nx / 2, ny / 2)
     return JSONResponse(
@@ -123,7 +123,6 @@ def sky(name: Name, request: Request) -> JSONResponse:
             "width": nx, "height": ny, "side": SIDE, "levels": len(pyramid.levels),
             "ra_deg": centre[0], "dec_deg": centre[1],
             "field_deg": nx * float(np.abs(pyramid.wcs.wcs.cdelt[0])), "overlays": overlays,
-            "epoch": found["record"]["mosaic"]["start"],
         }
     )  # fmt: skip
 

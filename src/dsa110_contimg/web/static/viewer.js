@@ -180,7 +180,6 @@ class Picture {
   // At once with the squares that are there, finer ones as they come.
   #draw() {
     const { context, sky, scale, ratio } = this;
-    const began = performance.now();
     const wanted = Math.min(sky.levels - 1, Math.max(0, Math.floor(Math.log2(1 / (scale * ratio)))));
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.#width, this.#height);
@@ -207,7 +206,6 @@ class Picture {
       context.stroke();
     }
     place.dataset.drawn = ++this.#drawn;
-    place.dataset.drawMs = (performance.now() - began).toFixed(1);
     place.dataset.missing = [...this.#squares.values()].filter((one) => one === "asked").length;
   }
 
