@@ -1,7 +1,6 @@
 """How values are said to people: times, angles, flux densities, states."""
 
 import math
-import time
 from functools import lru_cache
 
 import numpy as np
@@ -64,14 +63,6 @@ def span(seconds: float | None) -> str:
     return "–" if seconds is None else times.span(seconds)
 
 
-def ago(unix_s: float | None) -> str:
-    """How long something is past, or ahead."""
-    if unix_s is None:
-        return "never"
-    seconds = time.time() - unix_s
-    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
-
-
 def flux(jansky: float | str | None) -> str:
     """A flux density in the unit that suits it; records have text for what is no number."""
     jansky = math.nan if jansky is None else float(jansky)
@@ -114,6 +105,6 @@ def declination(degrees: float) -> str:
 
 
 FILTERS = {
-    "tone": tone, "utc": utc, "lst": lst, "span": span, "ago": ago, "flux": flux,
+    "tone": tone, "utc": utc, "lst": lst, "span": span, "flux": flux,
     "number": number, "percent": percent, "size": size, "ra": right_ascension, "dec": declination,
 }  # fmt: skip
