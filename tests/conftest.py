@@ -1,5 +1,6 @@
 """Shared: a small simulated run and a root that it was processed in."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -67,6 +68,15 @@ def registries_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for registry in made:
         registry.close()
+
+
+@pytest.fixture(autouse=True)
+def programs_stay_as_nice_as_they_were() -> Iterator[None]:
+    """A command of batch makes its program nice, which here is the tests' own."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    yield
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 @pytest.fixture(scope="session")

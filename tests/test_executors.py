@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.errors import OutageError, RetryableError, UsageError, WorkerDiedError
-from dsa110_contimg.pipeline import executors
+from dsa110_contimg.pipeline import executors, niceness
 from dsa110_contimg.pipeline.executors import LocalExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
@@ -408,6 +408,24 @@ def test_workers_of_a_nice_program_are_nice_to_other_sessions(tmp_path: Path) ->
     own, session = map(int, told.split())
     assert own >= 10
     assert session == own
+
+
+@pytest.mark.parametrize(
+    ("told", "sessions"), [("/autogroup-7 nice 0\n", 1), ("", 1), ("/autogroup-7 nice 10\n", 0)]
+)
+def test_a_nice_program_takes_a_session_unless_its_own_is_as_nice(
+    told: str, sessions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the session that the machine began with the system tells nothing."""
+    autogroup = tmp_path / "self"
+    autogroup.write_text(told)
+    taken: list[None] = []
+    monkeypatch.setattr(niceness, "_AUTOGROUP", str(tmp_path / "{pid}"))
+    monkeypatch.setattr(os, "nice", lambda _: 10)
+    monkeypatch.setattr(os, "setsid", lambda: taken.append(None))
+    niceness.extend_to_session()
+    assert len(taken) == sessions
+    assert autogroup.read_text() == ("10" if sessions else told)
 
 
 def test_a_suspended_program_that_waits_for_a_slot_holds_up_nobody(tmp_path: Path) -> None:

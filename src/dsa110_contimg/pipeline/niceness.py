@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 _TRIES = 10
+_AUTOGROUP = "/proc/{pid}/autogroup"
 
 
 def make_session_nice(niceness: int, pid: int | str = "self") -> None:
     """Let the whole session that a process leads yield to others, where the system can."""
     for _ in range(_TRIES):
         try:
-            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+            Path(_AUTOGROUP.format(pid=pid)).write_text(str(niceness))
         except BlockingIOError:
             # The kernel takes one such change in a tenth of a second from all users together.
             time.sleep(random.uniform(0.1, 0.3))
@@ -44,6 +45,7 @@ def extend_to_session() -> None:
 
 def _session_niceness() -> int:
     try:
-        return int(Path("/proc/self/autogroup").read_text().rsplit(maxsplit=1)[-1])
-    except (OSError, ValueError):
+        # Empty for the session that the machine began with.
+        return int(Path(_AUTOGROUP.format(pid="self")).read_text().split()[-1])
+    except (OSError, ValueError, IndexError):
         return 0
