@@ -1,12 +1,17 @@
 """Small pictures of brightness: the same stretch everywhere, transparent where nothing is."""
 
 import io
+from functools import cache
 
 import numpy as np
 
 STRETCH_SIGMA = (-2.0, 20.0)
 """Range of the pictures, in units of the noise; compressed from five on."""
 _LINEAR_SIGMA = 5.0
+
+
+_COLOURS = 255
+"""Beside the one that is transparent, number 0: a byte a pixel."""
 
 
 def png(pixels: np.ndarray, rms_jy: float) -> bytes:
@@ -18,16 +23,23 @@ def png(pixels: np.ndarray, rms_jy: float) -> bytes:
         Jy per beam; NaN becomes transparent.
     rms_jy : float
     """
-    from matplotlib import colormaps
     from PIL import Image as Picture
 
-    low, high = (sigma * rms_jy for sigma in STRETCH_SIGMA)
-    scale = _LINEAR_SIGMA * rms_jy
-    with np.errstate(invalid="ignore"):
-        bright = np.arcsinh((np.clip(pixels, low, high) - low) / scale)
-    share = np.nan_to_num(bright / np.arcsinh((high - low) / scale))
-    colours = colormaps["inferno"](share, bytes=True)
-    colours[..., 3] = np.where(np.isfinite(pixels), 255, 0)
+    low, high = (np.float32(sigma * rms_jy) for sigma in STRETCH_SIGMA)
+    scale = np.float32(_LINEAR_SIGMA * rms_jy)
+    seen = np.isfinite(pixels)
+    bright = np.arcsinh((np.clip(np.where(seen, pixels, low), low, high) - low) / scale)
+    number = 1 + np.rint(bright * ((_COLOURS - 1) / np.arcsinh((high - low) / scale)))
+    picture = Picture.fromarray(np.where(seen, number, 0).astype(np.uint8)[::-1])
+    picture.putpalette(_palette())
     buffer = io.BytesIO()
-    Picture.fromarray(np.ascontiguousarray(colours[::-1])).save(buffer, format="png")
+    picture.save(buffer, format="png", transparency=0)
     return buffer.getvalue()
+
+
+@cache
+def _palette() -> bytes:
+    from matplotlib import colormaps
+
+    shades = colormaps["inferno"](np.linspace(0, 1, _COLOURS), bytes=True)[:, :3]
+    return bytes(3) + shades.tobytes()

@@ -2,19 +2,21 @@
 
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import erfa
 import numpy as np
+from cachetools import LRUCache, cached
 
 from dsa110_contimg.errors import UsageError, unreadable
 from dsa110_contimg.imaging.colours import png
 
 SIDE = 256
 """Pixels of a square."""
-_KEPT = 4
+_KEPT_BYTES = 400_000_000
 _ROWS_AT_ONCE = 512
+_BORDER_POINTS = 33
 _turn = threading.Lock()
 
 
@@ -38,6 +40,11 @@ class Pyramid:
         """Rows and columns of the finest level."""
         ny, nx = self.levels[0].shape
         return ny, nx
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the levels in memory."""
+        return sum(level.nbytes for level in self.levels[1:])
 
     def square(self, level: int, column: int, row: int, rms_jy: float) -> bytes:
         """One square as PNG, transparent where nothing was observed.
@@ -71,6 +78,16 @@ class Pyramid:
         ra, dec = self.wcs.all_pix2world([[column, row]], 0)[0]
         return float(ra), float(dec)
 
+    def reach_deg(self) -> float:
+        """How far from its centre the border goes."""
+        ny, nx = self.shape
+        x, y = (np.linspace(0, n, _BORDER_POINTS) for n in (nx, ny))
+        border = [(x, 0 * x), (x, 0 * x + ny), (0 * y, y), (0 * y + nx, y)]
+        columns, rows = (np.concatenate(edges) for edges in zip(*border, strict=True))
+        ra, dec = np.deg2rad(self.wcs.all_pix2world(columns, rows, 0))
+        centre = np.deg2rad(self.position(nx / 2, ny / 2))
+        return float(np.rad2deg(np.nanmax(erfa.seps(ra, dec, *centre))))
+
     def pixels(self, ra_deg: np.ndarray, dec_deg: np.ndarray) -> np.ndarray:
         """Columns and rows of positions, shape (n, 2); NaN for those on the far side."""
         if not ra_deg.size:
@@ -90,7 +107,7 @@ def one_pixel(path: Path, column: int, row: int) -> float:
 
 
 def open_pyramid(path: Path) -> Pyramid:
-    """The levels of a FITS image; those of the last few are kept.
+    """The levels of a FITS image; those of the last ones are kept.
 
     Raises
     ------
@@ -106,7 +123,7 @@ def open_pyramid(path: Path) -> Pyramid:
         raise unreadable(path, f"cannot be read as FITS ({error})", error) from error
 
 
-@lru_cache(maxsize=_KEPT)
+@cached(LRUCache(_KEPT_BYTES, getsizeof=lambda made: made.size_bytes))
 def _pyramid(path: Path, _mtime_ns: int, _size: int) -> Pyramid:
     from astropy.io import fits
     from astropy.wcs import WCS
@@ -125,11 +142,15 @@ def _halved(pixels: np.ndarray) -> np.ndarray:
     out = np.empty((-(-ny // 2), -(-nx // 2)), np.float32)
     for first in range(0, ny, _ROWS_AT_ONCE):
         block = np.asarray(pixels[first : first + _ROWS_AT_ONCE], np.float32)
-        odd = [(0, n % 2) for n in block.shape]
-        block = np.pad(block, odd, constant_values=np.nan)
-        quads = block.reshape(block.shape[0] // 2, 2, block.shape[1] // 2, 2)
-        seen = np.isfinite(quads)
+        block = np.pad(block, [(0, n % 2) for n in block.shape], constant_values=np.nan)
+        seen = np.isfinite(block)
+        # Sums along whole rows first: many times faster than of small blocks.
+        total = _pairs_added(_pairs_added(np.where(seen, block, np.float32(0))).T).T
+        count = _pairs_added(_pairs_added(seen.astype(np.uint8)).T).T
         with np.errstate(invalid="ignore"):
-            mean = np.where(seen, quads, 0).sum(axis=(1, 3)) / seen.sum(axis=(1, 3))
-        out[first // 2 : first // 2 + mean.shape[0]] = mean
+            out[first // 2 : first // 2 + total.shape[0]] = total / count
     return out
+
+
+def _pairs_added(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows[0::2] + rows[1::2])

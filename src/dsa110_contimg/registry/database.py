@@ -14,7 +14,13 @@ from typing import Any
 from filelock import FileLock
 from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    DisconnectionError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import OutageError, PermanentError, RetryableError
@@ -32,6 +38,8 @@ _LIVENESS = {
     "keepalives_count": 3, "tcp_user_timeout": 60_000,
 }  # fmt: skip
 """A server whose machine is gone is known to be after a minute, not after two hours."""
+_FRESH_S = 1.0
+"""A connection that answered so lately is believed to be there."""
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
 
 
@@ -77,7 +85,10 @@ class Registry:
                 connection = session.connection()
                 if connection.dialect.name == "postgresql":
                     lock = "pg_advisory_xact_lock_shared" if together else "pg_advisory_xact_lock"
-                    connection.execute(select(getattr(func, lock)(_WRITERS)))
+                    driver: Any = connection.connection.driver_connection
+                    # With the BEGIN before it in one round trip.
+                    with driver.pipeline():
+                        connection.execute(select(getattr(func, lock)(_WRITERS)))
                 yield session
 
     @contextmanager
@@ -148,8 +159,9 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         limits = {"lock_timeout": _BUSY_TIMEOUT_S, "idle_in_transaction_session_timeout": _FROZEN_S}
         given = " ".join(f"-c {name}={1000 * seconds:.0f}" for name, seconds in limits.items())
-        arguments = {"options": given, **_LIVENESS}
-        return create_engine(parsed, pool_pre_ping=True, connect_args=arguments)
+        engine = create_engine(parsed, connect_args={"options": given, **_LIVENESS})
+        _ask_idle_connections(engine)
+        return engine
     if parsed.database:
         folder = Path(parsed.database).parent
         try:
@@ -183,6 +195,23 @@ def make_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _ask_idle_connections(engine: Engine) -> None:
+    """Try a connection that was not used for a while; each time would cost a round trip."""
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: Any) -> None:
+        record.info["used_s"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("used_s", 0.0) < _FRESH_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the connection was lost") from error
 
 
 def _file_system(folder: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import erfa
 import numpy as np
-from sqlalchemy import and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import UsageError
@@ -73,11 +73,17 @@ class LightCurve:
 
 def between(session: Session, first_dec_deg: float, last_dec_deg: float) -> Places:
     """All sources of a declination strip, in order of their numbers."""
-    rows = session.execute(
-        select(Source.id, Source.ra_deg, Source.dec_deg)
-        .where(Source.dec_deg.between(first_dec_deg, last_dec_deg))
-        .order_by(Source.id)
-    ).all()
+    return _places(session, Source.dec_deg.between(first_dec_deg, last_dec_deg))
+
+
+def around(session: Session, ra_deg: float, dec_deg: float, radius_deg: float) -> Places:
+    """All sources of a box about a cone, in order of their numbers."""
+    return _places(session, _box(ra_deg, dec_deg, radius_deg))
+
+
+def _places(session: Session, condition: ColumnElement[bool]) -> Places:
+    columns = Source.id, Source.ra_deg, Source.dec_deg
+    rows = session.execute(select(*columns).where(condition).order_by(Source.id)).all()
     ids, ra, dec = (np.array([row[k] for row in rows]) for k in range(3))
     return Places(ids.astype(int), ra.astype(float), dec.astype(float))
 
@@ -180,11 +186,9 @@ def query(
         return list(session.scalars(wanted.limit(limit)))
     ra, dec, radius = cone
     columns = Source.id, Source.ra_deg, Source.dec_deg
-    box = and_(
-        Source.dec_deg.between(dec - radius, dec + radius),
-        or_(*(Source.ra_deg.between(*part) for part in _right_ascensions(ra, dec, radius))),
-    )
-    rows = [tuple(row) for row in session.execute(wanted.with_only_columns(*columns).where(box))]
+    rows = [tuple(row) for row in session.execute(
+        wanted.with_only_columns(*columns).where(_box(*cone))
+    )]  # fmt: skip
     if not rows:
         return []
     ids, ras, decs = np.array(rows).T
@@ -192,6 +196,14 @@ def query(
     near = away <= np.deg2rad(radius)
     found = ids[near][:limit].astype(int).tolist()
     return list(session.scalars(wanted.where(Source.id.in_(found))))
+
+
+def _box(ra: float, dec: float, radius: float) -> ColumnElement[bool]:
+    """Condition of the sources about a cone, degrees."""
+    return and_(
+        Source.dec_deg.between(dec - radius, dec + radius),
+        or_(*(Source.ra_deg.between(*part) for part in _right_ascensions(ra, dec, radius))),
+    )
 
 
 def _right_ascensions(ra: float, dec: float, radius: float) -> list[tuple[float, float]]:

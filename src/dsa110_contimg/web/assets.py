@@ -1,9 +1,12 @@
 """Files and pictures that are not drawn from the database."""
 
 import io
-from functools import lru_cache
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
+from cachetools import LRUCache
 from fastapi import HTTPException, Response
 
 from dsa110_contimg.web.site import STATIC
@@ -13,6 +16,9 @@ ASK = {"cache-control": "private, no-cache"}
 """For what may be made anew under its name."""
 KEEP = {"cache-control": "private, max-age=3600"}
 """For pictures of files that are never changed."""
+_KEPT_BYTES = 100_000_000
+_pictures: LRUCache[Hashable, bytes] = LRUCache(_KEPT_BYTES, getsizeof=len)
+_turn = Lock()
 _REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
 )
@@ -29,8 +35,16 @@ def self_contained(content: str) -> Response:
     return Response(content, media_type="text/html", headers=headers)
 
 
-def thumbnail(path: Path, width: int) -> bytes:
-    """A picture made narrower; the last ones are kept.
+def picture(path: Path, what: str, draw: Callable[[Path], bytes]) -> bytes:
+    """A picture of a file or directory, drawn once while that stays; those asked for last are kept.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        Tells pictures of one file apart.
+    draw : callable
+        Makes the picture.
 
     Raises
     ------
@@ -40,17 +54,29 @@ def thumbnail(path: Path, width: int) -> bytes:
     try:
         found = path.stat()
     except OSError as error:
-        raise HTTPException(404, "the picture is gone") from error
-    return _thumbnail(path, width, found.st_mtime_ns, found.st_size)
+        raise HTTPException(404, f"{path.name} is gone") from error
+    key = (path, what, found.st_mtime_ns, found.st_size)
+    # One at a time: whoever else asks for the same takes it ready made.
+    with _turn:
+        content = _pictures.get(key)
+        if content is None:
+            content = draw(path)
+            with suppress(ValueError):
+                _pictures[key] = content
+    return content
 
 
-@lru_cache(maxsize=256)
-def _thumbnail(path: Path, width: int, _mtime_ns: int, _size: int) -> bytes:
-    from PIL import Image as Picture
+def thumbnail(path: Path, width: int) -> bytes:
+    """A picture made narrower."""
 
-    with Picture.open(path) as picture:
-        height = max(1, round(picture.height * width / picture.width))
-        small = picture.convert("RGB").resize((width, height), Picture.Resampling.BOX)
-    buffer = io.BytesIO()
-    small.save(buffer, format="png")
-    return buffer.getvalue()
+    def draw(path: Path) -> bytes:
+        from PIL import Image as Picture
+
+        with Picture.open(path) as whole:
+            height = max(1, round(whole.height * width / whole.width))
+            small = whole.convert("RGB").resize((width, height), Picture.Resampling.BOX)
+        buffer = io.BytesIO()
+        small.save(buffer, format="png")
+        return buffer.getvalue()
+
+    return picture(path, f"{width} wide", draw)

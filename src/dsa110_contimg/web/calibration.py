@@ -11,7 +11,7 @@ from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.registry import queries
 from dsa110_contimg.web import charts
-from dsa110_contimg.web.assets import KEEP
+from dsa110_contimg.web.assets import KEEP, picture
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
 
 router = page_router(dependencies=[Depends(may_read)])
@@ -64,11 +64,10 @@ def plot(set_id: Name, table: Name, request: Request) -> Response:
     path = Path(_set(request, set_id)["path"]) / table
     if table not in _TABLES or not path.is_dir():
         raise HTTPException(404, f"{set_id} has no table {table}")
-    return Response(_plot(path, path.stat().st_mtime_ns), media_type="image/png", headers=KEEP)
+    return Response(picture(path, "gains", _gains), media_type="image/png", headers=KEEP)
 
 
-@lru_cache(maxsize=32)
-def _plot(path: Path, _mtime_ns: int) -> bytes:
+def _gains(path: Path) -> bytes:
     from dsa110_contimg.calibration import tables
     from dsa110_contimg.quality import plots
 

@@ -105,19 +105,18 @@ def sky(name: Name, request: Request) -> JSONResponse:
     _, pyramid = _pyramid(request, name)
     ny, nx = pyramid.shape
     settings = request.app.state.settings
-    corners = [pyramid.position(x, y) for x, y in ((0, 0), (nx, 0), (nx, ny), (0, ny))]
-    decs = [dec for _, dec in corners]
+    centre, reach = pyramid.position(nx / 2, ny / 2), pyramid.reach_deg()
     with request.app.state.registry.read() as session:
-        places = light_curves.between(session, min(decs), max(decs))
+        places = light_curves.around(session, *centre, reach)
     overlays = {"sources": _on_image(pyramid, places.ra_deg, places.dec_deg)}
     overlays["sources"]["id"] = places.ids[overlays["sources"].pop("index")].tolist()
     known = catalogues.names(settings.root)
     if settings.sky_catalog in known:
-        strip = catalogues.load(settings.root, settings.sky_catalog).between(min(decs), max(decs))
+        catalogue = catalogues.load(settings.root, settings.sky_catalog)
+        strip = catalogue.between(centre[1] - reach, centre[1] + reach)
         listed = _on_image(pyramid, strip.ra_deg, strip.dec_deg, strip.flux_jy)
         del listed["index"]
         overlays[settings.sky_catalog] = listed
-    centre = pyramid.position(nx / 2, ny / 2)
     return JSONResponse(
         {
             "width": nx, "height": ny, "side": SIDE, "levels": len(pyramid.levels),

@@ -14,8 +14,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
 from dsa110_contimg.registry import claims, history, queries, records
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
-from dsa110_contimg.web import charts, words
-from dsa110_contimg.web.assets import self_contained
+from dsa110_contimg.web import assets, charts, words
 from dsa110_contimg.web.site import Form, needed, none_if_empty, page, page_router, to
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def report(tile_id: str, request: Request) -> Response:
 
     settings = request.app.state.settings
     content = tile_report(_history_of(request, tile_id), settings.root, settings.sky_catalog)
-    return self_contained(content)
+    return assets.self_contained(content)
 
 
 @router.get("/tiles/{tile_id}/{kind}.png")
@@ -136,8 +135,9 @@ def picture(tile_id: str, kind: Literal["image", "residual"], request: Request) 
     """Image or residual of a tile as a picture."""
     from dsa110_contimg.stages.tile_report import tile_picture
 
-    content = tile_picture(_history_of(request, tile_id).image, kind)
-    return Response(content, media_type="image/png")
+    tile = _history_of(request, tile_id).image
+    content = assets.picture(tile.file(kind), kind, lambda _: tile_picture(tile, kind))
+    return Response(content, media_type="image/png", headers=assets.ASK)
 
 
 @router.get("/groups")
