@@ -198,15 +198,17 @@ def test_one_frozen_inside_a_transaction_stops_nobody_for_good(
         [sys.executable, "-c", _FREEZE_IN_A_TRANSACTION, place.settings.database],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as frozen:  # fmt: skip
-        assert frozen.stdout is not None
-        assert frozen.stdout.readline() == b"in\n"
-        monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.3)
-        place.registry.close()
-        place.registry = Registry(place.settings.database)
-        with pytest.raises(OutageError):
-            place.converter().run()
-        # The watchdog kills it, or PostgreSQL ends its transaction.
-        frozen.kill()
+        try:
+            assert frozen.stdout is not None
+            assert frozen.stdout.readline() == b"in\n"
+            monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.3)
+            place.registry.close()
+            place.registry = Registry(place.settings.database)
+            with pytest.raises(OutageError):
+                place.converter().run()
+        finally:
+            # The watchdog kills it, or PostgreSQL ends its transaction.
+            frozen.kill()
     place.converter().run()
     assert place.states() == {TileState.CONVERTED}
     assert all("asleep" not in tile.ms_path for tile in place.tiles())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Float, bindparam, func, or_, select, union_all, update
+from sqlalchemy import Float, Update, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import (
@@ -88,23 +88,30 @@ def claim_next(
     """
     for _ in range(_TRIES):
         now = time.time()
-        with registry.write(together=True) as session:
-            newest_first = False
-            if newest_first_behind_s is not None:
-                start = kind.table.start
-                span = select(func.max(start) - func.min(start)).where(or_(*_free(kind)))
-                newest_first = (session.scalar(span, {"now": now}) or 0.0) > newest_first_behind_s
-            taken = session.execute(
-                _taking(kind, newest_first), {"now": now, "by": owner, "until": now + lease_s},
-                execution_options={"synchronize_session": False},
-            ).one_or_none()  # fmt: skip
-            if taken is not None:
-                return Claim(kind, taken.id, taken.attempt)
-            # Whoever is claiming one row holds the first of each state for a moment.
+        newest_first = newest_first_behind_s is not None and (
+            _span_s(registry, kind, now) > newest_first_behind_s
+        )
+        taken = registry.change_one(
+            _taking(kind, newest_first), {"now": now, "by": owner, "until": now + lease_s}
+        )
+        if taken is not None:
+            row_id, attempt = taken
+            return Claim(kind, row_id, attempt)
+        # Whoever is claiming one row holds the first of each state for a moment.
+        with registry.read() as session:
             left = select(kind.table.id).where(or_(*_free(kind))).limit(1)
             if session.scalar(left, {"now": now}) is None:
                 return None
     return None
+    return None
+
+
+def _span_s(registry: Registry, kind: Kind, now: float) -> float:
+    """How much older the oldest that may be claimed is than the newest, in data time."""
+    start = kind.table.start
+    with registry.read() as session:
+        span = select(func.max(start) - func.min(start)).where(or_(*_free(kind)))
+        return session.scalar(span, {"now": now}) or 0.0
 
 
 def _free(kind: Kind) -> tuple[Any, Any, Any]:
@@ -118,7 +125,7 @@ def _free(kind: Kind) -> tuple[Any, Any, Any]:
 
 
 @cache
-def _taking(kind: Kind, newest_first: bool) -> Any:
+def _taking(kind: Kind, newest_first: bool) -> Update:
     """The statement that claims one row.
 
     One index serves each state; rows that somebody else is claiming are passed over.

@@ -6,13 +6,13 @@ a snapshot and block nobody.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import Compiled, Engine, Update, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DisconnectionError,
@@ -63,6 +63,9 @@ class Registry:
         self.url = url
         self.engine = make_engine(url)
         self._writer = self.engine.execution_options(contimg_write=True)
+        self._compiled: dict[Update, Compiled] = {}
+        driver = self.engine.dialect.loaded_dbapi
+        self._raw_errors = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
         try:
             with foreign_errors(), _alone(url):
                 self._make_or_check(any_version)
@@ -71,25 +74,51 @@ class Registry:
             raise
 
     @contextmanager
-    def write(self, together: bool = False) -> Iterator[Session]:
-        """A transaction that may write; committed at the end, rolled back on an error.
-
-        Parameters
-        ----------
-        together : bool
-            On PostgreSQL, beside others of this kind: it locks the rows that it reads itself.
-        """
-        with foreign_errors(), Session(self._writer, expire_on_commit=False) as session:
+    def write(self) -> Iterator[Session]:
+        """A transaction that may write; committed at the end, rolled back on an error."""
+        session = Session(self._writer, expire_on_commit=False)
+        with foreign_errors(*self._raw_errors), session:
             with session.begin():
                 # Sessions begin with their first statement; the lock is wanted now.
                 connection = session.connection()
                 if connection.dialect.name == "postgresql":
-                    lock = "pg_advisory_xact_lock_shared" if together else "pg_advisory_xact_lock"
                     driver: Any = connection.connection.driver_connection
                     # With the BEGIN before it in one round trip.
                     with driver.pipeline():
-                        connection.execute(select(getattr(func, lock)(_WRITERS)))
+                        connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
                 yield session
+
+    def change_one(self, statement: Update, values: Mapping[str, Any]) -> Sequence[Any] | None:
+        """Change a row by one statement, a transaction of its own.
+
+        On PostgreSQL it runs beside others of its kind, so it locks the rows that it reads, and
+        takes one round trip.
+
+        Parameters
+        ----------
+        statement : sqlalchemy.Update
+        values : mapping of str
+            Of its parameters.
+
+        Returns
+        -------
+        sequence or None
+            What it returns of the row, or None if there is no such row.
+        """
+        if self.engine.dialect.name != "postgresql":
+            with self.write() as session:
+                return session.connection().execute(statement, values).one_or_none()
+        if statement not in self._compiled:
+            self._compiled[statement] = statement.compile(dialect=self.engine.dialect)
+        compiled = self._compiled[statement]
+        with foreign_errors(*self._raw_errors), self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            with driver.pipeline():
+                driver.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_WRITERS,))
+                cursor = driver.execute(str(compiled), compiled.construct_params(dict(values)))
+                driver.commit()
+            row: Sequence[Any] | None = cursor.fetchone()
+            return row
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -228,11 +257,14 @@ def _file_system(folder: Path) -> str:
 
 
 @contextmanager
-def foreign_errors() -> Iterator[None]:
-    """The driver's errors as ours."""
+def foreign_errors(*more: type[Exception]) -> Iterator[None]:
+    """The driver's errors as ours; `more` are those that come from it as they are."""
+    silent: tuple[type[Exception], ...] = (OperationalError, InterfaceError, InternalError, *more)
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError) as error:
-        raise OutageError(f"the database does not answer: {error.orig}") from error
+    except silent as error:
+        raise OutageError(
+            f"the database does not answer: {getattr(error, 'orig', error)}"
+        ) from error
     except IntegrityError as error:
         raise RetryableError(f"the database refused a change: {error.orig}") from error
