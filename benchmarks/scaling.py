@@ -21,6 +21,7 @@ from daemons import PROGRAMS
 
 WORKERS = (1, 2, 4, 10, 30, 100, 300, 1000)
 _TILE_S = 309.24
+_BUSY = ("computing", "coordinator", "scheduler", "storage", "network")
 _CALLS_A_TILE = 3.3
 """Conversion, application and imaging, and a tenth of solving, mosaic and validation."""
 
@@ -79,13 +80,14 @@ def follow(place: Installation, workers: int, tiles: int) -> dict[str, float]:
         heapq.heappush(free_workers, now)
         end = max(end, now)
     found = {name: spent / end for name, spent in busy.items()}
-    found["workers"] = tiles * place.worker_s / (workers * end)
+    found["computing"] = tiles * place.worker_s / (workers * end)
     return {"tiles_per_hour": 3600.0 * tiles / end, **found}
 
 
 def dask_tasks_a_second(tasks: int = 20_000) -> float:
     """Tasks that a real scheduler hands to four workers of 250 sleeping threads each."""
     script = f"""
+import time
 from distributed import Client, LocalCluster
 if __name__ == "__main__":
     with LocalCluster(n_workers=4, threads_per_worker=250, dashboard_address=None) as cluster:
@@ -156,13 +158,14 @@ def main() -> int:
         print(f"\n{place.name}: {place.worker_s:.1f} s and {place.gigabytes:.0f} GB a tile; real "
               f"time is {3600 / _TILE_S:.1f} tiles/h")  # fmt: skip
         print(f"{'workers':>8} {'tiles/h':>10} {'x real time':>12}  busy: " + " ".join(
-            f"{name:>12}" for name in ("workers", "coordinator", "scheduler", "storage", "network")
+            f"{name:>12}" for name in _BUSY
         ))  # fmt: skip
         for row in table(place):
             rate = row["tiles_per_hour"]
-            print(f"{row['workers']:8.0f} {rate:10.1f} {rate * _TILE_S / 3600:12.1f}        "
-                  + " ".join(f"{100 * row[name]:11.1f}%" for name in (
-                      "workers", "coordinator", "scheduler", "storage", "network")))  # fmt: skip
+            print(
+                f"{row['workers']:8.0f} {rate:10.1f} {rate * _TILE_S / 3600:12.1f}        "
+                + " ".join(f"{100 * row[name]:11.1f}%" for name in _BUSY)
+            )
     return 0
 
 
