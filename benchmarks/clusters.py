@@ -41,8 +41,7 @@ class Hosts:
     def on(self, number: int) -> list[str]:
         """What to write before a command, to run it on a host."""
         name = self._names[number]
-        named = 'hostname "$0" && exec "$@"'
-        return ["ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", named, name]
+        return ["ip", "netns", "exec", name, *_named(name, [])]
 
     def close(self) -> None:
         """Take them away."""
@@ -54,6 +53,20 @@ class Hosts:
         subprocess.run(["ip", *arguments], check=True)
 
 
+class Names:
+    """Hosts that differ by name only."""
+
+    gateway = "127.0.0.1"
+
+    def on(self, number: int) -> list[str]:
+        """What to write before a command, to run it on a host."""
+        return _named(f"host{number}", [] if os.geteuid() == 0 else ["--user", "--map-root-user"])
+
+
+def _named(name: str, more: list[str]) -> list[str]:
+    return ["unshare", "--uts", *more, "sh", "-c", 'hostname "$0" && exec "$@"', name]
+
+
 class Cluster:
     """A cluster of one root.
 
@@ -63,12 +76,15 @@ class Cluster:
         Its keys are there.
     environment : dict of str to str, optional
         Of its programs.
-    hosts : Hosts, optional
+    hosts : Hosts or Names, optional
         Where its workers run; default: this host.
     """
 
     def __init__(
-        self, root: Path, environment: dict[str, str] | None = None, hosts: Hosts | None = None
+        self,
+        root: Path,
+        environment: dict[str, str] | None = None,
+        hosts: Hosts | Names | None = None,
     ):
         self.root = root
         self.workers: list[subprocess.Popen[bytes]] = []

@@ -3,10 +3,31 @@
 import ctypes
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.pipeline.needs import needs
+from dsa110_contimg.pipeline.own_disk import host_of, this_host
+
+
+@dataclass(frozen=True)
+class Written:
+    """Something that lies on a machine's own disk, if `host` tells one."""
+
+    ms_path: Path
+    host: str
+
+
+def write_there(output: Path) -> Written:
+    output.write_text("mine")
+    return Written(output, host_of(output))
+
+
+def read_there(written: Written, seconds: float = 0.0) -> tuple[str, str]:
+    """Where this ran, and what was written."""
+    time.sleep(seconds)
+    return this_host(), written.ms_path.read_text()
 
 
 def double(number: int) -> int:

@@ -29,6 +29,17 @@ class WorkerDiedError(RetryableError):
     """Worker after worker died while it ran one call: killed from outside, or by the call."""
 
 
+class LostHostError(RetryableError):
+    """Files lie on the own disk of a machine that is gone, or that has them no more."""
+
+    def __init__(self, message: str, host: str = ""):
+        super().__init__(message, host)
+        self.host = host
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class PermanentError(ContimgError):
     """The work can never succeed as given; the message names the input, cause and remedy."""
 

@@ -57,6 +57,10 @@ class ExecutorSettings(BaseModel):
         None, description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the "
         "root",
     )  # fmt: skip
+    patience_s: float = Field(
+        300.0, gt=0, description="Seconds that a machine may be without a worker before the "
+        "Measurement Sets on its own disk are given up and their tiles converted again",
+    )  # fmt: skip
     minimum_jobs: int = Field(0, ge=0, description="Jobs of SLURM or PBS that are kept")
     maximum_jobs: int = Field(10, ge=1, description="Most jobs of SLURM or PBS at once")
     slurm: dict[str, Any] | None = Field(

@@ -40,6 +40,7 @@ from dsa110_contimg.stages.mosaic import MAPS, MosaicImage, MosaicStage, compani
 from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
+_GONE = "/nonexistent"
 SUBBANDS, MEASUREMENT_SETS, IMAGES = "sub-band files", "raw Measurement Sets", "tile images"
 
 
@@ -174,7 +175,7 @@ def _images(
                     given.with_artifacts({"subband_files": files})
                 )
             return SUBBANDS, _image_all(options, given.with_artifacts(converted))
-        if all(tile.ms_path.is_dir() for tile in tiles):
+        if all(tile.host or tile.ms_path.is_dir() for tile in tiles):
             kept = {"measurement_sets": tuple(tiles)}
             with protected(root, [tile.ms_path for tile in tiles]):
                 return MEASUREMENT_SETS, _image_all(options, given.with_artifacts(kept))
@@ -195,11 +196,14 @@ def _where_now(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Conve
     """Tiles with the places of their Measurement Sets that the database tells."""
     with registry.read() as session:
         rows = session.execute(
-            select(Tile.id, Tile.ms_path).where(Tile.id.in_([tile.tile_id for tile in tiles]))
+            select(Tile.id, Tile.ms_path, Tile.ms_host).where(
+                Tile.id.in_([tile.tile_id for tile in tiles])
+            )
         )
-        paths = {row.id: row.ms_path for row in rows}
-    gone = "/nonexistent"
-    return [replace(t, ms_path=Path(paths.get(t.tile_id) or gone)) for t in tiles]
+        places = {row.id: (row.ms_path or _GONE, row.ms_host) for row in rows}
+    found = [places.get(tile.tile_id, (_GONE, "")) for tile in tiles]
+    return [replace(tile, ms_path=Path(path), host=host)
+            for tile, (path, host) in zip(tiles, found, strict=True)]  # fmt: skip
 
 
 def _calibration_set(

@@ -61,6 +61,13 @@ def worker(
     scratch: Annotated[
         Path | None, typer.Option(help="Directory on a local disk (default: the system's)")
     ] = None,
+    own_disk: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory on this machine's own disk to keep Measurement Sets in: what "
+            "reads them runs here"
+        ),
+    ] = None,
     root: RootOption = None,
 ) -> None:
     """Compute for a scheduler, until stopped; waits for one that is away."""
@@ -68,6 +75,12 @@ def worker(
     setup_logging(settings.log_format)
     _prepare_dask()
     from distributed import Worker
+
+    from dsa110_contimg.pipeline.own_disk import VARIABLE
+
+    if own_disk is not None:
+        own_disk.mkdir(parents=True, exist_ok=True)
+        os.environ[VARIABLE] = str(own_disk.absolute())
 
     from dsa110_contimg.pipeline.cluster_host import Host
     from dsa110_contimg.pipeline.cluster_security import security

@@ -25,11 +25,12 @@ from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
 from dsa110_contimg import software
-from dsa110_contimg.errors import RetryableError, WorkerDiedError
+from dsa110_contimg.errors import LostHostError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline import cluster_host
 from dsa110_contimg.pipeline.cluster_host import Facts, Host, Terms
 from dsa110_contimg.pipeline.executors import MAX_DEATHS, Closing
 from dsa110_contimg.pipeline.needs import memory_gb
+from dsa110_contimg.pipeline.own_disk import needed_host
 from dsa110_contimg.pipeline.slots import Priority
 
 log = structlog.get_logger()
@@ -65,6 +66,8 @@ class ClusterExecutor(Closing):
         Told now and then how many calls there are, to fit the workers to them.
     at_most : int
         Calls for which it can make workers.
+    patience_s : float
+        How long a machine may be without a worker before what lies on its own disk is given up.
     """
 
     def __init__(
@@ -74,10 +77,14 @@ class ClusterExecutor(Closing):
         priority: Priority = Priority.BATCH,
         scale: Callable[[int], None] | None = None,
         at_most: int = 0,
+        patience_s: float = 300.0,
     ):
         self._connect = connect
         self._scale = scale
         self._at_most = at_most
+        self._patience_s = patience_s
+        self._seen: dict[str, float] = {}
+        self._connected_at = 0.0
         self._scale_at = 0.0
         self._busy_at = time.monotonic()
         self._timeout_s = timeout_s
@@ -192,6 +199,7 @@ class ClusterExecutor(Closing):
             client._register_worker_plugin, plugin=Host(), name=Host.name, idempotent=True,
             callback_timeout=_ANSWER_S,
         )  # fmt: skip
+        self._connected_at = time.monotonic()
         log.info("cluster: connected")
         return client
 
@@ -276,26 +284,44 @@ class ClusterExecutor(Closing):
             return list(self._running)
 
     def _give(self, client: Client) -> None:
-        """Give waiting calls to workers, in order, as long as one has room."""
-        while True:
+        """Give waiting calls to workers, in order, as long as one has room.
+
+        Calls that have to go to one machine, which has none, hold up nobody.
+        """
+        now = time.monotonic()
+        self._seen.update((facts.host, now) for facts in self._workers.values())
+        with self._lock:
+            waiting = list(self._queue)
+        for call in waiting:
+            address = None if call.done() else self._room(call)
+            if address is None and not call.done() and not self._is_lost(call, now):
+                if call.host:
+                    continue
+                return
             with self._lock:
-                if not self._queue:
-                    return
-                call = self._queue.popleft()
-            if call.done():
-                continue
-            address = self._room(call)
-            with self._lock:
+                if call not in self._queue:
+                    continue
+                self._queue.remove(call)
                 if address is None:
-                    self._queue.appendleft(call)
-                    return
+                    continue
                 self._running.add(call)
             call.give(client, address, Terms(self._timeout_s, self._priority, call.memory_gb))
 
+    def _is_lost(self, call: "_Call", now: float) -> bool:
+        """Answer a call whose machine has had no worker for too long."""
+        since = max(call.since, self._connected_at, self._seen.get(call.host, 0.0))
+        if not call.host or now - since < self._patience_s:
+            return False
+        message = f"{call.name}: its files lie on {call.host}, which has had no worker for"
+        call.fail(LostHostError(f"{message} {now - since:.0f} s", call.host))
+        return True
+
     def _room(self, call: "_Call") -> str | None:
-        """The worker with the most free slots that has the memory too."""
+        """The worker with the most free slots that has the memory too, where the files lie."""
         best, most, given = None, 0, self._given()
         for address, facts in self._workers.items():
+            if call.host not in ("", facts.host):
+                continue
             its = [other for other in given if other.worker == address]
             free_gb = facts.memory_gb - sum(other.memory_gb for other in its)
             free = facts.slots - len(its)
@@ -391,6 +417,8 @@ class _Call(Future[Any]):
         self._call = pickle.dumps((function, dict(arguments)))
         self.name = function.__name__
         self.memory_gb = memory_gb(function)
+        self.host = needed_host(arguments)
+        self.since = time.monotonic()
         self.deaths = 0
         self.call_id = ""
         self.worker = ""

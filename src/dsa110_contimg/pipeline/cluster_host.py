@@ -7,7 +7,6 @@ costs this call only.
 import contextlib
 import multiprocessing
 import pickle
-import platform
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ from distributed.system import MEMORY_LIMIT
 from dsa110_contimg import software
 from dsa110_contimg.errors import RetryableError
 from dsa110_contimg.pipeline.executors import LocalExecutor, failure
+from dsa110_contimg.pipeline.own_disk import this_host
 from dsa110_contimg.pipeline.slots import Priority
 
 NAME = "dsa110-contimg"
@@ -94,7 +94,7 @@ class Host(WorkerPlugin):
         """Begin, when a worker joins."""
         slots = int(worker.state.nthreads)
         limit = worker.memory_manager.memory_limit or MEMORY_LIMIT
-        self.facts = Facts(platform.node(), slots, limit / 1e9, software.versions())
+        self.facts = Facts(this_host(), slots, limit / 1e9, software.versions())
         directory = Path(worker.local_directory) / "slots"
         self._executor = LocalExecutor(slots, directory, slots)
         self._free_slots = slots

@@ -55,10 +55,10 @@ def open_executor(
     # A scheduler that is away is asked again; Dask itself would wait for half a minute each time.
     dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"connect": "5s"}}}})
     if given.scheduler:
-        return ClusterExecutor(_address(settings), timeout_s, priority)
+        return ClusterExecutor(_address(settings), timeout_s, priority, patience_s=given.patience_s)
     connect, scale = _jobs(settings)
     at_most = given.maximum_jobs * _cores(given)
-    return ClusterExecutor(connect, timeout_s, priority, scale, at_most)
+    return ClusterExecutor(connect, timeout_s, priority, scale, at_most, given.patience_s)
 
 
 def _address(settings: Settings) -> "Callable[[IOLoop], Client]":

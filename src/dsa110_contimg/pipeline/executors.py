@@ -26,10 +26,11 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from dsa110_contimg.errors import OutageError, RetryableError, WorkerDiedError
+from dsa110_contimg.errors import LostHostError, OutageError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline.fresh import remove_made, resolved
 from dsa110_contimg.pipeline.needs import memory_gb
 from dsa110_contimg.pipeline.niceness import extend_to_session
+from dsa110_contimg.pipeline.own_disk import check_here
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
 MAX_DEATHS = 5
@@ -82,6 +83,7 @@ class InlineExecutor:
         future: Future[Any] = Future()
         given = resolved(arguments)
         try:
+            check_here(arguments)
             future.set_result(function(**given))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
             remove_made(arguments, given)
@@ -166,6 +168,11 @@ class LocalExecutor(Closing):
     ) -> "Future[Any]":  # fmt: skip
         """Queue a call with a time-out and a priority of its own."""
         call = _Call(function, arguments, timeout_s, priority)
+        try:
+            check_here(arguments)
+        except LostHostError as error:
+            call.set_exception(error)
+            return call
         with self._lock:
             if self._closing:
                 call.set_exception(RetryableError("the executor was stopped"))

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from dsa110_contimg.pipeline import own_disk
+from dsa110_contimg.pipeline.own_disk import OnHost
+
 
 @dataclass(frozen=True)
 class FreshPath:
@@ -20,12 +23,16 @@ class FreshPath:
         Before and after what makes the name unique.
     inside : str
         If given, the unique name is a directory, and this is a name in it.
+    own_disk : bool
+        On the own disk of the machine that makes it, if it has one, in a directory of the same
+        name as `parent`.
     """
 
     parent: Path
     stem: str
     suffix: str = ""
     inside: str = ""
+    own_disk: bool = False
 
     def remove(self, made: Path) -> None:
         """Remove what was written under a name that `make` gave."""
@@ -38,8 +45,13 @@ class FreshPath:
                 path.unlink(missing_ok=True)
 
     def make(self) -> Path:
-        """A name that was never given before; nothing is created."""
-        path = self.parent / f"{self.stem}_{uuid4().hex[:8]}{self.suffix}"
+        """A name that was never given before; nothing of that name is created."""
+        own = own_disk.directory() if self.own_disk else None
+        parent = self.parent
+        if own is not None:
+            parent = own / self.parent.name
+            parent.mkdir(exist_ok=True)
+        path = parent / f"{self.stem}_{uuid4().hex[:8]}{self.suffix}"
         return path / self.inside if self.inside else path
 
 
@@ -57,8 +69,11 @@ def remove_made(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a call with every `FreshPath` made."""
-    return {
-        name: value.make() if isinstance(value, FreshPath) else value
-        for name, value in arguments.items()
-    }
+    """Arguments of a call as its function takes them: fresh paths made, places as plain paths."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, FreshPath):
+            return value.make()
+        return value.ms_path if isinstance(value, OnHost) else value
+
+    return {name: plain(value) for name, value in arguments.items()}

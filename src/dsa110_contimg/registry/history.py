@@ -71,6 +71,7 @@ def tile(registry: Registry, tile_id: str) -> dict[str, Any]:
             "last_arrival": row.last_arrival,
             "n_subbands": row.n_subbands,
             "ms_path": row.ms_path,
+            "ms_host": row.ms_host,
             "converted": row.converted,
             "converted_at": row.converted_at,
             "files": [dict(file._mapping) for file in files],

@@ -94,6 +94,7 @@ class Tile(Claimable, Base):
     last_arrival: Mapped[float] = mapped_column(Float)
     n_subbands: Mapped[int] = mapped_column(Integer, default=0)
     ms_path: Mapped[str] = mapped_column(String(1024), default="")
+    ms_host: Mapped[str] = mapped_column(String(255), default="")
     converted: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
     converted_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 

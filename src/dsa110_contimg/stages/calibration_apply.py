@@ -15,6 +15,7 @@ from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
+from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stages.calibration_solve import (
     BANDPASS_NAME,
@@ -47,6 +48,8 @@ class CalibratedTile:
         How far phases had moved since the reference tile.
     noise_jy : float
         Of one visibility.
+    host : str
+        Machine on whose own disk the Measurement Set lies; empty if all see it.
     flag_causes : dict of str to float
         Share of the samples of antennas and channels with data that were flagged first for each
         reason: "by hand", "before" (in the files, or absurd values), "no solution",
@@ -61,6 +64,7 @@ class CalibratedTile:
     phase_rms_deg: float
     noise_jy: float
     flag_causes: dict[str, float] = field(default_factory=dict)
+    host: str = ""
 
 
 @needs(memory_gb=4.0)
@@ -119,6 +123,7 @@ def apply(
         rfi_fraction=result.rfi_fraction,
         phase_rms_deg=result.phase_rms_deg,
         noise_jy=result.noise_jy,
+        host=host_of(output) if output is not None else tile.host,
         flag_causes={
             "by hand": n_taken / max(1, n_given),
             **result.flag_causes,
@@ -188,7 +193,10 @@ class CalibrationApplyStage(Stage):
             {
                 "tile": tile,
                 "calibration_set": context["calibration_set"],
-                "output": FreshPath(context.root / "ms", f"{tile.tile_id}_cal", ".ms"),
+                # It goes where the tile is.
+                "output": FreshPath(
+                    context.root / "ms", f"{tile.tile_id}_cal", ".ms", own_disk=bool(tile.host)
+                ),
                 "root": context.root,
                 "options": self.options,
                 "manual_flags": context.get("manual_flags", ()),

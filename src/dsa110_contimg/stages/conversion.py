@@ -12,6 +12,7 @@ from dsa110_contimg.errors import BadInputError, OutageError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
+from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.options import ConversionOptions
@@ -40,6 +41,8 @@ class ConvertedTile:
         Not finite or absurd, flagged.
     sun_deg, moon_deg : float
         Distance from the phase centre.
+    host : str
+        Machine on whose own disk the Measurement Set lies; empty if all see it.
     """
 
     tile_id: str
@@ -56,6 +59,7 @@ class ConvertedTile:
     warnings: tuple[str, ...] = ()
     sun_deg: float = float("nan")
     moon_deg: float = float("nan")
+    host: str = ""
 
 
 @needs(memory_gb=2.5)
@@ -125,6 +129,7 @@ def convert(
         warnings=tuple(warnings),
         sun_deg=sun_deg,
         moon_deg=moon_deg,
+        host=host_of(output),
     )
 
 

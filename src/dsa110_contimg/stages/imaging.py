@@ -19,6 +19,7 @@ from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
+from dsa110_contimg.pipeline.own_disk import placed
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.preview import save_preview
@@ -369,7 +370,7 @@ class ImagingStage(Stage):
         tiles: Sequence[CalibratedTile] = context["calibrated_tiles"]
         calls = [
             {
-                "ms_path": calibrated.ms_path,
+                "ms_path": placed(calibrated.host, calibrated.ms_path),
                 "prefix": FreshPath(
                     context.root / "images", calibrated.tile.tile_id, inside=calibrated.tile.tile_id
                 ),

@@ -111,7 +111,7 @@ class StreamingConverter:
             future = self._executor.submit(
                 convert,
                 files=ingest.files_of(self._registry, claim.id),
-                output=FreshPath(self._output_dir, claim.id, ".ms"),
+                output=FreshPath(self._output_dir, claim.id, ".ms", own_disk=True),
                 telescope=self._telescope,
                 options=self._options,
             )
@@ -123,9 +123,9 @@ class StreamingConverter:
     def _commit(self, claim: Claim, tile: ConvertedTile) -> None:
         with self._registry.write() as session:
             claims.change(
-                session, claim, state=TileState.CONVERTED, ms_path=str(tile.ms_path), owner="",
-                lease_until=0.0, reason="", converted=records.to_json(tile),
-                converted_at=time.time(),
+                session, claim, state=TileState.CONVERTED, ms_path=str(tile.ms_path),
+                ms_host=tile.host, owner="", lease_until=0.0, reason="",
+                converted=records.to_json(tile), converted_at=time.time(),
             )  # fmt: skip
         bell.ring(self._settings.root)
         for warning in tile.warnings:
@@ -133,7 +133,7 @@ class StreamingConverter:
         log.info(
             "tile converted", tile=claim.id, subbands=tile.n_subbands,
             absent=list(tile.absent_subbands), dead_antennas=list(tile.dead_antennas),
-            ms=str(tile.ms_path),
+            ms=str(tile.ms_path), host=tile.host or None,
         )  # fmt: skip
 
     def run(self) -> None:

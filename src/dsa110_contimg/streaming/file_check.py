@@ -6,7 +6,7 @@ row whose file is gone has it made again where its inputs are still there, else 
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.choice import Standing
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.pipeline.own_disk import this_host
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
@@ -92,6 +93,31 @@ def check_files(
 
 
 def _tiles(session: Session) -> Iterator[Finding]:
+    for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED)):
+        # Of another machine's own disk nothing can be said from here.
+        elsewhere = tile.ms_host not in ("", this_host())
+        if tile.ms_path and not elsewhere and not Path(tile.ms_path).is_dir():
+            yield from _without_ms(session, [tile], f"its Measurement Set {tile.ms_path} is gone")
+
+
+def give_up_host(registry: Registry, host: str) -> int:
+    """Let all tiles on a machine's own disk be converted again; returns their number.
+
+    One whose sub-band files are gone too is quarantined, unless its mosaic is published.
+    """
+    with registry.write() as session:
+        here = select(Tile).where(Tile.ms_host == host, Tile.state == TileState.CONVERTED)
+        tiles = list(session.scalars(here))
+        for finding in _without_ms(session, tiles, f"its Measurement Set was on {host}, now gone"):
+            session.add(
+                Event(at=time.time(), level="warning", subject=finding.subject,
+                      message=f"{finding.problem}: {finding.action}")
+            )  # fmt: skip
+    return len(tiles)
+
+
+def _without_ms(session: Session, tiles: Iterable[Tile], problem: str) -> Iterator[Finding]:
+    """Tiles go back to be converted, where that can be."""
     published = {
         tile_id
         for tile_ids in session.scalars(
@@ -99,13 +125,10 @@ def _tiles(session: Session) -> Iterator[Finding]:
         )
         for tile_id in tile_ids
     }
-    for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED)):
-        if not tile.ms_path or Path(tile.ms_path).is_dir():
-            continue
-        problem = f"its Measurement Set {tile.ms_path} is gone"
+    for tile in tiles:
         files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile.id))
         paths = [Path(path) for path in files]
-        tile.ms_path = ""
+        tile.ms_path = tile.ms_host = ""
         if paths and all(path.is_file() for path in paths):
             _convert_again(tile)
             yield Finding(tile.id, problem, "will be converted again")
@@ -118,7 +141,8 @@ def _tiles(session: Session) -> Iterator[Finding]:
 
 
 def _convert_again(tile: Tile) -> None:
-    tile.state, tile.ms_path, tile.converted, tile.converted_at = TileState.READY, "", None, None
+    tile.state, tile.converted, tile.converted_at = TileState.READY, None, None
+    tile.ms_path = tile.ms_host = ""
 
 
 def convert_again(registry: Registry, tile_id: str) -> None:

@@ -11,14 +11,16 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.pipeline.own_disk import OnHost
 from dsa110_contimg.pipeline.protection import at_work
 from dsa110_contimg.products.publish import HIDDEN_COPY
 from dsa110_contimg.registry.database import Registry
@@ -63,6 +65,8 @@ class Removal:
         Bytes.
     tile_id : str
         Whose row names it; empty for leftovers.
+    host : str
+        On whose own disk it lies; empty if all see it.
     """
 
     path: Path
@@ -70,6 +74,7 @@ class Removal:
     reason: str
     size: int
     tile_id: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def find(registry: Registry, settings: Settings, now: float | None = None) -> li
         replace(removal, size=size_bytes(removal.path))
         for removal in over
         if not batch.needs(removal.path)
-        and (removal.kind == "sub-band file" or removal.path.exists())
+        and (removal.kind == "sub-band file" or removal.host or removal.path.exists())
     ]
     if not batch.programs:
         removals += _leftovers(settings, kept, {removal.path for removal in removals}, now)
@@ -127,6 +132,7 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
     """Remove what `find` found; returns the bytes.
 
     A row forgets its Measurement Set before the files go, unless work on it has begun meanwhile.
+    Of what lies on a machine's own disk only the row goes: the rest is left to `clear_own_disk`.
     """
     total, gone = 0, list[str]()
     for removal in removals:
@@ -136,7 +142,7 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
             continue
         if removal.kind in ("raw MS", "image") and not _forget(registry, removal):
             continue
-        if _delete(removal.path):
+        if not removal.host and _delete(removal.path):
             total += removal.size
         if removal.kind == "sub-band file":
             # Gone also if an earlier round was killed before its row was.
@@ -155,6 +161,46 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
             "housekeeping", f"removed {len(removals)} items, {total / 1e9:.2f} GB"
         )
     return total
+
+
+def own_disks(registry: Registry, settings: Settings) -> list[dict[str, Any]]:
+    """Arguments of `clear_own_disk` for each machine on whose own disk tiles lie."""
+    if at_work(settings.root).programs:
+        return []
+    with registry.read() as session:
+        kept = _kept(session)
+        hosts = session.execute(select(Tile.ms_host, func.min(Tile.ms_path)).group_by(Tile.ms_host))
+        return [
+            {
+                "place": OnHost(host, Path(path).parent), "named": frozenset(kept.named),
+                "working": frozenset(kept.working), "keep_h": settings.keep_leftovers_h,
+            }
+            for host, path in hosts if host
+        ]  # fmt: skip
+
+
+def clear_own_disk(
+    place: Path, named: Collection[Path], working: Collection[str], keep_h: float
+) -> int:
+    """Remove what no row names from this machine's own disk; returns the number.
+
+    Parameters
+    ----------
+    place : Path
+        Directory of Measurement Sets.
+    named : collection of Path
+        What rows name.
+    working : collection of str
+        Tiles that are worked on.
+    keep_h : float
+        Younger ones stay.
+    """
+    gone = [
+        path for path in place.iterdir()
+        if path not in named and _ours(path.name) and not path.name.startswith(tuple(working))
+        and time.time() - path.stat().st_mtime >= keep_h * _HOUR_S and _delete(path)
+    ]  # fmt: skip
+    return len(gone)
 
 
 def _needs(session: Session, settings: Settings, now: float) -> _Needs:
@@ -219,11 +265,11 @@ def _since(session: Session) -> float:
 
 def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> Iterator[Removal]:
     """Files of tiles that are done with."""
-    for tile_id, ms_path in session.execute(
-        select(Tile.id, Tile.ms_path).where(Tile.start >= _since(session))
+    for tile_id, ms_path, ms_host in session.execute(
+        select(Tile.id, Tile.ms_path, Tile.ms_host).where(Tile.start >= _since(session))
     ):
         if ms_path and needs.over(tile_id, settings.keep_ms_h, now):
-            yield Removal(Path(ms_path), "raw MS", _OVER, 0, tile_id)
+            yield Removal(Path(ms_path), "raw MS", _OVER, 0, tile_id, ms_host)
         if needs.over(tile_id, settings.keep_subbands_h, now):
             files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile_id))
             for path in files:
@@ -315,7 +361,8 @@ def _forget(registry: Registry, removal: Removal) -> bool:
         if any(removal.tile_id in tile_ids for tile_ids in unfinished):
             return False
         if removal.kind == "raw MS":
-            session.get_one(Tile, removal.tile_id).ms_path = ""
+            tile = session.get_one(Tile, removal.tile_id)
+            tile.ms_path = tile.ms_host = ""
         else:
             for row in session.scalars(
                 select(TileImage).where(TileImage.tile_id == removal.tile_id)

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.errors import BadInputError, NotYetError
+from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
@@ -24,7 +24,7 @@ from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.registration import known_sets
-from dsa110_contimg.streaming import bell, daemon, groups, housekeeping
+from dsa110_contimg.streaming import bell, daemon, file_check, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.clock import ClockWatch
 from dsa110_contimg.streaming.disk import DiskGuard, size_bytes
@@ -69,6 +69,11 @@ def _check_converted(rows: Sequence[Tile]) -> None:
             raise BadInputError(f"its tile {row.id} is {row.state}: {row.reason}")
         if row.state != TileState.CONVERTED:
             raise NotYetError(f"its tile {row.id} is to be converted again first")
+
+
+def _tell_of_own_disk(cleared: "Future[int]") -> None:
+    if (error := cleared.exception()) is not None:
+        log.warning("a machine's own disk was not cleared", reason=str(error))
 
 
 class StreamingMosaicManager:
@@ -215,7 +220,11 @@ class StreamingMosaicManager:
 
     def _remove(self) -> None:
         removals = housekeeping.find(self._registry, self._settings)
+        own = housekeeping.own_disks(self._registry, self._settings)
         total = housekeeping.remove(self._registry, self._settings, removals)
+        for arguments in own:
+            cleared = self._executor.submit(housekeeping.clear_own_disk, **arguments)
+            cleared.add_done_callback(_tell_of_own_disk)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
 
     def _next_bytes(self) -> float:
@@ -291,6 +300,9 @@ class StreamingMosaicManager:
         )
         stages = graphs.from_measurement_sets(self._options)
         result = PipelineOrchestrator(stages).run(context)
+        if isinstance(result.error, LostHostError):
+            count = file_check.give_up_host(self._registry, result.error.host)
+            raise NotYetError(f"{result.error}; {count} tiles are converted again")
         # Cross-matching is optional: once the mosaic is published the group is done.
         return result if "published" in result.artifacts else result.raise_on_failure()
 

@@ -1,0 +1,83 @@
+"""Measurement Sets on the own disk of a worker's machine: what reads them has to run there.
+
+A worker that is given a directory of its own (`dsa110-contimg worker --own-disk`) writes them
+there, and its results name the machine. Executors give a call whose arguments lie on a machine to
+that machine, or fail it with `LostHostError` when that is gone or has them no more.
+"""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsa110_contimg.errors import LostHostError
+
+VARIABLE = "CONTIMG_WORKER_OWN_DISK"
+"""Names the directory to a worker and its processes."""
+
+
+@dataclass(frozen=True)
+class OnHost:
+    """A path on a machine's own disk, as an argument; the call gets the plain path.
+
+    Attributes
+    ----------
+    host : str
+    ms_path : Path
+    """
+
+    host: str
+    ms_path: Path
+
+
+def directory() -> Path | None:
+    """Where this process writes to its machine's own disk, if it does."""
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else None
+
+
+def host_of(path: Path) -> str:
+    """Name of this machine if a path lies on its own disk, empty if all see it."""
+    own = directory()
+    return this_host() if own is not None and path.is_relative_to(own) else ""
+
+
+def this_host() -> str:
+    """Name of this machine."""
+    return platform.node()
+
+
+def placed(host: str, path: Path) -> Path | OnHost:
+    """A path as the argument of a call."""
+    return OnHost(host, path) if host else path
+
+
+def needed_host(arguments: Mapping[str, Any]) -> str:
+    """The machine that a call has to run on; empty if any will do."""
+    return next((place.host for place in _places(arguments)), "")
+
+
+def check_here(arguments: Mapping[str, Any]) -> None:
+    """Refuse a call whose files are not on this machine.
+
+    Raises
+    ------
+    LostHostError
+    """
+    for place in _places(arguments):
+        if place.host != this_host():
+            raise LostHostError(
+                f"{place.ms_path} lies on {place.host}, and this is {this_host()}", place.host
+            )
+        if not place.ms_path.exists():
+            raise LostHostError(f"{place.ms_path} is gone from {place.host}", place.host)
+
+
+def _places(arguments: Mapping[str, Any]) -> Iterator[OnHost]:
+    """Of all arguments that say on which machine their Measurement Set lies."""
+    for value in arguments.values():
+        host = getattr(value, "host", "")
+        if host:
+            yield OnHost(host, value.ms_path)
