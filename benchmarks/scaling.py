@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from daemons import PROGRAMS
 
@@ -104,7 +105,7 @@ if __name__ == "__main__":
     return float(done.stdout.split()[-1])
 
 
-def bench_scale(options: list[str]) -> list[dict[str, float]]:
+def bench_scale(options: list[str]) -> list[dict[str, Any]]:
     """What `bench scale` measures on this machine."""
     with tempfile.TemporaryDirectory(prefix="scaling_") as root:
         done = subprocess.run(
@@ -112,7 +113,7 @@ def bench_scale(options: list[str]) -> list[dict[str, float]]:
              "--root", root, *options],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-    rows: list[dict[str, float]] = json.loads(done.stdout)
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows
 
 
@@ -124,7 +125,8 @@ def successor(place: Installation, antennas: int = 2000, of: int = 96) -> Instal
     """
     ratio = antennas / of
     return replace(
-        place, name=f"{antennas} antennas", worker_s=place.worker_s * ratio**1.7,
+        place, name=place.name.replace(str(of), str(antennas), 1),
+        worker_s=place.worker_s * ratio**1.7,
         gigabytes=place.gigabytes * ratio**2,
     )  # fmt: skip
 
@@ -146,16 +148,21 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="small tiles, to try the program")
     options = parser.parse_args()
     size = ["--antennas", "24", "--channels", "2"] if options.small else []
-    measured = bench_scale([*size, "--tiles", "2"])
+    measured = bench_scale([*size, "--tiles", "3"])
     tasks = dask_tasks_a_second()
     one = measured[0]
     dsa = Installation(
         "96 antennas", 3600.0 / one["tiles_per_hour"], options.coordinator_ms / 1e3,
-        _CALLS_A_TILE / tasks, _gigabytes(), options.storage_gb_s, options.network_gb_s,
+        _CALLS_A_TILE / tasks, _gigabytes(one["tile_gb"]), options.storage_gb_s,
+        options.network_gb_s,
+    )  # fmt: skip
+    own = replace(
+        dsa, name="96 antennas, Measurement Sets on the workers' own disks",
+        gigabytes=_gigabytes(one["tile_gb"], own_disks=True),
     )  # fmt: skip
     print(json.dumps({"measured": measured, "dask_tasks_a_second": round(tasks)}, indent=1))
-    for place in (dsa, successor(dsa)):
-        print(f"\n{place.name}: {place.worker_s:.1f} s and {place.gigabytes:.0f} GB a tile; real "
+    for place in (dsa, own, successor(dsa), successor(own)):
+        print(f"\n{place.name}: {place.worker_s:.1f} s and {place.gigabytes:.1f} GB a tile; real "
               f"time is {3600 / _TILE_S:.1f} tiles/h")  # fmt: skip
         print(f"{'workers':>8} {'tiles/h':>10} {'x real time':>12}  busy: " + " ".join(
             f"{name:>12}" for name in _BUSY
@@ -169,14 +176,15 @@ def main() -> int:
     return 0
 
 
-def _gigabytes() -> float:
-    """Read and written for a full-size tile.
+def _gigabytes(tile: Mapping[str, float], own_disks: bool = False) -> float:
+    """Read from and written to what all share, for a tile.
 
-    Sub-band files; their MS written, then read for application and a tenth of solving; its
+    Sub-band files; images written, and read for the mosaic; unless workers have disks of their
+    own, the Measurement Set written, then read for application and a tenth of solving, and its
     calibrated copy, written and read.
     """
-    files, raw, calibrated = 2.31, 1.4, 1.4
-    return files + raw * 2.1 + 2 * calibrated
+    shared = tile["files"] + 2 * tile["images"]
+    return shared if own_disks else shared + 2.1 * tile["raw"] + 2 * tile["calibrated"]
 
 
 if __name__ == "__main__":

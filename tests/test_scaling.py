@@ -23,6 +23,7 @@ def test_bench_scale_measures_each_number_of_workers_and_leaves_nothing(tmp_path
     rows = json.loads(done.stdout)
     assert [(row["workers"], row["tiles"]) for row in rows] == [(1, 1), (2, 2)]
     assert all(row["tiles_per_hour"] > 0 and row["stage_s"]["image"] > 0 for row in rows)
+    assert all(min(row["tile_gb"].values()) > 0 for row in rows)
     assert list(place.iterdir()) == []
 
 
@@ -43,7 +44,7 @@ PLACE = scaling.Installation(
 
 def test_few_workers_are_what_limits() -> None:
     one, two = scaling.follow(PLACE, 1, 200), scaling.follow(PLACE, 2, 200)
-    assert one["workers"] == pytest.approx(1.0, abs=0.01)
+    assert one["computing"] == pytest.approx(1.0, abs=0.01)
     assert two["tiles_per_hour"] == pytest.approx(2 * one["tiles_per_hour"], rel=0.01)
     assert one["tiles_per_hour"] == pytest.approx(3600 / 10.031, rel=1e-3)
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +34,15 @@ class Rate:
         From the first call to the last answer.
     stage_s : dict of str to float
         Mean of each stage, waiting for a worker included.
+    tile_gb : dict of str to float
+        What a tile is on disk: its sub-band files, raw and calibrated Measurement Set, images.
     """
 
     workers: int
     tiles: int
     seconds: float
     stage_s: dict[str, float]
+    tile_gb: dict[str, float]
 
     @property
     def tiles_per_hour(self) -> float:
@@ -81,6 +84,13 @@ def measure(
         # The first call of each worker loads libraries and compiles.
         with ThreadPoolExecutor(max(workers)) as threads:
             list(threads.map(chain.tile, [f"first{n}" for n in range(max(workers))]))
+        first = directory / "first0"
+        tile_gb = {
+            "files": _gigabytes(store.rglob("*")),
+            "raw": _gigabytes((first / "raw.ms").rglob("*")),
+            "calibrated": _gigabytes((first / "calibrated.ms").rglob("*")),
+            "images": _gigabytes(first.glob("tile*")),
+        }
         for count in workers:
             chain.spent.clear()
             names = [f"w{count}_{n}" for n in range(count * tiles_a_worker)]
@@ -92,7 +102,11 @@ def measure(
                 stage: sum(s for name, s in chain.spent if name == stage) / len(names)
                 for stage in STAGES
             }
-            yield Rate(count, len(names), seconds, spent)
+            yield Rate(count, len(names), seconds, spent, tile_gb)
+
+
+def _gigabytes(paths: Iterable[Path]) -> float:
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e9
 
 
 class _Chain:
