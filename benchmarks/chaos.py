@@ -28,6 +28,7 @@ from sqlalchemy import select
 
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.models import (
+    Event,
     Mosaic,
     MosaicGroup,
     Product,
@@ -38,6 +39,9 @@ from dsa110_contimg.registry.models import (
 
 _COMPARED = (".fits", ".png")
 _LATE_S = 6.0
+_NEW_MACHINE = 1 / 3
+"""Of the workers on hosts of their own that are killed lose their disk too."""
+_AGAIN = "now gone: will be converted again"
 _TOO_LATE_S = 45.0
 
 
@@ -127,7 +131,11 @@ def kill_in(cluster: Cluster, rng: random.Random) -> tuple[str, float]:
         return kind, 0.0
     if kind == "cluster worker":
         lost = busy_seconds(cluster.root, own)
-        cluster.replace_worker(number, *worker_options(cluster.root))
+        if cluster.has_hosts and rng.random() < _NEW_MACHINE:
+            cluster.kill_worker_at(number)
+            shutil.rmtree(own_disk(cluster.root, number), ignore_errors=True)
+            kind = "cluster worker and its disk"
+        cluster.replace_worker(number, *worker_options(cluster, number))
         return kind, lost
     if not own:
         return "", 0.0
@@ -140,9 +148,15 @@ def kill_in(cluster: Cluster, rng: random.Random) -> tuple[str, float]:
     return kind, lost
 
 
-def worker_options(root: Path) -> list[str]:
-    """One slot, with its lock where `busy_seconds` looks."""
-    return ["--slots", "1", "--scratch", str(root / "state")]
+def worker_options(cluster: Cluster, number: int) -> list[str]:
+    """One slot, with its lock where `busy_seconds` looks; a host of its own has a disk too."""
+    given = ["--slots", "1", "--scratch", str(cluster.root / "state")]
+    return [*given, "--own-disk", own_disk(cluster.root, number)] if cluster.has_hosts else given
+
+
+def own_disk(root: Path, number: int) -> str:
+    """Directory that is a host's own disk."""
+    return str(root / "disks" / str(number))
 
 
 def _is_worker(pid: int) -> bool:
@@ -230,6 +244,7 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
         mosaics = Counter(session.scalars(select(Mosaic.group_id)))
         rows = {row.path: row.sha256 for row in session.scalars(select(Product))}
         files = Counter(str(state) for state in session.scalars(select(SubbandFile.state)))
+        again = session.scalars(select(Event.subject).where(Event.message.contains(_AGAIN))).all()
     if found != groups:
         faults.append("the groups differ")
     faults += [
@@ -255,7 +270,7 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
     figures = {
         "tiles": len(here), "tiles_with_other_subbands": len(here) - len(same),
         "groups": len(found), "products": len(rows), "compared_byte_for_byte": compared,
-        "files": dict(files),
+        "files": dict(files), "tiles_lost_with_their_disk": len(again),
     }  # fmt: skip
     return figures, faults
 
@@ -291,7 +306,7 @@ def main() -> int:
         "--on", nargs="*", choices=["sqlite", "postgresql", "cluster", "hosts"],
         default=["sqlite", "postgresql"],
         help="cluster: PostgreSQL and two workers of a Dask cluster; hosts: these have network "
-        "namespaces of their own",
+        "namespaces and disks of their own",
     )  # fmt: skip
     parser.add_argument("--directory", type=Path, help="keep everything here")
     options = parser.parse_args()
@@ -320,8 +335,8 @@ def main() -> int:
                 cluster = Cluster(place.root, hosts=hosts)
                 place.environment["CONTIMG_EXECUTOR__SCHEDULER"] = cluster.address
                 cluster.start_scheduler()
-                for _ in range(2):
-                    cluster.start_worker(*worker_options(place.root))
+                for number in range(2):
+                    cluster.start_worker(*worker_options(cluster, number))
             feeder = Feeder(files, place.incoming, 0.8, options.seed)
             feeder.start()
             figures: dict[str, object] = {"on": kind, "files_that_arrive": feeder.counts}

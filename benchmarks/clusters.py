@@ -116,6 +116,15 @@ class Cluster:
         _kill(self.workers[number])
         self.workers[number] = self._worker(number, options)
 
+    @property
+    def has_hosts(self) -> bool:
+        """True if its workers run on hosts of their own."""
+        return self._hosts is not None
+
+    def kill_worker_at(self, number: int) -> None:
+        """End one without a word; its place stays."""
+        _kill(self.workers[number])
+
     def kill_worker(self, worker: "subprocess.Popen[bytes]") -> None:
         """End one without a word."""
         self.workers.remove(worker)
