@@ -160,7 +160,9 @@ class Installation:
             return False
         with self.registry() as registry, registry.read() as session:
             members = [
-                tile for ids in session.scalars(select(MosaicGroup.tile_ids)) for tile in ids
+                tile
+                for ids in session.scalars(select(MosaicGroup.tile_ids).order_by(MosaicGroup.start))
+                for tile in ids
             ]
             starts = session.scalars(select(Tile.start).where(Tile.id.in_(members[-10:])))
             return max(starts, default=0.0) >= last_group_start - 1.0

@@ -1,6 +1,7 @@
 """Measurement Sets on the own disks of machines: read there, converted again when one is lost."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,17 +10,18 @@ from pathlib import Path
 import pytest
 from clusters import Cluster, Names
 from daemons import until
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from cluster_calls import double, read_there, write_there
 from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.errors import LostHostError
+from dsa110_contimg.errors import ElsewhereError, LostHostError
 from dsa110_contimg.pipeline import own_disk
 from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.own_disk import this_host
+from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
@@ -30,6 +32,8 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages import imaging
+from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.streaming import (
     StreamingConverter,
     StreamingMosaicManager,
@@ -64,13 +68,13 @@ def _impatient(cluster: Cluster) -> Settings:
 def test_what_reads_a_file_runs_where_it_lies(cluster: Cluster) -> None:
     with open_executor(cluster.settings()) as executor:
         until(lambda: executor.capacity == 4, 60.0, 0.05)
-        output = FreshPath(Path("/nonexistent/ms"), "t", own_disk=True)
+        output = FreshPath(Path("/nonexistent/ms"), "t", own_disk_of=cluster.root)
         made = [executor.submit(write_there, output=output).result(60) for _ in range(1)]
         made += [call.result(60) for call in
                  [executor.submit(write_there, output=output) for _ in range(8)]]  # fmt: skip
         assert {one.host for one in made} == {"host0", "host1"}
         for one in made:
-            assert one.ms_path.parent == cluster.root / f"disk{one.host[-1]}" / "ms"
+            assert one.ms_path.parent.parent.parent == cluster.root / f"disk{one.host[-1]}"
         # Three on the machine with one slot: they wait for it though the other has room.
         here = next(one for one in made if one.host == "host0")
         calls = [executor.submit(read_there, written=here, seconds=0.3) for _ in range(3)]
@@ -83,7 +87,7 @@ def test_what_reads_a_file_runs_where_it_lies(cluster: Cluster) -> None:
 def test_a_machine_that_is_gone_fails_its_calls_and_holds_up_no_others(cluster: Cluster) -> None:
     with open_executor(_impatient(cluster)) as executor:
         until(lambda: executor.capacity == 4, 60.0, 0.05)
-        output = FreshPath(Path("/nonexistent/ms"), "t", own_disk=True)
+        output = FreshPath(Path("/nonexistent/ms"), "t", own_disk_of=cluster.root)
         calls = [executor.submit(write_there, output=output) for _ in range(8)]
         lost = next(one for one in (call.result(60) for call in calls) if one.host == "host0")
         number = 0
@@ -111,13 +115,32 @@ def test_a_machine_that_is_gone_fails_its_calls_and_holds_up_no_others(cluster: 
 
 
 def test_without_a_cluster_only_this_machines_files_can_be_read(tmp_path: Path) -> None:
-    elsewhere = write_there(tmp_path / "a")
-    assert elsewhere.host == ""
+    shared = write_there(tmp_path / "a")
+    assert shared.host == ""
     with LocalExecutor(1, tmp_path / "slots") as executor:
         for runs in (executor, InlineExecutor()):
-            assert runs.submit(read_there, written=elsewhere).result(60)[1] == "mine"
-            with pytest.raises(LostHostError, match="lies on far"):
-                runs.submit(read_there, written=replace(elsewhere, host="far")).result(60)
+            assert runs.hosts == []
+            assert runs.submit(read_there, written=shared).result(60)[1] == "mine"
+            with pytest.raises(ElsewhereError, match="lies on far") as told:
+                runs.submit(read_there, written=replace(shared, host="far")).result(60)
+            assert not isinstance(told.value, LostHostError), "it may be there still"
+
+
+def test_a_disk_that_is_full_or_not_there_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, root = tmp_path / "shared", tmp_path / "root"
+    path = FreshPath(shared, "t", own_disk_of=root)
+    assert path.make().parent == shared
+    monkeypatch.setenv(own_disk.VARIABLE, str(tmp_path / "absent"))
+    assert path.make().parent == shared
+    monkeypatch.setenv(own_disk.VARIABLE, str(tmp_path))
+    own = path.make().parent
+    assert own.parent.parent == tmp_path
+    other = FreshPath(shared, "t", own_disk_of=tmp_path / "another").make().parent
+    assert other != own, "roots do not meet there"
+    monkeypatch.setattr(own_disk, "LEAST_FREE_GB", 1e9)
+    assert path.make().parent == shared
 
 
 class Place:
@@ -129,6 +152,13 @@ class Place:
             root=root, workers=1, retry_delay_s=0.0, keep_leftovers_h=0.0
         )
         self.registry = Registry(self.settings.database)
+
+    @property
+    def home(self) -> Path:
+        """What is of this root on the disk."""
+        found = own_disk.home_of(self.root)
+        assert found is not None
+        return found
 
     def convert(self) -> None:
         StreamingConverter(
@@ -143,16 +173,22 @@ class Place:
         with self.registry.read() as session:
             return list(session.scalars(select(Tile).order_by(Tile.start)))
 
+    def results(self) -> list[ConvertedTile]:
+        return [
+            replace(records.from_json(ConvertedTile, tile.converted or {}), host=tile.ms_host)
+            for tile in self.tiles()
+        ]
+
     def group(self) -> MosaicGroup:
         with self.registry.read() as session:
             return session.scalars(select(MosaicGroup)).one()
 
-    def move_to(self, host: str) -> None:
-        """What is here is said to be elsewhere."""
-        with self.registry.write() as session:
-            for tile in session.scalars(select(Tile)):
-                tile.ms_host = host
-                tile.converted = {**(tile.converted or {}), "host": host}
+    def quarantined(self) -> bool:
+        return self.group().state == GroupState.QUARANTINED
+
+    def events(self) -> list[str]:
+        with self.registry.read() as session:
+            return list(session.scalars(select(Event.message)))
 
     def mosaic(self) -> bytes:
         (path,) = (p for p in (self.root / "products" / "mosaics").glob("*.fits")
@@ -175,65 +211,104 @@ def place(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     place.registry.close()
 
 
-def test_tiles_of_a_lost_machine_are_converted_again_and_the_mosaic_is_the_same(
+def test_what_a_machine_has_lost_is_made_again_and_nothing_else(
     place: Place, streamed_once: Path
 ) -> None:
     place.convert()
+    first, second, third = place.tiles()
     assert {tile.ms_host for tile in place.tiles()} == {this_host()}
-    assert all(Path(tile.ms_path).parent == place.own / "ms" for tile in place.tiles())
-    place.move_to("gone")
+    assert all(Path(tile.ms_path).parent == place.home / "ms" for tile in place.tiles())
+    shutil.rmtree(second.ms_path)
     manager = place.manager()
-    until(lambda: manager.cycle() and place.tiles()[0].state == TileState.READY, 120.0, 0.1)
-    assert {(t.state, t.ms_path, t.ms_host) for t in place.tiles()} == {(TileState.READY, "", "")}
+    until(lambda: manager.cycle() and place.tiles()[1].state == TileState.READY, 120.0, 0.1)
     assert place.group().failures == 0, "it is nobody's failure"
-    with place.registry.read() as session:
-        told = list(session.scalars(select(Event.message)))
-    assert any("was on gone, now gone: will be converted again" in message for message in told)
+    assert any("is gone: will be converted again" in message for message in place.events())
     place.convert()
     manager.run()
     assert place.group().state == GroupState.PUBLISHED
-    calibrated = list(place.own.glob("ms/*_cal_*.ms"))
-    assert len(calibrated) == 3, "what lies between the stages is there too"
+    paths = [tile.ms_path for tile in place.tiles()]
+    assert (paths[0], paths[2]) == (first.ms_path, third.ms_path)
+    assert paths[1] != second.ms_path
+    calibrated = list(place.home.glob("ms/*_cal_*.ms"))
+    assert len(calibrated) >= 3, "what lies between the stages is there too"
     assert not list(place.root.glob("ms/*.ms"))
     assert Place(streamed_once, place.own).mosaic() == place.mosaic()
 
 
-def test_a_lost_tile_whose_files_are_gone_too_is_set_aside(place: Place) -> None:
+def test_what_lay_between_stages_and_is_lost_costs_only_its_stage(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.convert()
-    place.move_to("gone")
-    first = place.tiles()[0].id
+    images = imaging.image
+    lost: list[Path] = []
+
+    def lose_one(ms_path: Path, **given: object) -> imaging.ImagedTile:
+        if not lost:
+            lost.append(ms_path)
+            shutil.rmtree(ms_path)
+            raise LostHostError(f"{ms_path} is gone from {this_host()}", this_host(), ms_path)
+        return images(ms_path, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(imaging, "image", lose_one)
+    before = [tile.ms_path for tile in place.tiles()]
+    place.manager().run()
+    group = place.group()
+    assert (group.state, group.failures) == (GroupState.PUBLISHED, 0)
+    assert [tile.ms_path for tile in place.tiles()] == before
+
+
+def test_what_is_given_up_is_what_was_lost(place: Place) -> None:
+    place.convert()
+    lost = place.results()
+    first, second, _ = lost
     with place.registry.write() as session:
-        for path in session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == first)):
+        for path in session.scalars(
+            select(SubbandFile.path).where(SubbandFile.tile_id == first.tile_id)
+        ):
             Path(path).unlink()
-    assert file_check.give_up_host(place.registry, "gone") == 3
+        # Meanwhile it was converted again, on another machine.
+        session.get_one(Tile, second.tile_id).ms_host = "another"
+    assert file_check.give_up(place.registry, lost) == 2
     assert [tile.state for tile in place.tiles()] == [
-        TileState.QUARANTINED, TileState.READY, TileState.READY
+        TileState.QUARANTINED, TileState.CONVERTED, TileState.READY
     ]  # fmt: skip
-    assert "was on gone" in place.tiles()[0].reason
+    assert f"on {this_host()} is gone" in place.tiles()[0].reason
+
+
+def test_a_tile_that_forgot_its_measurement_set_is_told(place: Place) -> None:
+    place.convert()
+    with place.registry.write() as session:
+        session.execute(update(Tile).values(ms_path="", ms_host=""))
+    manager = place.manager()
+    until(lambda: manager.cycle() is not None and place.quarantined(), 60.0, 0.1)
+    assert "retry --convert" in place.group().reason
 
 
 def test_what_is_done_with_goes_from_own_disks_too(place: Place) -> None:
     place.convert()
     place.manager().run()
-    stranger = place.own / "ms" / "notes.txt"
+    stranger = place.home / "ms" / "notes.txt"
     stranger.write_text("of a person")
     # The check of files knows only its own machine's disk.
     assert file_check.check_files(place.registry, place.root, dry_run=True) == []
-    place.move_to("far")
+    with place.registry.write() as session:
+        session.execute(update(Tile).values(ms_path="/far/a.ms", ms_host="far"))
     assert file_check.check_files(place.registry, place.root, dry_run=True) == []
-    place.move_to(this_host())
+    for tile in place.results():
+        with place.registry.write() as session:
+            row = session.get_one(Tile, tile.tile_id)
+            row.ms_path, row.ms_host = str(tile.ms_path), this_host()
 
-    (own,) = housekeeping.own_disks(place.registry, place.settings)
-    cleared = InlineExecutor().submit(housekeeping.clear_own_disk, **own)
-    assert cleared.result() == 3, "the calibrated ones"
-    assert len(list(place.own.glob("ms/*.ms"))) == 3
+    here = InlineExecutor()
+    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.hosts)
+    assert here.submit(housekeeping.clear_own_disk, **arguments).result() == 3, "calibrated ones"
+    assert len(list(place.home.glob("ms/*.ms"))) == 3
     done = place.settings.model_copy(update={"keep_ms_h": 0.0})
-    later = time.time() + 2 * 3600.0
-    found = housekeeping.find(place.registry, done, later)
+    found = housekeeping.find(place.registry, done, time.time() + 2 * 3600.0)
     raw = [removal for removal in found if removal.kind == "raw MS"]
     assert [removal.host for removal in raw] == [this_host()] * 3
     housekeeping.remove(place.registry, done, raw)
     assert {(tile.ms_path, tile.ms_host) for tile in place.tiles()} == {("", "")}
-    own = {**own, "named": frozenset()}
-    assert InlineExecutor().submit(housekeeping.clear_own_disk, **own).result() == 3
-    assert [path.name for path in (place.own / "ms").iterdir()] == ["notes.txt"]
+    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.hosts)
+    assert here.submit(housekeeping.clear_own_disk, **arguments).result() == 3
+    assert [path.name for path in (place.home / "ms").iterdir()] == ["notes.txt"]

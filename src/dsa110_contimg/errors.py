@@ -29,12 +29,24 @@ class WorkerDiedError(RetryableError):
     """Worker after worker died while it ran one call: killed from outside, or by the call."""
 
 
-class LostHostError(RetryableError):
-    """Files lie on the own disk of a machine that is gone, or that has them no more."""
+class ElsewhereError(RetryableError):
+    """Files lie on the own disk of a machine to which this program has no way."""
 
-    def __init__(self, message: str, host: str = ""):
-        super().__init__(message, host)
+
+class LostHostError(ElsewhereError):
+    """Files lie on the own disk of a machine that is gone, or that has them no more.
+
+    Attributes
+    ----------
+    host : str
+    path : Path or None
+        What the machine has no more; None if it is gone itself.
+    """
+
+    def __init__(self, message: str, host: str = "", path: Path | None = None):
+        super().__init__(message, host, path)
         self.host = host
+        self.path = path
 
     def __str__(self) -> str:
         return str(self.args[0])

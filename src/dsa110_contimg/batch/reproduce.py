@@ -6,6 +6,7 @@ with the calibration tables of then), else tile images.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from sqlalchemy import select
 
 from dsa110_contimg.batch.plans import SUFFIXES
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.errors import ElsewhereError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.protection import protected
@@ -177,7 +178,8 @@ def _images(
             return SUBBANDS, _image_all(options, given.with_artifacts(converted))
         if all(tile.host or tile.ms_path.is_dir() for tile in tiles):
             kept = {"measurement_sets": tuple(tiles)}
-            with protected(root, [tile.ms_path for tile in tiles]):
+            # On a machine that does not answer they are as good as gone.
+            with suppress(ElsewhereError), protected(root, [tile.ms_path for tile in tiles]):
                 return MEASUREMENT_SETS, _image_all(options, given.with_artifacts(kept))
     images = [_image_now(registry, image) for image in trail["images"]]
     for image in images:

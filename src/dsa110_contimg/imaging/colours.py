@@ -25,6 +25,8 @@ def png(pixels: np.ndarray, rms_jy: float) -> bytes:
     """
     from PIL import Image as Picture
 
+    # Where nothing was observed there is no noise.
+    rms_jy = rms_jy if rms_jy > 0 else 1.0
     low, high = (np.float32(sigma * rms_jy) for sigma in STRETCH_SIGMA)
     scale = np.float32(_LINEAR_SIGMA * rms_jy)
     seen = np.isfinite(pixels)

@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -112,6 +112,11 @@ class ClusterExecutor(Closing):
     def capacity(self) -> int:
         """Calls that the workers of now compute at once, or those that can be had."""
         return max(self._at_most, sum(facts.slots for facts in list(self._workers.values())))
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """Machines of its workers that have disks of their own."""
+        return {facts.host for facts in list(self._workers.values()) if facts.own_disk}
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""

@@ -23,7 +23,7 @@ from distributed.system import MEMORY_LIMIT
 from dsa110_contimg import software
 from dsa110_contimg.errors import RetryableError
 from dsa110_contimg.pipeline.executors import LocalExecutor, failure
-from dsa110_contimg.pipeline.own_disk import this_host
+from dsa110_contimg.pipeline.own_disk import directory, this_host
 from dsa110_contimg.pipeline.slots import Priority
 
 NAME = "dsa110-contimg"
@@ -45,12 +45,15 @@ class Facts:
     memory_gb : float
     versions : dict of str to str
         Of its software.
+    own_disk : bool
+        Its machine has a disk of its own for Measurement Sets.
     """
 
     host: str
     slots: int
     memory_gb: float
     versions: dict[str, str]
+    own_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ class Host(WorkerPlugin):
         """Begin, when a worker joins."""
         slots = int(worker.state.nthreads)
         limit = worker.memory_manager.memory_limit or MEMORY_LIMIT
-        self.facts = Facts(this_host(), slots, limit / 1e9, software.versions())
-        directory = Path(worker.local_directory) / "slots"
-        self._executor = LocalExecutor(slots, directory, slots)
+        self.facts = Facts(
+            this_host(), slots, limit / 1e9, software.versions(), own_disk=bool(directory())
+        )
+        slots_dir = Path(worker.local_directory) / "slots"
+        self._executor = LocalExecutor(slots, slots_dir, slots)
         self._free_slots = slots
         self._free_gb = self.facts.memory_gb
         self._changed = threading.Condition()

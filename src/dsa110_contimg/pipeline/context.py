@@ -50,6 +50,8 @@ class PipelineContext:
         Calls that it knows are not made again.
     cancellation : Cancellation
         Stops the run.
+    own_disks : bool
+        What lies between stages may go to workers' own disks.
     """
 
     root: Path
@@ -60,6 +62,7 @@ class PipelineContext:
     stage_name: str = ""
     journal: Journal | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
+    own_disks: bool = False
 
     def __getitem__(self, name: str) -> Any:
         return self.inputs[name]

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,11 +26,11 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from dsa110_contimg.errors import LostHostError, OutageError, RetryableError, WorkerDiedError
+from dsa110_contimg.errors import ElsewhereError, OutageError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline.fresh import remove_made, resolved
 from dsa110_contimg.pipeline.needs import memory_gb
 from dsa110_contimg.pipeline.niceness import extend_to_session
-from dsa110_contimg.pipeline.own_disk import check_here
+from dsa110_contimg.pipeline.own_disk import check_here, directory, this_host
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
 MAX_DEATHS = 5
@@ -68,6 +68,11 @@ class Executor(Protocol):
         """Calls that it computes at once."""
         ...
 
+    @property
+    def hosts(self) -> Collection[str]:
+        """Machines of its workers that have disks of their own."""
+        ...
+
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Start a call; the future's result or error is the function's."""
         ...
@@ -77,6 +82,11 @@ class InlineExecutor:
     """Runs each call at once in this process, for tests and notebooks."""
 
     capacity = 1
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """Just this machine, if it has a disk of its own."""
+        return [this_host()] if directory() else []
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Run the call and return its finished future."""
@@ -158,6 +168,11 @@ class LocalExecutor(Closing):
         """Its workers."""
         return len(self._threads)
 
+    @property
+    def hosts(self) -> Collection[str]:
+        """Just this machine, if it has a disk of its own."""
+        return [this_host()] if directory() else []
+
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
         return self.start(function, arguments, self._timeout_s, self._priority)
@@ -170,7 +185,7 @@ class LocalExecutor(Closing):
         call = _Call(function, arguments, timeout_s, priority)
         try:
             check_here(arguments)
-        except LostHostError as error:
+        except ElsewhereError as error:
             call.set_exception(error)
             return call
         with self._lock:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dsa110_contimg.pipeline import own_disk
-from dsa110_contimg.pipeline.own_disk import OnHost
+from dsa110_contimg.pipeline.own_disk import OnHost, place_of
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,15 @@ class FreshPath:
         Before and after what makes the name unique.
     inside : str
         If given, the unique name is a directory, and this is a name in it.
-    own_disk : bool
-        On the own disk of the machine that makes it, if it has one, in a directory of the same
-        name as `parent`.
+    own_disk_of : Path, optional
+        Root that may have it on the own disk of the machine that makes it, instead of in `parent`.
     """
 
     parent: Path
     stem: str
     suffix: str = ""
     inside: str = ""
-    own_disk: bool = False
+    own_disk_of: Path | None = None
 
     def remove(self, made: Path) -> None:
         """Remove what was written under a name that `make` gave."""
@@ -46,11 +44,9 @@ class FreshPath:
 
     def make(self) -> Path:
         """A name that was never given before; nothing of that name is created."""
-        own = own_disk.directory() if self.own_disk else None
         parent = self.parent
-        if own is not None:
-            parent = own / self.parent.name
-            parent.mkdir(exist_ok=True)
+        if self.own_disk_of is not None:
+            parent = place_of(self.own_disk_of, parent)
         path = parent / f"{self.stem}_{uuid4().hex[:8]}{self.suffix}"
         return path / self.inside if self.inside else path
 

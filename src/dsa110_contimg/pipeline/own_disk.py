@@ -5,17 +5,21 @@ there, and its results name the machine. Executors give a call whose arguments l
 that machine, or fail it with `LostHostError` when that is gone or has them no more.
 """
 
+import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsa110_contimg.errors import LostHostError
+from dsa110_contimg.errors import ElsewhereError, LostHostError
 
 VARIABLE = "CONTIMG_WORKER_OWN_DISK"
 """Names the directory to a worker and its processes."""
+LEAST_FREE_GB = 20.0
+"""With less on its own disk a machine writes where all see it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,26 @@ def directory() -> Path | None:
     """Where this process writes to its machine's own disk, if it does."""
     given = os.environ.get(VARIABLE)
     return Path(given) if given else None
+
+
+def home_of(root: Path) -> Path | None:
+    """What belongs to one root on this machine's own disk; others may share that."""
+    own = directory()
+    return own and own / hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:12]
+
+
+def place_of(root: Path, parent: Path) -> Path:
+    """Where to write what would go to a directory: on the own disk, if there is one with room."""
+    own, home = directory(), home_of(root)
+    if own is None or home is None:
+        return parent
+    try:
+        if shutil.disk_usage(own).free < LEAST_FREE_GB * 1e9:
+            return parent
+        (home / parent.name).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return parent
+    return home / parent.name
 
 
 def host_of(path: Path) -> str:
@@ -65,14 +89,20 @@ def check_here(arguments: Mapping[str, Any]) -> None:
     Raises
     ------
     LostHostError
+        If they were.
+    ElsewhereError
+        If they are on another, to which this program has no way.
     """
     for place in _places(arguments):
         if place.host != this_host():
-            raise LostHostError(
-                f"{place.ms_path} lies on {place.host}, and this is {this_host()}", place.host
+            raise ElsewhereError(
+                f"{place.ms_path} lies on {place.host} and this is {this_host()}; compute with "
+                "the scheduler that has a worker there (executor.scheduler)"
             )
         if not place.ms_path.exists():
-            raise LostHostError(f"{place.ms_path} is gone from {place.host}", place.host)
+            raise LostHostError(
+                f"{place.ms_path} is gone from {place.host}", place.host, place.ms_path
+            )
 
 
 def _places(arguments: Mapping[str, Any]) -> Iterator[OnHost]:

@@ -103,7 +103,6 @@ def claim_next(
             if session.scalar(left, {"now": now}) is None:
                 return None
     return None
-    return None
 
 
 def _span_s(registry: Registry, kind: Kind, now: float) -> float:

@@ -11,7 +11,8 @@ from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
-from dsa110_contimg.errors import BadInputError, CalibrationError
+from dsa110_contimg.durable import sync_tree
+from dsa110_contimg.errors import BadInputError, CalibrationError, OutageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
@@ -114,7 +115,15 @@ def apply(
         measurement_set.add_corrected_data(tile.ms_path, result.vis.data, result.vis.flags)
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        measurement_set.write(output, replace(result.vis, notes=notes), spectral_weights=True)
+        try:
+            measurement_set.write(output, replace(result.vis, notes=notes), spectral_weights=True)
+        except RuntimeError as error:
+            raise OutageError(
+                f"{output}: cannot be written ({error}); check the disk, its space and permissions"
+            ) from error
+        if host_of(output):
+            # Its machine may lose power and be back before anybody asks.
+            sync_tree(output)
     return CalibratedTile(
         tile=tile,
         ms_path=output or tile.ms_path,
@@ -193,9 +202,11 @@ class CalibrationApplyStage(Stage):
             {
                 "tile": tile,
                 "calibration_set": context["calibration_set"],
-                # It goes where the tile is.
                 "output": FreshPath(
-                    context.root / "ms", f"{tile.tile_id}_cal", ".ms", own_disk=bool(tile.host)
+                    context.root / "ms",
+                    f"{tile.tile_id}_cal",
+                    ".ms",
+                    own_disk_of=context.root if context.own_disks else None,
                 ),
                 "root": context.root,
                 "options": self.options,

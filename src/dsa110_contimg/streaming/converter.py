@@ -111,7 +111,9 @@ class StreamingConverter:
             future = self._executor.submit(
                 convert,
                 files=ingest.files_of(self._registry, claim.id),
-                output=FreshPath(self._output_dir, claim.id, ".ms", own_disk=True),
+                output=FreshPath(
+                    self._output_dir, claim.id, ".ms", own_disk_of=self._settings.root
+                ),
                 telescope=self._telescope,
                 options=self._options,
             )

@@ -33,6 +33,7 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.sources import catalogue_file
+from dsa110_contimg.stages.conversion import ConvertedTile
 
 _ASIDE = "quarantine"
 
@@ -93,30 +94,40 @@ def check_files(
 
 
 def _tiles(session: Session) -> Iterator[Finding]:
-    for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED)):
-        # Of another machine's own disk nothing can be said from here.
-        elsewhere = tile.ms_host not in ("", this_host())
-        if tile.ms_path and not elsewhere and not Path(tile.ms_path).is_dir():
-            yield from _without_ms(session, [tile], f"its Measurement Set {tile.ms_path} is gone")
+    yield from _without_ms(
+        session,
+        [
+            tile for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED))
+            # Of another machine's own disk nothing can be said from here.
+            if tile.ms_path and tile.ms_host in ("", this_host())
+            and not Path(tile.ms_path).is_dir()
+        ],
+    )  # fmt: skip
 
 
-def give_up_host(registry: Registry, host: str) -> int:
-    """Let all tiles on a machine's own disk be converted again; returns their number.
+def give_up(registry: Registry, lost: Iterable[ConvertedTile]) -> int:
+    """Let tiles that were on a machine's own disk be converted again; returns their number.
 
-    One whose sub-band files are gone too is quarantined, unless its mosaic is published.
+    Those that lie elsewhere by now stay. One whose sub-band files are gone too is quarantined,
+    unless its mosaic is published.
     """
     with registry.write() as session:
-        here = select(Tile).where(Tile.ms_host == host, Tile.state == TileState.CONVERTED)
-        tiles = list(session.scalars(here))
-        for finding in _without_ms(session, tiles, f"its Measurement Set was on {host}, now gone"):
+        rows = [
+            row
+            for tile in lost
+            if (row := session.get(Tile, tile.tile_id)) is not None
+            and (row.state, row.ms_host, row.ms_path)
+            == (TileState.CONVERTED, tile.host, str(tile.ms_path))
+        ]
+        for finding in _without_ms(session, rows):
             session.add(
                 Event(at=time.time(), level="warning", subject=finding.subject,
                       message=f"{finding.problem}: {finding.action}")
             )  # fmt: skip
-    return len(tiles)
+    return len(rows)
 
 
-def _without_ms(session: Session, tiles: Iterable[Tile], problem: str) -> Iterator[Finding]:
+def _without_ms(session: Session, tiles: Iterable[Tile]) -> Iterator[Finding]:
     """Tiles go back to be converted, where that can be."""
     published = {
         tile_id
@@ -126,6 +137,8 @@ def _without_ms(session: Session, tiles: Iterable[Tile], problem: str) -> Iterat
         for tile_id in tile_ids
     }
     for tile in tiles:
+        where = f" on {tile.ms_host}" if tile.ms_host else ""
+        problem = f"its Measurement Set {tile.ms_path}{where} is gone"
         files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile.id))
         paths = [Path(path) for path in files]
         tile.ms_path = tile.ms_host = ""

@@ -11,7 +11,7 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.pipeline.own_disk import OnHost
+from dsa110_contimg.pipeline.own_disk import OnHost, home_of
 from dsa110_contimg.pipeline.protection import at_work
 from dsa110_contimg.products.publish import HIDDEN_COPY
 from dsa110_contimg.registry.database import Registry
@@ -163,31 +163,35 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
     return total
 
 
-def own_disks(registry: Registry, settings: Settings) -> list[dict[str, Any]]:
-    """Arguments of `clear_own_disk` for each machine on whose own disk tiles lie."""
-    if at_work(settings.root).programs:
+def clearings(registry: Registry, settings: Settings, hosts: Iterable[str]) -> list[dict[str, Any]]:
+    """Arguments of `clear_own_disk` for machines that have disks of their own."""
+    wanted = sorted(hosts)
+    if not wanted or at_work(settings.root).programs:
         return []
     with registry.read() as session:
         kept = _kept(session)
-        hosts = session.execute(select(Tile.ms_host, func.min(Tile.ms_path)).group_by(Tile.ms_host))
-        return [
-            {
-                "place": OnHost(host, Path(path).parent), "named": frozenset(kept.named),
-                "working": frozenset(kept.working), "keep_h": settings.keep_leftovers_h,
-            }
-            for host, path in hosts if host
-        ]  # fmt: skip
+    return [
+        {
+            # Only says where to go.
+            "somewhere": OnHost(host, Path("/")), "root": settings.root,
+            "named": frozenset(kept.named), "working": frozenset(kept.working),
+            "keep_h": settings.keep_leftovers_h,
+        }
+        for host in wanted
+    ]  # fmt: skip
 
 
 def clear_own_disk(
-    place: Path, named: Collection[Path], working: Collection[str], keep_h: float
+    somewhere: Path, root: Path, named: Collection[Path], working: Collection[str], keep_h: float
 ) -> int:
     """Remove what no row names from this machine's own disk; returns the number.
 
     Parameters
     ----------
-    place : Path
-        Directory of Measurement Sets.
+    somewhere : Path
+        Any path of the machine.
+    root : Path
+        Whose files.
     named : collection of Path
         What rows name.
     working : collection of str
@@ -195,12 +199,15 @@ def clear_own_disk(
     keep_h : float
         Younger ones stay.
     """
-    gone = [
-        path for path in place.iterdir()
-        if path not in named and _ours(path.name) and not path.name.startswith(tuple(working))
-        and time.time() - path.stat().st_mtime >= keep_h * _HOUR_S and _delete(path)
-    ]  # fmt: skip
-    return len(gone)
+    home = home_of(root)
+    gone = 0
+    for path in home.glob("*/*") if home is not None and somewhere.exists() else ():
+        if path in named or not _ours(path.name) or path.name.startswith(tuple(working)):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= keep_h * _HOUR_S:
+                gone += _delete(path)
+    return gone
 
 
 def _needs(session: Session, settings: Settings, now: float) -> _Needs:

@@ -20,6 +20,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from sqlalchemy import delete
 
 from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.own_disk import this_host
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Step
@@ -98,9 +99,11 @@ def _boot() -> str:
 
 
 def _paths(result: Any) -> Iterator[Path]:
+    """Those that can be looked for from here; on other machines the executor does."""
+    elsewhere = getattr(result, "host", "") not in ("", this_host())
     for field in fields(result):
         value = getattr(result, field.name)
-        if isinstance(value, Path):
+        if isinstance(value, Path) and not elsewhere:
             yield value
         elif is_dataclass(value):
             yield from _paths(value)

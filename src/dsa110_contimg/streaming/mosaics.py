@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -69,6 +70,11 @@ def _check_converted(rows: Sequence[Tile]) -> None:
             raise BadInputError(f"its tile {row.id} is {row.state}: {row.reason}")
         if row.state != TileState.CONVERTED:
             raise NotYetError(f"its tile {row.id} is to be converted again first")
+        if not row.ms_path:
+            raise BadInputError(
+                f"the Measurement Set of its tile {row.id} is gone; 'retry --convert {row.id}' "
+                "makes it again while its sub-band files are there"
+            )
 
 
 def _tell_of_own_disk(cleared: "Future[int]") -> None:
@@ -220,9 +226,9 @@ class StreamingMosaicManager:
 
     def _remove(self) -> None:
         removals = housekeeping.find(self._registry, self._settings)
-        own = housekeeping.own_disks(self._registry, self._settings)
         total = housekeeping.remove(self._registry, self._settings, removals)
-        for arguments in own:
+        hosts = self._executor.hosts
+        for arguments in housekeeping.clearings(self._registry, self._settings, hosts):
             cleared = self._executor.submit(housekeeping.clear_own_disk, **arguments)
             cleared.add_done_callback(_tell_of_own_disk)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
@@ -281,7 +287,13 @@ class StreamingMosaicManager:
                 known_sets(session, first.start),
                 complete=newest_first or _earlier_are_finished(session, group),
             )
-        tiles = tuple(records.from_json(ConvertedTile, row.converted or {}) for row in rows)
+        tiles = tuple(
+            replace(
+                records.from_json(ConvertedTile, row.converted or {}),
+                ms_path=Path(row.ms_path), host=row.ms_host,
+            )
+            for row in rows
+        )  # fmt: skip
         context = PipelineContext(
             root=self._settings.root,
             inputs={
@@ -294,6 +306,7 @@ class StreamingMosaicManager:
             executor=self._executor,
             journal=GroupJournal(self._registry, claim.id),
             telescope=self._telescope,
+            own_disks=True,
             progress=lambda stage, fraction, message: log.info(
                 message, group=claim.id, stage=stage
             ),
@@ -301,10 +314,20 @@ class StreamingMosaicManager:
         stages = graphs.from_measurement_sets(self._options)
         result = PipelineOrchestrator(stages).run(context)
         if isinstance(result.error, LostHostError):
-            count = file_check.give_up_host(self._registry, result.error.host)
-            raise NotYetError(f"{result.error}; {count} tiles are converted again")
+            self._give_up(claim, tiles, result.error)
         # Cross-matching is optional: once the mosaic is published the group is done.
         return result if "published" in result.artifacts else result.raise_on_failure()
+
+    def _give_up(self, claim: Claim, tiles: Sequence[ConvertedTile], error: LostHostError) -> None:
+        """What was lost with a machine, or with its disk, is made again."""
+        lost = [
+            tile for tile in tiles
+            if tile.host == error.host and error.path in (None, tile.ms_path)
+        ]  # fmt: skip
+        # Its steps may name files there.
+        GroupJournal(self._registry, claim.id).clear()
+        count = file_check.give_up(self._registry, lost)
+        raise NotYetError(f"{error}; {count} tiles are converted again")
 
     def _commit(self, claim: Claim, result: PipelineResult) -> None:
         """The publishing stage has committed the group; say what became of it."""

@@ -19,6 +19,7 @@ KEEP = {"cache-control": "private, max-age=3600"}
 _KEPT_BYTES = 100_000_000
 _pictures: LRUCache[Hashable, bytes] = LRUCache(_KEPT_BYTES, getsizeof=len)
 _turn = Lock()
+_drawing = tuple(Lock() for _ in range(16))
 _REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
 )
@@ -56,12 +57,13 @@ def picture(path: Path, what: str, draw: Callable[[Path], bytes]) -> bytes:
     except OSError as error:
         raise HTTPException(404, f"{path.name} is gone") from error
     key = (path, what, found.st_mtime_ns, found.st_size)
-    # One at a time: whoever else asks for the same takes it ready made.
-    with _turn:
-        content = _pictures.get(key)
+    # Whoever else asks for the same takes it ready made.
+    with _drawing[hash(key) % len(_drawing)]:
+        with _turn:
+            content = _pictures.get(key)
         if content is None:
             content = draw(path)
-            with suppress(ValueError):
+            with _turn, suppress(ValueError):
                 _pictures[key] = content
     return content
 
