@@ -65,6 +65,24 @@ def test_nothing_goes_by_default_but_what_no_row_names(root: Path) -> None:
     assert all(removal.size > 0 for removal in found)
 
 
+def test_copies_that_a_killed_publishing_left_go_and_products_stay(root: Path) -> None:
+    settings = _settings(root, keep_leftovers_h=2.0)
+    registry = Registry(settings.database)
+    copies = []
+    for folder in ("mosaics", "catalogues"):
+        product = next(p for p in (root / "products" / folder).iterdir() if p.is_file())
+        for name in (f".{product.name}.0123abcd", ".profile", "copy.fits"):
+            path = product.with_name(name)
+            path.write_text("half")
+            if name.endswith("abcd"):
+                copies.append(path)
+    left = {r.path for r in housekeeping.find(registry, settings, time.time() + HOUR)}
+    assert not left & set(copies)
+    removals = housekeeping.find(registry, settings, time.time() + 3 * HOUR)
+    public = [r.path for r in removals if root / "products" in r.path.parents]
+    assert sorted(public) == sorted(copies)
+
+
 def test_intermediate_files_go_when_their_mosaics_are_published_and_their_time_is_over(
     root: Path,
 ) -> None:

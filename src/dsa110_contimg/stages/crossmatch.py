@@ -25,7 +25,7 @@ from dsa110_contimg.sources.forced import ForcedFluxes, measure
 from dsa110_contimg.stages import light_curves
 from dsa110_contimg.stages.mosaic import companion
 from dsa110_contimg.stages.options import CrossmatchOptions
-from dsa110_contimg.stages.publishing import PublishedMosaic
+from dsa110_contimg.stages.publishing import PublishedMosaic, catalogue_directory
 from dsa110_contimg.stages.state import open_registry
 
 _POSITION_SIGMA = 3.0
@@ -197,7 +197,7 @@ class CrossmatchStage(Stage):
         if not published.published:
             return {"crossmatch": result}
         registry = open_registry(context)
-        folder = context.root / "products" / "catalogues"
+        folder = catalogue_directory(context.root)
         files = [("catalogue", result.path), *catalogue_file.companions(result.path)]
         with registry.read() as session:
             known = set(session.scalars(select(Product.path).where(Product.name == published.name)))

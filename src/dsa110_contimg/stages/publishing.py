@@ -128,6 +128,11 @@ def public_directory(root: Path) -> Path:
     return root / "products" / "mosaics"
 
 
+def catalogue_directory(root: Path) -> Path:
+    """Where catalogues are published."""
+    return root / "products" / "catalogues"
+
+
 def _publish_files(
     registry: Registry, evidence: Evidence, name: str, target: Path
 ) -> list[Product]:

@@ -34,6 +34,7 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 
 _ASIDE = "quarantine"
 
@@ -77,8 +78,8 @@ def check_files(
             *_images(session),
             *_calibration_sets(session),
             *_products(session, checksums, dry_run),
-            *_unknown_products(session, root / "products" / "mosaics", dry_run),
-            *_withdrawn_catalogues(session, root / "products" / "catalogues", dry_run),
+            *_unknown_products(session, public_directory(root), dry_run),
+            *_withdrawn_catalogues(session, catalogue_directory(root), dry_run),
         ]
         if dry_run:
             session.rollback()

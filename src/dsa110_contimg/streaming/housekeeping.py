@@ -39,7 +39,7 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.publishing import public_directory
+from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 from dsa110_contimg.streaming import groups
 from dsa110_contimg.streaming.disk import size_bytes
 
@@ -328,7 +328,8 @@ def _leftovers(settings: Settings, kept: _Kept, going: set[Path], now: float) ->
     named = kept.named | going
     folders = {settings.root / name for name in ("ms", "images", "caltables")}
     folders |= {path.parent for path in named if path.suffix == ".ms"}
-    folders.add(public_directory(settings.root))
+    public = {public_directory(settings.root), catalogue_directory(settings.root)}
+    folders |= public
     for folder in sorted(folders):
         if not folder.is_dir():
             continue
@@ -337,8 +338,7 @@ def _leftovers(settings: Settings, kept: _Kept, going: set[Path], now: float) ->
                 continue
             with contextlib.suppress(FileNotFoundError):
                 # Our own are named after a tile or a mosaic; what people put there is theirs.
-                public = folder == public_directory(settings.root)
-                if not (HIDDEN_COPY.match(path.name) if public else _ours(path.name)):
+                if not (HIDDEN_COPY.match(path.name) if folder in public else _ours(path.name)):
                     continue
                 if now - path.stat().st_mtime >= settings.keep_leftovers_h * _HOUR_S:
                     yield Removal(
