@@ -275,7 +275,8 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
     figures = {
         "tiles": len(here), "tiles_with_other_subbands": len(here) - len(same),
         "groups": len(found), "products": len(rows), "compared_byte_for_byte": compared,
-        "files": dict(files), "held_for_want_of_subbands": len(held), "tiles_lost_with_their_disk": len(again),
+        "files": dict(files), "held_for_want_of_subbands": len(held),
+        "tiles_lost_with_their_disk": len(again),
     }  # fmt: skip
     return figures, faults
 
