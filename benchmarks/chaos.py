@@ -42,6 +42,7 @@ _COMPARED = (".fits", ".png")
 _LATE_S = 6.0
 _NEW_MACHINE = 1 / 2
 """Of the workers on hosts of their own that are killed, those that lose their disk too."""
+_HELD = select(MosaicGroup).where(MosaicGroup.state == GroupState.HELD)
 _AGAIN = "is gone: will be converted again"
 _TOO_LATE_S = 45.0
 
@@ -240,11 +241,12 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
     with calm.registry() as registry, registry.read() as session:
         groups = {row.id: row.tile_ids for row in session.scalars(select(MosaicGroup))}
         names = {row.group_id: row.name for row in session.scalars(select(Mosaic))}
+        held_there = {row.id for row in session.scalars(_HELD)}
     with place.registry() as registry, registry.read() as session:
-        held = [set(row.tile_ids) for row in session.scalars(
-            select(MosaicGroup).where(MosaicGroup.state == GroupState.HELD))]  # fmt: skip
+        held = {row.id: set(row.tile_ids) for row in session.scalars(_HELD)}
         # Without some sub-bands a mosaic may fail a gate that it passed with them.
-        faults += [f"the group of {min(ids)} is held" for ids in held if ids <= same]
+        faults += [f"group {group} is held, undisturbed it was not" for group, ids in held.items()
+                   if ids <= same and group not in held_there]  # fmt: skip
         found = {row.id: row.tile_ids for row in session.scalars(select(MosaicGroup))}
         mosaics = Counter(session.scalars(select(Mosaic.group_id)))
         rows = {row.path: row.sha256 for row in session.scalars(select(Product))}
@@ -275,7 +277,7 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
     figures = {
         "tiles": len(here), "tiles_with_other_subbands": len(here) - len(same),
         "groups": len(found), "products": len(rows), "compared_byte_for_byte": compared,
-        "files": dict(files), "held_for_want_of_subbands": len(held),
+        "files": dict(files), "held": len(held), "held_undisturbed": len(held_there),
         "tiles_lost_with_their_disk": len(again),
     }  # fmt: skip
     return figures, faults
