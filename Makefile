@@ -43,8 +43,8 @@ chaos: install
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/job_chaos.py
 
-# The same on a Dask cluster and PostgreSQL, with the workers on other hosts as far as the network
-# can tell (needs root and iproute2).
+# The same on a Dask cluster and PostgreSQL; then with the workers on other hosts as far as the
+# network can tell, with disks of their own (needs root and iproute2).
 test-cluster: install
 	$(BIN)/python benchmarks/chaos.py --on cluster hosts
 

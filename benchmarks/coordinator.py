@@ -11,7 +11,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -96,6 +96,7 @@ class Instant:
     """Conversions that take no time."""
 
     capacity = 4
+    own_disks: Mapping[str, Path] = {}
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """A result at once."""

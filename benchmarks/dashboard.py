@@ -122,7 +122,8 @@ def first_content_ms(browser: Browser, url: str) -> float:
     page.goto(url, wait_until="load")
     until(lambda: page.evaluate(_PAINTED) > 0, 10.0, 0.02)
     told = float(page.evaluate(_PAINTED))
-    # What the page asked for after its first content must not slow the next one.
+    # What the page asked for after its first content must not slow the next one. Playwright tells
+    # of requests while it waits for something.
     until(lambda: page.evaluate("1") and _all_live(asked), 30.0, 0.05)
     context.close()
     return told

@@ -20,7 +20,7 @@ from typing import Any
 
 from daemons import PROGRAMS
 
-WORKERS = (1, 2, 4, 10, 30, 100, 300, 1000)
+WORKERS = (1, 2, 4, 10, 20, 30, 100, 300, 1000, 10_000)
 _TILE_S = 309.24
 _BUSY = ("computing", "coordinator", "scheduler", "storage", "network")
 _CALLS_A_TILE = 3.3

@@ -21,7 +21,6 @@ from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.own_disk import this_host
-from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
@@ -34,6 +33,7 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import imaging
 from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.stages.registration import converted_tile
 from dsa110_contimg.streaming import (
     StreamingConverter,
     StreamingMosaicManager,
@@ -49,7 +49,8 @@ PATIENCE_S = 6.0
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two machines; the second has more room."""
     root = tmp_path_factory.mktemp("own_disk")
-    cluster = Cluster(root, {"PYTHONPATH": str(Path(__file__).parent)}, Names())
+    given = {"PYTHONPATH": str(Path(__file__).parent), "CONTIMG_DISK_STOP_GB": "0"}
+    cluster = Cluster(root, given, Names())
     try:
         cluster.start_scheduler()
         cluster.start_worker("--slots", "1", "--own-disk", str(root / "disk0"))
@@ -69,9 +70,8 @@ def test_what_reads_a_file_runs_where_it_lies(cluster: Cluster) -> None:
     with open_executor(cluster.settings()) as executor:
         until(lambda: executor.capacity == 4, 60.0, 0.05)
         output = FreshPath(Path("/nonexistent/ms"), "t", own_disk_of=cluster.root)
-        made = [executor.submit(write_there, output=output).result(60) for _ in range(1)]
-        made += [call.result(60) for call in
-                 [executor.submit(write_there, output=output) for _ in range(8)]]  # fmt: skip
+        writing = [executor.submit(write_there, output=output) for _ in range(8)]
+        made = [call.result(60) for call in writing]
         assert {one.host for one in made} == {"host0", "host1"}
         for one in made:
             assert one.ms_path.parent.parent.parent == cluster.root / f"disk{one.host[-1]}"
@@ -119,7 +119,7 @@ def test_without_a_cluster_only_this_machines_files_can_be_read(tmp_path: Path) 
     assert shared.host == ""
     with LocalExecutor(1, tmp_path / "slots") as executor:
         for runs in (executor, InlineExecutor()):
-            assert runs.hosts == []
+            assert not runs.own_disks
             assert runs.submit(read_there, written=shared).result(60)[1] == "mine"
             with pytest.raises(ElsewhereError, match="lies on far") as told:
                 runs.submit(read_there, written=replace(shared, host="far")).result(60)
@@ -132,14 +132,14 @@ def test_a_disk_that_is_full_or_not_there_is_not_written_to(
     shared, root = tmp_path / "shared", tmp_path / "root"
     path = FreshPath(shared, "t", own_disk_of=root)
     assert path.make().parent == shared
-    monkeypatch.setenv(own_disk.VARIABLE, str(tmp_path / "absent"))
+    monkeypatch.setenv(own_disk.DIRECTORY, str(tmp_path / "absent"))
     assert path.make().parent == shared
-    monkeypatch.setenv(own_disk.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(own_disk.DIRECTORY, str(tmp_path))
     own = path.make().parent
     assert own.parent.parent == tmp_path
     other = FreshPath(shared, "t", own_disk_of=tmp_path / "another").make().parent
     assert other != own, "roots do not meet there"
-    monkeypatch.setattr(own_disk, "LEAST_FREE_GB", 1e9)
+    monkeypatch.setenv(own_disk.LEAST_FREE_GB, "1e9")
     assert path.make().parent == shared
 
 
@@ -156,9 +156,7 @@ class Place:
     @property
     def home(self) -> Path:
         """What is of this root on the disk."""
-        found = own_disk.home_of(self.root)
-        assert found is not None
-        return found
+        return own_disk.home_of(self.root, self.own)
 
     def convert(self) -> None:
         StreamingConverter(
@@ -174,10 +172,7 @@ class Place:
             return list(session.scalars(select(Tile).order_by(Tile.start)))
 
     def results(self) -> list[ConvertedTile]:
-        return [
-            replace(records.from_json(ConvertedTile, tile.converted or {}), host=tile.ms_host)
-            for tile in self.tiles()
-        ]
+        return [converted_tile(row) for row in self.tiles()]
 
     def group(self) -> MosaicGroup:
         with self.registry.read() as session:
@@ -200,7 +195,7 @@ class Place:
 def place(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     own = tmp_path / "own"
     own.mkdir()
-    monkeypatch.setenv(own_disk.VARIABLE, str(own))
+    monkeypatch.setenv(own_disk.DIRECTORY, str(own))
     root = make_root(tmp_path / "root", small_run)
     (root / "incoming").mkdir()
     for files in small_run.files:
@@ -291,16 +286,17 @@ def test_what_is_done_with_goes_from_own_disks_too(place: Place) -> None:
     stranger.write_text("of a person")
     # The check of files knows only its own machine's disk.
     assert file_check.check_files(place.registry, place.root, dry_run=True) == []
+    results = place.results()
     with place.registry.write() as session:
         session.execute(update(Tile).values(ms_path="/far/a.ms", ms_host="far"))
     assert file_check.check_files(place.registry, place.root, dry_run=True) == []
-    for tile in place.results():
+    for tile in results:
         with place.registry.write() as session:
             row = session.get_one(Tile, tile.tile_id)
             row.ms_path, row.ms_host = str(tile.ms_path), this_host()
 
     here = InlineExecutor()
-    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.hosts)
+    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.own_disks)
     assert here.submit(housekeeping.clear_own_disk, **arguments).result() == 3, "calibrated ones"
     assert len(list(place.home.glob("ms/*.ms"))) == 3
     done = place.settings.model_copy(update={"keep_ms_h": 0.0})
@@ -309,6 +305,6 @@ def test_what_is_done_with_goes_from_own_disks_too(place: Place) -> None:
     assert [removal.host for removal in raw] == [this_host()] * 3
     housekeeping.remove(place.registry, done, raw)
     assert {(tile.ms_path, tile.ms_host) for tile in place.tiles()} == {("", "")}
-    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.hosts)
+    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.own_disks)
     assert here.submit(housekeeping.clear_own_disk, **arguments).result() == 3
     assert [path.name for path in (place.home / "ms").iterdir()] == ["notes.txt"]

@@ -1,4 +1,4 @@
-"""What is written is whole, and what the database says is done outlasts a loss of power."""
+"""Files as a whole: written or not, on disk when the database says so, and how large."""
 
 import contextlib
 import os
@@ -68,3 +68,12 @@ def _below(path: Path) -> Iterator[Path]:
         for entry in path.iterdir():
             yield from _below(entry)
     yield path
+
+
+def size_bytes(path: Path) -> int:
+    """Size of a file, or of everything in a directory."""
+    total = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.settings import Settings
@@ -86,10 +87,13 @@ def measure(
             list(threads.map(chain.tile, [f"first{n}" for n in range(max(workers))]))
         first = directory / "first0"
         tile_gb = {
-            "files": _gigabytes(store.rglob("*")),
-            "raw": _gigabytes((first / "raw.ms").rglob("*")),
-            "calibrated": _gigabytes((first / "calibrated.ms").rglob("*")),
-            "images": _gigabytes(first.glob("tile*")),
+            name: sum(map(size_bytes, paths)) / 1e9
+            for name, paths in (
+                ("files", files),
+                ("raw", [first / "raw.ms"]),
+                ("calibrated", [first / "calibrated.ms"]),
+                ("images", first.glob("tile*")),
+            )
         }
         for count in workers:
             chain.spent.clear()
@@ -103,10 +107,6 @@ def measure(
                 for stage in STAGES
             }
             yield Rate(count, len(names), seconds, spent, tile_gb)
-
-
-def _gigabytes(paths: Iterable[Path]) -> float:
-    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e9
 
 
 class _Chain:

@@ -14,6 +14,7 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet, Tile, TileImage, TileState
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.imaging import ImagedTile
+from dsa110_contimg.stages.registration import converted_tile
 
 
 def choose(registry: Registry, selection: Selection) -> list[ImagedTile]:
@@ -63,7 +64,7 @@ def choose_converted(registry: Registry, selection: TileSelection) -> list[Conve
     query = query.where(*_asked_for(Tile.start, Tile.id, selection))
     with registry.read() as session:
         rows = session.scalars(query.order_by(Tile.start)).all()
-        tiles = [records.from_json(ConvertedTile, row.converted or {}) for row in rows]
+        tiles = [converted_tile(row) for row in rows]
     found = [tile for tile in tiles if _in_strip(tile.dec_deg, selection)]
     _check_named(selection.tiles or (), [tile.tile_id for tile in found], "Measurement Set")
     if not found:

@@ -76,14 +76,12 @@ def worker(
     _prepare_dask()
     from distributed import Worker
 
-    from dsa110_contimg.pipeline.own_disk import VARIABLE
-
-    if own_disk is not None:
-        own_disk.mkdir(parents=True, exist_ok=True)
-        os.environ[VARIABLE] = str(own_disk.absolute())
-
+    from dsa110_contimg.pipeline import own_disk as own_disks
     from dsa110_contimg.pipeline.cluster_host import Host
     from dsa110_contimg.pipeline.cluster_security import security
+
+    if own_disk is not None:
+        own_disks.use(own_disk, settings.disk_stop_gb)
 
     address = settings.executor.scheduler
     if not address:

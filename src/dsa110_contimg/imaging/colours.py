@@ -8,8 +8,6 @@ import numpy as np
 STRETCH_SIGMA = (-2.0, 20.0)
 """Range of the pictures, in units of the noise; compressed from five on."""
 _LINEAR_SIGMA = 5.0
-
-
 _COLOURS = 255
 """Beside the one that is transparent, number 0: a byte a pixel."""
 

@@ -11,9 +11,10 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -77,7 +78,7 @@ class ClusterExecutor(Closing):
         priority: Priority = Priority.BATCH,
         scale: Callable[[int], None] | None = None,
         at_most: int = 0,
-        patience_s: float = 300.0,
+        patience_s: float = math.inf,
     ):
         self._connect = connect
         self._scale = scale
@@ -114,9 +115,10 @@ class ClusterExecutor(Closing):
         return max(self._at_most, sum(facts.slots for facts in list(self._workers.values())))
 
     @property
-    def hosts(self) -> Collection[str]:
-        """Machines of its workers that have disks of their own."""
-        return {facts.host for facts in list(self._workers.values()) if facts.own_disk}
+    def own_disks(self) -> Mapping[str, Path]:
+        """Directories on the own disks of its workers' machines, by their names."""
+        known = list(self._workers.values())
+        return {facts.host: facts.own_disk for facts in known if facts.own_disk is not None}
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""
@@ -298,8 +300,9 @@ class ClusterExecutor(Closing):
         with self._lock:
             waiting = list(self._queue)
         for call in waiting:
-            address = None if call.done() else self._room(call)
-            if address is None and not call.done() and not self._is_lost(call, now):
+            self._fail_if_lost(call, now)
+            address = self._room(call)
+            if address is None and not call.done():
                 if call.host:
                     continue
                 return
@@ -307,19 +310,18 @@ class ClusterExecutor(Closing):
                 if call not in self._queue:
                     continue
                 self._queue.remove(call)
-                if address is None:
+                if address is None or call.done():
                     continue
                 self._running.add(call)
             call.give(client, address, Terms(self._timeout_s, self._priority, call.memory_gb))
 
-    def _is_lost(self, call: "_Call", now: float) -> bool:
+    def _fail_if_lost(self, call: "_Call", now: float) -> None:
         """Answer a call whose machine has had no worker for too long."""
         since = max(call.since, self._connected_at, self._seen.get(call.host, 0.0))
         if not call.host or now - since < self._patience_s:
-            return False
+            return
         message = f"{call.name}: its files lie on {call.host}, which has had no worker for"
         call.fail(LostHostError(f"{message} {now - since:.0f} s", call.host))
-        return True
 
     def _room(self, call: "_Call") -> str | None:
         """The worker with the most free slots that has the memory too, where the files lie."""

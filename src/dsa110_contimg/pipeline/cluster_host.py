@@ -45,15 +45,15 @@ class Facts:
     memory_gb : float
     versions : dict of str to str
         Of its software.
-    own_disk : bool
-        Its machine has a disk of its own for Measurement Sets.
+    own_disk : Path or None
+        Directory on its machine's own disk for Measurement Sets.
     """
 
     host: str
     slots: int
     memory_gb: float
     versions: dict[str, str]
-    own_disk: bool = False
+    own_disk: Path | None
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ class Host(WorkerPlugin):
         """Begin, when a worker joins."""
         slots = int(worker.state.nthreads)
         limit = worker.memory_manager.memory_limit or MEMORY_LIMIT
-        self.facts = Facts(
-            this_host(), slots, limit / 1e9, software.versions(), own_disk=bool(directory())
-        )
+        self.facts = Facts(this_host(), slots, limit / 1e9, software.versions(), directory())
         slots_dir = Path(worker.local_directory) / "slots"
         self._executor = LocalExecutor(slots, slots_dir, slots)
         self._free_slots = slots

@@ -58,7 +58,7 @@ def open_executor(
         return ClusterExecutor(_address(settings), timeout_s, priority, patience_s=given.patience_s)
     connect, scale = _jobs(settings)
     at_most = given.maximum_jobs * _cores(given)
-    return ClusterExecutor(connect, timeout_s, priority, scale, at_most, given.patience_s)
+    return ClusterExecutor(connect, timeout_s, priority, scale, at_most)
 
 
 def _address(settings: Settings) -> "Callable[[IOLoop], Client]":

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,7 +30,7 @@ from dsa110_contimg.errors import ElsewhereError, OutageError, RetryableError, W
 from dsa110_contimg.pipeline.fresh import remove_made, resolved
 from dsa110_contimg.pipeline.needs import memory_gb
 from dsa110_contimg.pipeline.niceness import extend_to_session
-from dsa110_contimg.pipeline.own_disk import check_here, directory, this_host
+from dsa110_contimg.pipeline.own_disk import check_here, own_disks
 from dsa110_contimg.pipeline.slots import Priority, machine_slot
 
 MAX_DEATHS = 5
@@ -69,8 +69,8 @@ class Executor(Protocol):
         ...
 
     @property
-    def hosts(self) -> Collection[str]:
-        """Machines of its workers that have disks of their own."""
+    def own_disks(self) -> Mapping[str, Path]:
+        """Directories on the own disks of its workers' machines, by their names."""
         ...
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
@@ -84,9 +84,9 @@ class InlineExecutor:
     capacity = 1
 
     @property
-    def hosts(self) -> Collection[str]:
-        """Just this machine, if it has a disk of its own."""
-        return [this_host()] if directory() else []
+    def own_disks(self) -> Mapping[str, Path]:
+        """Just that of this machine, if it has one."""
+        return own_disks()
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Run the call and return its finished future."""
@@ -169,9 +169,9 @@ class LocalExecutor(Closing):
         return len(self._threads)
 
     @property
-    def hosts(self) -> Collection[str]:
-        """Just this machine, if it has a disk of its own."""
-        return [this_host()] if directory() else []
+    def own_disks(self) -> Mapping[str, Path]:
+        """Just that of this machine, if it has one."""
+        return own_disks()
 
     def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
         """Queue a call for a worker."""

@@ -16,10 +16,8 @@ from typing import Any
 
 from dsa110_contimg.errors import ElsewhereError, LostHostError
 
-VARIABLE = "CONTIMG_WORKER_OWN_DISK"
-"""Names the directory to a worker and its processes."""
-LEAST_FREE_GB = 20.0
-"""With less on its own disk a machine writes where all see it."""
+DIRECTORY, LEAST_FREE_GB = "CONTIMG_WORKER_OWN_DISK", "CONTIMG_WORKER_OWN_DISK_LEAST_FREE_GB"
+"""Variables that tell a worker's processes."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +34,51 @@ class OnHost:
     ms_path: Path
 
 
+def use(own: Path, least_free_gb: float) -> None:
+    """Let this process and those that it starts write to their machine's own disk.
+
+    Parameters
+    ----------
+    own : Path
+        Directory there; made if it is not there.
+    least_free_gb : float
+        With less they write where all see it.
+    """
+    own.mkdir(parents=True, exist_ok=True)
+    os.environ[DIRECTORY] = str(own.absolute())
+    os.environ[LEAST_FREE_GB] = str(least_free_gb)
+
+
 def directory() -> Path | None:
     """Where this process writes to its machine's own disk, if it does."""
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(DIRECTORY)
     return Path(given) if given else None
 
 
-def home_of(root: Path) -> Path | None:
-    """What belongs to one root on this machine's own disk; others may share that."""
+def own_disks() -> dict[str, Path]:
+    """That of this machine by its name, if it has one."""
     own = directory()
-    return own and own / hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:12]
+    return {} if own is None else {this_host(): own}
+
+
+def home_of(root: Path, own: Path) -> Path:
+    """What belongs to one root on an own disk; others may share that."""
+    return own / hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:12]
 
 
 def place_of(root: Path, parent: Path) -> Path:
     """Where to write what would go to a directory: on the own disk, if there is one with room."""
-    own, home = directory(), home_of(root)
-    if own is None or home is None:
+    own = directory()
+    if own is None:
         return parent
+    place = home_of(root, own) / parent.name
     try:
-        if shutil.disk_usage(own).free < LEAST_FREE_GB * 1e9:
+        if shutil.disk_usage(own).free < float(os.environ.get(LEAST_FREE_GB, 0)) * 1e9:
             return parent
-        (home / parent.name).mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError:
         return parent
-    return home / parent.name
+    return place
 
 
 def host_of(path: Path) -> str:

@@ -76,17 +76,19 @@ class Registry:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may write; committed at the end, rolled back on an error."""
-        session = Session(self._writer, expire_on_commit=False)
-        with foreign_errors(*self._raw_errors), session:
-            with session.begin():
-                # Sessions begin with their first statement; the lock is wanted now.
-                connection = session.connection()
-                if connection.dialect.name == "postgresql":
-                    driver: Any = connection.connection.driver_connection
-                    # With the BEGIN before it in one round trip.
-                    with driver.pipeline():
-                        connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
-                yield session
+        with (
+            foreign_errors(*self._raw_errors),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            # Sessions begin with their first statement; the lock is wanted now.
+            connection = session.connection()
+            if connection.dialect.name == "postgresql":
+                driver: Any = connection.connection.driver_connection
+                # With the BEGIN before it in one round trip.
+                with driver.pipeline():
+                    connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
+            yield session
 
     def change_one(self, statement: Update, values: Mapping[str, Any]) -> Sequence[Any] | None:
         """Change a row by one statement, a transaction of its own.
@@ -235,7 +237,9 @@ def _ask_idle_connections(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def _ask(connection: Any, record: Any, _proxy: Any) -> None:
-        if time.monotonic() - record.info.get("used_s", 0.0) < _FRESH_S:
+        now = time.monotonic()
+        # A new one has just answered.
+        if now - record.info.get("used_s", now) < _FRESH_S:
             return
         try:
             engine.dialect.do_ping(connection)

@@ -12,7 +12,7 @@ from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.durable import sync_tree
-from dsa110_contimg.errors import BadInputError, CalibrationError, OutageError
+from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
@@ -49,12 +49,12 @@ class CalibratedTile:
         How far phases had moved since the reference tile.
     noise_jy : float
         Of one visibility.
-    host : str
-        Machine on whose own disk the Measurement Set lies; empty if all see it.
     flag_causes : dict of str to float
         Share of the samples of antennas and channels with data that were flagged first for each
         reason: "by hand", "before" (in the files, or absurd values), "no solution",
         "interference".
+    host : str
+        Machine on whose own disk the Measurement Set lies; empty if all see it.
     """
 
     tile: ConvertedTile
@@ -115,12 +115,7 @@ def apply(
         measurement_set.add_corrected_data(tile.ms_path, result.vis.data, result.vis.flags)
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            measurement_set.write(output, replace(result.vis, notes=notes), spectral_weights=True)
-        except RuntimeError as error:
-            raise OutageError(
-                f"{output}: cannot be written ({error}); check the disk, its space and permissions"
-            ) from error
+        measurement_set.write(output, replace(result.vis, notes=notes), spectral_weights=True)
         if host_of(output):
             # Its machine may lose power and be back before anybody asks.
             sync_tree(output)

@@ -99,12 +99,7 @@ def convert(
                 ]
             )
         )
-    try:
-        measurement_set.write(output, observation.vis)
-    except RuntimeError as error:
-        raise OutageError(
-            f"{output}: cannot be written ({error}); check the disk, its space and permissions"
-        ) from error
+    measurement_set.write(output, observation.vis)
     sync_tree(output)
     warnings = [f"{problem}; its sub-band is left out" for problem in observation.unreadable]
     if observation.beyond_earth_orientation_table:

@@ -16,8 +16,15 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.survey import ALL_SKY
 from dsa110_contimg.registry import claims, records
-from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet, Mosaic, TileImage
+from dsa110_contimg.registry.models import (
+    CalibrationChoice,
+    CalibrationSet,
+    Mosaic,
+    Tile,
+    TileImage,
+)
 from dsa110_contimg.stages.calibration_solve import COMBINED, KnownSet, SolvedSet
+from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import MosaicImage
 from dsa110_contimg.stages.state import open_registry
@@ -54,6 +61,12 @@ def add_calibration_set(session: Session, solved: SolvedSet) -> None:
             quality=records.to_json(solved),
         )
     )
+
+
+def converted_tile(row: Tile) -> ConvertedTile:
+    """A converted tile, where its row says that it lies now."""
+    told = records.from_json(ConvertedTile, row.converted or {})
+    return replace(told, ms_path=Path(row.ms_path), host=row.ms_host)
 
 
 def known_sets(session: Session, start: float) -> tuple[KnownSet, ...]:

@@ -1,6 +1,5 @@
 """No work begins that the disk has no room for."""
 
-import contextlib
 import shutil
 from pathlib import Path
 
@@ -56,12 +55,3 @@ class DiskGuard:
             (log.error if short else log.info)(message)
             self._registry.record_event("disk", message, "error" if short else "info")
         return not short
-
-
-def size_bytes(path: Path) -> int:
-    """Size of a file, or of everything in a directory."""
-    total = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += file.lstat().st_size
-    return total

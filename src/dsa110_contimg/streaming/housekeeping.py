@@ -11,7 +11,7 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.pipeline.own_disk import OnHost, home_of
 from dsa110_contimg.pipeline.protection import at_work
 from dsa110_contimg.products.publish import HIDDEN_COPY
@@ -41,7 +42,6 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 from dsa110_contimg.streaming import groups
-from dsa110_contimg.streaming.disk import size_bytes
 
 _GOING = ".removing-"
 _HOUR_S = 3600.0
@@ -97,6 +97,26 @@ class _Needs:
         if keep_h is None or tile_id in self.needed or tile_id not in self.published:
             return False
         return now - self.published[tile_id] >= keep_h * _HOUR_S
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is no leftover.
+
+    Attributes
+    ----------
+    named : set of Path
+        Files and directories that rows name.
+    working : set of str
+        Tiles that are worked on.
+    """
+
+    named: set[Path]
+    working: set[str]
+
+    def needs(self, path: Path) -> bool:
+        """True if a file is no leftover."""
+        return path in self.named or any(path.name.startswith(tile) for tile in self.working)
 
 
 def find(registry: Registry, settings: Settings, now: float | None = None) -> list[Removal]:
@@ -163,46 +183,37 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
     return total
 
 
-def clearings(registry: Registry, settings: Settings, hosts: Iterable[str]) -> list[dict[str, Any]]:
-    """Arguments of `clear_own_disk` for machines that have disks of their own."""
-    wanted = sorted(hosts)
-    if not wanted or at_work(settings.root).programs:
+def clearings(
+    registry: Registry, settings: Settings, own_disks: Mapping[str, Path]
+) -> list[dict[str, Any]]:
+    """Arguments of `clear_own_disk` for each machine that has one."""
+    if not own_disks or at_work(settings.root).programs:
         return []
     with registry.read() as session:
         kept = _kept(session)
     return [
-        {
-            # Only says where to go.
-            "somewhere": OnHost(host, Path("/")), "root": settings.root,
-            "named": frozenset(kept.named), "working": frozenset(kept.working),
-            "keep_h": settings.keep_leftovers_h,
-        }
-        for host in wanted
+        {"own": OnHost(host, own), "root": settings.root, "kept": kept,
+         "keep_h": settings.keep_leftovers_h}
+        for host, own in sorted(own_disks.items())
     ]  # fmt: skip
 
 
-def clear_own_disk(
-    somewhere: Path, root: Path, named: Collection[Path], working: Collection[str], keep_h: float
-) -> int:
+def clear_own_disk(own: Path, root: Path, kept: Kept, keep_h: float) -> int:
     """Remove what no row names from this machine's own disk; returns the number.
 
     Parameters
     ----------
-    somewhere : Path
-        Any path of the machine.
+    own : Path
+        Directory there.
     root : Path
         Whose files.
-    named : collection of Path
-        What rows name.
-    working : collection of str
-        Tiles that are worked on.
+    kept : Kept
     keep_h : float
         Younger ones stay.
     """
-    home = home_of(root)
     gone = 0
-    for path in home.glob("*/*") if home is not None and somewhere.exists() else ():
-        if path in named or not _ours(path.name) or path.name.startswith(tuple(working)):
+    for path in home_of(root, own).glob("*/*"):
+        if not _ours(path.name) or kept.needs(path):
             continue
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= keep_h * _HOUR_S:
@@ -288,23 +299,7 @@ def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> I
             yield Removal(folder, "image", _OVER, 0, row.tile_id)
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What is no leftover.
-
-    Attributes
-    ----------
-    named : set of Path
-        Files and directories that rows name.
-    working : set of str
-        Tiles that are worked on.
-    """
-
-    named: set[Path]
-    working: set[str]
-
-
-def _kept(session: Session) -> _Kept:
+def _kept(session: Session) -> Kept:
     working = {
         tile_id
         for tile_ids in session.scalars(
@@ -320,10 +315,10 @@ def _kept(session: Session) -> _Kept:
     # A held mosaic waits for its operator where it was made.
     for record in session.scalars(select(Mosaic.record).where(Mosaic.state != "published")):
         named.add(Path(str(record["mosaic"]["path"])).parent)
-    return _Kept(named, working)
+    return Kept(named, working)
 
 
-def _leftovers(settings: Settings, kept: _Kept, going: set[Path], now: float) -> Iterator[Removal]:
+def _leftovers(settings: Settings, kept: Kept, going: set[Path], now: float) -> Iterator[Removal]:
     """What no row names, older than a limit."""
     named = kept.named | going
     folders = {settings.root / name for name in ("ms", "images", "caltables")}
@@ -334,7 +329,7 @@ def _leftovers(settings: Settings, kept: _Kept, going: set[Path], now: float) ->
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
-            if path in named or any(path.name.startswith(tile) for tile in kept.working):
+            if path in going or kept.needs(path):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 # Our own are named after a tile or a mosaic; what people put there is theirs.

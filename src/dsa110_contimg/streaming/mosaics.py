@@ -3,18 +3,18 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
-from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
@@ -24,11 +24,11 @@ from dsa110_contimg.stages.calibration_solve import KnownSets
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.publishing import PublishedMosaic
-from dsa110_contimg.stages.registration import known_sets
+from dsa110_contimg.stages.registration import converted_tile, known_sets
 from dsa110_contimg.streaming import bell, daemon, file_check, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.clock import ClockWatch
-from dsa110_contimg.streaming.disk import DiskGuard, size_bytes
+from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.journal import GroupJournal
 from dsa110_contimg.streaming.owed import OwedCrossmatches
 from dsa110_contimg.streaming.sky import SkyKeeper
@@ -227,8 +227,8 @@ class StreamingMosaicManager:
     def _remove(self) -> None:
         removals = housekeeping.find(self._registry, self._settings)
         total = housekeeping.remove(self._registry, self._settings, removals)
-        hosts = self._executor.hosts
-        for arguments in housekeeping.clearings(self._registry, self._settings, hosts):
+        own_disks = self._executor.own_disks
+        for arguments in housekeeping.clearings(self._registry, self._settings, own_disks):
             cleared = self._executor.submit(housekeeping.clear_own_disk, **arguments)
             cleared.add_done_callback(_tell_of_own_disk)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
@@ -287,13 +287,7 @@ class StreamingMosaicManager:
                 known_sets(session, first.start),
                 complete=newest_first or _earlier_are_finished(session, group),
             )
-        tiles = tuple(
-            replace(
-                records.from_json(ConvertedTile, row.converted or {}),
-                ms_path=Path(row.ms_path), host=row.ms_host,
-            )
-            for row in rows
-        )  # fmt: skip
+        tiles = tuple(map(converted_tile, rows))
         context = PipelineContext(
             root=self._settings.root,
             inputs={

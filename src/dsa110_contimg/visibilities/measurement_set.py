@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg.durable import whole
-from dsa110_contimg.errors import BadInputError, unreadable
+from dsa110_contimg.errors import BadInputError, OutageError, unreadable
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import MJD_ZERO_JD
 from dsa110_contimg.visibilities.flagging import unflagged
@@ -124,11 +124,28 @@ def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> N
     vis : Visibilities
     spectral_weights : bool
         Also write WEIGHT_SPECTRUM; WEIGHT is then its mean over channels.
-    """
-    from casacore import tables
 
+    Raises
+    ------
+    BadInputError
+        If it exists.
+    OutageError
+        If the disk does not take it.
+    """
     if path.exists():
         raise BadInputError(f"{path}: exists already; a Measurement Set is never overwritten")
+    try:
+        with whole(path) as part:
+            _write(part, vis, spectral_weights)
+    except RuntimeError as error:
+        raise OutageError(
+            f"{path}: cannot be written ({error}); check the disk, its space and permissions"
+        ) from error
+
+
+def _write(path: Path, vis: Visibilities, spectral_weights: bool) -> None:
+    from casacore import tables
+
     nrow, nchan, npol = vis.data.shape
     rows_per_tile = max(1, 2**20 // (8 * nchan * npol))
 
@@ -161,7 +178,7 @@ def write(path: Path, vis: Visibilities, *, spectral_weights: bool = False) -> N
         }
         for i, column in enumerate(cells)
     }
-    with whole(path) as part, tables.default_ms(str(part), description, managers) as ms:
+    with tables.default_ms(str(path), description, managers) as ms:
         ms.addrows(nrow)
         ms.putcol("DATA", vis.data)
         ms.putcol("FLAG", vis.flags)
