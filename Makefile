@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-postgresql test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
+.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,10 +52,6 @@ test-cluster: install
 test-slurm: install
 	command -v slurmctld munged > /dev/null || { apt-get update && apt-get install -y slurm-wlm munge; }
 	$(BIN)/python benchmarks/slurm.py
-
-# Streaming, housekeeping and jobs on PostgreSQL; make test has them on SQLite.
-test-postgresql: install
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --database postgresql tests/test_streaming.py tests/test_housekeeping.py tests/test_jobs.py
 
 # Claims a second, and what a tile costs the program that hands it out.
 coordinator: install

@@ -40,11 +40,6 @@ expected_rms_jy = 0.05
 """
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Both databases in one run would take `make test` too long: see `make test-postgresql`."""
-    parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite")
-
-
 @dataclass(frozen=True)
 class SmallRun:
     """Files of three short observations of one strip, and their truth."""
@@ -152,17 +147,17 @@ def use_database(root: Path, url: str) -> None:
     settings.write_text(f'database_url = "{url}"\n{settings.read_text()}')
 
 
-@pytest.fixture
+@pytest.fixture(params=["sqlite", "postgresql"])
 def chosen_url(request: pytest.FixtureRequest) -> str:
-    """An empty PostgreSQL database with `--database postgresql`; empty with SQLite."""
-    if request.config.getoption("--database") == "sqlite":
+    """Nothing, where a root has its own SQLite; then an empty PostgreSQL database."""
+    if request.param == "sqlite":
         return ""
     return new_postgres_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
 def streamed_anywhere(chosen_url: str, streamed: Path) -> Path:
-    """The same with its rows in the database that the run is about."""
+    """The same with its rows in either kind of database."""
     if chosen_url:
         care.copy(settings_module.load(root=streamed).database, chosen_url)
         use_database(streamed, chosen_url)

@@ -115,7 +115,13 @@ def _by_ring(ratio: np.ndarray, response: np.ndarray) -> list[float]:
     return medians
 
 
-@pytest.fixture(scope="module", params=[0.0, 12.0], ids=["quiet", "12 Jy and interference"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(bright_jy, id=name, marks=pytest.mark.xdist_group(f"wide-{name}"))
+        for name, bright_jy in (("quiet", 0.0), ("12 Jy and interference", 12.0))
+    ],
+)
 def wide_tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tile:
     bright_jy = request.param
     options = hour.RunOptions(groups=1, antennas=32, channels=4, rfi=0.02 if bright_jy else 0.0)

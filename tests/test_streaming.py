@@ -549,7 +549,7 @@ def test_one_absurd_file_holds_up_no_other(
     assert states == [TileState.CONVERTED]
 
 
-def test_a_batch_run_never_takes_a_published_mosaics_name(streamed: Path) -> None:
+def test_a_batch_run_never_takes_a_published_mosaics_name(streamed_anywhere: Path) -> None:
     from dsa110_contimg.errors import PermanentError
     from dsa110_contimg.pipeline.context import PipelineContext
     from dsa110_contimg.registry import records
@@ -557,30 +557,34 @@ def test_a_batch_run_never_takes_a_published_mosaics_name(streamed: Path) -> Non
     from dsa110_contimg.stages.registration import RegistrationStage
     from dsa110_contimg.stages.validation import Validation
 
-    with _registry(streamed).read() as session:
+    with _registry(streamed_anywhere).read() as session:
         (row,) = session.scalars(select(Mosaic))
     inputs = {
         "mosaic": records.from_json(MosaicImage, row.record["mosaic"]),
         "validation": records.from_json(Validation, row.record["validation"]),
     }
     with pytest.raises(PermanentError, match="give the new one another name"):
-        RegistrationStage().run(PipelineContext(streamed, inputs))
-    with _registry(streamed).read() as session:
+        RegistrationStage().run(PipelineContext(streamed_anywhere, inputs))
+    with _registry(streamed_anywhere).read() as session:
         assert session.scalars(select(Mosaic.state)).one() == "published"
 
 
 def test_a_cross_match_waits_out_an_outage_however_long(
-    streamed: Path, monkeypatch: pytest.MonkeyPatch
+    streamed_anywhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dsa110_contimg.errors import OutageError
     from dsa110_contimg.streaming.owed import OwedCrossmatches
 
-    registry, settings = _registry(streamed), settings_module.load(root=streamed)
+    registry, settings = _registry(streamed_anywhere), settings_module.load(root=streamed_anywhere)
     with registry.write() as session:
         (mosaic,) = session.scalars(select(Mosaic))
         mosaic.crossmatch = "owed"
     owed = OwedCrossmatches(
-        registry, settings, small_options(streamed).crossmatch, InlineExecutor(), lambda: None
+        registry,
+        settings,
+        small_options(streamed_anywhere).crossmatch,
+        InlineExecutor(),
+        lambda: None,
     )
     for _ in range(5):
         owed._settle(mosaic.name, OutageError("disk full"))
@@ -644,23 +648,23 @@ def test_what_was_written_before_the_clock_was_set_back_holds_up_nothing(
 
 
 def test_every_published_mosaic_is_drawn_on_the_sky_and_goes_when_it_is_held(
-    streamed: Path,
+    streamed_anywhere: Path,
 ) -> None:
-    settings = settings_module.load(root=streamed, workers=1, hips=True)
+    settings = settings_module.load(root=streamed_anywhere, workers=1, hips=True)
     registry = Registry(settings.database)
     manager = StreamingMosaicManager(registry, settings, InlineExecutor(), once=True)
     manager.run()
-    folder = sky_survey.folder(streamed)
+    folder = sky_survey.folder(streamed_anywhere)
     with registry.read() as session:
         (name,) = session.scalars(select(Mosaic.name))
-    assert sky_survey.is_current(registry, streamed)
+    assert sky_survey.is_current(registry, streamed_anywhere)
     assert (folder / name / "Moc.fits").exists()
     drawn = hips.Hips.open(folder / survey.ALL_SKY)
     assert drawn is not None
     assert drawn.numbers(drawn.order) == hips.Hips.open(folder / name).numbers(drawn.order)
-    arguments = [name, "--reason", "a test", "--root", str(streamed)]
+    arguments = [name, "--reason", "a test", "--root", str(streamed_anywhere)]
     assert CliRunner().invoke(app, ["hold", *arguments]).exit_code == 0
-    assert CliRunner().invoke(app, ["hips", "--root", str(streamed)]).exit_code == 0
+    assert CliRunner().invoke(app, ["hips", "--root", str(streamed_anywhere)]).exit_code == 0
     assert survey.is_current(folder, {})
     assert not (folder / name).exists()
     assert drawn.numbers(drawn.order) == []

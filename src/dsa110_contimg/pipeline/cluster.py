@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
@@ -52,6 +52,24 @@ _AWAY = (OSError, RuntimeError)
 """What a client raises when its scheduler is gone or silent; RuntimeError once it has closed."""
 
 
+class Jobs(Protocol):
+    """Workers that can be had as they are needed.
+
+    Attributes
+    ----------
+    at_most : int
+        Calls that all of them compute at once.
+    """
+
+    at_most: int
+
+    def fit(self, calls: int) -> None:
+        """Be told now and then how many calls there are."""
+
+    def close(self) -> None:
+        """Give them all back."""
+
+
 class ClusterExecutor(Closing):
     """Runs calls on a Dask cluster.
 
@@ -63,10 +81,8 @@ class ClusterExecutor(Closing):
         A call is killed after computing for so long.
     priority : Priority
         Of its calls among those of other programs on a worker.
-    scale : callable, optional
-        Told now and then how many calls there are, to fit the workers to them.
-    at_most : int
-        Calls for which it can make workers.
+    jobs : Jobs, optional
+        Workers that are made as they are needed; closed with the executor.
     patience_s : float
         How long a machine may be without a worker before what lies on its own disk is given up.
     """
@@ -76,13 +92,11 @@ class ClusterExecutor(Closing):
         connect: Callable[[IOLoop], Client],
         timeout_s: float | None = None,
         priority: Priority = Priority.BATCH,
-        scale: Callable[[int], None] | None = None,
-        at_most: int = 0,
+        jobs: Jobs | None = None,
         patience_s: float = math.inf,
     ):
         self._connect = connect
-        self._scale = scale
-        self._at_most = at_most
+        self._jobs = jobs
         self._patience_s = patience_s
         self._seen: dict[str, float] = {}
         self._connected_at = 0.0
@@ -112,7 +126,8 @@ class ClusterExecutor(Closing):
     @property
     def capacity(self) -> int:
         """Calls that the workers of now compute at once, or those that can be had."""
-        return max(self._at_most, sum(facts.slots for facts in list(self._workers.values())))
+        there = sum(facts.slots for facts in list(self._workers.values()))
+        return there if self._jobs is None else max(there, self._jobs.at_most)
 
     @property
     def own_disks(self) -> Mapping[str, Path]:
@@ -168,6 +183,12 @@ class ClusterExecutor(Closing):
                 self._end_calls(self._client, given)
             with contextlib.suppress(Exception):
                 self._client.close(timeout=_LET_GO_S)
+        if self._jobs is not None:
+            try:
+                self._jobs.close()
+            except Exception:
+                # Calls must be answered all the same.
+                log.exception("cluster: jobs may be left in the queue")
         self._answers.shutdown(wait=False)
         self._loop.stop(_LET_GO_S)
 
@@ -216,11 +237,11 @@ class ClusterExecutor(Closing):
         with self._lock:
             calls = len(self._queue) + len(self._running)
         self._busy_at = now if calls else self._busy_at
-        if self._scale is None or now < self._scale_at:
+        if self._jobs is None or now < self._scale_at:
             return
         self._scale_at = now + _SCALE_S
         if calls or now - self._busy_at > _IDLE_S:
-            self._scale(calls)
+            self._jobs.fit(calls)
 
     def _lose(self, error: BaseException) -> None:
         """Everything that was given is given again when there is a scheduler."""

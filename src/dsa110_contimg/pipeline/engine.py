@@ -1,9 +1,13 @@
 """Who computes, according to the settings."""
 
+import asyncio
 import math
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import LocalExecutor
@@ -16,7 +20,13 @@ if TYPE_CHECKING:
 
     from dsa110_contimg.pipeline.cluster import ClusterExecutor
 
+log = structlog.get_logger()
+
 _CONNECT_S = 10.0
+_CLOSE_S = 20.0
+_QUEUE_S = 10.0
+"""That a queue has to answer in."""
+_NO_SUCH_JOB = (b"Invalid job id", b"Unknown Job", b"has finished")
 
 
 def open_executor(
@@ -56,9 +66,8 @@ def open_executor(
     dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"connect": "5s"}}}})
     if given.scheduler:
         return ClusterExecutor(_address(settings), timeout_s, priority, patience_s=given.patience_s)
-    connect, scale = _jobs(settings)
-    at_most = given.maximum_jobs * _cores(given)
-    return ClusterExecutor(connect, timeout_s, priority, scale, at_most)
+    queue = _queue(settings)
+    return ClusterExecutor(queue.connect, timeout_s, priority, queue)
 
 
 def _address(settings: Settings) -> "Callable[[IOLoop], Client]":
@@ -78,11 +87,9 @@ def _address(settings: Settings) -> "Callable[[IOLoop], Client]":
     return connect
 
 
-def _jobs(settings: Settings) -> "tuple[Callable[[IOLoop], Client], Callable[[int], None]]":
-    """A scheduler in this process, and jobs of a queue as its workers."""
+def _queue(settings: Settings) -> "_Queue":
     import dask
     import dask_jobqueue
-    from distributed import Client
 
     from dsa110_contimg.pipeline.cluster_security import DASK, make_keys, security
 
@@ -107,38 +114,71 @@ def _jobs(settings: Settings) -> "tuple[Callable[[IOLoop], Client], Callable[[in
         cluster = getattr(dask_jobqueue, name)(**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"executor: {name} does not take these options: {error}") from error
-
-    def connect(_: "IOLoop") -> Client:
-        # On the loop that the scheduler runs on, in this process.
-        return Client(cluster, timeout=_CONNECT_S, set_as_default=False)
-
-    return connect, _scaling(given, cluster)
+    return _Queue(given, int((kind or {}).get("cores") or 1), cluster)
 
 
-def _cores(given: ExecutorSettings) -> int:
-    """Of a job."""
-    return int((given.slurm or given.pbs or {}).get("cores") or 1)
+class _Queue:
+    """A scheduler in this process, and jobs of a queue as its workers.
 
+    Attributes
+    ----------
+    at_most : int
+        Calls that all jobs compute at once.
+    """
 
-def _scaling(given: ExecutorSettings, cluster: Any) -> Callable[[int], None]:
-    """Ask for as many jobs as calls need, and for those that ended again."""
-    asked, slots_a_job = 0, _cores(given)
+    def __init__(self, given: ExecutorSettings, slots_a_job: int, cluster: Any):
+        self.at_most = given.maximum_jobs * slots_a_job
+        self._given, self._slots_a_job, self._cluster = given, slots_a_job, cluster
+        self._asked = 0
+        self._joined: set[str] = set()
 
-    def fit(calls: int) -> None:
-        nonlocal asked
-        wanted = math.ceil(calls / slots_a_job)
+    def connect(self, _: "IOLoop") -> "Client":
+        """A client on the loop that the scheduler runs on, in this process."""
+        from distributed import Client
+
+        return Client(self._cluster, timeout=_CONNECT_S, set_as_default=False)
+
+    def fit(self, calls: int) -> None:
+        """Ask for as many jobs as calls need, and for those that ended again."""
+        wanted = math.ceil(calls / self._slots_a_job)
         # The queue does not know which job is idle: it takes some away when all are.
-        asked = max(asked, wanted) if calls else 0
-        cluster.loop.add_callback(_forget_failed, cluster)
-        cluster.scale(jobs=min(max(asked, given.minimum_jobs), given.maximum_jobs))
+        self._asked = max(self._asked, wanted) if calls else 0
+        jobs = min(max(self._asked, self._given.minimum_jobs), self._given.maximum_jobs)
+        self._cluster.loop.add_callback(self._forget)
+        self._cluster.scale(jobs=jobs)
 
-    return fit
+    def close(self) -> None:
+        """Give the jobs back, and end the scheduler."""
+        self._cluster.close(timeout=_CLOSE_S)
 
+    async def _forget(self) -> None:
+        """Jobs that were refused, or lost before they ran, count as there until forgotten."""
+        from distributed import Status
 
-def _forget_failed(cluster: Any) -> None:
-    """A job that could not be submitted counts as there until it is forgotten."""
-    from distributed import Status
+        jobs = self._cluster.workers
+        there = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
+        self._joined |= {job.job_id for name, job in jobs.items() if name in there}
+        for name, job in list(jobs.items()):
+            refused = job.status in (Status.created, Status.failed)
+            if not refused and (job.job_id in self._joined or not await self._is_lost(job.job_id)):
+                continue
+            if jobs.get(name) is job:
+                log.warning("cluster: a job is asked for again", job=job.job_id or "refused")
+                # Or the cluster does not close.
+                job.status = Status.failed
+                del jobs[name]
 
-    for name, job in list(cluster.workers.items()):
-        if job.status in (Status.created, Status.failed):
-            del cluster.workers[name]
+    async def _is_lost(self, job_id: str) -> bool:
+        """True if the queue says that it has no such job, waiting or running."""
+        command = ["squeue", "--noheader", "--jobs"] if self._given.slurm else ["qstat"]
+        try:
+            program = await asyncio.create_subprocess_exec(
+                *command, job_id, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+            )
+            told, error = await asyncio.wait_for(program.communicate(), _QUEUE_S)
+        except (OSError, TimeoutError):
+            return False
+        if program.returncode == 0:
+            # SLURM says nothing of a job that is over, PBS calls that an error.
+            return not told.strip()
+        return any(words in error for words in _NO_SUCH_JOB)
