@@ -1,18 +1,33 @@
 """A server that is killed again and again loses no job and does none twice."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import job_chaos
 import pytest
 
+from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import jobs
 from dsa110_contimg.batch.jobs import JobRunner, run_job, submit
-from dsa110_contimg.batch.kinds import ValidateJob
-from dsa110_contimg.errors import OutageError
+from dsa110_contimg.batch.kinds import (
+    ApplyJob,
+    CalibrateJob,
+    ConvertJob,
+    CrossmatchJob,
+    ImageJob,
+    Request,
+    ValidateJob,
+)
+from dsa110_contimg.errors import OutageError, UsageError
+from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.visibilities import measurement_set
 
 
 def test_of_twenty_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
@@ -85,3 +100,46 @@ def test_a_finished_job_waits_for_a_database_that_is_away(
         job = session.get_one(Job, job_id)
     assert (job.state, job.result) == (JobState.DONE, {"path": "m.html"})
     registry.close()
+
+
+class _Twice(InlineExecutor):
+    """The answer of each call's first execution is lost."""
+
+    def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
+        super().submit(function, **arguments).result()
+        return super().submit(function, **arguments)
+
+
+def test_what_ran_twice_is_where_it_was_asked_for_once(
+    processed: Processed, small_run: SmallRun, tmp_path: Path
+) -> None:
+    settings = settings_module.load(root=processed.root)
+    registry = Registry(settings.database)
+    context = PipelineContext(processed.root, executor=_Twice())
+    there = tmp_path / "mine"
+
+    def run(request: Request, name: str) -> Any:
+        made = request.run(settings, registry, context, there / name)
+        with pytest.raises(UsageError, match="exists already"):
+            request.run(settings, registry, context, there / name)
+        return made
+
+    files = [str(path) for path in small_run.files[0]]
+    ms = run(ConvertJob(files=files), "tile.ms")["ms_path"]
+    tables = run(CalibrateJob(ms=ms), "set.1")["path"]
+    calibrated = run(ApplyJob(ms=ms, tables=tables), "calibrated.ms")["ms_path"]
+    small = {"size": 256, "averaging_loss": 0.0}
+    prefix = run(ImageJob(ms=calibrated, options=small), "an.image")["prefix"]
+    mosaic = str(processed.result["published"].path)
+    sources = run(CrossmatchJob(mosaic=mosaic), "sources.fits")["path"]
+    registry.close()
+    assert [Path(path).name for path in (ms, tables, calibrated, prefix, sources)] == [
+        "tile.ms", "set.1", "calibrated.ms", "an.image", "sources.fits"
+    ]  # fmt: skip
+    assert measurement_set.read(Path(calibrated)).data.any()
+    assert read_fits(there / "an.image.image.fits").pixels.any()
+    kinds = ("image", "pbcor", "pb", "residual", "model", "psf", "rms")
+    images = {f"an.image.{kind}.fits" for kind in kinds}
+    names = {path.name for path in there.iterdir()}
+    assert names >= {"tile.ms", "set.1", "calibrated.ms", "sources.fits", *images}
+    assert not [name for name in names if name.startswith(".") or "made" in name]

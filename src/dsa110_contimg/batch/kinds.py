@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
@@ -88,14 +90,23 @@ class Request(Options):
             if (root / target).resolve().is_relative_to(root / "products" / published):
                 raise UsageError(f"params.output: {target}: what is published is never replaced")
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def check_new(self, output: Path) -> None:
+        """Raise `UsageError` if there is such an output already."""
+        if self.main_file(output).exists():
+            raise UsageError(f"{output}: exists already; choose another --output")
+
+    def main_file(self, output: Path) -> Path:
+        """What an output is known by."""
+        return output
+
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """What to do.
 
         Parameters
         ----------
         settings : Settings
             Options that the request does not give.
-        output : Path
+        output : Path or FreshPath
             Where to write.
         """
         raise NotImplementedError
@@ -104,14 +115,14 @@ class Request(Options):
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
     ) -> dict[str, Any]:
         """Do it on the context's executor; the result as plain values."""
-        call = self.call(settings, output)
-        (made,) = context.map(call.function, [dict(call.arguments)], self.kind)
-        return records.to_json(made)
-
-
-def _check_new(output: Path | None) -> None:
-    if output is None or output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
+        if not self.default_output():
+            call = self.call(settings, None)
+            return records.to_json(context.map(call.function, [dict(call.arguments)], self.kind)[0])
+        self.check_new(output)
+        with aside(output) as scratch:
+            call = self.call(settings, fresh(output, scratch))
+            (made,) = context.map(call.function, [dict(call.arguments)], self.kind)
+            return records.to_json(place(made, output, scratch))
 
 
 def _check_inside(given: Path, allowed: Path) -> None:
@@ -137,7 +148,7 @@ class ConvertJob(Request):
         """The files."""
         return self.files
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 1, or the reader of foreign files."""
         from dsa110_contimg.stages import conversion
         from dsa110_contimg.telescope import DSA110
@@ -167,12 +178,11 @@ class CalibrateJob(Request):
         """The Measurement Set."""
         return (self.ms,)
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 2."""
         from dsa110_contimg.stages import calibration_solve
         from dsa110_contimg.stages.conversion import describe
 
-        _check_new(output)
         given = {"sky_catalog": settings.sky_catalog, **settings.calibrate, **self.options}
         options = parse_options(CalibrationSolveOptions, given, "calibrate")
         tile = describe(Path(self.ms).absolute())
@@ -197,7 +207,7 @@ class ApplyJob(Request):
         """Measurement Set and tables."""
         return (self.ms, self.tables)
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 3; without an output, CORRECTED_DATA is written in place."""
         from dsa110_contimg.stages import calibration_apply
         from dsa110_contimg.stages.calibration_solve import load_set
@@ -233,7 +243,11 @@ class ImageJob(Request):
         """The Measurement Set."""
         return (self.ms,)
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def main_file(self, output: Path) -> Path:
+        """The image; the output is a prefix."""
+        return output.with_name(f"{output.name}.image.fits")
+
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 4."""
         from dsa110_contimg.stages import imaging
 
@@ -263,7 +277,7 @@ class ValidateJob(Request):
         """The mosaic."""
         return (self.mosaic,)
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 6."""
         from dsa110_contimg.stages import validation
 
@@ -287,11 +301,10 @@ class CrossmatchJob(Request):
         """The mosaic."""
         return (self.mosaic,)
 
-    def call(self, settings: Settings, output: Path | None) -> Call:
+    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 9."""
         from dsa110_contimg.stages import crossmatch
 
-        _check_new(output)
         given = {"sky_catalog": settings.sky_catalog, **settings.crossmatch, **self.options}
         return Call(
             crossmatch.crossmatch,

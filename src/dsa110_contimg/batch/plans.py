@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import delete, select
 
+from dsa110_contimg.batch.placing import aside
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose
 from dsa110_contimg.errors import NothingToDo, UsageError
@@ -236,9 +236,7 @@ def build(
     """
     check_build(made, output, overwrite)
     context = context or PipelineContext(output.parent)
-    scratch = output.parent / f".{output.name}.{uuid4().hex[:8]}"
-    scratch.mkdir()
-    try:
+    with aside(output) as scratch:
         call = {
             "images": made.tiles,
             "output": FreshPath(scratch, "made", inside=f"{output.stem}.fits"),
@@ -254,8 +252,6 @@ def build(
             if target.is_dir():
                 shutil.rmtree(target)
             mosaic.path.with_name(target.name).replace(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return replace(mosaic, path=output)
 
 
