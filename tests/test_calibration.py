@@ -86,6 +86,23 @@ def test_known_gains_come_back_near_the_theoretical_error(
     assert np.sqrt(np.mean((error / bound) ** 2)) < limit
 
 
+def test_a_burst_in_a_quarter_of_the_time_hardly_changes_what_is_thought_of_the_noise(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Few samples, as of a full-size tile: at equal distances (14) they were half of the burst.
+    monkeypatch.setattr("dsa110_contimg.calibration.solve._NOISE_SAMPLES", 55680 // 14)
+    nant, ntime, nchan = 30, 24, 16
+    a1, a2 = _array(nant, ntime)
+    model = np.ones((a1.size, nchan), complex)
+    quiet = _corrupt(_truth(nant, nchan, rng), model, a1, a2, 0.5, rng)
+    burst = quiet.copy()
+    late = np.arange(a1.size) // (a1.size // ntime) // 6 == 2
+    burst[late] += 10 * np.exp(2j * np.pi * rng.uniform(size=(int(late.sum()), nchan, 2)))
+    weights = np.ones(quiet.shape, np.float32)
+    calm, hit = (_solve(data, model, weights, a1, a2, nant) for data in (quiet, burst))
+    assert np.median(hit.snr) == pytest.approx(np.median(calm.snr), rel=0.3)
+
+
 def test_an_antenna_without_enough_baselines_is_flagged_and_nothing_else(
     rng: np.random.Generator,
 ) -> None:

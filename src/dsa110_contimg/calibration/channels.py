@@ -20,11 +20,10 @@ class SolveLimits:
 
 
 def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
-    """Samples that take no part in a solution."""
+    """Samples (row, channel) that take no part in a solution, flagged ones apart."""
     length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
-    out = vis.flags | rfi[:, :, None]
-    out[length < limits.uv_min_lambda] = True
-    return out
+    short = length < limits.uv_min_lambda
+    return rfi | short[:, None] if short.any() else rfi
 
 
 def solve_bins(
@@ -56,8 +55,8 @@ def solve_bins(
     found = solve_gains(
         vis.data, sky, vis.weights, index[vis.antenna1], index[vis.antenna2],
         np.zeros(vis.data.shape[0], np.int64), channel_bin, nantenna=present.size,
-        flags=_left_out(vis, rfi, limits), min_baselines=limits.min_baselines,
-        min_snr=limits.min_snr, phase_only=phase_only,
+        flags=vis.flags, left_out=_left_out(vis, rfi, limits),
+        min_baselines=limits.min_baselines, min_snr=limits.min_snr, phase_only=phase_only,
     )  # fmt: skip
     shape = (1, len(vis.array.names), *found.values.shape[2:])
     values = np.ones(shape, complex)

@@ -21,7 +21,10 @@ _TOLERANCE = 1e-7
 _ROWS_PER_BLOCK = 6
 _CHANNELS_PER_BLOCK = 16
 """Samples are summed so far before outliers are looked for: interference is flagged by then."""
-_BINS_AT_ONCE = 8
+_SYSTEMS_AT_ONCE = 8
+_TINY = 1e-30
+_NOISE_SAMPLES = 2_000_000
+"""That a robust variance is taken of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +48,103 @@ class Gains:
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _products(
     data: np.ndarray, model: np.ndarray, weights: np.ndarray, flags: np.ndarray,
-    block: np.ndarray, channel_block: np.ndarray, cross: np.ndarray, power: np.ndarray,
+    left_out: np.ndarray, order: np.ndarray, starts: np.ndarray, channel_block: np.ndarray,
+    sums: np.ndarray,
 ) -> None:  # fmt: skip
-    """Sums of w D conj(M) and w |M|**2 over each block of rows and channels."""
-    for row in range(data.shape[0]):
-        b = block[row]
-        for f in range(data.shape[1]):
-            c = channel_block[f]
-            m = model[row, f]
-            mm = m.real * m.real + m.imag * m.imag
-            for p in range(data.shape[2]):
-                w = weights[row, f, p]
-                if w > 0 and not flags[row, f, p]:
-                    cross[b, c, p] += w * data[row, f, p] * np.conj(m)
-                    power[b, c, p] += w * mm
+    """Sums of w D conj(M), real and imaginary, and w |M|**2 over blocks of rows and channels.
+
+    Parameters
+    ----------
+    data, weights, flags : ndarray, shape (nrow, nchan, npol)
+    model, left_out : ndarray, shape (nrow, nchan)
+    order : ndarray of int, shape (nrow,)
+        Rows in the order of their blocks.
+    starts : ndarray of int, shape (nblock + 1,)
+        Where each block begins in it.
+    channel_block : ndarray of int, shape (nchan,)
+    sums : ndarray of float32, shape (nblock, 3, nchannelblock * npol)
+        Is filled.
+    """
+    npol = data.shape[2]
+    for block in range(starts.size - 1):
+        re, im, power = sums[block, 0], sums[block, 1], sums[block, 2]
+        re[:], im[:], power[:] = 0, 0, 0
+        for row in order[starts[block] : starts[block + 1]]:
+            for f in range(data.shape[1]):
+                if left_out[row, f]:
+                    continue
+                at = channel_block[f] * npol
+                m = model[row, f]
+                mm = m.real * m.real + m.imag * m.imag
+                for p in range(npol):
+                    w = weights[row, f, p]
+                    if w > 0 and not flags[row, f, p]:
+                        x = w * data[row, f, p] * np.conj(m)
+                        re[at + p] += x.real
+                        im[at + p] += x.imag
+                        power[at + p] += w * mm
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def _weighted(
+    sums: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, gain_re: np.ndarray,
+    gain_im: np.ndarray, scale: float, pairs: np.ndarray, first: np.ndarray,
+) -> int:  # fmt: skip
+    """Sums of each pair of antennas, with less weight for blocks that the gains do not explain.
+
+    Real and imaginary parts apart, and one after the other in memory, let the compiler use vector
+    instructions.
+
+    Parameters
+    ----------
+    sums : ndarray of float32, shape (nblock, 3, nlane)
+        A lane is a block of channels and a polarization.
+    antenna1, antenna2 : ndarray of int, shape (nblock,)
+        Blocks of a pair stand together.
+    gain_re, gain_im : ndarray of float32, shape (nantenna, nlane)
+    scale : float
+        Variance per weight at which the weight halves; zero takes all blocks as they are.
+    pairs : ndarray of float32, shape (at least npair, 3, nlane)
+        Is filled.
+    first : ndarray of int, shape (at least npair,)
+        Is filled with the first block of each pair.
+
+    Returns
+    -------
+    int
+        Pairs.
+    """
+    nlane = sums.shape[2]
+    model_re, model_im = np.empty(nlane, np.float32), np.empty(nlane, np.float32)
+    scale32, tiny, one = np.float32(scale), np.float32(_TINY), np.float32(1)
+    npair = -1
+    for n in range(antenna1.size):
+        i, j = antenna1[n], antenna2[n]
+        if npair < 0 or i != antenna1[n - 1] or j != antenna2[n - 1]:
+            npair += 1
+            first[npair] = n
+            to_re, to_im, to_power = pairs[npair, 0], pairs[npair, 1], pairs[npair, 2]
+            to_re[:], to_im[:], to_power[:] = 0, 0, 0
+            for q in range(nlane):
+                model_re[q] = gain_re[i, q] * gain_re[j, q] + gain_im[i, q] * gain_im[j, q]
+                model_im[q] = gain_im[i, q] * gain_re[j, q] - gain_re[i, q] * gain_im[j, q]
+        cross_re, cross_im, power = sums[n, 0], sums[n, 1], sums[n, 2]
+        if scale32 > 0:
+            for q in range(nlane):
+                x, y, w = cross_re[q], cross_im[q], power[q]
+                # Divided before it is squared: a square of raw units could be too large.
+                per_sigma = one / np.sqrt(scale32 * w + tiny)
+                r_re, r_im = (x - model_re[q] * w) * per_sigma, (y - model_im[q] * w) * per_sigma
+                trust = one / (one + r_re * r_re + r_im * r_im)
+                to_re[q] += trust * x
+                to_im[q] += trust * y
+                to_power[q] += trust * w
+        else:
+            for q in range(nlane):
+                to_re[q] += cross_re[q]
+                to_im[q] += cross_im[q]
+                to_power[q] += power[q]
+    return npair + 1
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
@@ -86,16 +172,17 @@ def _alternate(
                 if partners < min_baselines:
                     flags[i] = True
                     changed = True
-    scale = 0.0
-    weight = 0.0
     for i in range(nant):
         for j in range(nant):
             if flags[i] or flags[j]:
                 # Takes the pair out of every sum below without a test in it.
                 power[i, j] = cross_re[i, j] = cross_im[i, j] = 0
-            scale += np.hypot(cross_re[i, j], cross_im[i, j])
-            weight += power[i, j]
     if not warm:
+        scale = weight = 0.0
+        for i in range(nant):
+            for j in range(nant):
+                scale += np.hypot(cross_re[i, j], cross_im[i, j])
+                weight += power[i, j]
         start = np.sqrt(scale / weight) if weight > 0 and not phase_only else 1.0
         for i in range(nant):
             gain_re[i], gain_im[i] = start, 0.0
@@ -132,70 +219,59 @@ def _alternate(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _solve_interval(
-    cross: np.ndarray, power: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
-    channel_bin: np.ndarray, first_block: np.ndarray, sigma2: float, min_baselines: int,
-    phase_only: bool, gains: np.ndarray, flags: np.ndarray, error: np.ndarray,
+    pairs: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, system: np.ndarray,
+    min_baselines: int, phase_only: bool, warm: bool, gains: np.ndarray, flags: np.ndarray,
+    error: np.ndarray,
 ) -> None:  # fmt: skip
-    """Solve all channel bins of one interval.
-
-    With `sigma2` the given gains say which blocks are outliers, and are the start.
+    """Solve all systems, one a bin of channels and polarization, of one interval.
 
     Parameters
     ----------
-    cross, power : ndarray, shape (nblock, nchannelblock, npol)
-        Of the interval's blocks of rows.
-    antenna1, antenna2 : ndarray of int, shape (nblock,)
-    channel_bin : ndarray of int, shape (nchannelblock,)
-    first_block : ndarray of int, shape (nbin + 1,)
-        Where each bin's channel blocks begin.
-    sigma2 : float
-        Noise per weight; zero for a first solution.
-    gains, flags, error : ndarray, shape (nbin, npol, nantenna)
+    pairs : ndarray of float32, shape (npair, 3, nlane)
+        Of `_weighted`.
+    antenna1, antenna2 : ndarray of int, shape (npair,)
+    system : ndarray of int, shape (nlane,)
+        That each lane adds to; those of a later bin stand behind.
+    warm : bool
+        The given gains are the start.
+    gains, flags, error : ndarray, shape (nsystem, nantenna)
     """
-    nbin, npol, nant = gains.shape
-    robust = sigma2 > 0
-    for b0 in range(0, nbin, _BINS_AT_ONCE):
-        b1 = min(nbin, b0 + _BINS_AT_ONCE)
-        re = np.zeros((b1 - b0, npol, nant, nant))
-        im = np.zeros((b1 - b0, npol, nant, nant))
-        pw = np.zeros((b1 - b0, npol, nant, nant))
-        for n in range(cross.shape[0]):
-            i, j = antenna1[n], antenna2[n]
-            for c in range(first_block[b0], first_block[b1]):
-                b = channel_bin[c]
-                for p in range(npol):
-                    x, y = cross[n, c, p], power[n, c, p]
-                    if y > 0:
-                        w = 1.0
-                        if robust:
-                            r = x - gains[b, p, i] * np.conj(gains[b, p, j]) * y
-                            r2 = (r.real * r.real + r.imag * r.imag) / (y * sigma2)
-                            w = 1 / (1 + r2 / (2 * _CAUCHY_SCALE**2))
-                        re[b - b0, p, i, j] += w * x.real
-                        im[b - b0, p, i, j] += w * x.imag
-                        pw[b - b0, p, i, j] += w * y
-        gain_re, gain_im = np.empty(nant), np.empty(nant)
-        for b in range(b0, b1):
-            for p in range(npol):
-                a, c, d = re[b - b0, p], im[b - b0, p], pw[b - b0, p]
-                for i in range(nant):
-                    for j in range(i):
-                        # Both halves of each pair, whichever way round its rows are.
-                        a[i, j] += a[j, i]
-                        c[i, j] -= c[j, i]
-                        d[i, j] += d[j, i]
-                        a[j, i], c[j, i], d[j, i] = a[i, j], -c[i, j], d[i, j]
-                for i in range(nant):
-                    gain_re[i], gain_im[i] = gains[b, p, i].real, gains[b, p, i].imag
-                _alternate(
-                    a, c, d, min_baselines, phase_only, robust, gain_re, gain_im, flags[b, p]
-                )
-                for i in range(nant):
-                    gains[b, p, i] = complex(gain_re[i], gain_im[i])
-                    bottom = 0.0
-                    for j in range(nant):
-                        bottom += d[i, j] * (gain_re[j] ** 2 + gain_im[j] ** 2)
-                    error[b, p, i] = np.sqrt(1 / bottom) if bottom > 0 else np.inf
+    nsystem, nant = gains.shape
+    # In single precision a few of these matrices at once stay in the cache.
+    shape = (_SYSTEMS_AT_ONCE, nant, nant)
+    re, im = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    power = np.empty(shape, np.float32)
+    gain_re, gain_im = np.empty(nant), np.empty(nant)
+    last = 0
+    for s0 in range(0, nsystem, _SYSTEMS_AT_ONCE):
+        s1 = min(nsystem, s0 + _SYSTEMS_AT_ONCE)
+        first = last
+        while last < system.size and system[last] < s1:
+            last += 1
+        re[:], im[:], power[:] = 0, 0, 0
+        for n in range(antenna1.size):
+            i, j, sign = antenna1[n], antenna2[n], np.float32(1)
+            if i > j:
+                i, j, sign = j, i, np.float32(-1)
+            pair_re, pair_im, pair_power = pairs[n, 0], pairs[n, 1], pairs[n, 2]
+            for q in range(first, last):
+                k = system[q] - s0
+                re[k, i, j] += pair_re[q]
+                im[k, i, j] += sign * pair_im[q]
+                power[k, i, j] += pair_power[q]
+        for s in range(s0, s1):
+            v_re, v_im, w = re[s - s0], im[s - s0], power[s - s0]
+            for i in range(nant):
+                for j in range(i):
+                    v_re[i, j], v_im[i, j], w[i, j] = v_re[j, i], -v_im[j, i], w[j, i]
+                gain_re[i], gain_im[i] = gains[s, i].real, gains[s, i].imag
+            _alternate(v_re, v_im, w, min_baselines, phase_only, warm, gain_re, gain_im, flags[s])
+            for i in range(nant):
+                gains[s, i] = complex(gain_re[i], gain_im[i])
+                bottom = 0.0
+                for j in range(nant):
+                    bottom += w[i, j] * (gain_re[j] ** 2 + gain_im[j] ** 2)
+                error[s, i] = np.sqrt(1 / bottom) if bottom > 0 else np.inf
 
 
 def solve_gains(
@@ -209,6 +285,7 @@ def solve_gains(
     *,
     nantenna: int,
     flags: np.ndarray | None = None,
+    left_out: np.ndarray | None = None,
     min_baselines: int = 4,
     min_snr: float = 3.0,
     phase_only: bool = False,
@@ -233,6 +310,8 @@ def solve_gains(
     nantenna : int
     flags : ndarray of bool, shape (nrow, nchan, npol), optional
         Samples to leave out.
+    left_out : ndarray of bool, shape (nrow, nchan), optional
+        More of them, of all polarizations.
     min_baselines : int
         An antenna with fewer usable baselines is flagged.
     min_snr : float
@@ -251,63 +330,74 @@ def solve_gains(
         data, weights = data[:, :, ::3], weights[:, :, ::3]
         flags = None if flags is None else flags[:, :, ::3]
     ninterval, nbin, npol = int(interval.max()) + 1, int(channel_bin.max()) + 1, data.shape[2]
-    block, first_row = _row_blocks(interval, antenna1, antenna2)
-    channel_block, first_channel = _channel_blocks(channel_bin)
-    cross = np.zeros((first_row.size, first_channel.size, npol), np.complex64)
-    power = np.zeros(cross.shape, np.float32)
-    left_out = np.broadcast_to(False, data.shape) if flags is None else flags
-    _products(data, model, weights, left_out, block, channel_block, cross, power)
+    order, starts = _row_blocks(interval, antenna1, antenna2)
+    first_row = order[starts[:-1]]
     ends = np.searchsorted(interval[first_row], np.arange(ninterval + 1))
-    bins = channel_bin[first_channel]
-    first_block = np.searchsorted(bins, np.arange(nbin + 1))
+    antenna1, antenna2 = antenna1[first_row], antenna2[first_row]
+    channel_block, first_channel = _channel_blocks(channel_bin)
+    system = (channel_bin[first_channel][:, None] * npol + np.arange(npol)).ravel()
+    sums = np.empty((first_row.size, 3, first_channel.size * npol), np.float32)
+    nothing = np.broadcast_to(False, data.shape)
+    _products(
+        data, model, weights, nothing if flags is None else flags,
+        nothing[:, :, 0] if left_out is None else left_out, order, starts, channel_block, sums,
+    )  # fmt: skip
 
-    shape = (ninterval, nbin, npol, nantenna)
-    gains = np.ones(shape, np.complex128)
-    bad = np.zeros(shape, bool)
-    error = np.full(shape, np.inf)
+    gains = np.ones((ninterval, nbin * npol, nantenna), np.complex128)
+    bad = np.zeros(gains.shape, bool)
+    error = np.full(gains.shape, np.inf)
+    most_blocks = int(np.diff(ends).max())
+    pairs = np.empty((most_blocks, *sums.shape[1:]), np.float32)
+    first = np.empty(most_blocks, np.int64)
     sigma2 = 0.0
     for _ in range(robust_rounds + 1):
+        residuals = []
         for k in range(ninterval):
-            rows = slice(ends[k], ends[k + 1])
-            _solve_interval(
-                cross[rows], power[rows], antenna1[first_row[rows]], antenna2[first_row[rows]],
-                bins, first_block, sigma2, min_baselines, phase_only, gains[k], bad[k], error[k],
+            its = slice(ends[k], ends[k + 1])
+            a1, a2 = antenna1[its], antenna2[its]
+            lanes = _in_lanes(gains[k], system)
+            npair = _weighted(
+                sums[its], a1, a2, lanes.real.copy(), lanes.imag.copy(),
+                2 * _CAUCHY_SCALE**2 * sigma2, pairs, first,
             )  # fmt: skip
+            at = first[:npair]
+            _solve_interval(
+                pairs, a1[at], a2[at], system, min_baselines, phase_only, sigma2 > 0, gains[k],
+                bad[k], error[k],
+            )  # fmt: skip
+            lanes = _in_lanes(gains[k], system)
+            residuals.append(_residuals(sums[its], a1, a2, lanes, sums.size))
         if bad.all():
             raise CalibrationError(
                 "no antenna has enough unflagged baselines to solve for gains; "
                 "look at the flags and at the sky model"
             )
-        sigma2 = _noise_per_weight(
-            cross, power, interval[first_row], antenna1[first_row], antenna2[first_row], bins, gains
-        )
+        sigma2 = _noise_per_weight(np.concatenate(residuals))
     snr = np.abs(gains) / (error * np.sqrt(sigma2))
     bad |= ~(snr >= min_snr) | ~np.isfinite(gains)
     gains[bad] = 1.0
-    axes = (0, 3, 1, 2)
+
+    def shaped(values: np.ndarray) -> np.ndarray:
+        return values.reshape(ninterval, nbin, npol, nantenna).transpose(0, 3, 1, 2).copy()
+
     return Gains(
-        values=gains.transpose(axes).copy(),
-        flags=bad.transpose(axes).copy(),
-        snr=np.where(np.isfinite(snr), snr, 0).astype(np.float32).transpose(axes).copy(),
+        values=shaped(gains),
+        flags=shaped(bad),
+        snr=shaped(np.where(np.isfinite(snr), snr, 0).astype(np.float32)),
     )
 
 
 def _row_blocks(
     interval: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Block of each row, and one row of each block: a few rows of one baseline and interval.
-
-    Blocks are in order of interval.
-    """
+    """Rows in order of interval and baseline, and where blocks of a few of them begin and end."""
     order = np.lexsort((antenna2, antenna1, interval))
     keys = np.stack([interval[order], antenna1[order], antenna2[order]])
     new = np.any(np.diff(keys, axis=1, prepend=-1) != 0, axis=0)
     group = np.cumsum(new) - 1
     within = np.arange(order.size) - np.flatnonzero(new)[group]
     new |= within % _ROWS_PER_BLOCK == 0
-    block = np.empty(order.size, np.int64)
-    block[order] = np.cumsum(new) - 1
-    return block, order[new]
+    return order, np.append(np.flatnonzero(new), order.size)
 
 
 def _channel_blocks(channel_bin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -318,23 +408,39 @@ def _channel_blocks(channel_bin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.cumsum(new) - 1, np.flatnonzero(new)
 
 
-def _noise_per_weight(
-    cross: np.ndarray, power: np.ndarray, interval: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, channel_bin: np.ndarray, gains: np.ndarray,
-) -> float:  # fmt: skip
+def _in_lanes(gains: np.ndarray, system: np.ndarray) -> np.ndarray:
+    """Gains of systems, shape (nsystem, nantenna), as of the lanes that add to them.
+
+    Returns
+    -------
+    ndarray of complex64, shape (nantenna, nlane)
+    """
+    return gains[system].astype(np.complex64).T.copy()
+
+
+def _residuals(
+    sums: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, gains: np.ndarray, total: int
+) -> np.ndarray:
+    """Squared residuals per weight of some blocks: ``|cross - g power|**2 / power``.
+
+    Of `total` sums as many blocks are taken as give enough samples; by chance, for at regular
+    distances they would be of few times and baselines.
+    """
+    share = min(1.0, 3 * _NOISE_SAMPLES / total)
+    rows = np.flatnonzero(np.random.default_rng(0).random(antenna1.size) < share)
+    re, im, power = sums[rows].swapaxes(0, 1)
+    model = gains[antenna1[rows]] * np.conj(gains[antenna2[rows]]) * power
+    used = power > 0
+    squares = (re - model.real) ** 2 + (im - model.imag) ** 2
+    return np.asarray(squares[used] / power[used])
+
+
+def _noise_per_weight(residuals: np.ndarray) -> float:
     """Robust variance of sqrt(weight) * residual, per real component.
 
-    The residual of a block is ``(cross - g power) / sqrt(power)``; the median of a chi-square
-    of two degrees of freedom is 2 ln 2.
+    The median of a chi-square of two degrees of freedom is 2 ln 2.
     """
-    step = max(1, cross.size // 2_000_000)
-    rows = slice(None, None, step)
-    at = gains[:, channel_bin].transpose(0, 3, 1, 2)
-    g = at[interval[rows], antenna1[rows]] * np.conj(at[interval[rows], antenna2[rows]])
-    used = power[rows] > 0
-    residual = (cross[rows] - g * power[rows])[used]
-    normalised = (residual.real**2 + residual.imag**2) / power[rows][used]
-    return float(np.median(normalised) / (2 * np.log(2))) if normalised.size else 1.0
+    return float(np.median(residuals) / (2 * np.log(2))) if residuals.size else 1.0
 
 
 def refer_phases(
