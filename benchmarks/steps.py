@@ -122,6 +122,7 @@ def bandpass(work: Path, ms_path: Path) -> float:
     options = CalibrationSolveOptions(sky_catalog=CATALOGUE)
     vis = measurement_set.read(ms_path)
     sky = predict.predict(vis, sky_model(vis, work, options))
+    del vis
     begin = time.perf_counter()
     vis = measurement_set.read(ms_path)
     channels.solve_channels(vis, sky, np.zeros(sky.shape, bool), solve_limits(options))
