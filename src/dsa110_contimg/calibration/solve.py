@@ -23,6 +23,7 @@ _CHANNELS_PER_BLOCK = 16
 """Samples are summed so far before outliers are looked for: interference is flagged by then."""
 _SYSTEMS_AT_ONCE = 8
 _TINY = 1e-30
+"""Keeps what has no weight finite."""
 _NOISE_SAMPLES = 2_000_000
 """That a robust variance is taken of."""
 
@@ -349,6 +350,7 @@ def solve_gains(
     most_blocks = int(np.diff(ends).max())
     pairs = np.empty((most_blocks, *sums.shape[1:]), np.float32)
     first = np.empty(most_blocks, np.int64)
+    sampled = _some_blocks(sums)
     sigma2 = 0.0
     for _ in range(robust_rounds + 1):
         residuals = []
@@ -365,8 +367,9 @@ def solve_gains(
                 pairs, a1[at], a2[at], system, min_baselines, phase_only, sigma2 > 0, gains[k],
                 bad[k], error[k],
             )  # fmt: skip
+            some = sampled[its]
             lanes = _in_lanes(gains[k], system)
-            residuals.append(_residuals(sums[its], a1, a2, lanes, sums.size))
+            residuals.append(_residuals(sums[its][some], lanes[a1[some]], lanes[a2[some]]))
         if bad.all():
             raise CalibrationError(
                 "no antenna has enough unflagged baselines to solve for gains; "
@@ -418,18 +421,19 @@ def _in_lanes(gains: np.ndarray, system: np.ndarray) -> np.ndarray:
     return gains[system].astype(np.complex64).T.copy()
 
 
-def _residuals(
-    sums: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, gains: np.ndarray, total: int
-) -> np.ndarray:
-    """Squared residuals per weight of some blocks: ``|cross - g power|**2 / power``.
+def _some_blocks(sums: np.ndarray) -> np.ndarray:
+    """Which blocks the noise is taken of, shape (nblock,).
 
-    Of `total` sums as many blocks are taken as give enough samples; by chance, for at regular
-    distances they would be of few times and baselines.
+    By chance: at equal distances they would be of few times and baselines.
     """
-    share = min(1.0, 3 * _NOISE_SAMPLES / total)
-    rows = np.flatnonzero(np.random.default_rng(0).random(antenna1.size) < share)
-    re, im, power = sums[rows].swapaxes(0, 1)
-    model = gains[antenna1[rows]] * np.conj(gains[antenna2[rows]]) * power
+    samples = sums.size // 3
+    return np.random.default_rng(0).random(len(sums)) * samples < _NOISE_SAMPLES
+
+
+def _residuals(sums: np.ndarray, gain1: np.ndarray, gain2: np.ndarray) -> np.ndarray:
+    """Squared residuals per weight of blocks: ``|cross - g power|**2 / power``."""
+    re, im, power = sums.swapaxes(0, 1)
+    model = gain1 * np.conj(gain2) * power
     used = power > 0
     squares = (re - model.real) ** 2 + (im - model.imag) ** 2
     return np.asarray(squares[used] / power[used])
