@@ -2,9 +2,9 @@
 
 Run by `make chaos`. First a run that nobody disturbs; then, on SQLite and on PostgreSQL, the same
 observations while daemons and workers are killed at random. `make test-cluster` does so on a Dask
-cluster, whose scheduler is killed too. In the end every product must be there
-once, equal to the undisturbed one byte for byte where tiles and sub-bands are the same, and nothing
-left over. Exits with 1 if anything is not so.
+cluster, whose scheduler is killed too, while the REST server works off ten jobs on it. In the end
+every product must be there once, equal to the undisturbed one byte for byte where tiles and
+sub-bands are the same, and nothing left over. Exits with 1 if anything is not so.
 """
 
 import argparse
@@ -24,8 +24,10 @@ from pathlib import Path
 
 from clusters import Cluster, Hosts
 from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, children, simulate, until
+from job_chaos import Server, pixels
 from sqlalchemy import select
 
+from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.models import (
     Event,
@@ -39,6 +41,7 @@ from dsa110_contimg.registry.models import (
 )
 
 _COMPARED = (".fits", ".png")
+JOBS = 10
 _LATE_S = 6.0
 _NEW_MACHINE = 1 / 2
 """Of the workers on hosts of their own that are killed, those that lose their disk too."""
@@ -94,6 +97,44 @@ class Feeder(threading.Thread):
                 hidden = self._incoming / f".{name}"
                 shutil.copyfile(path, hidden)
                 hidden.rename(target)
+
+
+class Asker(threading.Thread):
+    """Asks the REST server for mosaics as soon as one is published, and for nothing else.
+
+    Attributes
+    ----------
+    faults : list of str
+        What did not come as it should.
+    """
+
+    def __init__(self, place: Installation):
+        super().__init__(daemon=True)
+        self._place = place
+        self.server = Server(place.root, 1, place.environment)
+        self.faults = ["the jobs have not ended"]
+
+    def run(self) -> None:
+        """Ask, and compare what comes."""
+        until(lambda: bool(self._tiles()), 3600.0)
+        self.server.start()
+        client = Client(f"http://127.0.0.1:{self.server.port}")
+        jobs = [
+            client.submit("mosaic", name=f"asked_{number}", tiles=self._tiles())
+            for number in range(JOBS)
+        ]
+        try:
+            made = {pixels(Path(job.wait(1800.0)["path"])) for job in jobs}
+        except (ClientError, JobFailedError) as error:
+            self.faults = [f"a job over REST: {error}"]
+        else:
+            self.faults = [] if len(made) == 1 else [f"{JOBS} like jobs made {len(made)} mosaics"]
+        self.server.stop()
+
+    def _tiles(self) -> list[str]:
+        with self._place.registry() as registry, registry.read() as session:
+            first = select(MosaicGroup.tile_ids).join(Mosaic, Mosaic.group_id == MosaicGroup.id)
+            return list(session.scalar(first.order_by(MosaicGroup.start).limit(1)) or [])
 
 
 def kill(place: Installation, rng: random.Random, cluster: Cluster | None) -> tuple[str, float]:
@@ -347,13 +388,21 @@ def main() -> int:
                     cluster.start_worker(*worker_options(cluster, number))
             feeder = Feeder(files, place.incoming, 0.8, options.seed)
             feeder.start()
+            asker = Asker(place) if cluster is not None else None
+            if asker is not None:
+                asker.start()
             figures: dict[str, object] = {"on": kind, "files_that_arrive": feeder.counts}
             figures |= drive(
                 place, options.tiles, last_start, options.kills, options.pace, options.seed,
                 cluster,
             )  # fmt: skip
             until(lambda feeder=feeder: not feeder.is_alive(), 600.0)
+            asked: list[str] = []
+            if asker is not None:
+                asker.join(1800.0)
+                asked, figures["jobs_over_rest"] = asker.faults, JOBS
             more_figures, faults = judge(place, calm)
+            faults += asked
             print(json.dumps(figures | more_figures, indent=1), flush=True)
             for fault in faults:
                 print(f"WRONG: {fault}")

@@ -36,6 +36,7 @@ class Server:
 
     root: Path
     parallel: int
+    environment: dict[str, str] = field(default_factory=dict)
     port: int = 0
     process: "subprocess.Popen[bytes] | None" = None
     orphans: list[int] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Server:
             self.process = subprocess.Popen(
                 [PROGRAMS / "dsa110-contimg", "serve", "--port", str(self.port), "--root",
                  self.root, "--parallel-jobs", str(self.parallel)],
-                stdout=log, stderr=log, env=dict(os.environ),
+                stdout=log, stderr=log, env={**os.environ, **self.environment},
             )  # fmt: skip
         until(self.answers, 60.0, 0.05)
 
@@ -122,7 +123,7 @@ def judge(registry: Registry, root: Path, kills: int, parallel: int) -> list[str
     starts = [job.started or 0.0 for job in jobs]
     if starts != sorted(starts):
         faults.append("jobs did not begin in the order they were submitted in")
-    content = {_pixels(Path(str((job.result or {})["path"]))) for job in good}
+    content = {pixels(Path(str((job.result or {})["path"]))) for job in good}
     if len(content) != 1:
         faults.append(f"{len(content)} different mosaics of the same tiles")
     for job in failed:
@@ -132,7 +133,7 @@ def judge(registry: Registry, root: Path, kills: int, parallel: int) -> list[str
     return faults
 
 
-def _pixels(path: Path) -> bytes:
+def pixels(path: Path) -> bytes:
     """The data of a FITS file: the header tells the mosaic's name."""
     from astropy.io import fits
 
