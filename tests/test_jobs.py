@@ -27,6 +27,7 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.stages import imaging
 from dsa110_contimg.visibilities import measurement_set
 
 
@@ -126,20 +127,24 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
 
     files = [str(path) for path in small_run.files[0]]
     ms = run(ConvertJob(files=files), "tile.ms")["ms_path"]
-    tables = run(CalibrateJob(ms=ms), "set.1")["path"]
-    calibrated = run(ApplyJob(ms=ms, tables=tables), "calibrated.ms")["ms_path"]
+    solved = run(CalibrateJob(ms=ms), "set.1")["path"]
+    calibrated = run(ApplyJob(ms=ms, tables=solved), "calibrated.ms")["ms_path"]
     small = {"size": 256, "averaging_loss": 0.0}
     prefix = run(ImageJob(ms=calibrated, options=small), "an.image")["prefix"]
     mosaic = str(processed.result["published"].path)
-    sources = run(CrossmatchJob(mosaic=mosaic), "sources.fits")["path"]
-    registry.close()
-    assert [Path(path).name for path in (ms, tables, calibrated, prefix, sources)] == [
-        "tile.ms", "set.1", "calibrated.ms", "an.image", "sources.fits"
+    sources = run(CrossmatchJob(mosaic=mosaic), "a_sources.fits")["path"]
+    assert [Path(path).name for path in (ms, solved, calibrated, prefix, sources)] == [
+        "tile.ms", "set.1", "calibrated.ms", "an.image", "a_sources.fits"
     ]  # fmt: skip
     assert measurement_set.read(Path(calibrated)).data.any()
     assert read_fits(there / "an.image.image.fits").pixels.any()
-    kinds = ("image", "pbcor", "pb", "residual", "model", "psf", "rms")
-    images = {f"an.image.{kind}.fits" for kind in kinds}
-    names = {path.name for path in there.iterdir()}
-    assert names >= {"tile.ms", "set.1", "calibrated.ms", "sources.fits", *images}
-    assert not [name for name in names if name.startswith(".") or "made" in name]
+    images = {f"an.image.{kind}.fits" for kind in imaging.PLANES if kind != "q"}
+    tables = [
+        f"a_{name}.{kind}" for name in ("sources", "catalogue") for kind in ("vot", "parquet")
+    ]
+    assert {path.name for path in there.iterdir()} == {
+        "tile.ms", "set.1", "calibrated.ms", *images, "an.image.png", "a_sources.fits", *tables
+    }  # fmt: skip
+    (there / "other.rms.fits").touch()
+    with pytest.raises(UsageError, match=r"other\.rms\.fits: exists already"):
+        ImageJob(ms=calibrated).run(settings, registry, context, there / "other")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from daemons import until
 
 from cluster_calls import double, write_slowly
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.errors import RetryableError
 from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.settings import Settings
@@ -31,8 +33,12 @@ echo $!.server
 rm {queue}/job.${{1%%.*}} && kill -9 -- -${{1%%.*}}
 """,
     "qstat": """
-if [ ! -e {queue}/job.${{1%%.*}} ]; then echo "qstat: Unknown Job Id $1" >&2; exit 153; fi
-echo "$1 R"
+status=0
+for job in "$@"; do
+    if [ -e {queue}/job.${{job%%.*}} ]; then echo "$job R"
+    else echo "qstat: Unknown Job Id $job" >&2; status=153; fi
+done
+exit $status
 """,
 }
 
@@ -48,6 +54,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setattr("dsa110_contimg.pipeline.cluster._SCALE_S", 0.5)
+    monkeypatch.setattr("dsa110_contimg.pipeline.cluster_queue._ASK_S", 0.5)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
         yield folder
 
@@ -57,7 +64,7 @@ def settings(tmp_path: Path) -> Settings:
     root = tmp_path / "root"
     root.mkdir()
     (root / "contimg.toml").write_text(
-        '[executor]\nmaximum_jobs = 1\n[executor.pbs]\ncores = 1\nmemory = "2GB"\n'
+        '[executor]\nmaximum_jobs = 1\n[executor.pbs]\ncores = 2\nmemory = "2GB"\n'
         'walltime = "00:10:00"\ninterface = "lo"\n'
     )
     return settings_module.load(root=root)
@@ -82,6 +89,7 @@ def test_a_queue_that_refuses_or_loses_a_job_is_asked_again(
         assert not _jobs(queue)
         (queue / does).unlink()
         assert call.result(60) == 42
+        assert executor.capacity == 2
         (job,) = _jobs(queue)
     until(_gone(job), 30.0, 0.05)
     assert not _jobs(queue), "the program gave its job back"
@@ -103,3 +111,15 @@ def test_what_a_deleted_job_had_is_given_to_the_next(
         assert call.result(60).startswith("made_")
         (other,) = _jobs(queue)
         assert other != job
+
+
+def test_it_can_be_closed_while_the_queue_refuses(queue: Path, settings: Settings) -> None:
+    (queue / "closed").touch()
+    before = threading.active_count()
+    executor = open_executor(settings)
+    call = executor.submit(double, number=21)
+    until((queue / "refused").exists, 60.0, 0.05)
+    executor.close(wait=False)
+    with pytest.raises(RetryableError, match="stopped"):
+        call.result(10)
+    until(lambda: threading.active_count() <= before, 20.0, 0.1)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsa110_contimg.batch.placing import aside, fresh, place
+from dsa110_contimg.batch.placing import aside, check_new, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
@@ -90,14 +90,9 @@ class Request(Options):
             if (root / target).resolve().is_relative_to(root / "products" / published):
                 raise UsageError(f"params.output: {target}: what is published is never replaced")
 
-    def check_new(self, output: Path) -> None:
-        """Raise `UsageError` if there is such an output already."""
-        if self.main_file(output).exists():
-            raise UsageError(f"{output}: exists already; choose another --output")
-
-    def main_file(self, output: Path) -> Path:
-        """What an output is known by."""
-        return output
+    def outputs(self, output: Path) -> Sequence[Path]:
+        """What is written for an output; none of it may be there."""
+        return (output,)
 
     def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """What to do.
@@ -118,7 +113,7 @@ class Request(Options):
         if not self.default_output():
             call = self.call(settings, None)
             return records.to_json(context.map(call.function, [dict(call.arguments)], self.kind)[0])
-        self.check_new(output)
+        check_new(self.outputs(output))
         with aside(output) as scratch:
             call = self.call(settings, fresh(output, scratch))
             (made,) = context.map(call.function, [dict(call.arguments)], self.kind)
@@ -243,9 +238,12 @@ class ImageJob(Request):
         """The Measurement Set."""
         return (self.ms,)
 
-    def main_file(self, output: Path) -> Path:
-        """The image; the output is a prefix."""
-        return output.with_name(f"{output.name}.image.fits")
+    def outputs(self, output: Path) -> Sequence[Path]:
+        """The images; the output is a prefix."""
+        from dsa110_contimg.stages.imaging import PLANES
+
+        names = (*(f"{kind}.fits" for kind in PLANES), "png")
+        return [output.with_name(f"{output.name}.{name}") for name in names]
 
     def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 4."""
@@ -300,6 +298,12 @@ class CrossmatchJob(Request):
     def input_paths(self) -> Sequence[str]:
         """The mosaic."""
         return (self.mosaic,)
+
+    def outputs(self, output: Path) -> Sequence[Path]:
+        """The table in each format."""
+        from dsa110_contimg.sources import catalogue_file
+
+        return [output, *(path for _, path in catalogue_file.companions(output))]
 
     def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
         """Stage 9."""

@@ -6,12 +6,13 @@ own, and only the program that gave the call moves what was made.
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from dsa110_contimg.durable import sync
 from dsa110_contimg.errors import OutageError, UsageError
 from dsa110_contimg.pipeline.fresh import FreshPath
 
@@ -37,39 +38,53 @@ def aside(output: Path) -> Iterator[Path]:
 
 
 def fresh(output: Path, scratch: Path) -> FreshPath:
-    """What each execution calls the output meanwhile."""
-    return FreshPath(scratch, "made", output.suffix)
+    """What each execution calls the output meanwhile: the same behind a mark of its own."""
+    return FreshPath(scratch, "made", f"_{output.name}")
 
 
 def place(made: Any, output: Path, scratch: Path) -> Any:
-    """Move what one execution made into place, and say so in what it says.
+    """Move what one execution made into place, with all that has its mark, and say so in it.
 
     Parameters
     ----------
     made : dataclass
         Names a path in the scratch directory.
     output : Path
-        What it is to be; what has the same name but another ending becomes the like.
     scratch : Path
 
     Raises
     ------
     UsageError
-        If there is already something of one of the names.
+        If there is already something of one of the names; nothing is moved then.
+    OutageError
+        If the disk fails.
     """
     field, path = next(
         (name, value)
         for name, value in vars(made).items()
         if isinstance(value, Path) and value.parent == scratch
     )
-    stem = path.name.removesuffix(output.suffix)
+    mark = path.name.removesuffix(output.name)
     targets = {
-        one: output.with_name(output.name.removesuffix(output.suffix) + one.name[len(stem) :])
-        for one in sorted(scratch.glob(f"{stem}*"))
+        one: output.with_name(one.name.removeprefix(mark))
+        for one in sorted(scratch.iterdir())
+        if one.name.startswith(mark)
     }
-    for target in targets.values():
-        if target.exists():
-            raise UsageError(f"{target}: exists already; choose another --output")
-    for one, target in targets.items():
-        one.rename(target)
+    check_new(targets.values())
+    try:
+        with contextlib.ExitStack() as undo:
+            for one, target in targets.items():
+                one.rename(target)
+                undo.callback(target.rename, one)
+            sync(output.parent)
+            undo.pop_all()
+    except OSError as error:
+        raise OutageError(f"{output}: cannot be written ({error.strerror})") from error
     return replace(made, **{field: output})
+
+
+def check_new(paths: Iterable[Path]) -> None:
+    """Raise `UsageError` if one of these is there."""
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path}: exists already; choose another --output")

@@ -22,10 +22,11 @@ _ROWS_PER_BLOCK = 6
 _CHANNELS_PER_BLOCK = 16
 """Samples are summed so far before outliers are looked for: interference is flagged by then."""
 _SYSTEMS_AT_ONCE = 8
+"""Their matrices of 96 antennas fill the cache of a core."""
 _TINY = 1e-30
 """Keeps what has no weight finite."""
 _NOISE_SAMPLES = 2_000_000
-"""That a robust variance is taken of."""
+"""About as many sums the noise is measured on, where there are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Gains:
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _products(
+def _block_sums(
     data: np.ndarray, model: np.ndarray, weights: np.ndarray, flags: np.ndarray,
     left_out: np.ndarray, order: np.ndarray, starts: np.ndarray, channel_block: np.ndarray,
     sums: np.ndarray,
@@ -87,9 +88,9 @@ def _products(
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _weighted(
+def _pair_sums(
     sums: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, gain_re: np.ndarray,
-    gain_im: np.ndarray, scale: float, pairs: np.ndarray, first: np.ndarray,
+    gain_im: np.ndarray, scale: float, pairs: np.ndarray, of_pair: np.ndarray,
 ) -> int:  # fmt: skip
     """Sums of each pair of antennas, with less weight for blocks that the gains do not explain.
 
@@ -107,8 +108,8 @@ def _weighted(
         Variance per weight at which the weight halves; zero takes all blocks as they are.
     pairs : ndarray of float32, shape (at least npair, 3, nlane)
         Is filled.
-    first : ndarray of int, shape (at least npair,)
-        Is filled with the first block of each pair.
+    of_pair : ndarray of int, shape (at least npair,)
+        Is filled with a block of each pair.
 
     Returns
     -------
@@ -123,7 +124,7 @@ def _weighted(
         i, j = antenna1[n], antenna2[n]
         if npair < 0 or i != antenna1[n - 1] or j != antenna2[n - 1]:
             npair += 1
-            first[npair] = n
+            of_pair[npair] = n
             to_re, to_im, to_power = pairs[npair, 0], pairs[npair, 1], pairs[npair, 2]
             to_re[:], to_im[:], to_power[:] = 0, 0, 0
             for q in range(nlane):
@@ -220,7 +221,7 @@ def _alternate(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _solve_interval(
-    pairs: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, system: np.ndarray,
+    pairs: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, system: np.ndarray, at_once: int,
     min_baselines: int, phase_only: bool, warm: bool, gains: np.ndarray, flags: np.ndarray,
     error: np.ndarray,
 ) -> None:  # fmt: skip
@@ -229,23 +230,25 @@ def _solve_interval(
     Parameters
     ----------
     pairs : ndarray of float32, shape (npair, 3, nlane)
-        Of `_weighted`.
+        Of `_pair_sums`.
     antenna1, antenna2 : ndarray of int, shape (npair,)
     system : ndarray of int, shape (nlane,)
         That each lane adds to; those of a later bin stand behind.
+    at_once : int
+        Systems of whole bins.
     warm : bool
         The given gains are the start.
     gains, flags, error : ndarray, shape (nsystem, nantenna)
     """
     nsystem, nant = gains.shape
     # In single precision a few of these matrices at once stay in the cache.
-    shape = (_SYSTEMS_AT_ONCE, nant, nant)
+    shape = (at_once, nant, nant)
     re, im = np.empty(shape, np.float32), np.empty(shape, np.float32)
     power = np.empty(shape, np.float32)
     gain_re, gain_im = np.empty(nant), np.empty(nant)
     last = 0
-    for s0 in range(0, nsystem, _SYSTEMS_AT_ONCE):
-        s1 = min(nsystem, s0 + _SYSTEMS_AT_ONCE)
+    for s0 in range(0, nsystem, at_once):
+        s1 = min(nsystem, s0 + at_once)
         first = last
         while last < system.size and system[last] < s1:
             last += 1
@@ -339,7 +342,7 @@ def solve_gains(
     system = (channel_bin[first_channel][:, None] * npol + np.arange(npol)).ravel()
     sums = np.empty((first_row.size, 3, first_channel.size * npol), np.float32)
     nothing = np.broadcast_to(False, data.shape)
-    _products(
+    _block_sums(
         data, model, weights, nothing if flags is None else flags,
         nothing[:, :, 0] if left_out is None else left_out, order, starts, channel_block, sums,
     )  # fmt: skip
@@ -349,7 +352,7 @@ def solve_gains(
     error = np.full(gains.shape, np.inf)
     most_blocks = int(np.diff(ends).max())
     pairs = np.empty((most_blocks, *sums.shape[1:]), np.float32)
-    first = np.empty(most_blocks, np.int64)
+    of_pair = np.empty(most_blocks, np.int64)
     sampled = _some_blocks(sums)
     sigma2 = 0.0
     for _ in range(robust_rounds + 1):
@@ -358,14 +361,14 @@ def solve_gains(
             its = slice(ends[k], ends[k + 1])
             a1, a2 = antenna1[its], antenna2[its]
             lanes = _in_lanes(gains[k], system)
-            npair = _weighted(
+            npair = _pair_sums(
                 sums[its], a1, a2, lanes.real.copy(), lanes.imag.copy(),
-                2 * _CAUCHY_SCALE**2 * sigma2, pairs, first,
+                2 * _CAUCHY_SCALE**2 * sigma2, pairs, of_pair,
             )  # fmt: skip
-            at = first[:npair]
+            at = of_pair[:npair]
             _solve_interval(
-                pairs, a1[at], a2[at], system, min_baselines, phase_only, sigma2 > 0, gains[k],
-                bad[k], error[k],
+                pairs, a1[at], a2[at], system, _SYSTEMS_AT_ONCE // npol * npol, min_baselines,
+                phase_only, sigma2 > 0, gains[k], bad[k], error[k],
             )  # fmt: skip
             some = sampled[its]
             lanes = _in_lanes(gains[k], system)
@@ -435,8 +438,10 @@ def _residuals(sums: np.ndarray, gain1: np.ndarray, gain2: np.ndarray) -> np.nda
     re, im, power = sums.swapaxes(0, 1)
     model = gain1 * np.conj(gain2) * power
     used = power > 0
-    squares = (re - model.real) ** 2 + (im - model.imag) ** 2
-    return np.asarray(squares[used] / power[used])
+    per_sigma = 1 / np.sqrt(power[used])
+    return np.asarray(
+        ((re - model.real)[used] * per_sigma) ** 2 + ((im - model.imag)[used] * per_sigma) ** 2
+    )
 
 
 def _noise_per_weight(residuals: np.ndarray) -> float:

@@ -192,8 +192,14 @@ def solve(
                 vis.frequencies_hz, solution.reference_antenna,
             )  # fmt: skip
             tables.write(part / name, table, tile.ms_path)
-        (part / RECORD_NAME).write_text(json.dumps(records.to_json(solved), indent=1))
+        _write_record(part, solved)
     return solved
+
+
+def _write_record(directory: Path, solved: SolvedSet) -> None:
+    """What a set is; where it lies is said by where it is found."""
+    record = records.to_json(replace(solved, path=Path()))
+    (directory / RECORD_NAME).write_text(json.dumps(record, indent=1))
 
 
 def load_set(path: Path) -> SolvedSet:
@@ -219,7 +225,7 @@ def combine(bandpass: SolvedSet, gains: SolvedSet, output: Path) -> SolvedSet:
     with whole(output) as part:
         shutil.copytree(bandpass.path / BANDPASS_NAME, part / BANDPASS_NAME)
         shutil.copytree(gains.path / GAINS_NAME, part / GAINS_NAME)
-        (part / RECORD_NAME).write_text(json.dumps(records.to_json(combined), indent=1))
+        _write_record(part, combined)
     return combined
 
 

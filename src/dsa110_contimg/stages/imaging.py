@@ -37,6 +37,8 @@ _CORRECTED_CUT = 0.2
 _RMS_BOXES = 16
 _CHECKED_RESPONSE = 0.5
 _CHECKED_JY = 0.05
+PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")
+"""Kinds of images that are written of a tile."""
 _ISOLATION_RAD = 120 * astrometry.ARCSEC_RAD
 _MODEL_SHARE = 0.5
 _FEWEST_SOURCES = 5
@@ -124,7 +126,7 @@ class ImagedTile:
     remarks: tuple[str, ...] = ()
 
     def file(self, kind: str) -> Path:
-        """Path of one of the images: image, pbcor, pb, residual, model, psf, rms or q."""
+        """Path of one of the images, see `PLANES`."""
         return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
 
 

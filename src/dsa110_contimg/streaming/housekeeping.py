@@ -324,6 +324,8 @@ def _leftovers(settings: Settings, kept: Kept, going: set[Path], now: float) -> 
     folders = {settings.root / name for name in ("ms", "images", "caltables")}
     folders |= {path.parent for path in named if path.suffix == ".ms"}
     public = {public_directory(settings.root), catalogue_directory(settings.root)}
+    # What a job writes beside these is hidden in the same way until it is whole.
+    public |= {folder.parent for folder in public}
     folders |= public
     for folder in sorted(folders):
         if not folder.is_dir():
