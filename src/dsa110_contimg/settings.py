@@ -176,7 +176,8 @@ class Settings(BaseSettings):
         default_factory=dict, description="Options of cross-matching"
     )
     executor: ExecutorSettings = Field(
-        default_factory=ExecutorSettings, description="A cluster that computes (docs/several_machines.md, docs/slurm.md)"
+        default_factory=ExecutorSettings,
+        description="A cluster that computes (docs/several_machines.md, docs/slurm.md)",
     )
     alerts: list[AlertRule] = Field(
         default_factory=list, description="Rules, each a table [[alerts]]"
