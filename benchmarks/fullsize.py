@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from dsa110_contimg.registry.models import MosaicGroup
 from dsa110_contimg.simulation import hour
+from dsa110_contimg.visibilities.observations import unix_seconds
 
 _SETTINGS = {
     "group_size": 10, "group_overlap": 2, "poll_interval_s": 5.0, "settle_s": 3.0,
@@ -59,7 +60,7 @@ def throughput(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, 
         for path in (path for group in files for path in group):
             path.unlink()
             (place.incoming / path.name).unlink()
-        start = (run.starts_jd[len(files) - 1] - 2440587.5) * 86400.0
+        start = unix_seconds(run.starts_jd[len(files) - 1])
         until(lambda: place.is_finished(len(files), start), _PATIENCE_S, 1.0)
         seconds = time.monotonic() - begin
     finally:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from daemons import CONVERT, MOSAIC, Installation, conclude, simulate, until
 
+from dsa110_contimg.visibilities.observations import unix_seconds
+
 _CONFIG = """
 ClusterName=contimg
 SlurmctldHost={host}
@@ -153,7 +155,7 @@ def main() -> int:
     faults = []
     try:
         run, files = simulate(base / "store", options.tiles)
-        last_start = (run.starts_jd[-1] - 2440587.5) * 86400.0
+        last_start = unix_seconds(run.starts_jd[-1])
         places = {name: Installation.make(base / name, run) for name in ("here", "slurm")}
         for place in places.values():
             for path in (path for group in files for path in group):
