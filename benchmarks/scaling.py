@@ -23,6 +23,8 @@ from daemons import PROGRAMS
 WORKERS = (1, 2, 4, 10, 20, 30, 100, 300, 1000, 10_000)
 _TILE_S = 309.24
 _BUSY = ("computing", "coordinator", "scheduler", "storage", "network")
+_WORK_EXPONENT = 1.6
+"""Of antennas, by `make growth`: conversion and solving 1.6, application 1.5, imaging 1.3."""
 _CALLS_A_TILE = 3.3
 """Conversion, application and imaging, and a tenth of solving, mosaic and validation."""
 
@@ -118,15 +120,11 @@ def bench_scale(options: list[str]) -> list[dict[str, Any]]:
 
 
 def successor(place: Installation, antennas: int = 2000, of: int = 96) -> Installation:
-    """The same sky with more antennas: bytes go with their square, work nearly so.
-
-    `make growth` measures the exponents: conversion 1.4, solving 1.7, application 1.8, imaging 1.3
-    with antennas; two thirds of a tile are application and solving.
-    """
+    """The same sky with more antennas: bytes go with their square, work nearly so."""
     ratio = antennas / of
     return replace(
         place, name=place.name.replace(str(of), str(antennas), 1),
-        worker_s=place.worker_s * ratio**1.7,
+        worker_s=place.worker_s * ratio**_WORK_EXPONENT,
         gigabytes=place.gigabytes * ratio**2,
     )  # fmt: skip
 
