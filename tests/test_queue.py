@@ -23,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("cluster")
 _PROGRAMS = {
     "qsub": """
 if [ -e {queue}/closed ]; then touch {queue}/refused; echo "qsub: queue is closed" >&2; exit 1; fi
+if [ -e {queue}/hangs ]; then touch {queue}/waits; sleep 600; fi
 if [ -e {queue}/loses ]; then touch {queue}/lost; echo 99999999.server; exit 0; fi
 cp "$1" {queue}/script.$$
 setsid sh {queue}/script.$$ >> {queue}/log 2>&1 &
@@ -30,7 +31,7 @@ touch {queue}/job.$!
 echo $!.server
 """,
     "qdel": """
-rm {queue}/job.${{1%%.*}} && kill -9 -- -${{1%%.*}}
+rm {queue}/job.${{1%%.*}} && kill -9 -${{1%%.*}}
 """,
     "qstat": """
 status=0
@@ -113,12 +114,15 @@ def test_what_a_deleted_job_had_is_given_to_the_next(
         assert other != job
 
 
-def test_it_can_be_closed_while_the_queue_refuses(queue: Path, settings: Settings) -> None:
-    (queue / "closed").touch()
+@pytest.mark.parametrize(("does", "did"), [("closed", "refused"), ("hangs", "waits")])
+def test_it_can_be_closed_while_the_queue_refuses_or_does_not_answer(
+    queue: Path, settings: Settings, does: str, did: str
+) -> None:
+    (queue / does).touch()
     before = threading.active_count()
     executor = open_executor(settings)
     call = executor.submit(double, number=21)
-    until((queue / "refused").exists, 60.0, 0.05)
+    until((queue / did).exists, 60.0, 0.05)
     executor.close(wait=False)
     with pytest.raises(RetryableError, match="stopped"):
         call.result(10)

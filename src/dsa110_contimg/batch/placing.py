@@ -6,7 +6,7 @@ own, and only the program that gave the call moves what was made.
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def aside(output: Path) -> Iterator[Path]:
 
 def fresh(output: Path, scratch: Path) -> FreshPath:
     """What each execution calls the output meanwhile: the same behind a mark of its own."""
-    return FreshPath(scratch, "made", f"_{output.name}")
+    return FreshPath(scratch, "made", f".{output.name}")
 
 
 def place(made: Any, output: Path, scratch: Path) -> Any:
@@ -70,17 +70,43 @@ def place(made: Any, output: Path, scratch: Path) -> Any:
         for one in sorted(scratch.iterdir())
         if one.name.startswith(mark)
     }
-    check_new(targets.values())
+    move(targets)
+    return replace(made, **{field: output})
+
+
+def move(targets: Mapping[Path, Path], overwrite: bool = False) -> None:
+    """Rename all, or none if one fails.
+
+    Parameters
+    ----------
+    targets : mapping of Path to Path
+        New paths, in one directory, by old ones, whose directory is removed afterwards.
+    overwrite : bool
+        What has one of the new names goes.
+
+    Raises
+    ------
+    UsageError
+        If something has, and may not go.
+    OutageError
+        If the disk fails.
+    """
+    if not overwrite:
+        check_new(targets.values())
     try:
         with contextlib.ExitStack() as undo:
             for one, target in targets.items():
+                if overwrite and target.exists():
+                    old = one.with_name(f"{one.name}.old")
+                    target.rename(old)
+                    undo.callback(old.rename, target)
                 one.rename(target)
                 undo.callback(target.rename, one)
-            sync(output.parent)
+            for directory in {target.parent for target in targets.values()}:
+                sync(directory)
             undo.pop_all()
     except OSError as error:
-        raise OutageError(f"{output}: cannot be written ({error.strerror})") from error
-    return replace(made, **{field: output})
+        raise OutageError(f"{error.filename}: cannot be moved ({error.strerror})") from error
 
 
 def check_new(paths: Iterable[Path]) -> None:

@@ -1,7 +1,6 @@
 """Batch mosaics: `plan` chooses tiles and writes down which, `build` makes exactly that."""
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from dsa110_contimg.batch.placing import aside
+from dsa110_contimg.batch.placing import aside, move
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose
 from dsa110_contimg.errors import NothingToDo, UsageError
@@ -248,10 +247,7 @@ def build(
             write_casa_image(mosaic.path.with_name(output.name), mosaic.path)
         trail = _provenance(made, replace(mosaic, path=output))
         mosaic.path.with_suffix(".json").write_text(json.dumps(trail, indent=1))
-        for target in _outputs(output):
-            if target.is_dir():
-                shutil.rmtree(target)
-            mosaic.path.with_name(target.name).replace(target)
+        move({mosaic.path.with_name(one.name): one for one in _outputs(output)}, overwrite)
     return replace(mosaic, path=output)
 
 

@@ -9,9 +9,11 @@ import contextlib
 import math
 import os
 import re
+import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Sequence
 from typing import Any
 
 import dask
@@ -29,8 +31,8 @@ log = structlog.get_logger()
 _CONNECT_S, _CLOSE_S = 10.0, 20.0
 _ASK_S = 60.0
 """Between two questions about jobs that have not begun."""
-_ANSWER_S = 20.0
-"""That a queue has to answer in."""
+_ANSWER_S = 30.0
+"""That a program of the queue has to answer in; then it is ended."""
 _GONE = re.compile("Unknown Job|has finished")
 """What `qstat` says of such a job."""
 
@@ -41,13 +43,16 @@ def open_queue(settings: Settings) -> "Queue":
     Raises
     ------
     UsageError
-        If dask-jobqueue does not take the options.
+        If the options, or the paths, cannot be those of jobs.
     """
     given = settings.executor
     kind, name = (given.slurm, "SLURMCluster") if given.slurm else (given.pbs, "PBSCluster")
     options = dict(kind or {})
-    if int(options.get("processes", 1)) != 1:
+    if options.get("processes", 1) != 1:
         raise UsageError("executor: processes must be 1; a job's worker has one process a core")
+    for path in (settings.root, settings.tls_dir, sys.executable):
+        if " " in str(path):
+            raise UsageError(f"executor: {path}: a path of jobs may have no space in it")
     dask.config.update_defaults(DASK)
     make_keys(settings.tls_dir)
     logs = settings.root / "state" / "queue"
@@ -61,11 +66,74 @@ def open_queue(settings: Settings) -> "Queue":
             **options.get("scheduler_options", {}),
         },
     }  # fmt: skip
+    kind_of_cluster = getattr(dask_jobqueue, name)
+    commands = _Commands()
     try:
-        cluster = getattr(dask_jobqueue, name)(**options)
-    except (TypeError, ValueError) as error:
+        cluster = kind_of_cluster(job_cls=commands.used_by(kind_of_cluster.job_cls), **options)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"executor: {name} does not take these options: {error}") from error
-    return Queue(given, int(options.get("cores") or 1), cluster)
+    return Queue(given, int(options.get("cores") or 1), cluster, commands)
+
+
+class _Commands:
+    """The queue's own programs, of which none may hang for ever."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.subprocess.Process] = set()
+
+    async def run(self, *command: str) -> tuple[int, str, str]:
+        """Exit status, output and complaints.
+
+        Raises
+        ------
+        OSError
+            If there is no such program.
+        TimeoutError
+            If it did not answer.
+        """
+        # What a user has there would change what is listed.
+        mine = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+        program = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=mine, start_new_session=True
+        )
+        self._running.add(program)
+        try:
+            told, complaint = await asyncio.wait_for(program.communicate(), _ANSWER_S)
+        finally:
+            self._running.discard(program)
+            if program.returncode is None:
+                _end(program)
+                await program.wait()
+        status = -1 if program.returncode is None else program.returncode
+        return status, told.decode(errors="replace"), complaint.decode(errors="replace")
+
+    def end(self) -> None:
+        """End those that run."""
+        for program in self._running:
+            _end(program)
+
+    def used_by(self, job_class: Any) -> Any:
+        """The same kind of job, which calls the queue's programs so."""
+        commands = self
+
+        class Job(job_class):  # type: ignore[misc]
+            @staticmethod
+            async def _call(command: Sequence[str], **_: Any) -> str:
+                name = " ".join(command)
+                try:
+                    status, told, complaint = await commands.run(*command)
+                except (OSError, TimeoutError) as error:
+                    raise RuntimeError(f"{name}: {error or 'does not answer'}") from error
+                if status:
+                    raise RuntimeError(f"{name}: exit status {status}: {complaint.strip()}")
+                return told
+
+        return Job
+
+
+def _end(program: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
 
 
 class Queue:
@@ -76,6 +144,7 @@ class Queue:
     given : ExecutorSettings
     slots_a_job : int
     cluster : dask_jobqueue.JobQueueCluster
+    commands : _Commands
 
     Attributes
     ----------
@@ -83,9 +152,12 @@ class Queue:
         Calls that all jobs compute at once.
     """
 
-    def __init__(self, given: ExecutorSettings, slots_a_job: int, cluster: Any):
+    def __init__(
+        self, given: ExecutorSettings, slots_a_job: int, cluster: Any, commands: _Commands
+    ):
         self.at_most = given.maximum_jobs * slots_a_job
-        self._given, self._slots_a_job, self._cluster = given, slots_a_job, cluster
+        self._given, self._slots_a_job = given, slots_a_job
+        self._cluster, self._commands = cluster, commands
         self._wanted = 0
         self._joined: set[str] = set()
         self._ask_at = 0.0
@@ -103,12 +175,14 @@ class Queue:
         self._wanted = max(self._wanted, wanted) if calls else 0
         jobs = min(max(self._wanted, self._given.minimum_jobs), self._given.maximum_jobs)
         self._cluster.loop.add_callback(self._look)
-        self._cluster.scale(jobs=jobs)
+        self._cluster.loop.add_callback(self._cluster.scale, jobs=jobs)
 
     def close(self) -> None:
         """Give the jobs back, and end the scheduler."""
-        self._cluster.sync(self._let_close)
-        self._cluster.close(timeout=_CLOSE_S)
+        try:
+            self._cluster.sync(self._let_close)
+        finally:
+            self._cluster.close(timeout=_CLOSE_S)
 
     def _look(self) -> None:
         """Look after the jobs, unless that is still being done."""
@@ -128,8 +202,7 @@ class Queue:
         lost = {waiting[job_id] for job_id in await self._lost(list(waiting))}
         for job in lost:
             # In case that it is there after all.
-            with contextlib.suppress(OSError):
-                await job.close()
+            await job.close()
         for name, job in list(jobs.items()):
             if job in refused | lost:
                 log.warning("cluster: a job is asked for again", job=job.job_id or "refused")
@@ -144,27 +217,15 @@ class Queue:
             command = ["squeue", "--noheader", "--format=%A", f"--jobs={','.join(job_ids)}"]
         else:
             command = ["qstat", *job_ids]
-        # What a user has there would change what is listed.
-        mine = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
         try:
-            program = await asyncio.create_subprocess_exec(
-                *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=mine
-            )
-        except OSError as error:
-            log.warning("cluster: the queue cannot be asked", reason=str(error))
+            status, told, complaint = await self._commands.run(*command)
+        except (OSError, TimeoutError) as error:
+            log.warning("cluster: the queue cannot be asked", reason=str(error) or command[0])
             return set()
-        try:
-            told, complaint = await asyncio.wait_for(program.communicate(), _ANSWER_S)
-        except TimeoutError:
-            return set()
-        finally:
-            if program.returncode is None:
-                program.kill()
-                await program.wait()
         if self._given.slurm:
-            understood = program.returncode == 0 or b"Invalid job id" in complaint
-            return set(job_ids) - set(told.decode().split()) if understood else set()
-        lines = [line for line in complaint.decode().splitlines() if _GONE.search(line)]
+            understood = status == 0 or "Invalid job id" in complaint
+            return set(job_ids) - set(told.split()) if understood else set()
+        lines = [line for line in complaint.splitlines() if _GONE.search(line)]
         numbers = {number for line in lines for number in re.findall(r"\d+", line)}
         return set(job_ids) & numbers
 
@@ -173,9 +234,9 @@ class Queue:
         self._closing = True
         if self._looking is not None:
             self._looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._looking
+            await asyncio.gather(self._looking, return_exceptions=True)
         self._cluster.scale(0)
+        self._commands.end()
         async with self._cluster._lock:
             for job in list(self._cluster._created):
                 job.status = Status.closed
