@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.batch import jobs
+from dsa110_contimg.batch import jobs, placing
 from dsa110_contimg.batch.jobs import JobRunner, run_job, submit
 from dsa110_contimg.batch.kinds import (
     ApplyJob,
@@ -148,3 +148,24 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
     (there / "other.rms.fits").touch()
     with pytest.raises(UsageError, match=r"other\.rms\.fits: exists already"):
         ImageJob(ms=calibrated).run(settings, registry, context, there / "other")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_an_output_move_together_or_not_at_all(tmp_path: Path, overwrite: bool) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "a").write_text("new")
+    if overwrite:
+        (tmp_path / "x").write_text("old")
+    gone = {scratch / "a": tmp_path / "x", scratch / "b": tmp_path / "y"}
+    with pytest.raises(OutageError, match="cannot be moved"):
+        placing.move(gone, overwrite)
+    assert (scratch / "a").read_text() == "new"
+    assert (tmp_path / "x").exists() == overwrite
+    assert not overwrite or (tmp_path / "x").read_text() == "old"
+    (scratch / "b").touch()
+    placing.move(gone, overwrite)
+    assert (tmp_path / "x").read_text() == "new"
+    (scratch / "c").touch()
+    with pytest.raises(UsageError, match="exists already"):
+        placing.move({scratch / "c": tmp_path / "y"})
