@@ -123,7 +123,7 @@ class _Commands:
                 try:
                     status, told, complaint = await commands.run(*command)
                 except (OSError, TimeoutError) as error:
-                    raise RuntimeError(f"{name}: {error or 'does not answer'}") from error
+                    raise RuntimeError(f"{name}: {str(error) or 'does not answer'}") from error
                 if status:
                     raise RuntimeError(f"{name}: exit status {status}: {complaint.strip()}")
                 return told
