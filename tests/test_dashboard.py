@@ -244,8 +244,11 @@ def test_pages_lead_to_each_other(shared: Site, open_page: Any) -> None:
     page.locator(".strip a").last.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Tile")
     last = page.get_by_role("heading", level=1).inner_text()
+    page.wait_for_load_state()
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_role("heading", level=1)).not_to_have_text(last)
+    # A page hears keys when its script is there, which is after its heading.
+    page.wait_for_load_state()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", level=1)).to_have_text(last)
     page.get_by_role("link", name=re.compile(r"^20\d{6}T\d{6}$")).first.click()
