@@ -415,11 +415,7 @@ def main() -> int:
         for group in files:
             for path in group:
                 os.link(path, calm.incoming / path.name)
-        print(
-            "undisturbed",
-            drive(calm, run, 0, 1.0, 0),
-            flush=True,
-        )
+        print("undisturbed", drive(calm, run, 0, 1.0, 0), flush=True)
         for kind in options.on:
             faults = under_fire(kind, base, run, files, calm, options)
             for fault in faults:

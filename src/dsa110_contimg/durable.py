@@ -7,6 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from dsa110_contimg.errors import UsageError
+
+
+def check_new(paths: Iterable[Path]) -> None:
+    """Raise `UsageError` if one of these, which are to be written, is there."""
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path}: exists already; choose another --output")
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:

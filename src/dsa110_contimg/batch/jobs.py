@@ -131,15 +131,14 @@ class JobRunner:
             self._turn.acquire(timeout=0)
         except Timeout:
             return False
-        try:
+        with contextlib.ExitStack() as give_back:
+            give_back.callback(self._turn.release)
             with self._registry.read() as session:
                 running = session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all()
             for job_id in running:
                 self._finish(job_id, "the server ended while this job was running; submit it again")
             self._sweep()
-        except BaseException:
-            self._turn.release()
-            raise
+            give_back.pop_all()
         return True
 
     def notify(self) -> None:

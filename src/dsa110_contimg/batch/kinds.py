@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsa110_contimg.batch.placing import aside, check_new, fresh, place
+from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
+from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -34,6 +35,8 @@ from dsa110_contimg.stages.options import (
     with_given,
 )
 
+Output = Path | FreshPath | None
+"""Where a call writes; a job's is fresh in each execution."""
 _PUBLISHED = ("mosaics", "catalogues", "hips")
 _MAX_FILES = 10_000
 _NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
@@ -94,14 +97,14 @@ class Request(Options):
         """What is written for an output; none of it may be there."""
         return (output,)
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """What to do.
 
         Parameters
         ----------
         settings : Settings
             Options that the request does not give.
-        output : Path or FreshPath
+        output : Path or FreshPath, optional
             Where to write.
         """
         raise NotImplementedError
@@ -110,13 +113,15 @@ class Request(Options):
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
     ) -> dict[str, Any]:
         """Do it on the context's executor; the result as plain values."""
+
+        def do(call: Call) -> Any:
+            return context.map(call.function, [dict(call.arguments)], self.kind)[0]
+
         if not self.default_output():
-            call = self.call(settings, None)
-            return records.to_json(context.map(call.function, [dict(call.arguments)], self.kind)[0])
+            return records.to_json(do(self.call(settings, None)))
         check_new(self.outputs(output))
         with aside(output) as scratch:
-            call = self.call(settings, fresh(output, scratch))
-            (made,) = context.map(call.function, [dict(call.arguments)], self.kind)
+            made = do(self.call(settings, fresh(output, scratch)))
             return records.to_json(place(made, output, scratch))
 
 
@@ -143,7 +148,7 @@ class ConvertJob(Request):
         """The files."""
         return self.files
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """Stage 1, or the reader of foreign files."""
         from dsa110_contimg.stages import conversion
         from dsa110_contimg.telescope import DSA110
@@ -173,7 +178,7 @@ class CalibrateJob(Request):
         """The Measurement Set."""
         return (self.ms,)
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """Stage 2."""
         from dsa110_contimg.stages import calibration_solve
         from dsa110_contimg.stages.conversion import describe
@@ -202,7 +207,7 @@ class ApplyJob(Request):
         """Measurement Set and tables."""
         return (self.ms, self.tables)
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """Stage 3; without an output, CORRECTED_DATA is written in place."""
         from dsa110_contimg.stages import calibration_apply
         from dsa110_contimg.stages.calibration_solve import load_set
@@ -240,12 +245,11 @@ class ImageJob(Request):
 
     def outputs(self, output: Path) -> Sequence[Path]:
         """The images; the output is a prefix."""
-        from dsa110_contimg.stages.imaging import PLANES
+        from dsa110_contimg.stages import imaging
 
-        names = (*(f"{kind}.fits" for kind in PLANES), "png")
-        return [output.with_name(f"{output.name}.{name}") for name in names]
+        return imaging.files(output)
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """Stage 4."""
         from dsa110_contimg.stages import imaging
 
@@ -275,7 +279,7 @@ class ValidateJob(Request):
         """The mosaic."""
         return (self.mosaic,)
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """Stage 6."""
         from dsa110_contimg.stages import validation
 
@@ -303,9 +307,9 @@ class CrossmatchJob(Request):
         """The table in each format."""
         from dsa110_contimg.sources import catalogue_file
 
-        return [output, *(path for _, path in catalogue_file.companions(output))]
+        return catalogue_file.files(output)
 
-    def call(self, settings: Settings, output: Path | FreshPath | None) -> Call:
+    def call(self, settings: Settings, output: Output) -> Call:
         """Stage 9."""
         from dsa110_contimg.stages import crossmatch
 

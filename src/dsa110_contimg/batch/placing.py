@@ -6,14 +6,14 @@ own, and only the program that gave the call moves what was made.
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dsa110_contimg.durable import sync
-from dsa110_contimg.errors import OutageError, UsageError
+from dsa110_contimg.durable import check_new, sync
+from dsa110_contimg.errors import OutageError
 from dsa110_contimg.pipeline.fresh import FreshPath
 
 
@@ -107,10 +107,3 @@ def move(targets: Mapping[Path, Path], overwrite: bool = False) -> None:
             undo.pop_all()
     except OSError as error:
         raise OutageError(f"{error.filename}: cannot be moved ({error.strerror})") from error
-
-
-def check_new(paths: Iterable[Path]) -> None:
-    """Raise `UsageError` if one of these is there."""
-    for path in paths:
-        if path.exists():
-            raise UsageError(f"{path}: exists already; choose another --output")

@@ -13,7 +13,7 @@ from typing import Any
 
 from dsa110_contimg.batch.selection import TileSelection
 from dsa110_contimg.batch.tiles import choose_converted
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.durable import check_new
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.pipeline.protection import protected
@@ -84,8 +84,7 @@ def reprocess(
     ContimgError
         The first stage's error; nothing is left then.
     """
-    if output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
+    check_new([output])
     tiles = choose_converted(registry, selection)
     first, last = tiles[0], tiles[-1]
     with registry.read() as session:

@@ -41,11 +41,8 @@ MsArgument = Annotated[Path, typer.Argument(help="Measurement Set")]
 
 def _make(request: Request, settings: Settings, output: Path | None) -> Any:
     """Do what is asked in this process, among the machine's other programs."""
-    from dsa110_contimg.batch.placing import check_new
     from dsa110_contimg.batch.workers import working_here
 
-    if output is not None:
-        check_new(request.outputs(output))
     call = request.call(settings, output.absolute() if output else None)
     with working_here(settings, map(Path, request.input_paths())):
         return call.function(**call.arguments)

@@ -4,6 +4,7 @@ Everything that can be known before is checked before: names, cycles, declared i
 at once: what has not begun is skipped, nothing is retried.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -145,8 +146,12 @@ class PipelineOrchestrator:
         self.check(context)
         outcomes: dict[str, StageOutcome] = {}
         running: dict[Future[StageOutcome], str] = {}
-        threads = ThreadPoolExecutor(max(1, len(self._stages)), "stage")
-        try:
+        with (
+            ThreadPoolExecutor(max(1, len(self._stages)), "stage") as threads,
+            contextlib.ExitStack() as undo,
+        ):
+            # Ctrl-C: the stages' calls are ended, or their threads would be waited for.
+            undo.callback(context.cancellation.cancel)
             while len(outcomes) < len(self._stages):
                 failed = any(o.status is StageStatus.FAILED for o in outcomes.values())
                 for name in self.order:
@@ -164,12 +169,7 @@ class PipelineOrchestrator:
                     outcomes[running.pop(future)] = outcome
                     seconds = {name: done.seconds for name, done in outcomes.items()}
                     context = context.with_artifacts({**outcome.outputs, "stage_seconds": seconds})
-        except BaseException:
-            # Ctrl-C: the stages' calls are ended, or their threads would be waited for.
-            context.cancellation.cancel()
-            raise
-        finally:
-            threads.shutdown()
+            undo.pop_all()
         ordered = tuple(outcomes[name] for name in self.order)
         return PipelineResult(ordered, dict(context.inputs))
 

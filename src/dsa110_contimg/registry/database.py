@@ -7,7 +7,7 @@ a snapshot and block nobody.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,11 @@ class Registry:
         self._compiled: dict[Update, Compiled] = {}
         driver = self.engine.dialect.loaded_dbapi
         self._raw_errors = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             with foreign_errors(), _alone(url):
                 self._make_or_check(any_version)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -133,6 +133,11 @@ def companions(path: Path) -> list[tuple[str, Path]]:
     ]
 
 
+def files(path: Path) -> list[Path]:
+    """A catalogue's FITS file, and those beside it."""
+    return [path, *(beside for _, beside in companions(path))]
+
+
 def _companion(path: Path, table: str, suffix: str) -> Path:
     stem = path.stem.removesuffix("_sources")
     return path.with_name(f"{stem}_{table}{suffix}")

@@ -11,7 +11,7 @@ from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
-from dsa110_contimg.durable import sync_tree
+from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -94,7 +94,11 @@ def apply(
     ------
     BadInputError
         If tables and data do not fit together.
+    UsageError
+        If the output exists.
     """
+    if output is not None:
+        check_new([output])
     vis = measurement_set.read(tile.ms_path)
     n_given = int(unflagged(vis.flags)[0].sum()) if manual_flags else 0
     by_hand = apply_manual(vis, manual_flags)

@@ -18,7 +18,7 @@ from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
 from dsa110_contimg.calibration.source_fluxes import FluxScale
-from dsa110_contimg.durable import whole
+from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -155,8 +155,9 @@ def solve(
 
     Raises
     ------
-    CalibrationError
+    CalibrationError, UsageError
     """
+    check_new([output])
     vis = measurement_set.read(tile.ms_path)
     apply_manual(vis, manual_flags)
     model = sky_model(vis, root, options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.durable import sync_tree
+from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -160,8 +160,7 @@ def convert_foreign(
 
 
 def _check_output(output: Path) -> None:
-    if output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
+    check_new([output])
     if not output.parent.is_dir():
         raise OutageError(f"{output.parent}: is not a directory; make it, or mount its disk")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.durable import check_new
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -78,8 +78,7 @@ def crossmatch(
         Where catalogues lie.
     options : CrossmatchOptions
     """
-    if output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
+    check_new(catalogue_file.files(output))
     image = read_fits(mosaic_path)
     rms_path = companion(mosaic_path, "rms")
     noise = (

@@ -18,7 +18,8 @@ from dsa110_contimg.calibration.fields import (
     calibrate_fields,
     calibration_at,
 )
-from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.durable import check_new
+from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME
 from dsa110_contimg.stages.options import FieldCalibrationOptions
 from dsa110_contimg.visibilities import measurement_set
@@ -46,8 +47,7 @@ def solve_fields(
     ------
     CalibrationError, BadInputError, UsageError
     """
-    if output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
+    check_new([output])
     bandpass_field = measurement_set.read(bandpass_ms)
     gain_fields = [
         bandpass_field if path == bandpass_ms else measurement_set.read(path) for path in gain_ms
@@ -93,8 +93,7 @@ def apply_fields(directory: Path, ms_path: Path, output: Path) -> None:
     ------
     BadInputError, UsageError
     """
-    if output.exists():
-        raise UsageError(f"{output}: exists already; choose another --output")
+    check_new([output])
     vis = measurement_set.read(ms_path)
     delays = tables.read_delays(directory / DELAYS_NAME)
     bandpass = tables.read(directory / BANDPASS_NAME)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg import __version__
+from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
@@ -37,7 +38,7 @@ _CORRECTED_CUT = 0.2
 _RMS_BOXES = 16
 _CHECKED_RESPONSE = 0.5
 _CHECKED_JY = 0.05
-PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")
+_PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")
 """Kinds of images that are written of a tile."""
 _ISOLATION_RAD = 120 * astrometry.ARCSEC_RAD
 _MODEL_SHARE = 0.5
@@ -126,8 +127,14 @@ class ImagedTile:
     remarks: tuple[str, ...] = ()
 
     def file(self, kind: str) -> Path:
-        """Path of one of the images, see `PLANES`."""
+        """Path of one of the images, of `_PLANES`."""
         return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
+
+
+def files(prefix: Path) -> list[Path]:
+    """All that is written of a tile, at most."""
+    names = (*(f"{kind}.fits" for kind in _PLANES), "png")
+    return [prefix.with_name(f"{prefix.name}.{name}") for name in names]
 
 
 @needs(memory_gb=5.0)
@@ -161,8 +168,7 @@ def image(
     ------
     ImagingError, BadInputError, UsageError
     """
-    if prefix.with_name(f"{prefix.name}.image.fits").exists():
-        raise UsageError(f"{prefix}.image.fits: exists already; choose another --output")
+    check_new(files(prefix))
     if options.imager == "wsclean" and (field is not None or options.selfcal_rounds):
         raise UsageError(
             "imager wsclean takes neither --field nor --selfcal-rounds; split the field out, or "
