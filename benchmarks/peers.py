@@ -38,6 +38,7 @@ from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME, s
 from dsa110_contimg.stages.options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import averaging, measurement_set, uvh5
+from dsa110_contimg.visibilities.data import Visibilities
 
 _XRADIO = """
 import sys
@@ -185,13 +186,13 @@ def check_casa(done: Processed) -> Iterator[Check]:
     yield _difference("we apply CASA's K, B, G", copy, theirs, 1e-4)
 
 
-def _model(done: Processed, vis: measurement_set.Visibilities) -> SkyModel:
+def _model(done: Processed, vis: Visibilities) -> SkyModel:
     return sky_model(vis, done.work, CalibrationSolveOptions(sky_catalog=done.catalogue.name))
 
 
 def _apply(
-    vis: measurement_set.Visibilities, delays: tables.DelayTable, *others: tables.CalibrationTable
-) -> measurement_set.Visibilities:
+    vis: Visibilities, delays: tables.DelayTable, *others: tables.CalibrationTable
+) -> Visibilities:
     """Apply tables, gains linear in time between solutions, bandpass as it is."""
     slopes = delay.delay_gains(
         delays.delays_s, delays.flags, vis.frequencies_hz, delays.reference_hz
@@ -203,7 +204,7 @@ def _apply(
     )  # fmt: skip
 
 
-def _difference(what: str, ms: Path, ours: measurement_set.Visibilities, most: float) -> Check:
+def _difference(what: str, ms: Path, ours: Visibilities, most: float) -> Check:
     theirs = measurement_set.read(ms, "CORRECTED_DATA")
     both = ~theirs.flags & ~ours.flags
     if np.mean(theirs.flags != ours.flags) > 1e-3 or not both.any():
@@ -212,7 +213,7 @@ def _difference(what: str, ms: Path, ours: measurement_set.Visibilities, most: f
     return Check(what, float(np.abs(theirs.data - ours.data)[both].max() / scale), most)
 
 
-def _as_wsclean_weighs(vis: measurement_set.Visibilities) -> measurement_set.Visibilities:
+def _as_wsclean_weighs(vis: Visibilities) -> Visibilities:
     """The same data with WSClean's weights of total intensity: the lower of both hands'.
 
     Ours are inverse variances, which is better by a few per cent and not the same image.

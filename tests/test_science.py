@@ -29,7 +29,7 @@ from dsa110_contimg.stages.options import (
 )
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 RINGS = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2)
 """Of primary-beam response."""

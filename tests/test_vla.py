@@ -25,8 +25,8 @@ from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sources.photometry import measure_at
+from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.foreign import read_fields
-from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 pytestmark = pytest.mark.real
 CELL_RAD = 15 * astrometry.ARCSEC_RAD

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+DAY_S = 86400.0
+
 
 def iso(unix_s: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """A moment, UTC."""

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from dsa110_contimg.calibration.solve import Gains
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 
 def apply_gains(

@@ -6,7 +6,7 @@ import numpy as np
 
 from dsa110_contimg.calibration.solve import Gains, solve_gains
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 
 @dataclass(frozen=True)

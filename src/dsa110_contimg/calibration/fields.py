@@ -18,7 +18,7 @@ from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.visibilities import observations
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
-from dsa110_contimg.visibilities.measurement_set import Array, Visibilities
+from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.phasing import phasor
 
 _BLOCK = 64

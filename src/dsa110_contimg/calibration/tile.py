@@ -18,8 +18,8 @@ from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
-from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 MIN_ANTENNAS = 10
 MAX_FLAGGED = 0.5

@@ -10,7 +10,7 @@ from dsa110_contimg.imaging.parameters import TileImageOptions
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 CELLS_PER_BEAM = 4.0
 HALF_POWER_WIDTH = 1.029

@@ -13,7 +13,7 @@ from dsa110_contimg.imaging import gridding
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 _BETTER = 1.005
 """Least factor in dynamic range that is worth another solution."""

@@ -13,7 +13,7 @@ from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 _LAST_WORDS = 500
 

@@ -29,6 +29,7 @@ from dsa110_contimg.stages.calibration_solve import (
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.visibilities import measurement_set
+from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import unflagged
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
@@ -139,7 +140,7 @@ def apply(
     )
 
 
-def _gains_for(vis: measurement_set.Visibilities, table: tables.CalibrationTable) -> Gains:
+def _gains_for(vis: Visibilities, table: tables.CalibrationTable) -> Gains:
     """Gains of a table in the order of the data's antennas and channels."""
     position = {name: i for i, name in enumerate(table.antenna_names)}
     unknown = [n for n in np.array(vis.array.names)[vis.antennas_present()] if n not in position]

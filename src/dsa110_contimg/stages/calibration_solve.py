@@ -30,8 +30,8 @@ from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
 from dsa110_contimg.visibilities import measurement_set, observations
+from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
-from dsa110_contimg.visibilities.measurement_set import Visibilities
 
 BANDPASS_NAME = "bandpass.b"
 GAINS_NAME = "gains.g"

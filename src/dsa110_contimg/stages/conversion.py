@@ -18,6 +18,7 @@ from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.options import ConversionOptions
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
+from dsa110_contimg.visibilities.data import Visibilities
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _check_output(output: Path) -> None:
         raise OutageError(f"{output.parent}: is not a directory; make it, or mount its disk")
 
 
-def _sun_and_moon_deg(vis: measurement_set.Visibilities) -> tuple[float, float]:
+def _sun_and_moon_deg(vis: Visibilities) -> tuple[float, float]:
     centre = astrometry.radec_to_vector(*vis.phase_centre_rad)
     sun, moon = (
         float(np.rad2deg(astrometry.separation_rad(body, centre)))

@@ -32,7 +32,7 @@ from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import measurement_set, observations
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 _CORRECTED_CUT = 0.2
 _RMS_BOXES = 16

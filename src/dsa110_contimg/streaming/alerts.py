@@ -20,11 +20,11 @@ from dsa110_contimg.registry.models import Alert, Event
 from dsa110_contimg.registry.queries import Pulse, pulse
 from dsa110_contimg.settings import AlertRule, Settings
 from dsa110_contimg.streaming import night
+from dsa110_contimg.times import DAY_S
 
 log = structlog.get_logger()
 
 _PATIENCE_S = 30.0
-_DAY_S = 86400.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 
 
@@ -95,11 +95,11 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
         with registry.write() as session:
             row = session.get(Alert, rule.name)
             if rule.when == "night":
-                moment = now // _DAY_S * _DAY_S + rule.limit * 3600
+                moment = now // DAY_S * DAY_S + rule.limit * 3600
                 if now < moment or (row is not None and row.since >= moment and row.told):
                     continue
                 state, since = "summary", moment
-                text = night.summary(registry, moment - _DAY_S, moment).text()
+                text = night.summary(registry, moment - DAY_S, moment).text()
             else:
                 text = _broken(rule, measured)
                 if not text and row is None:

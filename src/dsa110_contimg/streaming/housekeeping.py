@@ -42,10 +42,10 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 from dsa110_contimg.streaming import groups
+from dsa110_contimg.times import DAY_S
 
 _GOING = ".removing-"
 _HOUR_S = 3600.0
-_DAY_S = 86400.0
 _ROWS_AT_ONCE = 500
 _OVER = "its mosaics are published"
 _OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?(\.part-[0-9a-f]{8})?$")
@@ -278,7 +278,7 @@ def _since(session: Session) -> float:
         ),
         session.scalar(select(func.min(TileImage.start))),
     ]
-    return min((start for start in oldest if start is not None), default=time.time()) - _DAY_S
+    return min((start for start in oldest if start is not None), default=time.time()) - DAY_S
 
 
 def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> Iterator[Removal]:

@@ -10,7 +10,7 @@ from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import phasing, uvh5
-from dsa110_contimg.visibilities.measurement_set import Array, Visibilities
+from dsa110_contimg.visibilities.data import Array, Visibilities
 
 _DEAD_FRACTION = 1e-3
 """An antenna is dead if its median amplitude is below this fraction of the array's."""

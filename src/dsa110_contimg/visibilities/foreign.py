@@ -12,7 +12,7 @@ import numpy as np
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.visibilities.measurement_set import Array, Visibilities
+from dsa110_contimg.visibilities.data import Array, Visibilities
 
 DISH_DIAMETERS_M = {"VLA": 25.0, "EVLA": 25.0, "GMRT": 45.0, "MeerKAT": 13.5, "ATCA": 22.0,
                     "WSRT": 25.0, "ASKAP": 12.0}  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.visibilities import observations
-from dsa110_contimg.visibilities.measurement_set import Visibilities
+from dsa110_contimg.visibilities.data import Visibilities
 
 
 @dataclass(frozen=True)

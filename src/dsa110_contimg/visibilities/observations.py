@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from dsa110_contimg.telescope import UNIX_EPOCH_JD
+from dsa110_contimg.times import DAY_S
 from dsa110_contimg.visibilities.uvh5 import SubbandHeader
-
-DAY_S = 86400.0
 
 
 def unix_seconds(jd_utc: float) -> float:

@@ -14,6 +14,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
 from dsa110_contimg.registry import claims, history, queries, records
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
+from dsa110_contimg.times import DAY_S
 from dsa110_contimg.web import assets, charts, words
 from dsa110_contimg.web.site import Form, needed, none_if_empty, page, page_router, to
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from dsa110_contimg.stages.tile_report import TileHistory
 
 router = page_router(dependencies=[Depends(may_read)])
-_DAY_S = 86400.0
 GATES = ("noise", "dynamic range", "beam", "flux ratio", "astrometry", "stripes", "rings")
 
 
@@ -43,7 +43,7 @@ def night(
         newest = queries.newest_observation(registry)
         day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-    rows = history.night(registry, since, since + _DAY_S)
+    rows = history.night(registry, since, since + DAY_S)
     strain = _strains([made for _, made in rows if made])
     marks, counts = [], dict[str, int]()
     for row, _ in rows:
@@ -56,8 +56,8 @@ def night(
         )  # fmt: skip
     return page(
         request, "night.html", title=f"Night of {day}", day=day, by=by, gates=("state", *GATES),
-        hours=charts.strip(marks, since, since + _DAY_S), counts=counts, n_tiles=len(rows),
-        earlier=_day(since - _DAY_S), later=_day(since + _DAY_S),
+        hours=charts.strip(marks, since, since + DAY_S), counts=counts, n_tiles=len(rows),
+        earlier=_day(since - DAY_S), later=_day(since + DAY_S),
         tones={word: _tone_of(word, by) for word in counts},
     )  # fmt: skip
 

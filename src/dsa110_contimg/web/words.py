@@ -7,8 +7,8 @@ import numpy as np
 
 from dsa110_contimg import times
 from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
+from dsa110_contimg.times import DAY_S
 
-_DAY_S = 86400.0
 _TONES = {
     "good": ("converted", "published", "done", "passed", "ok", "preferred", "registered",
              "constant"),
@@ -37,7 +37,7 @@ def sidereal_hours(unix_s: float) -> float:
     Exact at midnight UTC, from there at the sidereal rate: within a day that is good to 0.1 s, and
     a page with a hundred times does not wait for a hundred nutations.
     """
-    midnight = unix_s // _DAY_S * _DAY_S
+    midnight = unix_s // DAY_S * DAY_S
     turned_rad = SIDEREAL_RATE_RAD_S * (unix_s - midnight)
     return (_midnight_hours(midnight) + math.degrees(turned_rad) / 15.0) % 24.0
 
@@ -46,7 +46,7 @@ def sidereal_hours(unix_s: float) -> float:
 def _midnight_hours(unix_s: float) -> float:
     from dsa110_contimg.sky.astrometry import EarthFrame, Site
 
-    frame = EarthFrame(np.array([UNIX_EPOCH_JD + unix_s / _DAY_S]), Site.of(DSA110))
+    frame = EarthFrame(np.array([UNIX_EPOCH_JD + unix_s / DAY_S]), Site.of(DSA110))
     return float(np.rad2deg(frame.local_sidereal_time_rad()[0])) / 15.0
 
 
