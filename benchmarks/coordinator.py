@@ -116,7 +116,7 @@ def cost_ms(url: str, root: Path) -> float:
     settings = settings_module.load(root=root, database_url=url, disk_stop_gb=0.0)
     incoming = root / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
-    registry = Registry(url)
+    registry = Registry.of(settings)
     fill(registry, HANDED_OUT, 16)
     converter = StreamingConverter(incoming, root / "ms", registry, settings, Instant())
     begin = time.monotonic()

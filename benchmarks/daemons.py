@@ -94,7 +94,7 @@ class Installation:
     @contextmanager
     def registry(self) -> Iterator[Registry]:
         """The database, opened for a moment."""
-        registry = Registry(self.settings().database)
+        registry = Registry.of(self.settings())
         try:
             yield registry
         finally:

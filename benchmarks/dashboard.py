@@ -192,7 +192,7 @@ def main() -> int:
         shutil.copytree(options.demo, root, ignore=shutil.ignore_patterns("ms", "incoming"))
     else:
         subprocess.run([PROGRAMS / "dsa110-contimg", "demo", "--directory", root], check=True)
-    registry = Registry(settings_module.load(root=root).database)
+    registry = Registry.of(settings_module.load(root=root))
     fill(registry)
     enlarge(registry, root)
     port = free_port()

@@ -202,7 +202,7 @@ def main() -> int:
     server = None
     try:
         (root / "contimg.toml").write_text("hips = false\n")
-        registry = Registry(settings_module.load(root=root).database)
+        registry = Registry.of(settings_module.load(root=root))
         fill(registry, now)
         publish(registry, root, now)
         registry.close()

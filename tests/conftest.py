@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import JSON, String, func, text, update
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -19,7 +18,6 @@ from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import care
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Base
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.stages import graphs
@@ -123,7 +121,7 @@ def streamed_once(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun)
         for path in files:
             os.link(path, incoming / path.name)
     settings = settings_module.load(root=root, workers=1)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     StreamingConverter(incoming, root / "ms", registry, settings, InlineExecutor(), once=True).run()
     StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
     registry.close()
@@ -132,12 +130,9 @@ def streamed_once(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun)
 
 @pytest.fixture
 def streamed(streamed_once: Path, tmp_path: Path) -> Path:
-    """A copy of it whose rows name its own files."""
+    """A copy of it."""
     root = tmp_path / "root"
     shutil.copytree(streamed_once, root)
-    registry = Registry(settings_module.load(root=root).database)
-    move_paths(registry, str(streamed_once), str(root))
-    registry.close()
     return root
 
 
@@ -162,18 +157,6 @@ def streamed_anywhere(chosen_url: str, streamed: Path) -> Path:
         care.copy(settings_module.load(root=streamed).database, chosen_url)
         use_database(streamed, chosen_url)
     return streamed
-
-
-def move_paths(registry: Registry, old: str, new: str) -> None:
-    """Let every row name files below another directory (SQLite)."""
-    with registry.write() as session:
-        session.execute(text("PRAGMA defer_foreign_keys=ON"))
-        for table in Base.metadata.sorted_tables:
-            texts = [c for c in table.columns if isinstance(c.type, String | JSON)]
-            if not texts:
-                continue
-            moved = {c: func.replace(c, old, new, type_=String) for c in texts}
-            session.execute(update(table).values(moved))
 
 
 @pytest.fixture(scope="session")

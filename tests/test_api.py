@@ -138,7 +138,7 @@ def test_a_second_server_leaves_the_first_one_s_jobs_alone_and_takes_over_when_i
 ) -> None:
     settings = settings_module.load(root=tmp_path)
     (tmp_path / "state").mkdir()
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -174,7 +174,7 @@ from dsa110_contimg import settings
 from dsa110_contimg.batch.jobs import JobRunner
 from dsa110_contimg.registry.database import Registry
 held = settings.load(root=Path(sys.argv[1]))
-runner = JobRunner(Registry(held.database), held)
+runner = JobRunner(Registry.of(held), held)
 runner.look()
 print("runs", flush=True)
 time.sleep(600)
@@ -191,7 +191,7 @@ def test_each_stage_is_a_job_and_gives_what_the_command_line_gives(
 ) -> None:
     client = Client(str(server.base_url))
     root = processed.root
-    with Registry(settings_module.load(root=root).database).read() as session:
+    with Registry.of(settings_module.load(root=root)).read() as session:
         tile = session.scalars(select(TileImage)).first()
     calibrated = next((root / "ms").glob(f"{tile.tile_id}_cal_*"))
     options = {"size": 256, "averaging_loss": 0.0}

@@ -90,7 +90,7 @@ def test_observation_time_selects_tiles(processed: Processed) -> None:
 
 
 def test_tiles_are_chosen_by_place_name_noise_and_calibration(processed: Processed) -> None:
-    registry = Registry(settings_module.load(root=processed.root).database)
+    registry = Registry.of(settings_module.load(root=processed.root))
     tiles = choose(registry, Selection())
     ras = [tile.ra_deg for tile in tiles]
     half = tiles[0].size * tiles[0].cell_arcsec / 7200
@@ -119,7 +119,7 @@ def test_tiles_are_chosen_by_place_name_noise_and_calibration(processed: Process
 
 
 def test_the_seed_s_query_of_tiles(processed: Processed) -> None:
-    registry = Registry(settings_module.load(root=processed.root).database)
+    registry = Registry.of(settings_module.load(root=processed.root))
     every = query_tiles(registry, time_range=(None, None), method="mean", pb_corrected_only=True)
     assert len(every) == 3
     assert query_tiles(registry, (every[1].start, every[1].start), "pbweighted") == [every[1]]
@@ -278,7 +278,7 @@ def test_a_catalogue_is_imported_and_searched(tmp_path: Path) -> None:
 def test_a_plan_predicts_the_depth_that_the_mosaic_has(
     processed: Processed, tmp_path: Path, method: str
 ) -> None:
-    registry = Registry(settings_module.load(root=processed.root).database)
+    registry = Registry.of(settings_module.load(root=processed.root))
     made = plans.plan(registry, f"deep_{method}", options=MosaicOptions(method=method))
     depth = plans.predicted_depth(made)
     assert depth is not None

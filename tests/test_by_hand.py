@@ -27,7 +27,7 @@ from dsa110_contimg.streaming.file_check import check_files
 
 
 def _registry(root: Path) -> Registry:
-    return Registry(settings_module.load(root=root).database)
+    return Registry.of(settings_module.load(root=root))
 
 
 def _names(root: Path) -> set[str]:

@@ -91,7 +91,7 @@ def test_an_earlier_set_serves_where_nothing_can_be_solved(
             tables.read(both.path / name).gains.values, tables.read(solved.path / name).gains.values
         )
     assert calibration_solve.load_set(both.path) == both
-    registry = Registry(settings_module.load(root=root).database)
+    registry = Registry.of(settings_module.load(root=root))
     with registry.write() as session:
         for one in (earlier, both):
             registration.add_calibration_set(session, one)

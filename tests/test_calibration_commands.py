@@ -91,7 +91,7 @@ def test_flags_by_hand_are_kept_applied_and_told(processed: Processed, tmp_path:
     root = ("--root", processed.root)
     _run("flags", "add", "--antenna", name, "--to", middle, "--channels", "3-5,9",
          "--reason", "wind", *root)  # fmt: skip
-    registry = Registry(load(root=processed.root).database)
+    registry = Registry.of(load(root=processed.root))
     ((number, flag),) = manual_flags.known(registry).items()
     assert name in _run("flags", "list", *root)
     done = calibration_apply.apply(

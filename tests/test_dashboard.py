@@ -20,7 +20,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from sqlalchemy import select, update
 
-from conftest import SmallRun, make_root, move_paths
+from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry import queries, tokens
@@ -74,7 +74,7 @@ class Site:
 
 
 def _site(root: Path, *options: str) -> Iterator[Site]:
-    registry = Registry(settings_module.load(root=root).database)
+    registry = Registry.of(settings_module.load(root=root))
     with Server(root, *options) as server:
         yield Site(server, root, registry)
     registry.close()
@@ -85,8 +85,7 @@ def filled(streamed_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A root after both daemons, with its HiPS."""
     root = tmp_path_factory.mktemp("dashboard") / "root"
     shutil.copytree(streamed_once, root)
-    registry = Registry(settings_module.load(root=root).database)
-    move_paths(registry, str(streamed_once), str(root))
+    registry = Registry.of(settings_module.load(root=root))
     sky_survey.start_update(registry, root, InlineExecutor()).result()
     registry.close()
     return root

@@ -123,8 +123,8 @@ def test_a_half_done_upgrade_leaves_the_old_database(
     url = _old_database(tmp_path / "old.sqlite3", tmp_path)
     upgrade = migrations.upgrade
 
-    def cut_short(connection: object, to: str = migrations.HEAD) -> None:
-        upgrade(connection, to)  # type: ignore[arg-type]
+    def cut_short(connection: object, root: Path | None = None, to: str = migrations.HEAD) -> None:
+        upgrade(connection, root, to)  # type: ignore[arg-type]
         if to == migrations.HEAD:
             raise KeyboardInterrupt
 
@@ -159,7 +159,7 @@ def test_the_daemons_finish_what_an_older_release_had_begun(
     assert done.exit_code == 0, done.output
     assert done.output.count("will be converted again") == 2
     settings = settings_module.load(root=root, workers=1)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     StreamingConverter(incoming, root / "ms", registry, settings, InlineExecutor(), once=True).run()
     StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
     with registry.read() as session:
@@ -173,7 +173,7 @@ def test_the_daemons_finish_what_an_older_release_had_begun(
 def test_a_backup_is_made_while_somebody_writes_and_never_replaces_one(
     streamed: Path, tmp_path: Path
 ) -> None:
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry.of(settings_module.load(root=streamed))
     kept = tmp_path / "kept.sqlite3"
     with registry.write() as session:
         session.add(Event(at=0.0, level="info", subject="s", message="not committed yet"))
@@ -254,7 +254,7 @@ class TestFilesThatDisagree:
 
     @pytest.fixture
     def registry(self, streamed: Path) -> Iterator[Registry]:
-        registry = Registry(settings_module.load(root=streamed).database)
+        registry = Registry.of(settings_module.load(root=streamed))
         yield registry
         registry.close()
 

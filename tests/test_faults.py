@@ -53,7 +53,7 @@ class Place:
             root=self.root, workers=1, lease_s=5.0, disk_stop_gb=0.001, disk_resume_gb=0.002,
             retry_delay_s=2.0,
         )  # fmt: skip
-        self.registry = Registry(self.settings.database)
+        self.registry = Registry.of(self.settings)
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, program: str, log: str, *more: str) -> subprocess.Popen[bytes]:
@@ -203,7 +203,7 @@ def test_one_frozen_inside_a_transaction_stops_nobody_for_good(
             assert frozen.stdout.readline() == b"in\n"
             monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.3)
             place.registry.close()
-            place.registry = Registry(place.settings.database)
+            place.registry = Registry.of(place.settings)
             with pytest.raises(OutageError):
                 place.converter().run()
         finally:

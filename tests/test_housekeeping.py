@@ -55,7 +55,7 @@ def _kinds(removals: list[housekeeping.Removal]) -> dict[str, int]:
 
 def test_nothing_goes_by_default_but_what_no_row_names(root: Path) -> None:
     settings = _settings(root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     assert housekeeping.find(registry, settings) == []
     tomorrow = time.time() + 25 * HOUR
     found = housekeeping.find(registry, settings, tomorrow)
@@ -67,7 +67,7 @@ def test_nothing_goes_by_default_but_what_no_row_names(root: Path) -> None:
 
 def test_copies_that_a_killed_publishing_left_go_and_products_stay(root: Path) -> None:
     settings = _settings(root, keep_leftovers_h=2.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     copies = []
     for folder in ("mosaics", "catalogues"):
         product = next(p for p in (root / "products" / folder).iterdir() if p.is_file())
@@ -88,7 +88,7 @@ def test_intermediate_files_go_when_their_mosaics_are_published_and_their_time_i
 ) -> None:
     keep = {"keep_ms_h": 2.0, "keep_images_h": 2.0, "keep_subbands_h": 2.0}
     settings = _settings(root, **keep)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     soon, later = time.time() + HOUR, time.time() + 3 * HOUR
     assert housekeeping.find(registry, settings, soon) == []
     found = housekeeping.find(registry, settings, later)
@@ -108,7 +108,7 @@ def test_a_file_that_is_sent_again_after_its_row_is_gone_changes_nothing(
     root: Path, small_run: SmallRun
 ) -> None:
     settings = _settings(root, keep_subbands_h=0.0, settle_s=0.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     housekeeping.remove(
         registry, settings, housekeeping.find(registry, settings, time.time() + HOUR)
     )
@@ -124,7 +124,7 @@ def test_a_file_that_is_sent_again_after_its_row_is_gone_changes_nothing(
 
 def test_a_group_that_is_not_published_keeps_its_tiles(root: Path) -> None:
     settings = _settings(root, keep_ms_h=0.0, keep_images_h=0.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     with registry.write() as session:
         session.scalars(select(MosaicGroup)).one().state = GroupState.HELD
     later = time.time() + 10 * HOUR
@@ -133,7 +133,7 @@ def test_a_group_that_is_not_published_keeps_its_tiles(root: Path) -> None:
 
 def test_tiles_that_the_next_window_begins_with_stay(root: Path) -> None:
     settings = _settings(root, keep_ms_h=0.0, leftover_s=20 * HOUR)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     found = housekeeping.find(registry, settings, time.time() + 10 * HOUR)
     with registry.read() as session:
         tiles = list(session.scalars(select(Tile.id).order_by(Tile.start)))
@@ -142,7 +142,7 @@ def test_tiles_that_the_next_window_begins_with_stay(root: Path) -> None:
 
 def test_what_a_plan_names_stays(root: Path) -> None:
     settings = _settings(root, keep_images_h=0.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     later = time.time() + 10 * HOUR
     assert _kinds(housekeeping.find(registry, settings, later)) == {"image": 3}
     plans.plan(registry, "mine")
@@ -153,7 +153,7 @@ def test_what_a_plan_names_stays(root: Path) -> None:
 
 def test_work_that_has_begun_meanwhile_keeps_its_input(root: Path) -> None:
     settings = _settings(root, keep_ms_h=0.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     found = housekeeping.find(registry, settings, time.time() + 10 * HOUR)
     with registry.write() as session:
         group = session.scalars(select(MosaicGroup)).one()
@@ -164,7 +164,7 @@ def test_work_that_has_begun_meanwhile_keeps_its_input(root: Path) -> None:
 
 def test_leftovers_of_running_work_and_strangers_stay(root: Path) -> None:
     settings = _settings(root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     (root / "ms" / "my_own.ms").mkdir()
     with registry.write() as session:
         tile = session.scalars(select(Tile).order_by(Tile.start)).first()
@@ -194,7 +194,7 @@ def test_a_full_disk_stops_new_work_and_room_lets_it_go_on(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = _settings(root, disk_stop_gb=5.0, disk_resume_gb=10.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     free = 20e9
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 100e9 - free, free))
     guard = DiskGuard(registry, root, settings)
@@ -219,7 +219,7 @@ def test_the_converter_waits_for_room(
     for path in small_run.files[0]:
         os.link(path, incoming / path.name)
     settings = _settings(root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     converter = StreamingConverter(
         incoming, root / "ms", registry, settings, InlineExecutor(), once=True
     )
@@ -247,7 +247,7 @@ with protected(Path(sys.argv[1])):
 
 def test_a_batch_program_at_work_protects_what_no_row_names_until_it_is_killed(root: Path) -> None:
     settings = _settings(root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     tomorrow = time.time() + 25 * HOUR
     assert housekeeping.find(registry, settings, tomorrow) != []
     with subprocess.Popen(
@@ -263,7 +263,7 @@ def test_a_batch_program_at_work_protects_what_no_row_names_until_it_is_killed(r
 
 def test_what_a_batch_program_reads_is_spared(root: Path) -> None:
     settings = _settings(root, keep_subbands_h=0.0, keep_ms_h=0.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     later = time.time() + HOUR
 
     def going() -> set[Path]:
@@ -286,7 +286,7 @@ def test_what_a_batch_program_reads_is_spared(root: Path) -> None:
 
 def test_copies_that_never_became_public_go_and_public_files_stay(root: Path) -> None:
     settings = _settings(root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     public = root / "products" / "mosaics"
     before = set(public.iterdir())
     half = public / f".{next(iter(before)).name}.0123abcd"
@@ -297,7 +297,7 @@ def test_copies_that_never_became_public_go_and_public_files_stay(root: Path) ->
 
 def test_rows_of_files_that_a_killed_round_removed_go_too(root: Path) -> None:
     settings = _settings(root, keep_subbands_h=0.0)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     with registry.read() as session:
         first = Path(session.scalars(select(SubbandFile.path)).first())
     first.unlink()

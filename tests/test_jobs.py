@@ -34,7 +34,7 @@ from dsa110_contimg.visibilities import measurement_set
 def test_of_a_dozen_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
     streamed_anywhere: Path,
 ) -> None:
-    registry = Registry(settings_module.load(root=streamed_anywhere).database)
+    registry = Registry.of(settings_module.load(root=streamed_anywhere))
     figures, faults = job_chaos.run(
         streamed_anywhere, registry, jobs=12, kills=2, pace_s=5.0, parallel=2, seed=1
     )
@@ -46,7 +46,7 @@ def test_of_a_dozen_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reas
 
 def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path, database_url: str) -> None:
     settings = settings_module.load(root=tmp_path, database_url=database_url)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     ends = {
         JobState.RUNNING: JobState.FAILED,
         JobState.FAILED: JobState.FAILED,
@@ -77,7 +77,7 @@ def test_a_finished_job_waits_for_a_database_that_is_away(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_module.load(root=tmp_path, database_url=database_url)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     job_id = submit(registry, settings, "validate", {"mosaic": "m.fits"}).id
     with registry.write() as session:
         session.get_one(Job, job_id).state = JobState.RUNNING
@@ -115,7 +115,7 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
     processed: Processed, small_run: SmallRun, tmp_path: Path
 ) -> None:
     settings = settings_module.load(root=processed.root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     context = PipelineContext(processed.root, executor=_Twice())
     there = tmp_path / "mine"
 

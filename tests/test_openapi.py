@@ -33,7 +33,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> schemathesis.BaseSche
     (root / "state").mkdir()
     limits = {"api_requests_per_s": 1e6, "api_max_queued_jobs": 50}
     held = settings_module.load(root=root, **limits)
-    registry = Registry(held.database)
+    registry = Registry.of(held)
     _TOKEN[:] = [tokens.create(registry, "robot", tokens.Scope.WRITE)]
     registry.close()
     app = create_app(held, require_token=True)

@@ -178,7 +178,7 @@ def test_the_night_is_summed_up_once_a_day(tmp_path: Path, registry: Registry) -
 
 
 def test_the_night_of_a_real_run_names_its_mosaic(streamed: Path) -> None:
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry.of(settings_module.load(root=streamed))
     found = night.summary(registry, time.time() - DAY_S, time.time() + 60)
     registry.close()
     assert len(found.mosaics) == 1
@@ -217,7 +217,7 @@ def test_status_says_when_dates_outrun_the_earth_orientation(streamed: Path) -> 
     shown = CliRunner().invoke(app, ["status", "--root", str(streamed)]).stdout
     assert "3 tiles and 1 mosaics in the last hour" in shown
     assert "Earth-orientation" not in shown
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry.of(settings_module.load(root=streamed))
     _add_tile(registry, "future", orientation_table_end() + 5 * DAY_S, TileState.CONVERTING)
     registry.close()
     shown = CliRunner().invoke(app, ["status", "--root", str(streamed)]).stdout

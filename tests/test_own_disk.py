@@ -151,7 +151,7 @@ class Place:
         self.settings = settings_module.load(
             root=root, workers=1, retry_delay_s=0.0, keep_leftovers_h=0.0
         )
-        self.registry = Registry(self.settings.database)
+        self.registry = Registry.of(self.settings)
 
     @property
     def home(self) -> Path:

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import select
 
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.registry import light_curves
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.models import MosaicGroup, Source, Tile, TileImage, TileState
 from dsa110_contimg.settings import load
 from dsa110_contimg.sky import matching
 from dsa110_contimg.sources.accuracy import against_truth
@@ -47,7 +48,7 @@ def mosaic(streamed: Path) -> Path:
 
 
 def test_eleven_tiles_are_converted_and_the_ninth_of_a_group_rejected(streamed: Path) -> None:
-    with Registry(load(root=streamed).database).read() as session:
+    with Registry.of(load(root=streamed)).read() as session:
         tiles = list(session.scalars(select(Tile).order_by(Tile.start)))
         group = session.scalars(select(MosaicGroup)).one()
     converted = [tile for tile in tiles if tile.state == TileState.CONVERTED]
@@ -81,6 +82,20 @@ class Sample:
 @pytest.fixture(scope="module")
 def sample(real_data: Path, mosaic: Path) -> Sample:
     return Sample(real_data, mosaic)
+
+
+def test_each_source_has_one_epoch_at_the_time_of_its_transit(streamed: Path) -> None:
+    with Registry.of(load(root=streamed)).read() as session:
+        places = {row.id: row.ra_deg for row in session.scalars(select(Source))}
+        curves = light_curves.light_curves(session, list(places))
+        tiles = session.scalars(select(TileImage).order_by(TileImage.start)).all()
+    middles = [tile.start + tile.record["duration_s"] / 2 for tile in tiles]
+    centres = np.unwrap([tile.record["ra_deg"] for tile in tiles], period=360)
+    assert len(curves) > 50
+    for source_id, curve in curves.items():
+        (observed,) = curve.observed
+        ra = centres[0] + np.mod(places[source_id] - centres[0] + 180, 360) - 180
+        assert abs(observed - np.interp(ra, centres, middles)) < 310
 
 
 def test_flux_densities_and_positions_come_back(sample: Sample) -> None:

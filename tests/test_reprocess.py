@@ -34,7 +34,7 @@ def _rows(registry: Registry) -> dict[str, int]:
 def test_with_the_same_options_it_is_the_published_mosaic_on_one_worker_and_on_two(
     streamed: Path, tmp_path: Path
 ) -> None:
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry.of(settings_module.load(root=streamed))
     with registry.read() as session:
         (name,) = session.scalars(select(Mosaic.name))
     before = _rows(registry)
@@ -97,5 +97,5 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing(
     output = tmp_path / str(params.get("output", "out"))
     request = ReprocessJob(name="mine", **{"output": str(output), **params})
     with pytest.raises(kind, match=message):
-        request.run(settings, Registry(settings.database), PipelineContext(streamed), output)
+        request.run(settings, Registry.of(settings), PipelineContext(streamed), output)
     assert not (tmp_path / "out").exists()

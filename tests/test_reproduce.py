@@ -34,7 +34,7 @@ def _reproduce(root: Path, name: str) -> dict[str, object]:
 
 
 def test_streaming_s_mosaic_is_made_again_from_the_deepest_inputs_left(streamed: Path) -> None:
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry.of(settings_module.load(root=streamed))
     with registry.read() as session:
         (name,) = session.scalars(select(Mosaic.name))
         files = [Path(path) for path in session.scalars(select(SubbandFile.path))]
@@ -66,7 +66,7 @@ def test_streaming_s_mosaic_is_made_again_from_the_deepest_inputs_left(streamed:
 def test_what_a_batch_user_made_is_made_again_from_its_own_record(
     streamed: Path, tmp_path: Path, suffix: str
 ) -> None:
-    registry = Registry(settings_module.load(root=streamed).database)
+    registry = Registry.of(settings_module.load(root=streamed))
     made = plans.plan(registry, "mine", options=MosaicOptions(method="weighted"))
     built = plans.build(made, tmp_path / f"mine.{suffix}")
     found = _reproduce(streamed, str(built.path))
@@ -86,7 +86,7 @@ def test_what_a_batch_user_made_is_made_again_from_its_own_record(
 
 
 def test_a_product_that_was_changed_is_found_out(streamed: Path) -> None:
-    with Registry(settings_module.load(root=streamed).database).read() as session:
+    with Registry.of(settings_module.load(root=streamed)).read() as session:
         (path,) = session.scalars(select(Product.path).where(Product.kind == "rms"))
         (name,) = session.scalars(select(Mosaic.name))
     image = read_fits(Path(path))
@@ -102,7 +102,7 @@ def test_a_product_that_was_changed_is_found_out(streamed: Path) -> None:
 def test_other_options_are_compared_with_what_is_published(
     processed: Processed, tmp_path: Path
 ) -> None:
-    registry = Registry(settings_module.load(root=processed.root).database)
+    registry = Registry.of(settings_module.load(root=processed.root))
     published = processed.result["published"]
     same = compare(published.path, published.path)
     assert (same.rms_difference_jy, same.largest_difference_jy) == (0.0, 0.0)

@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def registry(settings: Settings) -> Iterator[Registry]:
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     yield registry
     registry.close()
 

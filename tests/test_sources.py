@@ -1,6 +1,8 @@
 """Light curves tell the truth: of what varies, comes and goes, and of what stays."""
 
+import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from dsa110_contimg.settings import Settings
 from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sources import forced
+from dsa110_contimg.sources.epoch_scale import epoch_scale
 from dsa110_contimg.sources.variability import Behaviour, variability
 from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.options import PipelineOptions, ValidationOptions
@@ -29,6 +32,7 @@ from skies import BEAM, CELL, RMS, Sky, imaged_tile
 
 pytestmark = pytest.mark.xdist_group("days")
 DAY_S = 86164.1
+TILE_S = 309.0
 N_CONSTANT, N_VARIABLE, N_TRANSIENT, N_VANISHING = 283, 12, 3, 2
 KINDS = {
     "constant": slice(0, N_CONSTANT),
@@ -95,7 +99,7 @@ class Days:
         return dict(result.raise_on_failure().artifacts)
 
     def registry(self) -> Registry:
-        return Registry(Settings(root=self.root).database)
+        return Registry.of(Settings(root=self.root))
 
     def sources(self) -> list[Source]:
         with self.registry().read() as session:
@@ -184,6 +188,131 @@ def test_measuring_again_changes_nothing(days: Days) -> None:
     context = PipelineContext(days.root, {"published": days.results[2]["published"]})
     CrossmatchStage(CrossmatchOptions(sky_catalog="known")).run(context)
     assert everything() == before
+
+
+class Overlapping:
+    """Two published mosaics of one night that share two tiles, and nothing varies."""
+
+    def __init__(self, root: Path):
+        rng = np.random.default_rng(4)
+        self.root, self.place = root, _apart(rng, 60)
+        self.flux = RMS * rng.uniform(8, 60, 60)
+        order = np.argsort(self.place[1])
+        listed = Catalogue("known", 1.4e9, *(a[order] for a in (*self.place, self.flux)))
+        catalogues.save(root, listed)
+        self.start = 1769378721.0 + TILE_S * np.arange(len(CENTRES))
+        sky = Sky(*self.place, self.flux)
+        tiles = [
+            imaged_tile(root / "images" / "night", f"20260125T22{number:02d}00", start, centre, sky,
+                        number, root, "known")
+            for number, (start, centre) in enumerate(zip(self.start, CENTRES, strict=True))
+        ]  # fmt: skip
+        options = PipelineOptions(
+            validate=ValidationOptions(sky_catalog="known"),
+            crossmatch=PipelineOptions().crossmatch.model_copy(update={"sky_catalog": "known"}),
+        )
+        self.names = []
+        for some in (tiles[:5], tiles[3:]):
+            context = PipelineContext(root, {"tile_images": some})
+            result = PipelineOrchestrator(graphs.from_images(options)).run(context)
+            self.names.append(result.raise_on_failure().artifacts["published"].name)
+
+    def curves(self) -> dict[str, light_curves.LightCurve]:
+        """Light curves by the name of their source."""
+        with Registry.of(Settings(root=self.root)).read() as session:
+            names = dict(session.execute(select(Source.id, Source.name)).all())
+            found = light_curves.light_curves(session, list(names))
+        return {names[source_id]: curve for source_id, curve in found.items()}
+
+    def sources(self) -> dict[str, Source]:
+        with Registry.of(Settings(root=self.root)).read() as session:
+            return {row.name: row for row in session.scalars(select(Source))}
+
+
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory: pytest.TempPathFactory) -> Overlapping:
+    return Overlapping(tmp_path_factory.mktemp("overlapping"))
+
+
+def test_an_observation_in_two_mosaics_is_one_epoch_at_its_own_time(
+    overlapping: Overlapping,
+) -> None:
+    sources = overlapping.sources()
+    centres = np.array([ra for ra, _ in CENTRES])
+    images = set()
+    for name, curve in overlapping.curves().items():
+        (observed,), (image,) = curve.observed, curve.image
+        # The sky drifts through the beam: right ascension tells when.
+        transit = np.interp(sources[name].ra_deg, centres, overlapping.start + TILE_S / 2)
+        assert abs(observed - transit) < TILE_S
+        images.add(image)
+        assert sources[name].n_epochs == 1
+        assert sources[name].behaviour == Behaviour.UNKNOWN
+        assert sources[name].eta is None
+    assert images == set(overlapping.names)
+
+
+def test_a_mosaic_that_is_held_leaves_the_light_curves(
+    overlapping: Overlapping, tmp_path: Path
+) -> None:
+    root = tmp_path / "copied"
+    shutil.copytree(overlapping.root, root)
+    first, second = overlapping.names
+    held = CliRunner().invoke(app, ["hold", first, "--reason", "test", "--root", str(root)])
+    assert held.exit_code == 0, held.output
+    before, after = overlapping.curves(), Overlapping.curves(_at(overlapping, root))
+    assert {curve.image for curve in after.values()} == {(second,)}
+    only_there = {name for name, curve in before.items() if curve.image == (first,)}
+    kept = Overlapping.sources(_at(overlapping, root))
+    west = [kept[name] for name in only_there & kept.keys() if kept[name].ra_deg < CENTRES[1][0]]
+    assert west
+    assert all(row.n_epochs == 0 and row.behaviour == Behaviour.UNKNOWN for row in west)
+    with Registry.of(Settings(root=root)).read() as session:
+        left = set(session.scalars(select(MeasuredImage.name)))
+    assert left == {second, *(f"20260125T22{number:02d}00" for number in range(3, 7))}
+
+
+def _at(night: Overlapping, root: Path) -> Overlapping:
+    copied = copy.copy(night)
+    copied.root = root
+    return copied
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_a_steady_source_stays_constant_however_few_sources_give_the_scale(n: int) -> None:
+    """Six nights of a 6 Jy source among weak ones, some of which vary."""
+    rng = np.random.default_rng(n)
+    pulls = []
+    for _ in range(200):
+        true = np.append(RMS * rng.uniform(12, 60, n), 6.0)
+        noise = np.full(n + 1, RMS)
+        varied = true * np.where(rng.random(n + 1) < 0.1, rng.uniform(0.7, 1.4, n + 1), 1.0)
+        varied[-1] = true[-1]
+        night = varied * (1 + 0.003 * rng.normal(size=n + 1)) + noise * rng.normal(size=n + 1)
+        found = epoch_scale(night, noise, true, np.full(n + 1, RMS / np.sqrt(5)))
+        steady = night[-1] / found.scale
+        pulls.append((steady / true[-1] - 1) / np.hypot(found.error, noise[-1] / steady))
+    assert np.std(pulls) < 1.1
+    assert np.max(np.abs(pulls)) < 5
+
+
+def test_an_epoch_that_is_off_is_put_right_with_its_error() -> None:
+    rng = np.random.default_rng(2)
+    true = RMS * rng.uniform(20, 100, 60)
+    noise = np.full(60, RMS)
+    found = [
+        epoch_scale(0.93 * true + noise * rng.normal(size=60), noise, true, noise / 4)
+        for _ in range(50)
+    ]
+    scales = np.array([one.scale for one in found])
+    assert scales.mean() == pytest.approx(0.93, abs=0.003)
+    assert all(one.error < 0.02 for one in found)
+
+
+def test_too_few_sources_give_no_scale_but_an_error() -> None:
+    few = epoch_scale(np.full(5, 1.2), np.full(5, 0.01), np.ones(5), np.full(5, 0.01))
+    assert few.scale == 1.0
+    assert few.error > 0
 
 
 def test_forced_fluxes_of_near_neighbours_are_told_apart() -> None:

@@ -87,7 +87,7 @@ def _link(files: tuple[Path, ...], directory: Path) -> list[Path]:
 
 def _converter(root: Path, incoming: Path, once: bool = True, **given: float) -> StreamingConverter:
     settings = settings_module.load(root=root, workers=1, **given)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     return StreamingConverter(
         incoming, root / "ms", registry, settings, InlineExecutor(), once=once
     )
@@ -95,13 +95,11 @@ def _converter(root: Path, incoming: Path, once: bool = True, **given: float) ->
 
 def _manager(root: Path) -> StreamingMosaicManager:
     settings = settings_module.load(root=root, workers=1)
-    return StreamingMosaicManager(
-        Registry(settings.database), settings, InlineExecutor(), once=True
-    )
+    return StreamingMosaicManager(Registry.of(settings), settings, InlineExecutor(), once=True)
 
 
 def _registry(root: Path) -> Registry:
-    return Registry(settings_module.load(root=root).database)
+    return Registry.of(settings_module.load(root=root))
 
 
 def test_files_in_published_mosaic_out_equal_to_batch_byte_for_byte(
@@ -651,7 +649,7 @@ def test_every_published_mosaic_is_drawn_on_the_sky_and_goes_when_it_is_held(
     streamed_anywhere: Path,
 ) -> None:
     settings = settings_module.load(root=streamed_anywhere, workers=1, hips=True)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     manager = StreamingMosaicManager(registry, settings, InlineExecutor(), once=True)
     manager.run()
     folder = sky_survey.folder(streamed_anywhere)

@@ -365,7 +365,7 @@ def test_the_defaults_of_streaming(tmp_path: Path) -> None:
 
 def test_groups_are_asked_for_in_the_seed_s_words(tmp_path: Path) -> None:
     settings = settings_module.load(root=tmp_path)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     with registry.write() as session:
         for number in range(12):
             session.add(

@@ -18,3 +18,10 @@ def robust_rms(values: np.ndarray) -> float:
 def median_error(values: np.ndarray) -> float:
     """Standard error of the median of values that are nearly normal."""
     return _MEDIAN_OVER_MEAN * robust_rms(values) / float(np.sqrt(values.size))
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Value at which half of the weight lies below, between the nearest two."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order]) - 0.5 * weights[order]
+    return float(np.interp(0.5 * weights.sum(), below, values[order]))

@@ -34,7 +34,7 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
     require_token : bool
         Also of requests from this machine.
     """
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     runner = JobRunner(registry, settings, parallel_jobs)
 
     @asynccontextmanager

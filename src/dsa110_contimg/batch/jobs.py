@@ -260,7 +260,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def run_job(settings: Settings, job_id: int) -> bool:
     """Run one job in this process and record its outcome; True if it succeeded."""
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     told_stage, told_until = "", 0.0
 
     def progress(stage: str, fraction: float, message: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
+from dsa110_contimg.robust import weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
@@ -98,7 +99,7 @@ def measure(
         weight = np.where(np.isfinite(noise), 1 / (known**2 + noise**2), 0.0)
         if np.count_nonzero(weight) < 2:
             return by_catalogue
-        scale = _weighted_median(measured, weight)
+        scale = weighted_median(measured, weight)
         if not (np.isfinite(scale) and scale > 0):
             return by_catalogue
         off = measured / scale - 1
@@ -217,10 +218,3 @@ def _hands(vis: Visibilities) -> list[int]:
 def _blocks(nrow: int) -> Iterator[slice]:
     for begin in range(0, nrow, _ROWS_AT_ONCE):
         yield slice(begin, begin + _ROWS_AT_ONCE)
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """Value at which half of the weight lies below, between the nearest two."""
-    order = np.argsort(values, kind="stable")
-    below = np.cumsum(weights[order]) - 0.5 * weights[order]
-    return float(np.interp(0.5 * weights.sum(), below, values[order]))

@@ -258,7 +258,7 @@ def pipeline(
     with batch_workers(settings, found) as executor, shown() as progress:
         context = PipelineContext(settings.root, inputs, executor=executor, progress=progress)
         result = pipelines.run_pipeline(found, options_from(settings), context)
-        pipelines.update_survey(Registry(settings.database), settings, context)
+        pipelines.update_survey(Registry.of(settings), settings, context)
     published = result["published"]
     typer.echo(f"{'published' if published.published else 'held'}: {published.path}")
     typer.echo(f"report: {published.report}")
@@ -305,7 +305,7 @@ def reprocess(
     request = parse_options(ReprocessJob, given, "reprocess")
     with batch_workers(settings) as executor, shown() as progress:
         context = PipelineContext(settings.root, executor=executor, progress=progress)
-        made = request.run(settings, Registry(settings.database), context, output)
+        made = request.run(settings, Registry.of(settings), context, output)
     if as_json:
         print_json(made)
         return
@@ -326,7 +326,7 @@ def hips(root: RootOption = None) -> None:
     settings = load_settings(root=root, hips=True)
     with batch_workers(settings) as executor:
         context = PipelineContext(settings.root, executor=executor)
-        done = pipelines.update_survey(Registry(settings.database), settings, context)
+        done = pipelines.update_survey(Registry.of(settings), settings, context)
     typer.echo(f"{done.folder}: {len(done.added)} added, {len(done.removed)} taken away")
 
 
@@ -405,7 +405,7 @@ def reproduce(
         place = (directory or Path(scratch)).absolute()
         with shown() as progress:
             context = PipelineContext(place, executor=executor, progress=progress)
-            found = again.reproduce(Registry(settings.database), settings.root, name, context)
+            found = again.reproduce(Registry.of(settings), settings.root, name, context)
     if as_json:
         print_json(records.to_json(found))
     else:

@@ -19,7 +19,7 @@ def caltables_list(root: RootOption = None, as_json: JsonOption = False) -> None
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import calibration_sets
 
-    rows = calibration_sets(Registry(load_settings(root=root).database))
+    rows = calibration_sets(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
         return
@@ -119,7 +119,7 @@ def transits(
 
     settings = load_settings(root=root, sky_catalog=sky_catalog)
     if dec is None:
-        dec = newest_declination_deg(Registry(settings.database))
+        dec = newest_declination_deg(Registry.of(settings))
         if dec is None:
             raise UsageError("no tile is known yet: give --dec")
     start = parse_time(since)
@@ -158,7 +158,7 @@ def flags_add(
     )  # fmt: skip
     if flag == ManualFlag(reason=reason):
         raise UsageError("this would flag everything: give --antenna, --from, --to or --channels")
-    number = add(Registry(load_settings(root=root).database), flag)
+    number = add(Registry.of(load_settings(root=root)), flag)
     typer.echo(f"{number}: {flag}")
 
 
@@ -167,7 +167,7 @@ def flags_list(root: RootOption = None) -> None:
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.stages.manual_flags import known
 
-    for number, flag in known(Registry(load_settings(root=root).database)).items():
+    for number, flag in known(Registry.of(load_settings(root=root))).items():
         typer.echo(f"{number}: {flag}")
 
 
@@ -178,7 +178,7 @@ def flags_remove(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.stages.manual_flags import remove
 
-    remove(Registry(load_settings(root=root).database), number)
+    remove(Registry.of(load_settings(root=root)), number)
     typer.echo(f"{number}: removed")
 
 
@@ -190,7 +190,7 @@ def _tables(name: str, root: Path | None) -> list[Path]:
 
     path = Path(name)
     if not path.exists():
-        registry = Registry(load_settings(root=root).database)
+        registry = Registry.of(load_settings(root=root))
         path = Path(calibration_set(registry, name)["path"])
     if (path / RECORD_NAME).exists():
         return [path / BANDPASS_NAME, path / GAINS_NAME]
@@ -201,5 +201,5 @@ def _stand(name: str, standing: str, reason: str, root: Path | None) -> None:
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import set_standing
 
-    set_standing(Registry(load_settings(root=root).database), name, standing, reason)
+    set_standing(Registry.of(load_settings(root=root)), name, standing, reason)
     typer.echo(f"{name}: {standing}")

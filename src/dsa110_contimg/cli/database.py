@@ -38,7 +38,7 @@ def db_check(
     from dsa110_contimg.streaming.file_check import check_files
 
     settings = load_settings(root=root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     wrong = care.check(registry)
     found = (
         check_files(registry, settings.root, checksums=checksums, dry_run=dry_run) if files else []

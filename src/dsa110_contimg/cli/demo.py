@@ -130,7 +130,7 @@ class _Programs:
 
 def _watch(root: Path, start: float, programs: _Programs) -> None:
     """Show progress from the database and the log until the mosaic is published."""
-    registry = Registry(load(root=root).database)
+    registry = Registry.of(load(root=root))
     log = (root / "logs" / "mosaic.log").open()
     seen_tiles = 0
     last_event = 0

@@ -59,7 +59,7 @@ def plan(
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     if file is not None:
         if selection or options:
             raise UsageError("--file holds selection and options; give no others")
@@ -114,7 +114,7 @@ def plans_command(
     from dsa110_contimg.batch import plans
     from dsa110_contimg.registry.database import Registry
 
-    registry = Registry(load_settings(root=root).database)
+    registry = Registry.of(load_settings(root=root))
     if name is None:
         rows = plans.stored_plans(registry)
         if as_json:
@@ -157,7 +157,7 @@ def build(
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
-    made = plans.load_plan(Registry(settings.database), name)
+    made = plans.load_plan(Registry.of(settings), name)
     target = output.absolute()
     if dry_run:
         tiles = plans.check_build(made, target, overwrite)
@@ -179,7 +179,7 @@ def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import mosaics
 
-    rows = mosaics(Registry(load_settings(root=root).database))
+    rows = mosaics(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
     for row in [] if as_json else rows:
@@ -199,7 +199,7 @@ def mosaic_show(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import mosaic as find_mosaic
 
-    found = find_mosaic(Registry(load_settings(root=root).database), name)
+    found = find_mosaic(Registry.of(load_settings(root=root)), name)
     if as_json:
         print_json(found)
         return

@@ -75,7 +75,7 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.streaming.health import health
 
     settings = load_settings(root=root)
-    view = health(Registry(settings.database), settings)
+    view = health(Registry.of(settings), settings)
     flow = view["pulse"]
     if as_json:
         print_json(view)
@@ -118,7 +118,7 @@ def night(
 
     begin = parse_time(date)
     since = time.time() - 86400.0 if begin is None else begin
-    found = summary(Registry(load_settings(root=root).database), since, since + 86400.0)
+    found = summary(Registry.of(load_settings(root=root)), since, since + 86400.0)
     if as_json:
         print_json(records.to_json(found))
     else:
@@ -137,7 +137,7 @@ def retry(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming.file_check import convert_again
 
-    registry = Registry(load_settings(root=root).database)
+    registry = Registry.of(load_settings(root=root))
     if convert:
         convert_again(registry, identifier)
         typer.echo(f"{identifier}: will be converted again")
@@ -158,7 +158,7 @@ def publish(
     from dsa110_contimg.stages.publishing import publish_by_hand
 
     settings = load_settings(root=root)
-    typer.echo(publish_by_hand(Registry(settings.database), settings.root, name, reason).path)
+    typer.echo(publish_by_hand(Registry.of(settings), settings.root, name, reason).path)
 
 
 def hold(
@@ -171,7 +171,7 @@ def hold(
     from dsa110_contimg.stages.publishing import hold_by_hand
 
     settings = load_settings(root=root)
-    typer.echo(hold_by_hand(Registry(settings.database), settings.root, name, reason).path)
+    typer.echo(hold_by_hand(Registry.of(settings), settings.root, name, reason).path)
 
 
 def report(
@@ -187,7 +187,7 @@ def report(
     from dsa110_contimg.stages.tile_report import history_of, tile_report
 
     settings = load_settings(root=root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     target = output or Path(f"{name}.html")
     page = queries.report_path(registry, name)
     if page is not None:
@@ -203,7 +203,7 @@ def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> Non
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import set_aside
 
-    rows = set_aside(Registry(load_settings(root=root).database))
+    rows = set_aside(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
     for row in [] if as_json else rows:
@@ -223,7 +223,7 @@ def housekeeping(
     from dsa110_contimg.streaming import housekeeping as keeper
 
     settings = load_settings(root=root)
-    registry = Registry(settings.database)
+    registry = Registry.of(settings)
     found = keeper.find(registry, settings)
     if as_json:
         print_json([records.to_json(removal) for removal in found])
@@ -273,7 +273,7 @@ def token_create(
     from dsa110_contimg.registry import tokens
     from dsa110_contimg.registry.database import Registry
 
-    typer.echo(tokens.create(Registry(load_settings(root=root).database), name, scope))
+    typer.echo(tokens.create(Registry.of(load_settings(root=root)), name, scope))
 
 
 def token_list(root: RootOption = None, as_json: JsonOption = False) -> None:
@@ -281,7 +281,7 @@ def token_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.registry import tokens
     from dsa110_contimg.registry.database import Registry
 
-    rows = tokens.listed(Registry(load_settings(root=root).database))
+    rows = tokens.listed(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
     for row in [] if as_json else rows:
@@ -296,7 +296,7 @@ def token_revoke(
     from dsa110_contimg.registry import tokens
     from dsa110_contimg.registry.database import Registry
 
-    tokens.revoke(Registry(load_settings(root=root).database), name)
+    tokens.revoke(Registry.of(load_settings(root=root)), name)
     typer.echo(f"{name}: revoked")
 
 

@@ -197,7 +197,7 @@ def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
     from dsa110_contimg.registry.queries import overview
 
     try:
-        latest = overview(Registry(settings.database))["latest_tile"]
+        latest = overview(Registry.of(settings))["latest_tile"]
     except ContimgError as error:
         yield "database", "failed", str(error)
         return

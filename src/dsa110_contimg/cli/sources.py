@@ -30,7 +30,7 @@ def sources(
     from dsa110_contimg.registry import light_curves
     from dsa110_contimg.registry.database import Registry
 
-    with Registry(load_settings(root=root).database).read() as session:
+    with Registry.of(load_settings(root=root)).read() as session:
         rows = light_curves.query(
             session, cone=cone, name=name, behaviour=behaviour, min_modulation=min_modulation,
             min_eta=min_eta, dips=dips, limit=limit,
@@ -60,7 +60,7 @@ def lightcurve(
     from dsa110_contimg.registry.database import Registry
 
     kind = light_curves.TILE if tiles else light_curves.MOSAIC
-    with Registry(load_settings(root=root).database).read() as session:
+    with Registry.of(load_settings(root=root)).read() as session:
         row = light_curves.find(session, source)
         curve = light_curves.light_curves(session, [row.id], kind).get(row.id)
         about = light_curves.as_dict(row)

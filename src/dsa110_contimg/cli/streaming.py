@@ -53,7 +53,7 @@ def convert_stream(
     )
     setup_logging(settings.log_format)
     share_heaps()
-    registry = open_registry(settings.database, wait=not once)
+    registry = open_registry(settings, wait=not once)
     executor = open_executor(settings, settings.convert_timeout_s, Priority.CONVERSION)
     header_executor = LocalExecutor(1, settings.slots_dir / "headers", timeout_s=headers.TIMEOUT_S)
     finished = False
@@ -106,7 +106,7 @@ def streaming_mosaic(
     )
     setup_logging(settings.log_format)
     share_heaps()
-    registry = open_registry(settings.database, wait=loop)
+    registry = open_registry(settings, wait=loop)
     executor = open_executor(settings, settings.stage_timeout_s, Priority.STREAMING)
     finished = False
     try:

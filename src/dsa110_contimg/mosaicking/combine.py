@@ -19,7 +19,8 @@ from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.mosaicking import METHODS, check_method
 from dsa110_contimg.mosaicking import grid as grids
 
-_LEAST_RESPONSE = {"mean": 0.5, "weighted": 0.5, "pbweighted": 0.2}
+LEAST_RESPONSE = {"mean": 0.5, "weighted": 0.5, "pbweighted": 0.2}
+"""Minimum response of a tile at the places that it contributes to, by method."""
 _WEIGHTED, _PBWEIGHTED = METHODS.index("weighted"), METHODS.index("pbweighted")
 _PART_PIXELS = 2**23
 """Of the grid, computed at a time: what bounds the memory."""
@@ -106,7 +107,7 @@ def _combine_part(
         at = box.relative_to(part).slices
         _add(
             *grids.resample(grid, box, *tile.load()), tile.rms_jy, METHODS.index(method),
-            _LEAST_RESPONSE[method], *(total[at] for total in sums), coverage[at],
+            LEAST_RESPONSE[method], *(total[at] for total in sums), coverage[at],
         )  # fmt: skip
     brightness, weight, rms = (np.full(part.shape, np.nan, np.float32) for _ in range(3))
     _divide(*sums, brightness, weight, rms)

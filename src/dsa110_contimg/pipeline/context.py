@@ -37,7 +37,7 @@ class PipelineContext:
     Attributes
     ----------
     root : Path
-        Everything is written below it.
+        Everything is written below it; made absolute.
     inputs : mapping
         Artifacts by name; grows as stages finish.
     executor : Executor
@@ -63,6 +63,9 @@ class PipelineContext:
     journal: Journal | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
     own_disks: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())
 
     def __getitem__(self, name: str) -> Any:
         return self.inputs[name]

@@ -96,7 +96,7 @@ def upgrade(url: str, root: Path) -> tuple[str, str, Path]:
     NothingToDo
         If it is up to date.
     """
-    registry = Registry(url, any_version=True)
+    registry = Registry(url, root, any_version=True)
     try:
         before = revision(registry)
         if before == migrations.HEAD:
@@ -109,7 +109,7 @@ def upgrade(url: str, root: Path) -> tuple[str, str, Path]:
         kept = default_backup_path(root)
         backup(url, kept)
         with registry.write() as session:
-            migrations.upgrade(session.connection())
+            migrations.upgrade(session.connection(), root)
     finally:
         registry.close()
     return before, migrations.HEAD, kept

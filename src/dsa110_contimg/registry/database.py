@@ -24,8 +24,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import OutageError, PermanentError, RetryableError
-from dsa110_contimg.registry import migrations
+from dsa110_contimg.registry import migrations, rooted
 from dsa110_contimg.registry.models import Event
+from dsa110_contimg.settings import Settings
 
 _BUSY_TIMEOUT_S = 30.0
 _CACHE_KB = 256
@@ -50,6 +51,8 @@ class Registry:
     ----------
     url : str
         SQLAlchemy URL.
+    root : Path, optional
+        The directory that stored paths are relative to; without it they are taken as they are.
     any_version : bool
         Open tables of another version too, to bring them up to date.
 
@@ -59,9 +62,12 @@ class Registry:
         If the tables are of another version.
     """
 
-    def __init__(self, url: str, any_version: bool = False):
+    def __init__(self, url: str, root: Path | None = None, any_version: bool = False):
         self.url = url
+        self.root = root
         self.engine = make_engine(url)
+        if root is not None:
+            rooted.set_root(self.engine, root)
         self._writer = self.engine.execution_options(contimg_write=True)
         self._compiled: dict[Update, Compiled] = {}
         driver = self.engine.dialect.loaded_dbapi
@@ -71,6 +77,11 @@ class Registry:
             with foreign_errors(), _alone(url):
                 self._make_or_check(any_version)
             undo.pop_all()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Registry":
+        """The database that settings name, for their root."""
+        return cls(settings.database, settings.root)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -143,7 +154,7 @@ class Registry:
         if not found:
             with self.write() as session:
                 if not migrations.revision(session.connection()):
-                    migrations.upgrade(session.connection())
+                    migrations.upgrade(session.connection(), self.root)
             return
         if found != migrations.HEAD and not any_version:
             todo = (

@@ -17,6 +17,12 @@ _AT_ONCE = 500
 _MOST_DIGITS = 10
 """Of a source's number in every database."""
 MOSAIC, TILE = "mosaic", "tile"
+DETECTED = "detected"
+"""Origin of sources that no catalogue has."""
+_SHARED_S = 1.0
+"""Intervals that overlap by less only touch: one tile begins where another ends."""
+_LONGEST_TRANSIT_S = 6 * 3600.0
+"""What spans more holds several transits and is no epoch of a light curve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +41,34 @@ class Places:
 
 
 @dataclass(frozen=True, eq=False)
+class Measured:
+    """What an image gave for some sources.
+
+    Attributes
+    ----------
+    ids : ndarray of int, shape (nsource,)
+    flux_jy, error_jy : ndarray, shape (nsource,)
+        NaN where nothing could be measured; the errors are those of the noise.
+    observed, first, last : ndarray, shape (nsource,)
+        Mean time, begin and end of the observation of each source, Unix seconds.
+    """
+
+    ids: np.ndarray
+    flux_jy: np.ndarray
+    error_jy: np.ndarray
+    observed: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class LightCurve:
-    """Measurements of one source in order of time.
+    """Measurements of one source in order of time, each observation once.
 
     Attributes
     ----------
     observed : ndarray, shape (nepoch,)
-        Middle of the observation, Unix seconds.
+        When the source was in the beam, Unix seconds.
     flux_jy, error_jy : ndarray, shape (nepoch,)
         On the flux scale of the source's other epochs; errors with those of the scale.
     noise_jy : ndarray, shape (nepoch,)
@@ -99,8 +126,7 @@ def source_name(ra_deg: float, dec_deg: float) -> str:
 
 
 def record_image(
-    session: Session, image: MeasuredImage, ids: np.ndarray, flux_jy: np.ndarray,
-    error_jy: np.ndarray,
+    session: Session, image: MeasuredImage, measured: Measured
 ) -> int:  # fmt: skip
     """Keep what an image gave; measuring it again replaces the same sources' rows."""
     known = session.scalars(
@@ -110,7 +136,8 @@ def record_image(
         session.add(image)
         session.flush()
         known = image
-    good = np.flatnonzero(np.isfinite(flux_jy) & (error_jy > 0))
+    ids = measured.ids
+    good = np.flatnonzero(np.isfinite(measured.flux_jy) & (measured.error_jy > 0))
     for begin in range(0, good.size, _AT_ONCE):
         some = good[begin : begin + _AT_ONCE]
         session.execute(
@@ -121,12 +148,35 @@ def record_image(
         session.execute(
             insert(Measurement),
             [
-                {"source_id": int(ids[i]), "image_id": known.id, "flux_jy": float(flux_jy[i]),
-                 "error_jy": float(error_jy[i])}
+                {"source_id": int(ids[i]), "image_id": known.id,
+                 "flux_jy": float(measured.flux_jy[i]), "error_jy": float(measured.error_jy[i]),
+                 "observed": float(measured.observed[i]), "first": float(measured.first[i]),
+                 "last": float(measured.last[i])}
                 for i in some
             ],
         )  # fmt: skip
     return known.id
+
+
+def forget_images(session: Session, names: Iterable[str]) -> list[int]:
+    """Remove images and what was measured on them; returns the numbers of the sources.
+
+    Sources that were found on these images alone are removed with them.
+    """
+    images = select(MeasuredImage.id).where(MeasuredImage.name.in_(list(names)))
+    touched = select(Measurement.source_id).where(Measurement.image_id.in_(images)).distinct()
+    ids = list(session.scalars(touched))
+    session.execute(delete(Measurement).where(Measurement.image_id.in_(images)))
+    session.execute(delete(MeasuredImage).where(MeasuredImage.id.in_(images)))
+    for begin in range(0, len(ids), _AT_ONCE):
+        some = ids[begin : begin + _AT_ONCE]
+        still = select(Measurement.source_id).where(Measurement.source_id.in_(some))
+        session.execute(
+            delete(Source).where(
+                Source.id.in_(some), Source.origin == DETECTED, Source.id.not_in(still)
+            )
+        )
+    return ids
 
 
 def find(session: Session, name: str) -> Source:
@@ -227,6 +277,8 @@ def as_dict(row: Source) -> dict[str, Any]:
 def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> dict[int, LightCurve]:
     """Light curves of some sources; those without a measurement are absent.
 
+    Mosaics may share tiles: of measurements that share an observation the most precise counts.
+
     Parameters
     ----------
     session : Session
@@ -239,28 +291,39 @@ def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> di
     for begin in range(0, len(wanted), _AT_ONCE):
         rows += session.execute(
             select(
-                Measurement.source_id, MeasuredImage.observed, Measurement.flux_jy,
+                Measurement.source_id, Measurement.observed, Measurement.flux_jy,
                 Measurement.error_jy, MeasuredImage.scale, MeasuredImage.scale_error,
-                MeasuredImage.name,
+                Measurement.first, Measurement.last, MeasuredImage.name,
             )
             .join(MeasuredImage, MeasuredImage.id == Measurement.image_id)
             .where(
                 Measurement.source_id.in_(wanted[begin : begin + _AT_ONCE]),
                 MeasuredImage.kind == kind,
+                Measurement.last - Measurement.first <= _LONGEST_TRANSIT_S,
             )
-            .order_by(Measurement.source_id, MeasuredImage.observed, MeasuredImage.id)
+            .order_by(Measurement.source_id, Measurement.observed, MeasuredImage.id)
         ).all()  # fmt: skip
     by_source: dict[int, list[Sequence[float]]] = {}
     for row in rows:
         by_source.setdefault(row[0], []).append(row)
     made = {}
     for source_id, epochs in by_source.items():
-        observed, flux, error, scale, scale_error = (
-            np.array([row[k] for row in epochs], float) for k in range(1, 6)
-        )
+        columns = np.array([row[1:8] for row in epochs], float).T
+        kept = _each_observation_once(columns[5], columns[6], columns[2])
+        observed, flux, error, scale, scale_error = columns[:5, kept]
         made[source_id] = LightCurve(
             observed, flux / scale, np.hypot(error, scale_error * flux) / scale,
             error / scale,
-            tuple(str(row[6]) for row in epochs),
+            tuple(str(epochs[k][8]) for k in kept),
         )  # fmt: skip
     return made
+
+
+def _each_observation_once(first: np.ndarray, last: np.ndarray, error: np.ndarray) -> list[int]:
+    """Indices, ascending, of measurements that share no observation, the most precise first."""
+    kept: list[int] = []
+    for k in np.argsort(error, kind="stable").tolist():
+        overlap_s = [min(last[k], last[j]) - max(first[k], first[j]) for j in kept]
+        if max(overlap_s, default=0.0) < _SHARED_S:
+            kept.append(k)
+    return sorted(kept)

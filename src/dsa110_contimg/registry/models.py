@@ -3,14 +3,16 @@
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from dsa110_contimg.registry.rooted import RootedJson, RootedPath
 
 
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[Any]: JSON}
+    type_annotation_map: ClassVar = {dict[str, Any]: RootedJson, list[Any]: RootedJson}
 
 
 class FileState(StrEnum):
@@ -71,7 +73,7 @@ class SubbandFile(Base):
     """A file seen in the input directory."""
 
     __tablename__ = "subband_files"
-    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    path: Mapped[str] = mapped_column(RootedPath(1024), primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     first_seen: Mapped[float] = mapped_column(Float)
@@ -93,9 +95,9 @@ class Tile(Claimable, Base):
     apparent_dec_deg: Mapped[float] = mapped_column(Float)
     last_arrival: Mapped[float] = mapped_column(Float)
     n_subbands: Mapped[int] = mapped_column(Integer, default=0)
-    ms_path: Mapped[str] = mapped_column(String(1024), default="")
+    ms_path: Mapped[str] = mapped_column(RootedPath(1024), default="")
     ms_host: Mapped[str] = mapped_column(String(255), default="")
-    converted: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
+    converted: Mapped[dict[str, Any] | None] = mapped_column(RootedJson, default=None)
     converted_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 
 
@@ -106,7 +108,7 @@ class MosaicGroup(Claimable, Base):
     __table_args__ = (Index("ix_mosaic_groups_state_start", "state", "start"),)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     start: Mapped[float] = mapped_column(Float, index=True)
-    tile_ids: Mapped[list[Any]] = mapped_column(JSON)
+    tile_ids: Mapped[list[Any]] = mapped_column(RootedJson)
     finished_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 
 
@@ -116,12 +118,12 @@ class CalibrationSet(Base):
     __tablename__ = "calibration_sets"
     id: Mapped[str] = mapped_column(String(160), primary_key=True)
     tile_id: Mapped[str] = mapped_column(String(32), index=True)
-    path: Mapped[str] = mapped_column(String(1024))
+    path: Mapped[str] = mapped_column(RootedPath(1024))
     observed: Mapped[float] = mapped_column(Float, index=True)
     apparent_dec_deg: Mapped[float] = mapped_column(Float)
     bandpass_valid_s: Mapped[float] = mapped_column(Float)
     gains_valid_s: Mapped[float] = mapped_column(Float)
-    quality: Mapped[dict[str, Any]] = mapped_column(JSON)
+    quality: Mapped[dict[str, Any]] = mapped_column(RootedJson)
     standing: Mapped[str] = mapped_column(String(16), default="normal")
     remark: Mapped[str] = mapped_column(Text, default="")
 
@@ -135,7 +137,7 @@ class CalibrationChoice(Base):
     subject: Mapped[str] = mapped_column(String(128), index=True)
     bandpass_id: Mapped[str] = mapped_column(String(160))
     gains_id: Mapped[str] = mapped_column(String(160))
-    reasons: Mapped[dict[str, Any]] = mapped_column(JSON)
+    reasons: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
 class ManualFlagRow(Base):
@@ -144,7 +146,7 @@ class ManualFlagRow(Base):
     __tablename__ = "manual_flags"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     created: Mapped[float] = mapped_column(Float)
-    flag: Mapped[dict[str, Any]] = mapped_column(JSON)
+    flag: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
 class TileImage(Base):
@@ -157,7 +159,7 @@ class TileImage(Base):
     options_key: Mapped[str] = mapped_column(String(64))
     start: Mapped[float] = mapped_column(Float, index=True)
     beam_corrected: Mapped[bool]
-    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+    record: Mapped[dict[str, Any]] = mapped_column(RootedJson)
     __table_args__ = (
         Index("one_image_per_key", "tile_id", "calibration_set_id", "options_key", unique=True),
     )
@@ -174,14 +176,14 @@ class Mosaic(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     verdict: Mapped[str] = mapped_column(String(16))
     crossmatch: Mapped[str] = mapped_column(String(16), server_default="done", index=True)
-    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+    record: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
 class Product(Base):
     """A file that users get."""
 
     __tablename__ = "products"
-    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    path: Mapped[str] = mapped_column(RootedPath(1024), primary_key=True)
     kind: Mapped[str] = mapped_column(String(32), index=True)
     name: Mapped[str] = mapped_column(String(128), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -210,7 +212,10 @@ class Source(Base):
 
 
 class MeasuredImage(Base):
-    """A mosaic or tile that sources were measured on: an epoch of their light curves."""
+    """A mosaic or tile that sources were measured on: an epoch of their light curves.
+
+    The scale is that of `n_compared` sources against their other epochs; with none it is one.
+    """
 
     __tablename__ = "measured_images"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -220,16 +225,23 @@ class MeasuredImage(Base):
     frequency_hz: Mapped[float] = mapped_column(Float)
     scale: Mapped[float] = mapped_column(Float, default=1.0)
     scale_error: Mapped[float] = mapped_column(Float, default=0.0)
+    n_compared: Mapped[int] = mapped_column(Integer, default=0)
 
 
 class Measurement(Base):
-    """Flux density of a source on an image; the error is that of the noise."""
+    """Flux density of a source on an image; the error is that of the noise.
+
+    The source was observed from `first` to `last`, in the mean at `observed`.
+    """
 
     __tablename__ = "measurements"
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("measured_images.id"), primary_key=True)
     flux_jy: Mapped[float] = mapped_column(Float)
     error_jy: Mapped[float] = mapped_column(Float)
+    observed: Mapped[float] = mapped_column(Float)
+    first: Mapped[float] = mapped_column(Float)
+    last: Mapped[float] = mapped_column(Float)
     # A million rows a year: no second index.
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
 
@@ -240,7 +252,7 @@ class Plan(Base):
     __tablename__ = "plans"
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
     created: Mapped[float] = mapped_column(Float)
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    document: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
 class Job(Base):
@@ -249,7 +261,7 @@ class Job(Base):
     __tablename__ = "jobs"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     type: Mapped[str] = mapped_column(String(32), index=True)
-    params: Mapped[dict[str, Any]] = mapped_column(JSON)
+    params: Mapped[dict[str, Any]] = mapped_column(RootedJson)
     state: Mapped[str] = mapped_column(String(16), index=True)
     stage: Mapped[str] = mapped_column(String(64), default="")
     fraction: Mapped[float] = mapped_column(Float, default=0.0)
@@ -257,7 +269,7 @@ class Job(Base):
     created: Mapped[float] = mapped_column(Float)
     started: Mapped[float | None] = mapped_column(Float, default=None)
     ended: Mapped[float | None] = mapped_column(Float, default=None)
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
+    result: Mapped[dict[str, Any] | None] = mapped_column(RootedJson, default=None)
     error: Mapped[str] = mapped_column(Text, default="")
     idempotency_key: Mapped[str | None] = mapped_column(String(128), default=None, unique=True)
 
@@ -303,4 +315,4 @@ class Step(Base):
     group_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     at: Mapped[float] = mapped_column(Float)
     stage: Mapped[str] = mapped_column(String(32), server_default="")
-    result: Mapped[dict[str, Any]] = mapped_column(JSON)
+    result: Mapped[dict[str, Any]] = mapped_column(RootedJson)

@@ -40,9 +40,9 @@ class Variability:
     mean_jy : float
         Weighted.
     modulation : float
-        V: standard deviation over mean.
+        V: standard deviation over mean; NaN with fewer than two epochs.
     eta : float
-        Reduced chi-square of the constant source.
+        Reduced chi-square of the constant source; NaN with fewer than two epochs.
     probability : float
         That a constant source varies so much by chance.
     largest_pair_sigma, largest_pair_modulation : float
@@ -98,8 +98,8 @@ def variability(flux_jy: np.ndarray, error_jy: np.ndarray) -> Variability:
     return Variability(
         n=n,
         mean_jy=mean,
-        modulation=float(flux_jy.std(ddof=1) / abs(flux_jy.mean())) if n > 1 else 0.0,
-        eta=chi2 / (n - 1) if n > 1 else 0.0,
+        modulation=float(flux_jy.std(ddof=1) / abs(flux_jy.mean())) if n > 1 else float("nan"),
+        eta=chi2 / (n - 1) if n > 1 else float("nan"),
         probability=float(stats.chi2.sf(chi2, n - 1)) if n > 1 else 1.0,
         largest_pair_sigma=pair_sigma,
         largest_pair_modulation=pair_modulation,

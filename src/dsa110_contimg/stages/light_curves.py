@@ -4,23 +4,25 @@ Sources are the catalogue's above the noise, and whatever was ever found. One th
 also measured on the mosaics of before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.mosaicking.transits import CombinedTile, Transits, transits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry import light_curves as rows
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import MeasuredImage, Mosaic, Source, TileImage
-from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import matching
 from dsa110_contimg.sources import catalogue_file
+from dsa110_contimg.sources.epoch_scale import EpochScale, epoch_scale
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
 from dsa110_contimg.sources.variability import Behaviour, Variability, variability
 from dsa110_contimg.stages.imaging import ImagedTile
@@ -28,10 +30,10 @@ from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import CrossmatchOptions
 
 _TILE_RESPONSE = 0.5
-_STRONG_SIGMA = 20.0
-_FEWEST = 10
 _MOST_EARLIER = 50
 _AT_ONCE = 500
+_MOST_SPAN_S = 86400.0
+"""Of a mosaic that shares tiles with another."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class _Epoch:
     primary_beam_path : Path or None
         Of an image that is not beam-corrected.
     observed, frequency_hz : float
+    duration_s : float
+    tiles : tuple of CombinedTile
+        Of a mosaic, combined by `method`.
+    method : str
     """
 
     name: str
@@ -58,12 +64,22 @@ class _Epoch:
     primary_beam_path: Path | None
     observed: float
     frequency_hz: float
+    duration_s: float
+    tiles: tuple[CombinedTile, ...] = ()
+    method: str = ""
+
+    def transits(self, ra_deg: np.ndarray, dec_deg: np.ndarray) -> Transits:
+        """When places were observed."""
+        if self.tiles:
+            return transits(self.tiles, self.method, self.frequency_hz, ra_deg, dec_deg)
+        first = self.observed - self.duration_s / 2
+        return Transits.during(first, first + self.duration_s, ra_deg.size)
 
     def row(self) -> MeasuredImage:
         """As a row, its flux scale not yet compared."""
         return MeasuredImage(
             name=self.name, kind=self.kind, observed=self.observed, frequency_hz=self.frequency_hz,
-            scale=1.0, scale_error=0.0,
+            scale=EpochScale.scale, scale_error=EpochScale.error,
         )  # fmt: skip
 
 
@@ -130,18 +146,50 @@ def follow(
     measured: list[ForcedFluxes] = context.map(measure_epoch, calls, "photometry")
     with registry.write() as session:
         for epoch, fluxes in zip(epochs, measured, strict=True):
-            ids = places.ids if fluxes.flux_jy.size == places.ids.size else places.ids[at]
-            rows.record_image(session, epoch.row(), ids, fluxes.flux_jy, fluxes.error_jy)
+            these = slice(None) if fluxes.flux_jy.size == places.ids.size else at
+            when = epoch.transits(places.ra_deg[these], places.dec_deg[these])
+            rows.record_image(
+                session, epoch.row(),
+                rows.Measured(
+                    places.ids[these], fluxes.flux_jy, fluxes.error_jy, when.middle, when.first,
+                    when.last,
+                ),
+            )  # fmt: skip
     seen = places.ids[np.isfinite(measured[0].flux_jy)]
-    _compare_scale(registry, name, seen)
+    _compare_scales(registry, rows.MOSAIC, [name], seen)
+    tiles = [epoch.name for epoch in epochs if epoch.kind == rows.TILE]
+    _compare_scales(registry, rows.TILE, tiles, seen)
     return _judge(registry, seen)
+
+
+def withdraw(registry: Registry, mosaic: MosaicImage) -> None:
+    """Take the measurements of a mosaic that is no longer published out of all light curves.
+
+    Those on its tiles go with them, but for tiles of another published mosaic. Doing it again
+    changes nothing.
+    """
+    with registry.write() as session:
+        published = session.scalars(
+            select(Mosaic).where(
+                Mosaic.state == "published",
+                Mosaic.name != mosaic.name,
+                Mosaic.start.between(mosaic.start - _MOST_SPAN_S, mosaic.end),
+            )
+        )
+        elsewhere = {
+            tile for row in published
+            for tile in records.from_json(MosaicImage, row.record["mosaic"]).tile_ids
+        }  # fmt: skip
+        ids = rows.forget_images(session, {mosaic.name, *mosaic.tile_ids} - elsewhere)
+    _judge(registry, np.array(ids, int))
 
 
 def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
     path = root / "products" / "mosaics" / f"{mosaic.name}.fits"
     return _Epoch(
         mosaic.name, rows.MOSAIC, path, companion(path, "rms"), mosaic.median_rms_jy, None,
-        (mosaic.start + mosaic.end) / 2, mosaic.frequency_hz,
+        (mosaic.start + mosaic.end) / 2, mosaic.frequency_hz, mosaic.end - mosaic.start,
+        mosaic.tiles, mosaic.method,
     )  # fmt: skip
 
 
@@ -164,6 +212,7 @@ def _tile_epochs(session: Session, mosaic: MosaicImage) -> list[_Epoch]:
             found[image.tile_id] = _Epoch(
                 image.tile_id, rows.TILE, image.file("image"), None, image.rms_jy,
                 image.file("pb"), image.start + image.duration_s / 2, image.frequency_hz,
+                image.duration_s,
             )  # fmt: skip
     return [found[tile_id] for tile_id in sorted(found)]
 
@@ -200,7 +249,7 @@ def _known_sources(
     strip = (float(dec.min()) - 0.1, float(dec.max()) + 0.1)
     _add(session, strip, listed, options, options.sky_catalog, None)
     before = rows.between(session, *strip)
-    _add(session, strip, found, options, "detected", (mosaic.start + mosaic.end) / 2)
+    _add(session, strip, found, options, rows.DETECTED, (mosaic.start + mosaic.end) / 2)
     after = rows.between(session, *strip)
     fresh = np.setdiff1d(after.ids, before.ids)
     _mark_detected(session, after, found, (mosaic.start + mosaic.end) / 2, options)
@@ -246,42 +295,58 @@ def _mark_detected(
     )
 
 
-def _compare_scale(registry: Registry, name: str, ids: np.ndarray) -> None:
-    """Put an epoch on the flux scale of the others, by the median of strong sources.
+def _compare_scales(registry: Registry, kind: str, names: list[str], ids: np.ndarray) -> None:
+    """Put epochs on the flux scale of the sources' other epochs.
 
-    Its error is what they scatter by beyond the noise. Years of light curves are read before the
-    transaction that writes begins.
+    Earlier epochs of these sources that could be compared with none are compared then. Years of
+    light curves are read before the transaction that writes begins.
     """
+    if not names:
+        return
+    _set_scales(registry, kind, MeasuredImage.name.in_(names), ids)
+    _set_scales(registry, kind, MeasuredImage.n_compared == 0, ids)
+
+
+def _set_scales(registry: Registry, kind: str, which: ColumnElement[bool], ids: np.ndarray) -> None:
     with registry.read() as session:
-        image = session.scalars(select(MeasuredImage).where(MeasuredImage.name == name)).one()
-        curves = rows.light_curves(session, ids.tolist())
-    ratios, noises = [], []
-    for curve in curves.values():
+        images = session.scalars(select(MeasuredImage).where(MeasuredImage.kind == kind, which))
+        scales = {image.name: image.scale for image in images}
+        curves = list(rows.light_curves(session, ids.tolist(), kind).values()) if scales else []
+    found = {name: _scale_of(name, scale, curves) for name, scale in scales.items()}
+    with registry.write() as session:
+        for name, one in found.items():
+            session.execute(
+                update(MeasuredImage)
+                .where(MeasuredImage.name == name)
+                .values(scale=one.scale, scale_error=one.error, n_compared=one.n_sources)
+            )
+
+
+def _scale_of(name: str, scale: float, curves: Sequence[rows.LightCurve]) -> EpochScale:
+    """The scale of an epoch whose flux densities in the curves are divided by `scale`."""
+    compared = []
+    for curve in curves:
         here = np.array([epoch == name for epoch in curve.image])
         if not here.any() or here.all():
             continue
-        # As it was measured, whatever scale it was given before.
-        flux = float(curve.flux_jy[here][0]) * image.scale
-        error = float(curve.noise_jy[here][0]) * image.scale
         weight = curve.error_jy[~here] ** -2.0
         usual = float((weight * curve.flux_jy[~here]).sum() / weight.sum())
-        if min(flux, usual) > _STRONG_SIGMA * error:
-            ratios.append(flux / usual)
-            noises.append(np.hypot(error / flux, weight.sum() ** -0.5 / usual))
-    if len(ratios) < _FEWEST:
-        return
-    ratio = np.array(ratios)
-    excess = robust_rms(ratio) ** 2 - float(np.median(noises)) ** 2
-    scale = {"scale": float(np.median(ratio)), "scale_error": float(np.sqrt(max(excess, 0.0)))}
-    with registry.write() as session:
-        session.execute(update(MeasuredImage).where(MeasuredImage.name == name).values(scale))
+        flux, noise = (scale * column[here][0] for column in (curve.flux_jy, curve.noise_jy))
+        compared.append((flux, noise, usual, weight.sum() ** -0.5))
+    return epoch_scale(*np.array(compared, float).reshape(-1, 4).T)
 
 
 def _judge(registry: Registry, ids: np.ndarray) -> list[str]:
     """Measures of variability of the sources; says whose behaviour is new."""
     with registry.read() as session:
         curves = rows.light_curves(session, ids.tolist())
-    measured = {i: variability(curve.flux_jy, curve.error_jy) for i, curve in curves.items()}
+    none = np.zeros(0)
+    measured = {
+        i: variability(curves[i].flux_jy, curves[i].error_jy)
+        if i in curves
+        else variability(none, none)
+        for i in ids.tolist()
+    }
     told = []
     with registry.write() as session:
         for begin in range(0, len(measured), _AT_ONCE):
@@ -302,10 +367,15 @@ def _update(row: Source, found: Variability) -> list[str]:
         )
     if found.dip and not row.dip:
         told.append(f"{row.name} dips as in an extreme scattering event")
-    row.behaviour, row.n_epochs, row.mean_jy = behaviour, found.n, found.mean_jy
-    row.modulation, row.eta = found.modulation, found.eta
-    row.max_snr, row.dip = found.max_snr, found.dip
+    row.behaviour, row.n_epochs, row.dip = behaviour, found.n, found.dip
+    row.mean_jy, row.max_snr = _known(found.mean_jy), _known(found.max_snr)
+    row.modulation, row.eta = _known(found.modulation), _known(found.eta)
     return told
+
+
+def _known(value: float) -> float | None:
+    """A number, or nothing where there is none."""
+    return value if np.isfinite(value) else None
 
 
 _REMARKABLE = (Behaviour.VARIABLE, Behaviour.TRANSIENT, Behaviour.VANISHED)

@@ -13,6 +13,7 @@ from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import beams, combine, gates, grid
+from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
@@ -50,6 +51,8 @@ class MosaicImage:
     observed_deg2 : float
     ra_deg, dec_deg : float or None
         Of the reference pixel; records of old versions have none.
+    tiles : tuple of CombinedTile
+        Where and when each of `tile_ids` was observed; records of old versions have none.
     """
 
     name: str
@@ -68,6 +71,7 @@ class MosaicImage:
     observed_deg2: float
     ra_deg: float | None = None
     dec_deg: float | None = None
+    tiles: tuple[CombinedTile, ...] = ()
 
     def companion(self, kind: str) -> Path:
         """Path of the weight, rms or coverage map."""
@@ -209,6 +213,10 @@ def build_mosaic(
         observed_deg2=float(np.rad2deg(np.rad2deg(observed_sr))),
         ra_deg=float(np.rad2deg(area.centre_rad[0])) % 360,
         dec_deg=float(np.rad2deg(area.centre_rad[1])),
+        tiles=tuple(
+            CombinedTile(image.start, image.duration_s, image.ra_deg, image.dec_deg)
+            for image in kept
+        ),
     )
 
 

@@ -14,9 +14,10 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality.gates import Verdict
-from dsa110_contimg.registry import claims, queries
+from dsa110_contimg.registry import claims, queries, records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, Mosaic, MosaicGroup, Product
+from dsa110_contimg.stages import light_curves
 from dsa110_contimg.stages.evidence import Evidence, History, evidence_of, write_evidence
 from dsa110_contimg.stages.mosaic import MosaicImage
 from dsa110_contimg.stages.registration import RegisteredMosaic
@@ -196,6 +197,8 @@ def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> P
 def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> PublishedMosaic:
     """Take a published mosaic back: its files move out of the public directory.
 
+    Its measurements leave the light curves.
+
     Parameters
     ----------
     registry : Registry
@@ -217,6 +220,7 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
     for path in public:
         publish_file(path, withdrawn / path.name)
     staged = withdrawn / f"{name}.fits"
+    mosaic = records.from_json(MosaicImage, row["record"]["mosaic"])
     record = row["record"] | {"mosaic": row["record"]["mosaic"] | {"path": str(staged)}}
     with registry.write() as session:
         held = session.get_one(Mosaic, name)
@@ -229,6 +233,7 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
             Event(at=time.time(), level="warning", subject=row["group_id"] or name,
                   message=f"held {staged} by hand: {reason}")
         )  # fmt: skip
+    light_curves.withdraw(registry, mosaic)
     # A crash here leaves files that no row names: `db check --files` puts them aside.
     for path in public:
         path.unlink(missing_ok=True)

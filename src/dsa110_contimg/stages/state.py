@@ -7,4 +7,4 @@ from dsa110_contimg.settings import Settings
 
 def open_registry(context: PipelineContext) -> Registry:
     """The run's database: the context's `registry`, else the one of its root."""
-    return context.get("registry") or Registry(Settings(root=context.root).database)
+    return context.get("registry") or Registry.of(Settings(root=context.root))

@@ -17,6 +17,7 @@ import structlog
 
 from dsa110_contimg.errors import ContimgError, OutageError
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.settings import Settings
 from dsa110_contimg.streaming.notify import notify
 
 log = structlog.get_logger()
@@ -142,11 +143,11 @@ def run(cycle: Callable[[], bool], stop: Stop, interval_s: float, once: bool) ->
     notify("STOPPING=1")
 
 
-def open_registry(url: str, wait: bool) -> Registry:
+def open_registry(settings: Settings, wait: bool) -> Registry:
     """Open the database; a daemon that is started while it is away waits for it."""
     while True:
         try:
-            return Registry(url)
+            return Registry.of(settings)
         except OutageError as error:
             if not wait:
                 raise

@@ -1,8 +1,10 @@
 """Steps from one version of the tables to the next (Alembic)."""
 
+from pathlib import Path
+
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0009"
+HEAD = "0011"
 """The version that this program needs."""
 
 
@@ -17,14 +19,24 @@ def revision(connection: Connection) -> str:
     return ""
 
 
-def upgrade(connection: Connection, to: str = HEAD) -> None:
-    """Bring the tables to a version within the connection's transaction."""
+def upgrade(connection: Connection, root: Path | None = None, to: str = HEAD) -> None:
+    """Bring the tables to a version within the connection's transaction.
+
+    Parameters
+    ----------
+    connection : Connection
+    root : Path, optional
+        The directory that the rows belong to.
+    to : str
+        The version.
+    """
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "dsa110_contimg.registry:migrations")
     config.attributes["connection"] = connection
+    config.attributes["root"] = root
     if revision(connection) == "0002":
         # It was made before Alembic kept the book.
         command.stamp(config, "0002")
