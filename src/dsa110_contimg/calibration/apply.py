@@ -16,6 +16,7 @@ def apply_gains(
     interval: np.ndarray | None = None,
     also_flagged: np.ndarray | None = None,
     weight_factor: float = 1.0,
+    antenna_weights: np.ndarray | None = None,
     in_place: bool = False,
 ) -> Visibilities:
     """Calibrated data set.
@@ -35,6 +36,8 @@ def apply_gains(
         Samples to flag in the same pass.
     weight_factor : float
         Of all weights.
+    antenna_weights : ndarray, shape (nantenna, 2), optional
+        Factors of the weights of both hands of each antenna's baselines.
     in_place : bool
         Overwrite the data, weights and flags of `vis`: a full-size tile does not fit in
         memory often.
@@ -51,6 +54,8 @@ def apply_gains(
     hands = (np.arange(npol) // 2, np.arange(npol) % 2) if npol == 4 else (np.arange(npol),) * 2
     inverse = (1 / values).astype(np.complex64)
     power = (values.real**2 + values.imag**2).astype(np.float32)
+    if antenna_weights is not None:
+        power = power * antenna_weights[None, :, None, : power.shape[3]].astype(np.float32)
     _divide(
         data.reshape(nrow, -1), weights.reshape(nrow, -1), flags.reshape(nrow, -1), npol,
         vis.antenna1, vis.antenna2,

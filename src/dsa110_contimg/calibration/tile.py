@@ -11,6 +11,12 @@ import numpy as np
 from scipy import ndimage
 
 from dsa110_contimg.calibration import predict, source_fluxes
+from dsa110_contimg.calibration.antenna_health import (
+    AntennaHealth,
+    antenna_noise,
+    noise_weights,
+    solve_tile_gains,
+)
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins, solve_channels
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
@@ -75,7 +81,7 @@ class CalibratedTile:
     vis : Visibilities
         Weights are inverse variances in Jy**-2, flags final.
     phases : Gains
-        The refinement, shape (1, nantenna, 1, npol).
+        What was solved in the tile itself, shape (1, nantenna, 1 or nchan, npol).
     flagged_fraction, rfi_fraction : float
         Of the samples of antennas that have data; `rfi_fraction` is AOFlagger's share.
     phase_rms_deg : float
@@ -84,6 +90,8 @@ class CalibratedTile:
         Per sample of median weight, from data minus model.
     flag_causes : dict of str to float
         Share of the samples that were flagged first for each reason.
+    antennas : tuple of AntennaHealth
+        Of every antenna with data; empty without a model.
     """
 
     vis: Visibilities
@@ -93,6 +101,7 @@ class CalibratedTile:
     phase_rms_deg: float
     noise_jy: float
     flag_causes: dict[str, float]
+    antennas: tuple[AntennaHealth, ...]
 
 
 def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
@@ -172,15 +181,24 @@ def calibrate_tile(
         rfi = _interference(calibrated, None)
         one = np.ones((1, len(vis.array.names), 1, min(2, vis.data.shape[2])), complex)
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
+        tile_gains = None
     else:
         sky = predict.predict(vis, _leading(vis, model))
-        rfi = _interference(calibrated, sky)
-        phases = _refine(calibrated, sky, rfi, limits)
+        # An antenna that has changed since the reference tile must not look like interference.
+        wide = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
+        rough = solve_tile_gains(calibrated, sky, wide, limits)
+        rfi = _interference(calibrated, sky, rough.gains)
+        tile_gains = solve_tile_gains(calibrated, sky, rfi, limits)
+        phases = tile_gains.gains
     moved = np.angle(phases.values[~phases.flags])
-    scale = _noise_scale(calibrated, sky, phases, rfi)
+    some = slice(None, None, max(1, calibrated.data.shape[0] // _SAMPLE_ROWS))
+    sampled = apply_gains(calibrated.rows(some), phases, also_flagged=rfi[some])
+    noise = antenna_noise(sampled, sky[some])
+    scale = _noise_scale(sampled, sky[some])
     calibrated = apply_gains(
-        calibrated, phases, also_flagged=rfi, weight_factor=1 / scale, in_place=True
-    )
+        calibrated, phases, also_flagged=rfi, weight_factor=1 / scale,
+        antenna_weights=noise_weights(noise), in_place=True,
+    )  # fmt: skip
     typical = _typical(calibrated.weights)
     n_kept = int(unflagged(calibrated.flags)[0].sum())
     return CalibratedTile(
@@ -190,6 +208,7 @@ def calibrate_tile(
         rfi_fraction=np.count_nonzero(rfi) / n_there,
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
+        antennas=() if tile_gains is None else tile_gains.health(calibrated, noise),
         flag_causes={
             "before": 1 - n_before / n_there,
             "no solution": (n_before - n_solved) / n_there,
@@ -269,21 +288,12 @@ def _solve_bandpass(
     return interpolated_in_frequency(found, channel_bin, vis.frequencies_hz), width
 
 
-def _refine(vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits) -> Gains:
-    phases = solve_bins(
-        vis, sky, rfi, limits, np.zeros(vis.frequencies_hz.size, np.int64), phase_only=True
-    )
-    return refer_phases(phases, vis.array.names, limits.reference_antennas)[0]
-
-
-def _noise_scale(vis: Visibilities, sky: np.ndarray, phases: Gains, rfi: np.ndarray) -> float:
+def _noise_scale(vis: Visibilities, sky: np.ndarray) -> float:
     """Factor that turns relative weights into inverse variances, from data minus model."""
-    rows = slice(None, None, max(1, vis.data.shape[0] // _SAMPLE_ROWS))
-    some = apply_gains(vis.rows(rows), phases, also_flagged=rfi[rows])
-    hands = slice(None, None, max(1, some.data.shape[2] - 1))
-    residual = some.data[:, :, hands] - sky[rows, :, None]
-    used = ~some.flags[:, :, hands]
+    hands = slice(None, None, max(1, vis.data.shape[2] - 1))
+    residual = vis.data[:, :, hands] - sky[:, :, None]
+    used = ~vis.flags[:, :, hands]
     if not used.any():
         return 1.0
-    squares = some.weights[:, :, hands] * np.abs(residual) ** 2
+    squares = vis.weights[:, :, hands] * np.abs(residual) ** 2
     return float(np.median(squares[used]) / (2 * np.log(2)))

@@ -110,9 +110,11 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
 
 def stokes_q(vis: Visibilities) -> Visibilities:
     """The same data with Q = (XX - YY) / 2 where total intensity is (XX + YY) / 2."""
-    data = vis.data.copy()
+    data, flags = vis.data.copy(), vis.flags.copy()
     data[:, :, -1] *= -1
-    return replace(vis, data=data)
+    # Of one hand alone there is no difference.
+    flags |= (flags[:, :, 0] | flags[:, :, -1])[:, :, None]
+    return replace(vis, data=data, flags=flags)
 
 
 def _averaged(

@@ -9,6 +9,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.durable import check_new, sync_tree
@@ -56,6 +57,8 @@ class CalibratedTile:
         "interference".
     host : str
         Machine on whose own disk the Measurement Set lies; empty if all see it.
+    departures : tuple of AntennaHealth
+        Polarizations of antennas that are not as they were in the reference tile.
     """
 
     tile: ConvertedTile
@@ -67,6 +70,7 @@ class CalibratedTile:
     noise_jy: float
     flag_causes: dict[str, float] = field(default_factory=dict)
     host: str = ""
+    departures: tuple[AntennaHealth, ...] = ()
 
 
 @needs(memory_gb=4.0)
@@ -133,6 +137,7 @@ def apply(
         phase_rms_deg=result.phase_rms_deg,
         noise_jy=result.noise_jy,
         host=host_of(output) if output is not None else tile.host,
+        departures=tuple(one for one in result.antennas if one.state is not AntennaState.STEADY),
         flag_causes={
             "by hand": n_taken / max(1, n_given),
             **result.flag_causes,

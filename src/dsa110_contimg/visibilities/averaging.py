@@ -171,7 +171,9 @@ def stokes_i_samples(
     importance: np.ndarray | None = None,
     subtract: np.ndarray | None = None,
 ) -> Samples:
-    """Average total intensity (both parallel hands present) baseline by baseline.
+    """Average total intensity baseline by baseline.
+
+    It is the mean of both parallel hands, or the one that is unflagged where the other is not.
 
     Parameters
     ----------
@@ -238,11 +240,18 @@ def _average(
                     row = order[k]
                     for f in range(c0, min(nchan, c0 + nchans[b])):
                         wx, wy = weights[row, f, 0], weights[row, f, last]
-                        if flags[row, f, 0] or flags[row, f, last] or wx <= 0 or wy <= 0:
+                        has_x = not flags[row, f, 0] and wx > 0
+                        has_y = not flags[row, f, last] and wy > 0
+                        if has_x and has_y:
+                            # Inverse variance of (XX + YY) / 2.
+                            weight = 4 * wx * wy / (wx + wy)
+                            sample = 0.5 * (data[row, f, 0] + data[row, f, last])
+                        elif has_x:
+                            weight, sample = wx, data[row, f, 0]
+                        elif has_y:
+                            weight, sample = wy, data[row, f, last]
+                        else:
                             continue
-                        # Inverse variance of (XX + YY) / 2.
-                        weight = 4 * wx * wy / (wx + wy)
-                        sample = 0.5 * (data[row, f, 0] + data[row, f, last])
                         if less:
                             sample -= subtract[row, f]
                         value += weight * sample

@@ -215,25 +215,28 @@ def _baseline_images(
     antenna1: np.ndarray, antenna2: np.ndarray, time_index: np.ndarray, baseline: np.ndarray,
     order: np.ndarray, images: np.ndarray, known: np.ndarray,
 ) -> None:  # fmt: skip
-    """Amplitudes ``sqrt((|XX|**2 + |YY|**2) / 2)``, zero where flagged."""
+    """Amplitudes ``sqrt((|XX|**2 + |YY|**2) / 2)``, of one hand where the other is flagged."""
     last = data.shape[2] - 1
+    last_gain = inverse_gains.shape[2] - 1
     half = np.float32(0.5)
     for row in order:
         i, j, b, t = antenna1[row], antenna2[row], baseline[row], time_index[row]
         for f in range(data.shape[1]):
-            flagged = False
-            for p in range(data.shape[2]):
-                flagged |= flags[row, f, p]
+            no_x, no_y = flags[row, f, 0], flags[row, f, last]
             x, y = data[row, f, 0], data[row, f, last]
             if inverse_gains.size > 0:
                 x *= inverse_gains[i, f, 0] * np.conj(inverse_gains[j, f, 0])
-                y *= inverse_gains[i, f, last] * np.conj(inverse_gains[j, f, last])
+                y *= inverse_gains[i, f, last_gain] * np.conj(inverse_gains[j, f, last_gain])
             if model.size > 0:
                 x -= model[row, f]
                 y -= model[row, f]
+            if no_x:
+                x = y
+            if no_y:
+                y = x
             power = x.real * x.real + x.imag * x.imag + y.real * y.real + y.imag * y.imag
-            known[b, f, t] = flagged
-            images[b, f, t] = 0 if flagged else np.sqrt(half * power)
+            known[b, f, t] = no_x and no_y
+            images[b, f, t] = 0 if no_x and no_y else np.sqrt(half * power)
 
 
 @numba.njit(cache=True)

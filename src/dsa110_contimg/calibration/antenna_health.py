@@ -1,0 +1,278 @@
+"""What each antenna does in a tile, compared with the reference tile.
+
+A tile is calibrated with gains of another tile, so an antenna whose gain or delay has changed since
+spoils every baseline it is part of. Each polarization of each antenna is therefore solved again,
+with its amplitude, in bins along the band. Where amplitude or delay depart significantly from those
+of the reference tile, the antenna takes its own solution; where there is none to take, it is
+flagged in this tile. All other antennas keep their amplitudes: only departures from what the
+antennas have in common are looked at, since what they have in common may be a source that varies.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
+from dsa110_contimg.calibration.delay import delay_gains, fit_delays
+from dsa110_contimg.calibration.solve import Gains, refer_phases
+from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.visibilities.data import Visibilities
+
+_BINS = 16
+_MIN_DELAY_BINS = 4
+_SIGNIFICANT = 5.0
+"""A departure counts from this number of standard errors on, and above the minima below."""
+_MIN_AMPLITUDE_CHANGE = 0.1
+_MIN_DELAY_S = 0.3e-9
+"""Turns the phase at the band's edges by 10 degrees."""
+_MIN_COHERENCE = 0.7
+"""Of the bins' gains, once amplitude, phase and delay are taken out: below it there is more."""
+_MIN_AMPLITUDE = 0.2
+"""An antenna that receives less of the sky than this, relative to the others, has failed."""
+_NOISY = 2.0
+"""Variance of the residuals, relative to the median antenna, from which on it is remarkable."""
+
+
+class AntennaState(StrEnum):
+    """What a polarization of an antenna does in a tile."""
+
+    STEADY = "steady"
+    CHANGED = "changed"
+    NOISY = "noisy"
+    FAILED = "failed"
+    UNSOLVED = "unsolved"
+    """The calibration set has no solution for it."""
+
+
+@dataclass(frozen=True)
+class AntennaHealth:
+    """One polarization of an antenna during a tile.
+
+    Attributes
+    ----------
+    antenna : str
+    polarization : int
+        0 and 1 for the first and the last parallel hand.
+    state : AntennaState
+    amplitude, amplitude_error : float
+        Gain over that of the reference tile, relative to the median of all antennas.
+    delay_ns, delay_error_ns : float
+        Relative to the reference tile and to the median of all antennas.
+    phase_deg : float
+        Relative to the reference tile and to the reference antenna.
+    noise : float
+        Variance of data minus model, relative to the median antenna.
+    """
+
+    antenna: str
+    polarization: int
+    state: AntennaState
+    amplitude: float = 1.0
+    amplitude_error: float = 0.0
+    delay_ns: float = 0.0
+    delay_error_ns: float = 0.0
+    phase_deg: float = 0.0
+    noise: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class TileGains:
+    """How the antennas of a tile differ from the reference tile.
+
+    Attributes
+    ----------
+    gains : Gains
+        Shape (1, nantenna, nchan, npol): phases of all antennas; amplitudes and delays of those
+        where they have changed. Antennas that have failed are flagged.
+    amplitude, amplitude_error : ndarray, shape (nantenna, npol)
+        Relative to the median; NaN where unsolved.
+    delay_s, delay_error_s : ndarray, shape (nantenna, npol)
+        Relative to the median; NaN where unsolved.
+    changed : ndarray of bool, shape (nantenna, npol)
+    failed : ndarray of bool, shape (nantenna, npol)
+        Have data and a solution in the reference tile, and none here.
+    common_amplitude : float
+        Median amplitude of all antennas over that of the reference tile.
+    """
+
+    gains: Gains
+    amplitude: np.ndarray
+    amplitude_error: np.ndarray
+    delay_s: np.ndarray
+    delay_error_s: np.ndarray
+    changed: np.ndarray
+    failed: np.ndarray
+    common_amplitude: float
+
+    def health(self, vis: Visibilities, noise: np.ndarray) -> tuple[AntennaHealth, ...]:
+        """State of every antenna that is in the data.
+
+        Parameters
+        ----------
+        vis : Visibilities
+        noise : ndarray, shape (nantenna, npol)
+            Relative variance of the residuals, NaN without unflagged data.
+        """
+        phase = np.rad2deg(np.angle(self.gains.values[0].mean(axis=1)))
+        found = []
+        for a, p in itertools.product(vis.antennas_present().tolist(), range(noise.shape[1])):
+            state = AntennaState.STEADY
+            if self.failed[a, p]:
+                state = AntennaState.FAILED
+            elif not np.isfinite(self.amplitude[a, p]):
+                state = AntennaState.UNSOLVED
+            elif self.changed[a, p]:
+                state = AntennaState.CHANGED
+            elif noise[a, p] > _NOISY:
+                state = AntennaState.NOISY
+            numbers = (
+                self.amplitude[a, p], self.amplitude_error[a, p], 1e9 * self.delay_s[a, p],
+                1e9 * self.delay_error_s[a, p], phase[a, p], noise[a, p],
+            )  # fmt: skip
+            found.append(
+                AntennaHealth(
+                    vis.array.names[a], p, state, *(float(np.nan_to_num(x)) for x in numbers)
+                )
+            )
+        return tuple(found)
+
+
+def solve_tile_gains(
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
+) -> TileGains:
+    """Solve how the antennas of a tile differ from the reference tile.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated with the reference tile's solution.
+    sky : ndarray of complex64, shape (nrow, nchan)
+        Model of total intensity.
+    rfi : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+    limits : SolveLimits
+        Its minimum signal-to-noise ratio is that of all bins together.
+    """
+    frequencies = vis.frequencies_hz
+    reference_hz = float(frequencies.mean())
+    channel_bin = np.arange(frequencies.size) * min(_BINS, frequencies.size) // frequencies.size
+    solved = solve_bins(vis, sky, rfi, replace(limits, min_snr=0.0), channel_bin, phase_only=False)
+    solved, _ = refer_phases(solved, vis.array.names, limits.reference_antennas)
+    centres = np.bincount(channel_bin, frequencies) / np.bincount(channel_bin)
+    delay, delay_error = _delays(solved, centres, reference_hz)
+    turned = _turned(solved, centres, reference_hz, delay)
+    # A slip of the reference antenna would otherwise be everyone else's.
+    shared = _median(delay)
+    delay = delay - shared
+    weight = np.where(solved.flags[0], 0.0, (solved.snr[0] / np.abs(solved.values[0])) ** 2)
+    total = weight.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.sum(weight * turned, axis=1) / total
+        coherence = np.abs(mean) / (np.sum(weight * np.abs(turned), axis=1) / total)
+        error = 1 / np.sqrt(total)
+        absolute = np.abs(mean)
+        good = (total > 0) & (absolute > limits.min_snr * error) & (coherence > _MIN_COHERENCE)
+    common = float(np.median(absolute[good])) if good.any() else 1.0
+    good &= absolute > _MIN_AMPLITUDE * common
+    amplitude, error = absolute / common, error / common
+    departs = good & _departs(amplitude - 1, error, good, _MIN_AMPLITUDE_CHANGE)
+    slips = good & _departs(delay, delay_error, good, _MIN_DELAY_S)
+    # The phase in mid-band belongs to the delay that is taken out.
+    own_delay = np.where(slips, delay, 0.0)
+    straight = _turned(solved, centres, reference_hz, own_delay + shared)
+    phase = np.angle(np.sum(weight * straight, axis=1))
+    values = np.where(departs, amplitude, 1.0) * np.exp(1j * phase)
+    slope = delay_gains(own_delay[None, :, None], ~good[None, :, None], frequencies, reference_hz)
+    snr = np.where(good, absolute / (error * common), 0.0)
+    shape = slope.values.shape
+    gains = Gains(
+        np.where(slope.flags, 1.0, values[None, :, None] * slope.values),
+        slope.flags,
+        np.broadcast_to(snr[None, :, None], shape).astype(np.float32),
+    )
+    nothing = solved.flags[0].all(axis=1)
+    return TileGains(
+        gains=gains,
+        amplitude=np.where(good, amplitude, np.nan),
+        amplitude_error=np.where(good, error, np.nan),
+        delay_s=np.where(good, delay, np.nan),
+        delay_error_s=np.where(good, delay_error, np.nan),
+        changed=departs | slips,
+        failed=~good & ~nothing,
+        common_amplitude=common,
+    )
+
+
+def antenna_noise(vis: Visibilities, sky: np.ndarray) -> np.ndarray:
+    """Variance of data minus model of each antenna, relative to the median antenna.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated; or some rows of it.
+    sky : ndarray of complex64, shape (nrow, nchan)
+        Model of the same rows.
+
+    Returns
+    -------
+    ndarray, shape (nantenna, 2)
+        Of the first and last polarization; NaN without unflagged data.
+    """
+    hands = [0, vis.data.shape[2] - 1]
+    squares = vis.weights[:, :, hands] * np.abs(vis.data[:, :, hands] - sky[:, :, None]) ** 2
+    squares[vis.flags[:, :, hands]] = np.nan
+    noise = np.full((len(vis.array.names), 2), np.nan)
+    for antenna in vis.antennas_present():
+        own = squares[(vis.antenna1 == antenna) | (vis.antenna2 == antenna)]
+        for p in range(2):
+            seen = own[:, :, p][np.isfinite(own[:, :, p])]
+            if seen.size:
+                noise[antenna, p] = np.median(seen)
+    typical = np.nanmedian(noise) if np.isfinite(noise).any() else 1.0
+    return np.asarray(noise / typical) if typical > 0 else noise
+
+
+def noise_weights(noise: np.ndarray) -> np.ndarray:
+    """Factors that make the weights of antennas those of their measured noise."""
+    return np.where(noise > 0, 1 / np.where(noise > 0, noise, 1.0), 1.0)
+
+
+def _delays(
+    solved: Gains, centres_hz: np.ndarray, reference_hz: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Delays and their standard errors (s), shape (nantenna, npol); zero in too few bins."""
+    shape = (solved.values.shape[1], solved.values.shape[3])
+    if centres_hz.size < _MIN_DELAY_BINS:
+        return np.zeros(shape), np.full(shape, np.inf)
+    delays, _ = fit_delays(solved, centres_hz, reference_hz)
+    weight = np.where(solved.flags[0], 0.0, solved.snr[0].astype(float) ** 2)
+    offset = 2 * np.pi * (centres_hz - reference_hz)[None, :, None]
+    total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)
+    middle = np.sum(weight * offset, axis=1, keepdims=True) / total
+    spread = np.sum(weight * (offset - middle) ** 2, axis=1)
+    with np.errstate(divide="ignore"):
+        return delays[0, :, 0], 1 / np.sqrt(spread)
+
+
+def _turned(
+    solved: Gains, centres_hz: np.ndarray, reference_hz: float, delay_s: np.ndarray
+) -> np.ndarray:
+    """Gains with delays taken out, shape (nantenna, nbin, npol)."""
+    slope = 2 * np.pi * (centres_hz - reference_hz)[None, :, None] * delay_s[:, None]
+    return np.asarray(solved.values[0] * np.exp(-1j * slope))
+
+
+def _median(delay_s: np.ndarray) -> np.ndarray:
+    """Median of antennas with a delay, each polarization by itself, shape (npol,)."""
+    return np.array([np.median(one[one != 0]) if np.any(one) else 0.0 for one in delay_s.T])
+
+
+def _departs(
+    difference: np.ndarray, error: np.ndarray, good: np.ndarray, minimum: float
+) -> np.ndarray:
+    """Where a difference is large, and significant beside the scatter of all antennas."""
+    scatter = robust_rms(difference[good]) if good.any() else 0.0
+    limit: np.ndarray = np.maximum(_SIGNIFICANT * np.hypot(error, scatter), minimum)
+    return np.abs(difference) > limit
