@@ -58,7 +58,7 @@ def fill(registry: Registry, count: int, files: int) -> None:
 
 def claim_all(url: str, number: int, ready: Barrier, results: Any) -> None:
     """One claimer, until nothing is left."""
-    registry = Registry(url)
+    registry = Registry(url, None)
     claims.claim_next(registry, claims.GROUPS, "warm", 60.0)
     ready.wait()
     begin = time.monotonic()
@@ -71,7 +71,7 @@ def claim_all(url: str, number: int, ready: Barrier, results: Any) -> None:
 
 def claims_a_second(url: str) -> float:
     """Sixteen processes claim everything; each row once."""
-    registry = Registry(url)
+    registry = Registry(url, None)
     fill(registry, TILES, 0)
     context = multiprocessing.get_context("spawn")
     ready, results = context.Barrier(CLAIMERS), context.Queue()

@@ -25,7 +25,7 @@ def main() -> int:
         base = Path(name)
         incoming = base / "incoming"
         incoming.mkdir()
-        registry = Registry(f"sqlite:///{base / 'a.sqlite3'}")
+        registry = Registry(f"sqlite:///{base / 'a.sqlite3'}", None)
         with registry.write() as session:
             for number in range(FILES):
                 hour, minute, second = number // 3600 % 24, number // 60 % 60, number % 60

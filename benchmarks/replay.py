@@ -141,7 +141,7 @@ def main() -> int:
             directory = root / name.replace(" ", "_")
             directory.mkdir()
             url = f"sqlite:///{directory}.sqlite3"
-            registry = Registry(url)
+            registry = Registry(url, None)
             if name == "names only":
                 write_all(sets, directory, template, whole=False)
                 poll(registry, directory, None, final=False)
@@ -162,7 +162,7 @@ def main() -> int:
                 poll(registry, directory, files[: first + _POLL_FILES], final=False)
                 if name == "shuffled" and first == (len(files) // 2) // _POLL_FILES * _POLL_FILES:
                     registry.close()
-                    registry = Registry(url)
+                    registry = Registry(url, None)
             poll(registry, directory, None, final=True)
             found = figures(registry)
             watch = ingest.Watch(registry, directory)

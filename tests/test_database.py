@@ -46,7 +46,7 @@ def _old_database(path: Path, work: Path) -> str:
 
 
 def test_a_new_database_is_what_the_models_say(database_url: str) -> None:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     assert care.revision(registry) == migrations.HEAD
     assert care.check(registry) == []
     registry.close()
@@ -65,11 +65,11 @@ def test_the_version_wanted_is_the_newest_step_there_is() -> None:
 def test_another_version_is_refused_with_what_to_do(
     database_url: str, version: str, todo: str
 ) -> None:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     with registry.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
     with pytest.raises(PermanentError, match=todo):
-        Registry(database_url)
+        Registry(database_url, None)
     registry.close()
 
 
@@ -81,7 +81,7 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
     care.copy(old, copied)
     for url in (old, copied):
         with pytest.raises(PermanentError, match="schema version 0002"):
-            Registry(url)
+            Registry(url, None)
         engine = make_engine(url)
         with engine.begin() as connection:
             plan = json.dumps({"name": "old", "method": "weighted", "since": 5.0, "until": None,
@@ -93,7 +93,7 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
         engine.dispose()
         before, after, backup = care.upgrade(url, tmp_path / url[:4])
         assert (before, after) == ("0002", migrations.HEAD)
-        registry = Registry(url)
+        registry = Registry(url, None)
         assert care.check(registry) == []
         with registry.read() as session:
             states = {
@@ -114,7 +114,7 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
         with pytest.raises(NothingToDo):
             care.upgrade(url, tmp_path)
         with pytest.raises(PermanentError, match="schema version 0002"):
-            Registry(f"sqlite:///{backup}")
+            Registry(f"sqlite:///{backup}", None)
 
 
 def test_a_half_done_upgrade_leaves_the_old_database(
@@ -180,7 +180,7 @@ def test_a_backup_is_made_while_somebody_writes_and_never_replaces_one(
         session.flush()
         rows = care.backup(registry.url, kept)
     assert rows["subband_files"] == 48
-    restored = Registry(f"sqlite:///{kept}")
+    restored = Registry(f"sqlite:///{kept}", None)
     assert care.check(restored) == []
     with restored.read() as session:
         assert session.scalar(select(Event.id).where(Event.message == "not committed yet")) is None
@@ -197,7 +197,7 @@ def test_a_copy_to_another_kind_of_database_is_equal_and_goes_on(
     care.copy(url, target)
     with pytest.raises(PermanentError, match="holds tables already"):
         care.copy(url, target)
-    registry = Registry(target)
+    registry = Registry(target, streamed)
     settings = settings_module.load(root=streamed, database_url=target, workers=1)
     StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
     registry.record_event("s", "numbers go on")
@@ -206,14 +206,14 @@ def test_a_copy_to_another_kind_of_database_is_equal_and_goes_on(
     registry.close()
     back = streamed / "back.sqlite3"
     care.backup(target, back)
-    restored = Registry(f"sqlite:///{back}")
+    restored = Registry(f"sqlite:///{back}", None)
     assert care.check(restored) == []
     restored.close()
 
 
 def test_a_damaged_database_is_noticed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.sqlite3'}"
-    registry = Registry(url)
+    registry = Registry(url, None)
     assert care.check(registry) == []
     registry.close()
     with sqlite3.connect(tmp_path / "a.sqlite3") as connection:
@@ -223,7 +223,7 @@ def test_a_damaged_database_is_noticed(tmp_path: Path) -> None:
             "VALUES ('a', 1, 1, 1, 'registered', '', 'nobody')"
         )
     connection.close()
-    registry = Registry(url)
+    registry = Registry(url, None)
     wrong = "\n".join(care.check(registry))
     registry.close()
     assert "alerts" in wrong
@@ -241,7 +241,7 @@ def test_sqlite_on_a_network_file_system_is_refused(
 
 
 def test_tables_know_no_column_that_a_step_forgot(database_url: str) -> None:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     there = inspect(registry.engine)
     for table in Base.metadata.sorted_tables:
         columns = {column["name"] for column in there.get_columns(table.name)}

@@ -182,7 +182,7 @@ import os, signal, sys
 from sqlalchemy import update
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Tile
-with Registry(sys.argv[1]).write() as session:
+with Registry(sys.argv[1], None).write() as session:
     session.execute(update(Tile).values(ms_path="written while asleep"))
     print("in", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -219,7 +219,7 @@ def test_postgresql_ends_a_frozen_transaction_by_itself(
     tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_FROZEN_S", 0.5)
-    registry = Registry(new_postgres_database(postgres))
+    registry = Registry(new_postgres_database(postgres), None)
     with pytest.raises(OutageError), registry.write() as session:
         session.add(Event(at=0.0, level="info", subject="s", message="m"))
         session.flush()
@@ -357,12 +357,12 @@ def test_a_database_server_that_is_read_only_for_a_while(
 def test_a_database_file_that_is_read_only_is_said_to_be(tmp_path: Path) -> None:
     with _small_disk(tmp_path / "small", 20) as disk:
         url = f"sqlite:///{disk / 'a.sqlite3'}"
-        Registry(url).close()
+        Registry(url, None).close()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with pytest.raises(OutageError, match=r"[Rr]ead-only"):
-            Registry(url)
+            Registry(url, None)
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        Registry(url).close()
+        Registry(url, None).close()
 
 
 def test_a_database_server_that_is_restarted(

@@ -37,7 +37,7 @@ def name_of(path: Path) -> str:
 @pytest.fixture
 def registry(database_url: str) -> Iterator[Registry]:
     CALLS.clear()
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     yield registry
     registry.close()
 

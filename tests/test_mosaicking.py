@@ -307,7 +307,7 @@ def _facts(name: str, **changes: float) -> gates.TileFacts:
         ({"n_not_finite": 7}, "7 pixels of its image are not finite"),
         ({"dec_deg": 54.6}, "another strip"),
         ({"cell_arcsec": 8.0}, "cell of 8.00 arcsec"),
-        ({"flux_ratio": 0.8}, "flux ratio to the catalogue, 0.800 from 9 sources"),
+        ({"flux_ratio": 0.7}, "flux ratio to the catalogue, 0.700 from 9 sources"),
         ({"offset_arcsec": 20.0}, "20.0 arcsec off"),
         ({"stripe_share": 0.3}, "stripes make 30 %"),
         ({"ring_share": 0.3}, "rings make 30 %"),

@@ -40,7 +40,7 @@ def _add_tile(registry: Registry, name: str, start: float, state: str, reason: s
 
 @pytest.fixture
 def registry(database_url: str) -> Iterator[Registry]:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     yield registry
     registry.close()
 

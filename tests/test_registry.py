@@ -23,7 +23,7 @@ from dsa110_contimg.streaming.work import InFlight
 
 @pytest.fixture
 def registry(database_url: str) -> Iterator[Registry]:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     with registry.write() as session:
         for k in range(3):
             session.add(
@@ -169,7 +169,7 @@ def test_a_database_that_stays_locked_is_an_outage(
     import dsa110_contimg.registry.database as database
 
     monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.05)
-    impatient = Registry(registry.url)
+    impatient = Registry(registry.url, None)
     with registry.write():
         with pytest.raises(OutageError, match="does not answer"), impatient.write():
             pass
@@ -185,7 +185,7 @@ def test_values_that_json_does_not_have_are_kept_and_come_back(database_url: str
     """PostgreSQL's JSON refuses NaN, infinity and zero bytes."""
     gate = Gate("flux ratio", float("nan"), "x", Verdict.WARNING, "only 2\0 sources")
     other = Gate("rms", float("inf"), "x", Verdict.FAILED)
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     validation = Validation(Verdict.WARNING, (gate, other), "nvss", ())
     with registry.write() as session:
         session.add(
@@ -201,7 +201,7 @@ def test_values_that_json_does_not_have_are_kept_and_come_back(database_url: str
 
 
 def test_one_result_that_cannot_be_recorded_holds_up_no_other(database_url: str) -> None:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     settings = settings_module.load(database_url=database_url)
     work = InFlight(registry, settings, DiskGuard(registry, settings.root, settings))
     with registry.write() as session:
@@ -234,7 +234,7 @@ def test_one_result_that_cannot_be_recorded_holds_up_no_other(database_url: str)
 
 
 def test_sources_of_a_cone_are_found_on_all_of_the_sky(database_url: str) -> None:
-    registry = Registry(database_url)
+    registry = Registry(database_url, None)
     rng = np.random.default_rng(3)
     ra, dec = rng.uniform(0, 360, 2000), np.rad2deg(np.arcsin(rng.uniform(-1, 1, 2000)))
     with registry.write() as session:

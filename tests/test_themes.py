@@ -126,7 +126,7 @@ def observatory(
     port = free_port()
     environment = {**os.environ, "CONTIMG_ROOT": str(root), "CONTIMG_DATABASE_URL": url}
     (root / "state").mkdir()
-    place = Observatory(root, incoming, run, environment, port, Registry(url))
+    place = Observatory(root, incoming, run, environment, port, Registry(url, root))
     try:
         place.start("dsa110-contimg-convert-stream", "--input-dir", incoming,
                     "--output-dir", base / "stage" / "ms")  # fmt: skip

@@ -39,7 +39,7 @@ class TileLimits:
     min_dynamic_range: float = 5.0
     max_noise_ratio: float = 2.5
     max_beam_deviation: float = 0.2
-    max_flux_deviation: float = 0.1
+    max_flux_deviation: float = 0.25
     max_offset_beams: float = 0.2
     max_pattern_share: float = 0.2
     max_dec_offset_deg: float = SAME_ICRS_STRIP_DEG

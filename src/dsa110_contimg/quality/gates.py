@@ -6,12 +6,17 @@ from enum import StrEnum
 
 import numpy as np
 
-from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.robust import median_error, robust_rms
 
 RMS = "rms"
 """Name of the gate whose value is what later mosaics are expected to have."""
 _LEAST_CELLS, _LONGEST_BEAM = 2.5, 5.0
 _TILES_SHARE = 0.7
+_SIGNIFICANT = 3.0
+_SCALE_ERROR = 0.01
+"""Of a flux scale beside the scatter of its sources."""
+_MAX_SCALE_OFFSET = 0.05
+"""A flux scale that is farther from one is not good, whatever its error."""
 
 
 class Verdict(StrEnum):
@@ -62,9 +67,13 @@ def flux_ratio(ratios: np.ndarray, min_sources: int, low: float, high: float) ->
         )
     value = float(np.median(ratios))
     scatter = robust_rms(ratios)
+    error = float(np.hypot(median_error(ratios), _SCALE_ERROR))
+    good = abs(value - 1) <= min(_SIGNIFICANT * error, _MAX_SCALE_OFFSET)
     return Gate(
-        "flux ratio", value, limit, _judge(low <= value <= high, False),
-        f"{ratios.size} sources, scatter {scatter:.3f}",
+        "flux ratio", value,
+        f"one within three times its error and {100 * _MAX_SCALE_OFFSET:.0f} %; {limit}",
+        _judge(good and low <= value <= high, low <= value <= high),
+        f"{ratios.size} sources, scatter {scatter:.3f}, error {error:.3f}",
     )  # fmt: skip
 
 

@@ -51,8 +51,8 @@ class Registry:
     ----------
     url : str
         SQLAlchemy URL.
-    root : Path, optional
-        The directory that stored paths are relative to; without it they are taken as they are.
+    root : Path or None
+        The directory that stored paths are relative to; None for uses that need no path.
     any_version : bool
         Open tables of another version too, to bring them up to date.
 
@@ -62,7 +62,7 @@ class Registry:
         If the tables are of another version.
     """
 
-    def __init__(self, url: str, root: Path | None = None, any_version: bool = False):
+    def __init__(self, url: str, root: Path | None, any_version: bool = False):
         self.url = url
         self.root = root
         self.engine = make_engine(url)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg.calibration import tables
+from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.quality import plots, report
@@ -270,38 +272,63 @@ def source_plots(sources: Sequence[SourceCheck]) -> list[tuple[str, bytes]]:
     ]
 
 
+def _tile_scale(scale: TileScale | None) -> str:
+    if scale is None or not np.isfinite(scale.error):
+        return ""
+    applied = "divided out" if scale.applied else "left"
+    return f"{scale.scale:.3f} +- {scale.error:.3f} ({applied})"
+
+
+def _departure(one: AntennaHealth) -> str:
+    """One polarization of an antenna in a few words."""
+    name = f"{one.antenna} {'XY'[one.polarization]}"
+    if one.state == AntennaState.CHANGED:
+        return f"{name}: gain x {one.amplitude:.2f}, delay {one.delay_ns:+.1f} ns"
+    if one.state == AntennaState.NOISY:
+        return f"{name}: noise x {np.sqrt(one.noise):.1f}"
+    return f"{name}: {one.state}"
+
+
+def _calibration_columns(made: CalibratedTile | None) -> list[str]:
+    """What calibration says of a tile: flags, phases, antennas, absent sub-bands."""
+    if made is None:
+        return [""] * 6
+    dead = made.tile.dead_antennas
+    return [
+        f"{100 * made.flagged_fraction:.1f}",
+        ", ".join(f"{100 * v:.1f} {k}" for k, v in made.flag_causes.items() if v >= 5e-4),
+        f"{made.phase_rms_deg:.1f}",
+        ", ".join(dead),
+        ", ".join(_departure(one) for one in made.departures if one.antenna not in dead),
+        ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands),
+    ]
+
+
 def _tiles_table(
     images: Sequence[ImagedTile], calibrated: Mapping[str, CalibratedTile], mosaic: MosaicImage
 ) -> Table:
-    rows = []
-    for image in images:
-        made = calibrated.get(image.tile_id)
-        rows.append(
-            (
-                image.tile_id,
-                mosaic.left_out.get(image.tile_id, "in the mosaic"),
-                f"{1e3 * image.rms_jy:.2f}",
-                f"{image.peak_jy:.3f}",
-                f"{100 * made.flagged_fraction:.1f}" if made else "",
-                ", ".join(f"{100 * v:.1f} {k}" for k, v in made.flag_causes.items() if v >= 5e-4)
-                if made
-                else "",
-                f"{made.phase_rms_deg:.1f}" if made else "",
-                ", ".join(made.tile.dead_antennas) if made else "",
-                ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands) if made else "",
-                "; ".join(image.remarks),
-            )
-        )
+    columns = (
+        "tile", "", "rms (mJy)", "peak (Jy)", "flux scale", "flagged (%)", "why (%)",
+        "phases moved (deg)", "dead antennas", "antennas unlike the reference tile",
+        "absent sub-bands", "remarks",
+    )  # fmt: skip
+    scales = dict(zip(mosaic.tile_ids, mosaic.scales, strict=False))
+    rows = [
+        [
+            image.tile_id,
+            mosaic.left_out.get(image.tile_id, "in the mosaic"),
+            f"{1e3 * image.rms_jy:.2f}",
+            f"{image.peak_jy:.3f}",
+            _tile_scale(scales.get(image.tile_id)),
+            *_calibration_columns(calibrated.get(image.tile_id)),
+            "; ".join(image.remarks),
+        ]
+        for image in images
+    ]
     shown = {image.tile_id for image in images}
     rows += [
-        (name, reason, "", "", "", "", "", "", "", "")
+        [name, reason, *[""] * (len(columns) - 2)]
         for name, reason in mosaic.left_out.items()
         if name not in shown
     ]
-    return Table(
-        (
-            "tile", "", "rms (mJy)", "peak (Jy)", "flagged (%)", "why (%)",
-            "phases moved (deg)", "dead antennas", "absent sub-bands", "remarks",
-        ),
-        rows,
-    )  # fmt: skip
+    return Table(columns, rows)

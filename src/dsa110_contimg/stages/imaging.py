@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,16 @@ _VARIES = 0.05
 """What a source differs from its catalogue by, as a fraction, besides the noise."""
 
 
+class Photometry(NamedTuple):
+    """A strong, isolated catalogue source in a tile: degrees and Jy at the tile's frequency."""
+
+    ra_deg: float
+    dec_deg: float
+    catalogue_jy: float
+    measured_jy: float
+    noise_jy: float
+
+
 @dataclass(frozen=True)
 class TileCheck:
     """How good a tile's image is.
@@ -63,6 +73,8 @@ class TileCheck:
     east_arcsec, north_arcsec, offset_error_arcsec : float
         Median offset from the catalogue's positions.
     artefacts : Artefacts
+    photometry : tuple of Photometry
+        Strong sources above half response, those that carry the calibration too.
     """
 
     n_not_finite: int = 0
@@ -73,6 +85,7 @@ class TileCheck:
     north_arcsec: float = 0.0
     offset_error_arcsec: float = 0.0
     artefacts: Artefacts = field(default_factory=Artefacts)
+    photometry: tuple[Photometry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,9 +251,15 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
     patterns = find_artefacts(pixels)
     if n_not_finite:
         return TileCheck(n_not_finite=n_not_finite, artefacts=patterns)
-    compared = [s for s in compare_tile(tile, root, sky_catalog) if s.in_ratio]
+    found = compare_tile(tile, root, sky_catalog)
+    photometry = tuple(
+        Photometry(s.ra_deg, s.dec_deg, s.catalogue_jy, s.measured_jy, s.noise_jy)
+        for s in found
+        if s.is_strong
+    )
+    compared = [s for s in found if s.in_ratio]
     if len(compared) < _FEWEST_SOURCES:
-        return TileCheck(artefacts=patterns)
+        return TileCheck(artefacts=patterns, photometry=photometry)
     ratio, east, north = (
         np.array(column)
         for column in zip(
@@ -256,6 +275,7 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
         north_arcsec=float(np.median(north)),
         offset_error_arcsec=float(np.hypot(median_error(east), median_error(north))),
         artefacts=patterns,
+        photometry=photometry,
     )
 
 

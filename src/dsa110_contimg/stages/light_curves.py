@@ -54,6 +54,8 @@ class _Epoch:
     tiles : tuple of CombinedTile
         Of a mosaic, combined by `method`.
     method : str
+    divisor : float
+        Flux scale of a tile, to be divided out.
     """
 
     name: str
@@ -67,6 +69,7 @@ class _Epoch:
     duration_s: float
     tiles: tuple[CombinedTile, ...] = ()
     method: str = ""
+    divisor: float = 1.0
 
     def transits(self, ra_deg: np.ndarray, dec_deg: np.ndarray) -> Transits:
         """When places were observed."""
@@ -96,6 +99,7 @@ def measure_epoch(epoch: _Epoch, ra_deg: np.ndarray, dec_deg: np.ndarray) -> For
     response = read_fits(epoch.primary_beam_path).pixels
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = np.where(response >= _TILE_RESPONSE, 1 / response, np.nan)
+    gain /= epoch.divisor
     corrected = replace(image, pixels=image.pixels * gain)
     return measure(corrected, epoch.rms_jy * gain, ra_deg, dec_deg)
 
@@ -195,6 +199,7 @@ def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
 
 def _tile_epochs(session: Session, mosaic: MosaicImage) -> list[_Epoch]:
     """The mosaic's tiles whose images are still there and were not measured before."""
+    divisors = dict(zip(mosaic.tile_ids, (one.divisor for one in mosaic.scales), strict=False))
     known = set(
         session.scalars(select(MeasuredImage.name).where(MeasuredImage.name.in_(mosaic.tile_ids)))
     )
@@ -212,7 +217,7 @@ def _tile_epochs(session: Session, mosaic: MosaicImage) -> list[_Epoch]:
             found[image.tile_id] = _Epoch(
                 image.tile_id, rows.TILE, image.file("image"), None, image.rms_jy,
                 image.file("pb"), image.start + image.duration_s / 2, image.frequency_hz,
-                image.duration_s,
+                image.duration_s, divisor=divisors.get(image.tile_id, 1.0),
             )  # fmt: skip
     return [found[tile_id] for tile_id in sorted(found)]
 

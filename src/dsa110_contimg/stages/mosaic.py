@@ -12,7 +12,8 @@ from dsa110_contimg import __version__
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.mosaicking import beams, combine, gates, grid
+from dsa110_contimg.mosaicking import beams, combine, flux_scale, gates, grid
+from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -53,6 +54,8 @@ class MosaicImage:
         Of the reference pixel; records of old versions have none.
     tiles : tuple of CombinedTile
         Where and when each of `tile_ids` was observed; records of old versions have none.
+    scales : tuple of TileScale
+        Flux scale of each of `tile_ids`; none where it was not to be looked at.
     """
 
     name: str
@@ -72,6 +75,7 @@ class MosaicImage:
     ra_deg: float | None = None
     dec_deg: float | None = None
     tiles: tuple[CombinedTile, ...] = ()
+    scales: tuple[TileScale, ...] = ()
 
     def companion(self, kind: str) -> Path:
         """Path of the weight, rms or coverage map."""
@@ -168,11 +172,12 @@ def build_mosaic(
     if output.exists():
         raise UsageError(f"{output}: exists already; choose another name or allow overwriting")
     kept, left_out = select_tiles(images, options)
-    tiles, beam = _tiles(kept, options.beam_tolerance)
+    scales = scales_of(kept) if options.flux_scale else ()
+    tiles, beam = _tiles(kept, scales, options.beam_tolerance)
     area = grid.covering_grid([tile.geometry for tile in tiles])
     frequency = float(np.mean([image.frequency_hz for image in kept]))
     start, end = kept[0].start, max(image.start + image.duration_s for image in kept)
-    header = _header(name, options, kept, start, end)
+    header = _header(name, options, kept, scales, start, end)
     pixels = np.broadcast_to(np.float32(0), area.shape)
     blank = replace(area.image(pixels), beam=beam, frequency_hz=frequency, header=header)
     units = {"": "Jy/beam", "weight": "" if options.method == "mean" else "Jy-2",
@@ -217,6 +222,20 @@ def build_mosaic(
             CombinedTile(image.start, image.duration_s, image.ra_deg, image.dec_deg)
             for image in kept
         ),
+        scales=scales,
+    )
+
+
+def scales_of(images: Sequence[ImagedTile]) -> tuple[TileScale, ...]:
+    """Flux scale of each tile, by the sources that the tiles have in common with a catalogue."""
+    rows = [(number, one) for number, image in enumerate(images) for one in image.check.photometry]
+    found = [one for _, one in rows]
+    return flux_scale.tile_scales(
+        np.array([number for number, _ in rows], int),
+        flux_scale.same_sources([(one.ra_deg, one.dec_deg) for one in found]),
+        np.array([one.measured_jy / one.catalogue_jy for one in found]),
+        np.array([one.noise_jy / one.measured_jy for one in found]),
+        len(images),
     )
 
 
@@ -277,9 +296,10 @@ def _coarse_tile(image: ImagedTile) -> combine.Tile:
 
 
 def _tiles(
-    images: Sequence[ImagedTile], beam_tolerance: float
+    images: Sequence[ImagedTile], scales: Sequence[TileScale], beam_tolerance: float
 ) -> tuple[list[combine.Tile], RestoringBeam]:
     """Tiles to combine and the beam of the mosaic, which they are brought to if theirs differ."""
+    divisors = [one.divisor for one in scales] or [1.0] * len(images)
     shown = [
         RestoringBeam(image.beam_major_rad, image.beam_minor_rad, image.beam_angle_rad)
         for image in images
@@ -290,24 +310,26 @@ def _tiles(
             float(np.mean([one.minor_rad for one in shown])),
             _mean_axis([one.position_angle_rad for one in shown]),
         )
-        return [_tile(image, None) for image in images], beam
+        return [_tile(*one, None) for one in zip(images, divisors, strict=True)], beam
     beam = beams.common_beam(shown)
-    return [_tile(image, beam) for image in images], beam
+    return [_tile(*one, beam) for one in zip(images, divisors, strict=True)], beam
 
 
-def _tile(image: ImagedTile, beam: RestoringBeam | None) -> combine.Tile:
-    """A tile, brought to a beam if one is given."""
+def _tile(image: ImagedTile, divisor: float, beam: RestoringBeam | None) -> combine.Tile:
+    """A tile divided by its flux scale, and brought to a beam if one is given."""
 
     def load() -> tuple[Image, np.ndarray]:
         apparent = read_fits(image.file("image"))
+        if divisor != 1:
+            apparent = replace(apparent, pixels=apparent.pixels / np.float32(divisor))
         if beam is not None:
             apparent = beams.convolve(apparent, beam)
         return apparent, read_fits(image.file("pb")).pixels
 
     geometry = read_fits(image.file("image"))
-    rms = image.rms_jy
+    rms = image.rms_jy / divisor
     if beam is not None:
-        rms *= robust_rms(load()[0].pixels) / robust_rms(geometry.pixels)
+        rms = image.rms_jy * robust_rms(load()[0].pixels) / robust_rms(geometry.pixels)
     no_pixels = np.broadcast_to(np.float32(0), geometry.pixels.shape)
     return combine.Tile(replace(geometry, pixels=no_pixels), rms, load)
 
@@ -319,8 +341,9 @@ def _mean_axis(angles_rad: Sequence[float]) -> float:
 
 
 def _header(
-    name: str, options: MosaicOptions, kept: Sequence[ImagedTile], start: float, end: float
-) -> dict[str, Any]:
+    name: str, options: MosaicOptions, kept: Sequence[ImagedTile], scales: Sequence[TileScale],
+    start: float, end: float,
+) -> dict[str, Any]:  # fmt: skip
     from astropy.time import Time
 
     header: dict[str, Any] = {
@@ -336,6 +359,8 @@ def _header(
     }
     for number, image in enumerate(kept[:99], start=1):
         header[f"TILE{number:02d}"] = image.tile_id
+    for number, scale in enumerate(scales[:99], start=1):
+        header[f"FSCALE{number:02d}"] = (scale.divisor, "flux scale of that tile, divided out")
     for number, calset in enumerate(sorted({i.calibration_set_id for i in kept})[:99], start=1):
         header[f"CALSET{number:02d}"] = calset
     return header

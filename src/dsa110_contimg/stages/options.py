@@ -193,6 +193,11 @@ class MosaicOptions(Options):
         gt=0,
         description="Tiles farther from the median declination are of another strip",
     )
+    flux_scale: bool = Field(
+        True,
+        description="Bring each tile to the flux scale that its sources, the other tiles and the "
+        "catalogue agree on, where the difference is significant",
+    )
     beam_tolerance: float = Field(
         0.02,
         ge=0,
