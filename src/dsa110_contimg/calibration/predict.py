@@ -29,16 +29,14 @@ def predict(vis: Visibilities, model: SkyModel) -> np.ndarray:
     -------
     ndarray of complex64, shape (nrow, nchan)
     """
-    dish_m = float(np.median(vis.array.dish_diameters_m))
-    apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
+    apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     return predict_apparent(vis, model.directions, apparent)
 
 
 def mean_apparent_jy(vis: Visibilities, model: SkyModel) -> np.ndarray:
     """Flux densities through the beam in mid-band, in the mean over the tile, shape (nsource,)."""
     middle_hz = np.array([vis.frequencies_hz.mean()])
-    dish_m = float(np.median(vis.array.dish_diameters_m))
-    return np.asarray(model.apparent_jy(vis.pointings, middle_hz, dish_m).mean(axis=(0, 2)))
+    return np.asarray(model.apparent_jy(vis.beam_axis, middle_hz, vis.dish_m).mean(axis=(0, 2)))
 
 
 def predict_apparent(

@@ -16,6 +16,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
 from dsa110_contimg.robust import weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
@@ -25,6 +26,10 @@ from dsa110_contimg.visibilities.data import Visibilities
 _CHANNELS = 16
 _SOURCES = 24
 _ROUNDS = 4
+_BEAM_ROUNDS = 2
+"""Of flux densities and beam in turn."""
+_DRIFT_PARTS = 4
+"""Of a tile, in which sources are measured while they drift through the beam."""
 _ROWS_AT_ONCE = 20_000
 _CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
 """How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
@@ -56,8 +61,8 @@ class FluxScale:
 
 def measure(
     vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
-) -> tuple[SkyModel, FluxScale]:
-    """Measure the leading sources of a model.
+) -> tuple[SkyModel, FluxScale, BeamMeasurement]:
+    """Measure the leading sources of a model, and the beam that they are seen through.
 
     Parameters
     ----------
@@ -74,13 +79,67 @@ def measure(
     SkyModel
         The same sources; the leading ones with what was measured, on the scale of all.
     FluxScale
+    BeamMeasurement
     """
     some, channels = _thinned(vis, rfi)
-    by_catalogue = model, FluxScale(0, float(_errors(model).min()))
+    beam = BeamMeasurement(vis.beam)
+    by_catalogue = model, FluxScale(0, float(_errors(model).min())), beam
     if len(model) < 2 or some.frequencies_hz.size == 0:
         return by_catalogue
     brightest_first = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
     leading = brightest_first[:_SOURCES]
+    for _ in range(_BEAM_ROUNDS):
+        found = _measure_leading(some, channels, model, leading, limits)
+        if found is None:
+            return by_catalogue
+        beam = _measure_beam(some, channels, model.select(leading), found)
+        some = replace(some, beam=beam.shape)
+    found = _measure_leading(some, channels, model, leading, limits)
+    if found is None:
+        return by_catalogue
+    flux = model.flux_jy.copy()
+    flux[leading] *= found.factors[: leading.size]
+    ra, dec = np.rad2deg(astrometry.vector_to_radec(model.directions[leading]))
+    told = tuple(
+        (float(ra[k]) % 360, float(dec[k]), float(found.factors[k]))
+        for k in np.flatnonzero(found.unlike)
+    )
+    scale = FluxScale(int(leading.size), found.error, told)
+    return replace(model, flux_jy=flux), scale, beam
+
+
+@dataclass(frozen=True, eq=False)
+class _Leading:
+    """Leading sources, measured.
+
+    Attributes
+    ----------
+    factors : ndarray, shape (npart,)
+        Flux densities on the common scale, over those of the model, of every part of it.
+    unlike : ndarray of bool, shape (nsource,)
+    scale, error : float
+        The common scale, and its standard error as a fraction.
+    parts : list of ndarray
+        Visibilities of each leading source, and of all others together.
+    calibrated : Visibilities
+    sky : ndarray
+        Sum of the parts with their factors.
+    """
+
+    factors: np.ndarray
+    unlike: np.ndarray
+    scale: float
+    error: float
+    parts: list[np.ndarray]
+    calibrated: Visibilities
+    sky: np.ndarray
+
+
+def _measure_leading(
+    some: Visibilities, channels: np.ndarray, model: SkyModel, leading: np.ndarray,
+    limits: SolveLimits,
+) -> _Leading | None:  # fmt: skip
+    """Solve gains and flux densities in turn; None where no scale can be found."""
     others = np.setdiff1d(np.arange(len(model)), leading)
     parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
     if others.size:
@@ -98,23 +157,38 @@ def measure(
         measured, noise = measured[: leading.size], noise[: leading.size]
         weight = np.where(np.isfinite(noise), 1 / (known**2 + noise**2), 0.0)
         if np.count_nonzero(weight) < 2:
-            return by_catalogue
+            return None
         scale = weighted_median(measured, weight)
         if not (np.isfinite(scale) and scale > 0):
-            return by_catalogue
+            return None
         off = measured / scale - 1
         unlike = (weight > 0) & (np.abs(off) > _UNLIKE_SIGMA * np.sqrt(known**2 + noise**2))
         # What the catalogue says counts as far as it agrees.
         trust = np.where(unlike, 1.0, known**2 * weight)
         factors[: leading.size] = 1 + off * trust
-    flux = model.flux_jy.copy()
-    flux[leading] *= factors[: leading.size]
-    ra, dec = np.rad2deg(astrometry.vector_to_radec(model.directions[leading]))
-    told = tuple(
-        (float(ra[k]) % 360, float(dec[k]), float(factors[k])) for k in np.flatnonzero(unlike)
-    )
     error = float(np.sqrt(np.pi / 2) / np.sqrt(weight.sum()))
-    return replace(model, flux_jy=flux), FluxScale(int(leading.size), error, told)
+    return _Leading(factors, unlike, scale, error, parts, calibrated, sky)
+
+
+def _measure_beam(
+    some: Visibilities, channels: np.ndarray, leading: SkyModel, found: _Leading
+) -> BeamMeasurement:
+    """Measure the leading sources in parts of the tile, and the beam with them."""
+    ntime = some.times_jd.size
+    n_parts = min(_DRIFT_PARTS, ntime)
+    part = np.arange(ntime) * n_parts // ntime
+    ratio = np.zeros((n_parts, len(leading)))
+    error = np.full(ratio.shape, np.inf)
+    for k in range(n_parts):
+        rows = np.isin(some.time_index, np.flatnonzero(part == k))
+        if not rows.any():
+            continue
+        measured, noise = _fit(
+            found.calibrated.rows(rows), [one[rows] for one in found.parts], found.sky[rows]
+        )
+        ratio[k], error[k] = measured[: len(leading)], noise[: len(leading)]
+    sources = DriftingSources(leading, _errors(leading), part, ratio, error, some.beam)
+    return measure_beam(sources, some.pointings, some.frequencies_hz, some.nominal_dish_m)
 
 
 def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:

@@ -5,7 +5,7 @@ phases refined against the model, never its amplitudes: amplitudes fitted tile b
 follow a source that differs from the catalogue and erase its variability.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +18,7 @@ from dsa110_contimg.calibration.antenna_health import (
     solve_tile_gains,
 )
 from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins, solve_channels
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
@@ -59,6 +60,7 @@ class ReferenceSolution:
     channels_per_solution : int
         More than one where the sky was too weak for single channels.
     flux_scale : FluxScale
+    beam : BeamMeasurement
     """
 
     bandpass: Gains
@@ -70,6 +72,7 @@ class ReferenceSolution:
     rfi_fraction: float
     channels_per_solution: int
     flux_scale: FluxScale
+    beam: BeamMeasurement
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +126,8 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
     if vis.flags.all():
         raise CalibrationError("every visibility of the tile is flagged")
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
-    model, flux_scale = source_fluxes.measure(vis, model, rfi, limits)
+    model, flux_scale, beam = source_fluxes.measure(vis, model, rfi, limits)
+    vis = replace(vis, beam=beam.shape)
     sky = predict.predict(vis, model)
     raw = solve_channels(vis, sky, rfi, limits)
     rfi = _interference(vis, sky, _smoothed(raw))
@@ -142,9 +146,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
             f"more than {100 * MAX_FLAGGED:.0f} %"
         )
     bandpass, gains = split_bandpass(raw)
-    apparent = model.apparent_jy(
-        vis.pointings, np.array([model.reference_hz]), float(np.median(vis.array.dish_diameters_m))
-    )
+    apparent = model.apparent_jy(vis.beam_axis, np.array([model.reference_hz]), vis.dish_m)
     return ReferenceSolution(
         bandpass=bandpass,
         gains=gains,
@@ -154,6 +156,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
         model_flux_jy=float(apparent.mean(axis=0).sum()),
         channels_per_solution=width,
         flux_scale=flux_scale,
+        beam=beam,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
 

@@ -50,8 +50,9 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     the restoring beam to four cells. A user's cell that is too coarse is made finer and the image
     larger.
     """
-    dish_m = float(np.median(vis.array.dish_diameters_m))
-    field_rad = HALF_POWER_WIDTH * SPEED_OF_LIGHT_M_S / vis.frequencies_hz.mean() / dish_m
+    # Not what was measured of the beam: images of all tiles shall have one grid.
+    wavelength_m = SPEED_OF_LIGHT_M_S / vis.frequencies_hz.mean()
+    field_rad = HALF_POWER_WIDTH * wavelength_m / vis.nominal_dish_m
     coarsest = options.cell_rad or _CELL_STEP_RAD * np.ceil(
         field_rad / options.size / _CELL_STEP_RAD
     )

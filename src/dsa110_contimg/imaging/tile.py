@@ -78,9 +78,8 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     result = clean.clean(samples, weights, size, cell_rad, options.clean)
     table, centres = weights_by_time_and_frequency(samples, weights, vis)
     beam_response = primary_beam.effective_beam(
-        vis.pointings, centres, table, float(np.median(vis.array.dish_diameters_m)),
-        vis.phase_centre_rad, size, cell_rad,
-    )  # fmt: skip
+        vis.beam_axis, centres, table, vis.dish_m, vis.phase_centre_rad, size, cell_rad
+    )
     apparent = restore(result.model, result.residual, result.beam, cell_rad)
     apparent /= _kept(smearing, size, cell_rad)
     components.add_components(
@@ -190,9 +189,8 @@ def _unseen_by_clean(
     radius = 0.5 * geometry.size * geometry.cell_rad
     inside = (np.abs(lmn[:, :2]) < radius - _EDGE_PIXELS * geometry.cell_rad).all(axis=1)
     inside &= lmn[:, 2] > 0
-    dish_m = float(np.median(vis.array.dish_diameters_m))
     table = geometry.time_frequency_weights
-    binned = model.apparent_jy(vis.pointings, geometry.bin_centres_hz, dish_m)
+    binned = model.apparent_jy(vis.beam_axis, geometry.bin_centres_hz, vis.dish_m)
     mean = np.einsum("tf,tsf->s", table, binned) / table.sum()
 
     noise_jy = 1 / np.sqrt(np.sum(geometry.rough.weights, dtype=float))
@@ -204,7 +202,7 @@ def _unseen_by_clean(
         return _Unseen()
     edges = components.frequency_bins(vis.frequencies_hz)
     some = model.select(taken)
-    flux = some.apparent_jy(vis.pointings, 0.5 * (edges[1:] + edges[:-1]), dish_m)
+    flux = some.apparent_jy(vis.beam_axis, 0.5 * (edges[1:] + edges[:-1]), vis.dish_m)
     sources = components.Sources(
         lmn[taken], np.ascontiguousarray(flux.transpose(0, 2, 1), np.float32), edges
     )
@@ -217,7 +215,7 @@ def _unseen_by_clean(
     exact = mean[taken] > _EXACT_SIGMA * noise_jy
     predicted = None
     if exact.any():
-        apparent = some.select(exact).apparent_jy(vis.pointings, vis.frequencies_hz, dish_m)
+        apparent = some.select(exact).apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
         apparent *= factors[exact, None]
         predicted = predict.predict_apparent(vis, some.directions[exact], apparent)
     restored = inside[taken]

@@ -74,8 +74,8 @@ def image_with_wsclean(
         model=found["model"].pixels if options.clean.niter else np.zeros_like(residual),
         psf=found["psf"].pixels,
         primary_beam=primary_beam.effective_beam(
-            vis.pointings, geometry.bin_centres_hz, geometry.time_frequency_weights,
-            float(np.median(vis.array.dish_diameters_m)), vis.phase_centre_rad, geometry.size,
+            vis.beam_axis, geometry.bin_centres_hz, geometry.time_frequency_weights,
+            vis.dish_m, vis.phase_centre_rad, geometry.size,
             geometry.cell_rad,
         ),
         cell_rad=geometry.cell_rad,

@@ -5,6 +5,7 @@
 ``theta = 0.5145 lambda / D``.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numba
@@ -14,6 +15,25 @@ from scipy import interpolate, special
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 
+
+@dataclass(frozen=True)
+class BeamShape:
+    """How a beam differs from that of a dish that points where it should.
+
+    Attributes
+    ----------
+    width : float
+        Over that of the nominal dish.
+    east_rad, north_rad : float
+        Where the beam's centre is, from the nominal dish axis.
+    """
+
+    width: float = 1.0
+    east_rad: float = 0.0
+    north_rad: float = 0.0
+
+
+NOMINAL_BEAM = BeamShape()
 _TABLE_STEP = 1.0 / 256
 _TABLE_END = 40.0
 _COARSE_PIXELS = 129
@@ -32,6 +52,22 @@ def power_response(sin_theta: np.ndarray, frequency_hz: np.ndarray, dish_m: floa
     x = np.pi * dish_m / SPEED_OF_LIGHT_M_S * np.asarray(sin_theta) * np.asarray(frequency_hz)
     safe = np.where(np.abs(x) < 1e-6, 1e-6, x)
     return (2 * special.j1(safe) / safe) ** 2
+
+
+def beam_axis(pointings: np.ndarray, shape: BeamShape) -> np.ndarray:
+    """Directions of the beam's centre, ICRS unit vectors.
+
+    Parameters
+    ----------
+    pointings : ndarray, shape (ntime, 3)
+        Nominal dish axis.
+    shape : BeamShape
+    """
+    ra, _ = astrometry.vector_to_radec(pointings)
+    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)
+    north = np.cross(pointings, east)
+    moved = pointings + shape.east_rad * east + shape.north_rad * north
+    return np.asarray(moved / np.linalg.norm(moved, axis=-1, keepdims=True))
 
 
 @cache

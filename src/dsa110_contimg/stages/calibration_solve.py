@@ -15,6 +15,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
 from dsa110_contimg.calibration.source_fluxes import FluxScale
@@ -63,7 +64,8 @@ class SolvedSet:
     channels_per_solution : int
         Of the bandpass; more than one where the sky was weak.
     flux_scale : FluxScale or None
-        Records of old versions have none.
+    beam : BeamMeasurement or None
+        Records of old versions have none of these.
     """
 
     id: str
@@ -82,6 +84,7 @@ class SolvedSet:
     gains_valid_s: float
     channels_per_solution: int = 1
     flux_scale: FluxScale | None = None
+    beam: BeamMeasurement | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyMod
     """Catalogue sources that the beam sees during a tile."""
     catalogue = catalogues.load(root, options.sky_catalog)
     return in_beam(
-        catalogue, vis.pointings, float(vis.frequencies_hz.mean()),
-        float(np.median(vis.array.dish_diameters_m)), observations.year(float(vis.times_jd[0])),
+        catalogue, vis.beam_axis, float(vis.frequencies_hz.mean()), vis.dish_m,
+        observations.year(float(vis.times_jd[0])),
         options.model_radius_deg, options.model_min_jy,
     )  # fmt: skip
 
@@ -180,6 +183,7 @@ def solve(
         gains_valid_s=options.gains_valid_h * 3600,
         channels_per_solution=solution.channels_per_solution,
         flux_scale=solution.flux_scale,
+        beam=solution.beam,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole(output) as part:

@@ -344,6 +344,9 @@ def _write(tile: ImagedTile, vis: Visibilities, result: TileImage, options: Imag
         "TAPER": (result.taper_rad / astrometry.ARCSEC_RAD, "[arcsec] width of the uv taper"),
         "AVGLOSS": (tile.averaging_loss, "lost by averaging at mid-edge, corrected"),
         "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
+        "PBWIDTH": (vis.beam.width, "primary beam over that of the dish"),
+        "PBEAST": (np.rad2deg(vis.beam.east_rad) * 60, "[arcmin] beam centre from dish axis"),
+        "PBNORTH": (np.rad2deg(vis.beam.north_rad) * 60, "[arcmin] beam centre from dish axis"),
     }
     with np.errstate(divide="ignore", invalid="ignore"):
         corrected = np.where(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
 from dsa110_contimg.telescope import MJD_ZERO_JD
 from dsa110_contimg.times import DAY_S
 
@@ -60,6 +61,8 @@ class Visibilities:
     field_name : str
     notes : tuple of str
         History of the data, one line a step.
+    beam : BeamShape
+        What is known of the primary beam.
     """
 
     data: np.ndarray
@@ -79,6 +82,22 @@ class Visibilities:
     array: Array
     field_name: str
     notes: tuple[str, ...] = ()
+    beam: BeamShape = NOMINAL_BEAM
+
+    @property
+    def beam_axis(self) -> np.ndarray:
+        """ICRS unit vectors of the beam's centre at each integration, shape (ntime, 3)."""
+        return beam_axis(self.pointings, self.beam)
+
+    @property
+    def nominal_dish_m(self) -> float:
+        """Diameter of a dish."""
+        return float(np.median(self.array.dish_diameters_m))
+
+    @property
+    def dish_m(self) -> float:
+        """Diameter of the uniform aperture that has the beam's width."""
+        return self.nominal_dish_m / self.beam.width
 
     @property
     def times_s(self) -> np.ndarray:

@@ -4,6 +4,7 @@ One writer per table, always a fresh directory: a finished MS is never changed a
 except by `add_corrected_data` on a user's own file.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, OutageError, unreadable
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape
 from dsa110_contimg.telescope import MJD_ZERO_JD
 from dsa110_contimg.times import DAY_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
@@ -22,6 +24,9 @@ from dsa110_contimg.visibilities.flagging import unflagged
 DRIFT_KEYWORD = "DRIFT_POINTING"
 """Keyword of the main table: rows of time (MJD s), right ascension, declination (ICRS, rad) of the
 dish axis. It is no POINTING table because xradio's schema refuses its own reading of one."""
+BEAM_KEYWORD = "PRIMARY_BEAM"
+"""Keyword of the main table where the beam was measured: width over that of the dish, and where its
+centre is from the dish axis, east and north (rad)."""
 CORR_TYPE = {-1: 5, -2: 8, -3: 6, -4: 7, -5: 9, -6: 12, -7: 10, -8: 11}
 """Stokes enumeration of casacore for AIPS polarization numbers (RR LL RL LR XX YY XY YX)."""
 
@@ -193,6 +198,8 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
     )  # fmt: skip
     ra, dec = astrometry.vector_to_radec(vis.pointings)
     ms.putkeyword(DRIFT_KEYWORD, np.stack([times_s, ra, dec], axis=1))
+    if vis.beam != NOMINAL_BEAM:
+        ms.putkeyword(BEAM_KEYWORD, np.array(dataclasses.astuple(vis.beam)))
     if vis.notes:
         n = len(vis.notes)
         subtable(
@@ -276,6 +283,11 @@ def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibili
             ),
             field_name=_column(ms, "FIELD", "NAME")[number],
             notes=tuple(_column(ms, "HISTORY", "MESSAGE")),
+            beam=(
+                BeamShape(*ms.getkeyword(BEAM_KEYWORD).tolist())
+                if BEAM_KEYWORD in ms.keywordnames()
+                else NOMINAL_BEAM
+            ),
         )
     return _ascending(vis)
 

@@ -1,0 +1,153 @@
+"""Shape and pointing of the primary beam, measured on the sources that drift through it.
+
+A source's apparent flux density in part of a tile is its own flux density times the response there.
+Along the drift the same source is seen at several places, so width and pointing follow without
+knowing the source; across the drift, sources of known flux density tell. Everything is solved
+together: the beam, one flux density a source (the catalogue's as prior, with Cauchy weights, since
+some have changed), and the gain that all sources share.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis
+
+_PRIOR_WIDTH, _PRIOR_OFFSET_RAD = 0.1, np.deg2rad(15 / 60)
+"""How well a beam is known that was never measured."""
+_MEASUREMENT_ERROR = 0.01
+"""Of a flux density besides the noise: what other sources leave in it."""
+_MIN_SNR = 10.0
+_MIN_SOURCES = 6
+_MIN_RESPONSE = 0.05
+"""Farther out the beam has another shape than a dish without blockage."""
+_ROUNDS = 30
+_CAUCHY_SCALE = 2.385
+"""As of `calibration.solve`."""
+_STEPS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60)])
+"""For derivatives by width and pointing."""
+_CONVERGED = 1e-3
+"""Of a standard error."""
+
+
+@dataclass(frozen=True)
+class BeamMeasurement:
+    """A primary beam and its standard errors.
+
+    Attributes
+    ----------
+    shape : BeamShape
+    width_error : float
+    east_error_rad, north_error_rad : float
+    n_sources : int
+        0 where there were too few, and the shape is what it was.
+    """
+
+    shape: BeamShape
+    width_error: float = _PRIOR_WIDTH
+    east_error_rad: float = _PRIOR_OFFSET_RAD
+    north_error_rad: float = _PRIOR_OFFSET_RAD
+    n_sources: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DriftingSources:
+    """Sources measured in parts of a tile.
+
+    Attributes
+    ----------
+    model : SkyModel
+        The sources, with their flux densities by the catalogue.
+    catalogue_error : ndarray, shape (nsource,)
+        How well these are known, as fractions.
+    part : ndarray of int, shape (ntime,)
+        Part of the tile that each integration belongs to.
+    ratio, error : ndarray, shape (npart, nsource)
+        Measured over predicted flux density, and its standard error.
+    assumed : BeamShape
+        That the prediction was made with.
+    """
+
+    model: SkyModel
+    catalogue_error: np.ndarray
+    part: np.ndarray
+    ratio: np.ndarray
+    error: np.ndarray
+    assumed: BeamShape
+
+
+def measure_beam(
+    sources: DriftingSources, pointings: np.ndarray, frequencies_hz: np.ndarray, dish_m: float
+) -> BeamMeasurement:
+    """Fit width and pointing of the beam.
+
+    Parameters
+    ----------
+    sources : DriftingSources
+    pointings : ndarray, shape (ntime, 3)
+        Nominal dish axis, ICRS.
+    frequencies_hz : ndarray, shape (nfreq,)
+    dish_m : float
+        Diameter whose beam has width one.
+    """
+
+    def response(parameters: np.ndarray) -> np.ndarray:
+        """Mean over each part and the band, times the flux density; shape (npart, nsource)."""
+        shape = BeamShape(*parameters)
+        apparent = sources.model.apparent_jy(
+            beam_axis(pointings, shape), frequencies_hz, dish_m / shape.width
+        ).mean(axis=2)
+        parts = np.zeros((sources.ratio.shape[0], apparent.shape[1]))
+        np.add.at(parts, sources.part, apparent)
+        return np.asarray(parts / np.bincount(sources.part)[:, None])
+
+    start = np.array([sources.assumed.width, sources.assumed.east_rad, sources.assumed.north_rad])
+    predicted = response(start)
+    in_beam = predicted > _MIN_RESPONSE * sources.model.flux_jy
+    used = in_beam & (sources.ratio > _MIN_SNR * sources.error)
+    n_sources = int(np.count_nonzero(used.any(axis=0)))
+    if n_sources < _MIN_SOURCES:
+        return BeamMeasurement(sources.assumed)
+    _, source = np.nonzero(used)
+    y = np.log((sources.ratio * predicted)[used])
+    sigma = np.hypot((sources.error / np.maximum(sources.ratio, 1e-30))[used], _MEASUREMENT_ERROR)
+    # Unknowns: the beam's three, the common gain, and what each source differs by.
+    n = 4 + sources.model.flux_jy.size
+    sources_at = np.zeros((y.size, n - 4))
+    sources_at[np.arange(y.size), source] = 1
+    prior = np.zeros(n)
+    prior[:3] = [_PRIOR_WIDTH**-2, _PRIOR_OFFSET_RAD**-2, _PRIOR_OFFSET_RAD**-2]
+    nominal = np.array([1.0, 0.0, 0.0])
+    beam, rest = start.copy(), np.zeros(n - 3)
+    for _ in range(_ROUNDS):
+        centre = np.log(response(beam)[used])
+        slopes = [
+            (np.log(response(beam + step)[used]) - np.log(response(beam - step)[used])) / 2
+            for step in np.diag(_STEPS)
+        ]
+        design = np.column_stack([*slopes, np.ones(y.size), sources_at])
+        residual = y - centre - design[:, 3:] @ rest
+        weight = sigma**-2 * _cauchy(residual / sigma)
+        pull = rest[1:] / sources.catalogue_error
+        prior[4:] = sources.catalogue_error**-2 * _cauchy(pull)
+        scale = np.concatenate([_STEPS, np.ones(n - 3)])
+        expected = np.concatenate([(nominal - beam) / _STEPS, -rest])
+        scaled_prior = prior * scale**2
+        normal = (design * weight[:, None]).T @ design + np.diag(scaled_prior)
+        change = np.linalg.solve(normal, design.T @ (weight * residual) + scaled_prior * expected)
+        covariance = np.linalg.inv(normal)
+        beam, rest = beam + change[:3] * _STEPS, rest + change[3:]
+        if np.all(np.abs(change[:3]) < _CONVERGED * np.sqrt(np.diag(covariance)[:3])):
+            break
+    kept = _cauchy(residual / sigma) > 0.5
+    excess = max(1.0, robust_rms((residual / sigma)[kept]))
+    # The last bits of matrix products depend on the number of threads.
+    shape = np.round(beam, 8).tolist()
+    error = np.round(excess * np.sqrt(np.diag(covariance)[:3]) * _STEPS, 8).tolist()
+    return BeamMeasurement(BeamShape(*shape), error[0], error[1], error[2], n_sources)
+
+
+def _cauchy(pull: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + (pull / _CAUCHY_SCALE) ** 2))
