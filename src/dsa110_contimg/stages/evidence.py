@@ -11,6 +11,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import BadInputError
@@ -212,6 +213,7 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
         f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
         f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
+        f"{_beam(solved.beam)} "
         f"{_why(choice)}",
         pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
     )
@@ -226,6 +228,24 @@ def _scale(scale: FluxScale | None) -> str:
     said = f"Flux scale: {scale.n_sources} sources agree on it within {100 * scale.error:.1f} %."
     unlike = [f"{ra:.3f} {dec:+.3f} ({factor:.2f})" for ra, dec, factor in scale.unlike]
     return said + (f" Unlike the catalogue (times): {', '.join(unlike)}." if unlike else "")
+
+
+def _beam(beam: BeamMeasurement | None) -> str:
+    """What was measured of the primary beam."""
+    if beam is None or not beam.n_sources:
+        return "Primary beam: that of the dish; too few sources to measure it."
+    east, north, east_error, north_error = (
+        np.rad2deg(angle) * 60
+        for angle in (
+            beam.shape.east_rad, beam.shape.north_rad, beam.east_error_rad, beam.north_error_rad
+        )
+    )  # fmt: skip
+    return (
+        f"Primary beam, measured on {beam.n_sources} drifting sources: width "
+        f"{beam.shape.width:.3f} +- {beam.width_error:.3f} of the dish's, centre "
+        f"{east:+.1f} +- {east_error:.1f} arcmin east and {north:+.1f} +- {north_error:.1f} "
+        "arcmin north of where it was expected."
+    )
 
 
 def _why(choice: Choice | None) -> str:
