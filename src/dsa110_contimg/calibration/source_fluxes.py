@@ -18,6 +18,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
+from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
 from dsa110_contimg.robust import weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
@@ -106,6 +107,14 @@ def measure(
     )
     scale = FluxScale(int(leading.size), found.error, told)
     return replace(model, flux_jy=flux), scale, beam
+
+
+def motion(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> SkyMotion:
+    """How the sky moves during a tile that is not calibrated yet; parameters as of `measure`."""
+    some, channels = _thinned(vis, rfi)
+    sky = predict.predict(some, model)
+    gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
+    return measure_motion(some, sky, gains, channels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins, solve_channels
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
+from dsa110_contimg.calibration.refraction import bring_to_rest, measure_motion
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import CalibrationError
@@ -89,6 +90,8 @@ class CalibratedTile:
         Of the samples of antennas that have data; `rfi_fraction` is AOFlagger's share.
     phase_rms_deg : float
         How far the phases had moved since the reference tile.
+    motion_rms_rad : float
+        Motion of the whole sky during the tile that was taken out; 0 where it was not significant.
     noise_jy : float
         Per sample of median weight, from data minus model.
     flag_causes : dict of str to float
@@ -102,6 +105,7 @@ class CalibratedTile:
     flagged_fraction: float
     rfi_fraction: float
     phase_rms_deg: float
+    motion_rms_rad: float
     noise_jy: float
     flag_causes: dict[str, float]
     antennas: tuple[AntennaHealth, ...]
@@ -126,6 +130,9 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
     if vis.flags.all():
         raise CalibrationError("every visibility of the tile is flagged")
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
+    motion = source_fluxes.motion(vis, model, rfi, limits)
+    if motion.is_significant:
+        vis = bring_to_rest(vis, motion)
     model, flux_scale, beam = source_fluxes.measure(vis, model, rfi, limits)
     vis = replace(vis, beam=beam.shape)
     sky = predict.predict(vis, model)
@@ -179,6 +186,7 @@ def calibrate_tile(
     _, n_there, n_before = _alive(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     n_solved = int(unflagged(calibrated.flags)[0].sum())
+    motion_rms_rad = 0.0
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
         rfi = _interference(calibrated, None)
@@ -190,6 +198,10 @@ def calibrate_tile(
         # An antenna that has changed since the reference tile must not look like interference.
         wide = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
         rough = solve_tile_gains(calibrated, sky, wide, limits)
+        motion = measure_motion(calibrated, sky, rough.gains, wide)
+        if motion.is_significant:
+            calibrated = bring_to_rest(calibrated, motion, in_place=True)
+            motion_rms_rad = motion.rms_rad
         rfi = _interference(calibrated, sky, rough.gains)
         tile_gains = solve_tile_gains(calibrated, sky, rfi, limits)
         phases = tile_gains.gains
@@ -210,6 +222,7 @@ def calibrate_tile(
         flagged_fraction=1 - n_kept / n_there,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
+        motion_rms_rad=motion_rms_rad,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
         antennas=() if tile_gains is None else tile_gains.health(calibrated, noise),
         flag_causes={

@@ -61,6 +61,9 @@ class CalibratedTile:
         "interference".
     host : str
         Machine on whose own disk the Measurement Set lies; empty if all see it.
+    motion_arcsec : float
+        Motion (rms) of the whole sky during the tile, as the ionosphere makes it, taken out; 0
+        where it was not significant.
     departures : tuple of AntennaHealth
         Polarizations of antennas that are not as they were in the reference tile.
     """
@@ -74,6 +77,7 @@ class CalibratedTile:
     noise_jy: float
     flag_causes: dict[str, float] = field(default_factory=dict)
     host: str = ""
+    motion_arcsec: float = 0.0
     departures: tuple[AntennaHealth, ...] = ()
 
 
@@ -144,6 +148,7 @@ def apply(
         phase_rms_deg=result.phase_rms_deg,
         noise_jy=result.noise_jy,
         host=host_of(output) if output is not None else tile.host,
+        motion_arcsec=result.motion_rms_rad / astrometry.ARCSEC_RAD,
         departures=tuple(one for one in result.antennas if one.state is not AntennaState.STEADY),
         flag_causes={
             "by hand": n_taken / max(1, n_given),

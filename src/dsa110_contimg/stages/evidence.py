@@ -312,12 +312,13 @@ def _departure(one: AntennaHealth) -> str:
 def _calibration_columns(made: CalibratedTile | None) -> list[str]:
     """What calibration says of a tile: flags, phases, antennas, absent sub-bands."""
     if made is None:
-        return [""] * 6
+        return [""] * 7
     dead = made.tile.dead_antennas
     return [
         f"{100 * made.flagged_fraction:.1f}",
         ", ".join(f"{100 * v:.1f} {k}" for k, v in made.flag_causes.items() if v >= 5e-4),
         f"{made.phase_rms_deg:.1f}",
+        f"{made.motion_arcsec:.1f}",
         ", ".join(dead),
         ", ".join(_departure(one) for one in made.departures if one.antenna not in dead),
         ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands),
@@ -329,8 +330,8 @@ def _tiles_table(
 ) -> Table:
     columns = (
         "tile", "", "rms (mJy)", "peak (Jy)", "flux scale", "flagged (%)", "why (%)",
-        "phases moved (deg)", "dead antennas", "antennas unlike the reference tile",
-        "absent sub-bands", "remarks",
+        "phases moved (deg)", "sky moved (arcsec)", "dead antennas",
+        "antennas unlike the reference tile", "absent sub-bands", "remarks",
     )  # fmt: skip
     scales = dict(zip(mosaic.tile_ids, mosaic.scales, strict=False))
     rows = [
