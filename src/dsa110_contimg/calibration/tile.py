@@ -257,8 +257,9 @@ def _interference(
     """Flags of data minus model, the data divided by gains if they are given."""
     inverse = None if gains is None else (1 / gains.values[0]).astype(np.complex64)
     return flag_interference(
-        vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index, sky, inverse
-    )
+        vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index, sky, inverse,
+        None if sky is None else vis.weights,
+    )  # fmt: skip
 
 
 def _smoothed(gains: Gains) -> Gains:

@@ -14,11 +14,13 @@ import numba
 import numpy as np
 from scipy import ndimage
 
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.visibilities.baselines import by_baseline
 
 _STRATEGIES = {name: Path(__file__).with_name(f"{name}.lua") for name in ("array", "residual")}
 _PROFILE_BASELINES = 32
 _PROFILE_CHANNELS = 31
+_PROFILE_ROWS = 2000
 _MEDIAN_STEP = 4
 """The median of every so many channels is as good."""
 _LEVEL_CHANNELS = 48
@@ -26,6 +28,9 @@ _LEVEL_CHANNELS = 48
 _MOST_LEVELS = 4.0
 _TREND_INTEGRATIONS = 7
 _TREND_CHANNELS = 63
+_FIT_ROUNDS = 8
+_FIT_SIGMA = 3.0
+"""What stands higher above a channel's trend has little say in it."""
 
 
 @cache
@@ -54,6 +59,7 @@ def flag_interference(
     time_index: np.ndarray,
     model: np.ndarray | None = None,
     inverse_gains: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Flags of interference, baseline by baseline.
 
@@ -69,6 +75,8 @@ def flag_interference(
         Total intensity, taken off: then noise is all that should be left.
     inverse_gains : ndarray of complex64, shape (nantenna, nchan, npol), optional
         What the data are multiplied with before.
+    weights : ndarray, shape (nrow, nchan, npol), optional
+        Inverse variances of the data as they are given: what noise to expect along the band.
 
     Returns
     -------
@@ -81,7 +89,15 @@ def flag_interference(
     residual = model is not None
     everywhere = _array_wide(images, known)
     before = known | everywhere
-    images *= (1 / _noise_profile(images, before))[:, None]
+    profile = _noise_profile(images, before)
+    if weights is None:
+        # Without what single channels have: lasting interference would hide in it.
+        profile = ndimage.median_filter(profile, _PROFILE_CHANNELS, mode="mirror")
+    else:
+        expected = _expected_profile(weights, inverse_gains, antenna1, antenna2)
+        # Lasting interference raises what is measured, never what the weights say.
+        profile = np.where(expected > 0, np.minimum(profile, expected), profile)
+    images *= (1 / profile)[:, None]
     strategy = "residual" if residual else "generic"
     for image, mask in zip(images, before, strict=True):
         if mask.all():
@@ -164,16 +180,50 @@ def _array_wide(images: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _without_trends(image: np.ndarray) -> np.ndarray:
-    """Take off what changes slowly with time or frequency; short pulses and steps stay."""
+    """Take off what changes slowly with time or frequency; short pulses and steps stay.
+
+    What the sky does in a channel depends on how far it stands above the noise there, so each
+    channel has its own share of the common drift, and its own slope: at the edges of the band and
+    in wide channels both differ.
+    """
+    ntime = image.shape[1]
     drift = np.nanmedian(image - np.nanmedian(image, axis=1, keepdims=True), axis=0)
-    slow = ndimage.median_filter(drift, _TREND_INTEGRATIONS, mode="mirror")
-    image = image - slow
-    # Not the median: a transmitter may be on more than half of the time.
-    image = image - np.nanquantile(image, 0.25, axis=1, keepdims=True)
+    time = np.linspace(-1, 1, ntime)
+    # A median alone lags where the drift is steep at the ends.
+    cubic = _lower_fit(drift[None], np.stack([time**k for k in range(4)], axis=1))[0]
+    slow = cubic + ndimage.median_filter(drift - cubic, _TREND_INTEGRATIONS, mode="mirror")
+    design = np.stack([np.ones(ntime), time, slow - slow.mean()], axis=1)
+    image = image - _lower_fit(image, design)
     pulses = np.nanmedian(image, axis=0)
     image = image - pulses
     smooth = ndimage.median_filter(np.nan_to_num(image), (_TREND_CHANNELS, 1), mode="mirror")
     return np.asarray(image - smooth + pulses - np.median(pulses))
+
+
+def _lower_fit(image: np.ndarray, design: np.ndarray) -> np.ndarray:
+    """Fit of each channel that what lies far above it does not pull up.
+
+    Not symmetric: a transmitter may be on for more than half of the time.
+
+    Parameters
+    ----------
+    image : ndarray, shape (nchan, ntime)
+        NaN where there are no data.
+    design : ndarray, shape (ntime, nterm)
+    """
+    known = np.isfinite(image)
+    values = np.where(known, image, 0.0).astype(float)
+    level = np.nanquantile(image, 0.25, axis=1, keepdims=True)
+    noise = max(robust_rms(np.diff(image, axis=1)) / np.sqrt(2), 1e-6)
+    ridge = 1e-6 * np.eye(design.shape[1])
+    fit = np.broadcast_to(level, image.shape)
+    for _ in range(_FIT_ROUNDS):
+        above = np.maximum((values - fit) / noise, 0.0)
+        weight = known / (1 + (above / _FIT_SIGMA) ** 4)
+        normal = np.einsum("ft,ti,tj->fij", weight, design, design) + ridge
+        right = np.einsum("ft,ti->fi", weight * values, design)
+        fit = np.einsum("fi,ti->ft", np.linalg.solve(normal, right[:, :, None])[:, :, 0], design)
+    return fit
 
 
 def _baseline_levels(images: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -251,18 +301,39 @@ def _rows_of_images(
 
 
 def _noise_profile(images: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """How the noise goes with frequency, without what single channels have; mean about one."""
+    """How the noise goes with frequency, shape (nchan,); its median is one."""
     step = max(1, images.shape[0] // _PROFILE_BASELINES)
     some = (
         np.where(known[::step], np.nan, images[::step]).swapaxes(0, 1).reshape(known.shape[1], -1)
     )
-    seen = np.isfinite(some).any(axis=1)
-    profile = np.ones(some.shape[0], np.float32)
+    return _relative_to_median(some)
+
+
+def _expected_profile(
+    weights: np.ndarray, inverse_gains: np.ndarray | None, antenna1: np.ndarray,
+    antenna2: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """The same by the weights; zero in channels that have none."""
+    rows = slice(None, None, max(1, weights.shape[0] // _PROFILE_ROWS))
+    weight = weights[rows, :, 0].astype(float)
+    with np.errstate(divide="ignore"):
+        sigma = np.where(weight > 0, weight**-0.5, np.nan)
+    if inverse_gains is not None:
+        power = np.abs(inverse_gains[:, :, 0])
+        sigma = sigma * power[antenna1[rows]] * power[antenna2[rows]]
+    seen = np.isfinite(sigma).any(axis=0)
+    return np.where(seen, _relative_to_median(sigma.T), 0.0).astype(np.float32)
+
+
+def _relative_to_median(values: np.ndarray) -> np.ndarray:
+    """Median of each row over that of all rows; one where a row has no number."""
+    seen = np.isfinite(values).any(axis=1)
+    profile = np.ones(values.shape[0], np.float32)
     if not seen.any():
         return profile
-    middle = np.nanmedian(some[seen], axis=1)
-    smooth = ndimage.median_filter(middle, _PROFILE_CHANNELS, mode="mirror")
-    profile[seen] = np.where(smooth > 0, smooth / np.median(middle[middle > 0]), 1.0)
+    middle = np.nanmedian(values[seen], axis=1)
+    typical = np.median(middle[middle > 0]) if np.any(middle > 0) else 1.0
+    profile[seen] = np.where(middle > 0, middle / typical, 1.0)
     return profile
 
 
