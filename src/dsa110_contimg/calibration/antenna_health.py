@@ -31,6 +31,8 @@ _MIN_COHERENCE = 0.7
 """Of the bins' gains, once amplitude, phase and delay are taken out: below it there is more."""
 _MIN_AMPLITUDE = 0.2
 """An antenna that receives less of the sky than this, relative to the others, has failed."""
+_NEIGHBOURS = 9
+"""Antennas at like distance from the centre that an amplitude is compared with."""
 _NOISY = 2.0
 """Variance of the residuals, relative to the median antenna, from which on it is remarkable."""
 
@@ -57,7 +59,7 @@ class AntennaHealth:
         0 and 1 for the first and the last parallel hand.
     state : AntennaState
     amplitude, amplitude_error : float
-        Gain over that of the reference tile, relative to the median of all antennas.
+        Gain over that of the reference tile, relative to antennas as far from the centre.
     delay_ns, delay_error_ns : float
         Relative to the reference tile and to the median of all antennas.
     phase_deg : float
@@ -87,7 +89,7 @@ class TileGains:
         Shape (1, nantenna, nchan, npol): phases of all antennas; amplitudes and delays of those
         where they have changed. Antennas that have failed are flagged.
     amplitude, amplitude_error : ndarray, shape (nantenna, npol)
-        Relative to the median; NaN where unsolved.
+        Relative to antennas as far from the array's centre; NaN where unsolved.
     delay_s, delay_error_s : ndarray, shape (nantenna, npol)
         Relative to the median; NaN where unsolved.
     changed : ndarray of bool, shape (nantenna, npol)
@@ -175,8 +177,10 @@ def solve_tile_gains(
         absolute = np.abs(mean)
         good = (total > 0) & (absolute > limits.min_snr * error) & (coherence > _MIN_COHERENCE)
     common = float(np.median(absolute[good])) if good.any() else 1.0
-    good &= absolute > _MIN_AMPLITUDE * common
-    amplitude, error = absolute / common, error / common
+    # What all antennas far from the centre have in common is a resolved source of the model.
+    usual = _usual_amplitude(absolute, good, vis.array.positions_itrf_m)
+    good &= absolute > _MIN_AMPLITUDE * usual
+    amplitude, error = absolute / usual, error / usual
     departs = good & _departs(amplitude - 1, error, good, _MIN_AMPLITUDE_CHANGE)
     slips = good & _departs(delay, delay_error, good, _MIN_DELAY_S)
     # The phase in mid-band belongs to the delay that is taken out.
@@ -185,7 +189,7 @@ def solve_tile_gains(
     phase = np.angle(np.sum(weight * straight, axis=1))
     values = np.where(departs, amplitude, 1.0) * np.exp(1j * phase)
     slope = delay_gains(own_delay[None, :, None], ~good[None, :, None], frequencies, reference_hz)
-    snr = np.where(good, absolute / (error * common), 0.0)
+    snr = np.where(good, amplitude / error, 0.0)
     shape = slope.values.shape
     gains = Gains(
         np.where(slope.flags, 1.0, values[None, :, None] * slope.values),
@@ -267,6 +271,30 @@ def _turned(
 def _median(delay_s: np.ndarray) -> np.ndarray:
     """Median of antennas with a delay, each polarization by itself, shape (npol,)."""
     return np.array([np.median(one[one != 0]) if np.any(one) else 0.0 for one in delay_s.T])
+
+
+def _usual_amplitude(
+    amplitude: np.ndarray, good: np.ndarray, positions_m: np.ndarray
+) -> np.ndarray:
+    """Median amplitude of the antennas that are as far from the array's centre as each one.
+
+    Parameters
+    ----------
+    amplitude : ndarray, shape (nantenna, npol)
+    good : ndarray of bool, shape (nantenna, npol)
+    positions_m : ndarray, shape (nantenna, 3)
+    """
+    usual = np.ones(amplitude.shape)
+    for p in range(amplitude.shape[1]):
+        solved = np.flatnonzero(good[:, p])
+        if solved.size == 0:
+            continue
+        centre = np.median(positions_m[solved], axis=0)
+        distance = np.linalg.norm(positions_m - centre, axis=1)
+        for antenna in range(len(distance)):
+            near = np.argsort(np.abs(distance[solved] - distance[antenna]), kind="stable")
+            usual[antenna, p] = np.median(amplitude[solved[near[:_NEIGHBOURS]], p])
+    return usual
 
 
 def _departs(
