@@ -85,9 +85,17 @@ class TileGains:
 
     Attributes
     ----------
-    gains : Gains
-        Shape (1, nantenna, nchan, npol): phases of all antennas; amplitudes and delays of those
-        where they have changed. Antennas that have failed are flagged.
+    flat : ndarray of complex128, shape (nantenna, npol)
+        Phases of all antennas in mid-band, and amplitudes where they have changed.
+    own_delay_s : ndarray, shape (nantenna, npol)
+        Delays where they have changed, else zero.
+    reference_hz : float
+        Where a delay's phase is zero.
+    frequencies_hz : ndarray, shape (nchan,)
+        Of the data.
+    flags : ndarray of bool, shape (nantenna, npol)
+        Antennas that have failed or are not in the data.
+    snr : ndarray, shape (nantenna, npol)
     amplitude, amplitude_error : ndarray, shape (nantenna, npol)
         Relative to antennas as far from the array's centre; NaN where unsolved.
     delay_s, delay_error_s : ndarray, shape (nantenna, npol)
@@ -99,7 +107,12 @@ class TileGains:
         Median amplitude of all antennas over that of the reference tile.
     """
 
-    gains: Gains
+    flat: np.ndarray
+    own_delay_s: np.ndarray
+    reference_hz: float
+    frequencies_hz: np.ndarray
+    flags: np.ndarray
+    snr: np.ndarray
     amplitude: np.ndarray
     amplitude_error: np.ndarray
     delay_s: np.ndarray
@@ -107,6 +120,21 @@ class TileGains:
     changed: np.ndarray
     failed: np.ndarray
     common_amplitude: float
+
+    @property
+    def gains(self) -> Gains:
+        """The same as gains, shape (1, nantenna, nchan, npol)."""
+        return self.gains_at(self.frequencies_hz)
+
+    def gains_at(self, frequencies_hz: np.ndarray) -> Gains:
+        """The same for other channels."""
+        slope = delay_gains(
+            self.own_delay_s[None, :, None], self.flags[None, :, None], frequencies_hz,
+            self.reference_hz,
+        )  # fmt: skip
+        values = np.where(slope.flags, 1.0, self.flat[None, :, None] * slope.values)
+        snr = np.broadcast_to(self.snr[None, :, None], values.shape).astype(np.float32)
+        return Gains(values, slope.flags, snr)
 
     def health(self, vis: Visibilities, noise: np.ndarray) -> tuple[AntennaHealth, ...]:
         """State of every antenna that is in the data.
@@ -117,7 +145,7 @@ class TileGains:
         noise : ndarray, shape (nantenna, npol)
             Relative variance of the residuals, NaN without unflagged data.
         """
-        phase = np.rad2deg(np.angle(self.gains.values[0].mean(axis=1)))
+        phase = np.rad2deg(np.angle(self.flat))
         found = []
         for a, p in itertools.product(vis.antennas_present().tolist(), range(noise.shape[1])):
             state = AntennaState.STEADY
@@ -187,18 +215,14 @@ def solve_tile_gains(
     own_delay = np.where(slips, delay, 0.0)
     straight = _turned(solved, centres, reference_hz, own_delay + shared)
     phase = np.angle(np.sum(weight * straight, axis=1))
-    values = np.where(departs, amplitude, 1.0) * np.exp(1j * phase)
-    slope = delay_gains(own_delay[None, :, None], ~good[None, :, None], frequencies, reference_hz)
-    snr = np.where(good, amplitude / error, 0.0)
-    shape = slope.values.shape
-    gains = Gains(
-        np.where(slope.flags, 1.0, values[None, :, None] * slope.values),
-        slope.flags,
-        np.broadcast_to(snr[None, :, None], shape).astype(np.float32),
-    )
     nothing = solved.flags[0].all(axis=1)
     return TileGains(
-        gains=gains,
+        flat=np.where(good, np.where(departs, amplitude, 1.0) * np.exp(1j * phase), 1.0),
+        own_delay_s=np.where(good, own_delay, 0.0),
+        reference_hz=reference_hz,
+        frequencies_hz=frequencies,
+        flags=~good,
+        snr=np.where(good, amplitude / error, 0.0),
         amplitude=np.where(good, amplitude, np.nan),
         amplitude_error=np.where(good, error, np.nan),
         delay_s=np.where(good, delay, np.nan),

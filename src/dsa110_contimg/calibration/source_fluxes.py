@@ -216,12 +216,7 @@ def _thinned(vis: Visibilities, rfi: np.ndarray) -> tuple[Visibilities, np.ndarr
     came = np.flatnonzero(~vis.flags[:: max(1, len(vis.flags) // 1000)].all(axis=(0, 2)))
     step = max(1, came.size // _CHANNELS)
     chosen = came[step // 2 :: step][:_CHANNELS]
-    thin = replace(
-        vis, data=vis.data[:, chosen], flags=vis.flags[:, chosen],
-        weights=np.ascontiguousarray(vis.weights[:, chosen]),
-        frequencies_hz=vis.frequencies_hz[chosen], channel_width_hz=vis.channel_width_hz[chosen],
-    )  # fmt: skip
-    return thin, rfi[:, chosen]
+    return vis.channels(chosen), rfi[:, chosen]
 
 
 def _errors(model: SkyModel) -> np.ndarray:

@@ -21,7 +21,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins, solve_channels
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
-from dsa110_contimg.calibration.refraction import bring_to_rest, measure_motion
+from dsa110_contimg.calibration.refraction import SkyMotion, bring_to_rest, measure_motion
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.errors import CalibrationError
@@ -33,6 +33,7 @@ MIN_ANTENNAS = 10
 MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
 _SAMPLE_ROWS = 5000
+_ROUGH_CHANNELS = 96
 _SMOOTH_CHANNELS = 9
 _BANDPASS_WIDTHS = (1, 2, 4, 8, 16, 32)
 _STRONG_SNR = 2.0
@@ -195,14 +196,13 @@ def calibrate_tile(
         tile_gains = None
     else:
         sky = predict.predict(vis, _leading(vis, model))
-        # An antenna that has changed since the reference tile must not look like interference.
-        wide = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
-        rough = solve_tile_gains(calibrated, sky, wide, limits)
-        motion = measure_motion(calibrated, sky, rough.gains, wide)
+        # An antenna that has changed since the reference tile, or a sky that moves, must not look
+        # like interference.
+        rough, motion = _rough_look(calibrated, sky, limits)
         if motion.is_significant:
             calibrated = bring_to_rest(calibrated, motion, in_place=True)
             motion_rms_rad = motion.rms_rad
-        rfi = _interference(calibrated, sky, rough.gains)
+        rfi = _interference(calibrated, sky, rough)
         tile_gains = solve_tile_gains(calibrated, sky, rfi, limits)
         phases = tile_gains.gains
     moved = np.angle(phases.values[~phases.flags])
@@ -231,6 +231,19 @@ def calibrate_tile(
             "interference": np.count_nonzero(rfi) / n_there,
         },
     )
+
+
+def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tuple[Gains, SkyMotion]:
+    """Gains of the tile's antennas, and the motion of its sky, by some of the channels."""
+    step = max(1, vis.frequencies_hz.size // _ROUGH_CHANNELS)
+    thin = vis.channels(slice(step // 2, None, step))
+    thin_sky = np.ascontiguousarray(sky[:, step // 2 :: step])
+    wide = flag_array_wide(
+        thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index
+    )  # fmt: skip
+    found = solve_tile_gains(thin, thin_sky, wide, limits)
+    motion = measure_motion(thin, thin_sky, found.gains, wide)
+    return found.gains_at(vis.frequencies_hz), motion
 
 
 def _leading(vis: Visibilities, model: SkyModel) -> SkyModel:
