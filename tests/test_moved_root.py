@@ -121,6 +121,17 @@ def test_an_upgrade_finds_what_the_root_was_called(
     streamed: Path, tmp_path: Path, is_moved: bool
 ) -> None:
     _as_version_0009(streamed)
+    with sqlite3.connect(streamed / "state" / "products.sqlite3") as old:
+        # It was moved before and its input seen again: a file has two rows.
+        old.execute(
+            "INSERT INTO subband_files (path, size, mtime_ns, first_seen, state, reason) SELECT "
+            "replace(path, ?, '/before'), size, mtime_ns, first_seen, 'duplicate', '' "
+            "FROM subband_files",
+            [str(streamed)],
+        )
+        old.execute("UPDATE calibration_sets SET path = replace(path, ?, '/before')",
+                    [str(streamed)])  # fmt: skip
+    old.close()
     root = tmp_path / "later" if is_moved else streamed
     if is_moved:
         streamed.rename(root)

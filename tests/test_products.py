@@ -39,7 +39,10 @@ def test_a_published_product_is_never_overwritten_but_an_orphan_is(tmp_path: Pat
 
 def test_gates_say_what_failed_and_by_how_much() -> None:
     assert gates.flux_ratio(np.full(9, 0.5), 3, 0.8, 1.2).verdict is Verdict.FAILED
-    assert gates.flux_ratio(np.full(9, 1.05), 3, 0.8, 1.2).verdict is Verdict.PASSED
+    assert gates.flux_ratio(np.full(9, 1.02), 3, 0.8, 1.2).verdict is Verdict.PASSED
+    assert gates.flux_ratio(np.full(9, 1.04), 3, 0.8, 1.2).verdict is Verdict.WARNING
+    unsure = np.random.default_rng(1).normal(1.04, 0.2, 99)
+    assert gates.flux_ratio(unsure, 3, 0.8, 1.2).verdict is Verdict.PASSED
     assert gates.flux_ratio(np.ones(2), 3, 0.8, 1.2).verdict is Verdict.WARNING
     assert gates.noise(0.020, 0.008, 2.0, "x").verdict is Verdict.WARNING
     assert gates.noise(0.030, 0.008, 2.0, "x").verdict is Verdict.FAILED

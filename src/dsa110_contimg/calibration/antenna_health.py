@@ -103,8 +103,6 @@ class TileGains:
     changed : ndarray of bool, shape (nantenna, npol)
     failed : ndarray of bool, shape (nantenna, npol)
         Have data and a solution in the reference tile, and none here.
-    common_amplitude : float
-        Median amplitude of all antennas over that of the reference tile.
     """
 
     flat: np.ndarray
@@ -119,7 +117,6 @@ class TileGains:
     delay_error_s: np.ndarray
     changed: np.ndarray
     failed: np.ndarray
-    common_amplitude: float
 
     @property
     def gains(self) -> Gains:
@@ -204,7 +201,6 @@ def solve_tile_gains(
         error = 1 / np.sqrt(total)
         absolute = np.abs(mean)
         good = (total > 0) & (absolute > limits.min_snr * error) & (coherence > _MIN_COHERENCE)
-    common = float(np.median(absolute[good])) if good.any() else 1.0
     # What all antennas far from the centre have in common is a resolved source of the model.
     usual = _usual_amplitude(absolute, good, vis.array.positions_itrf_m)
     good &= absolute > _MIN_AMPLITUDE * usual
@@ -229,7 +225,6 @@ def solve_tile_gains(
         delay_error_s=np.where(good, delay_error, np.nan),
         changed=departs | slips,
         failed=~good & ~nothing,
-        common_amplitude=common,
     )
 
 
@@ -245,21 +240,26 @@ def antenna_noise(vis: Visibilities, sky: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray, shape (nantenna, 2)
-        Of the first and last polarization; NaN without unflagged data.
+    ndarray, shape (nantenna, npol)
+        Of the parallel hands; NaN without unflagged data.
     """
-    hands = [0, vis.data.shape[2] - 1]
+    hands = parallel_hands(vis)
     squares = vis.weights[:, :, hands] * np.abs(vis.data[:, :, hands] - sky[:, :, None]) ** 2
     squares[vis.flags[:, :, hands]] = np.nan
-    noise = np.full((len(vis.array.names), 2), np.nan)
+    noise = np.full((len(vis.array.names), len(hands)), np.nan)
     for antenna in vis.antennas_present():
         own = squares[(vis.antenna1 == antenna) | (vis.antenna2 == antenna)]
-        for p in range(2):
+        for p in range(len(hands)):
             seen = own[:, :, p][np.isfinite(own[:, :, p])]
             if seen.size:
                 noise[antenna, p] = np.median(seen)
     typical = np.nanmedian(noise) if np.isfinite(noise).any() else 1.0
     return np.asarray(noise / typical) if typical > 0 else noise
+
+
+def parallel_hands(vis: Visibilities) -> list[int]:
+    """The first and the last polarization, or the only one."""
+    return sorted({0, vis.data.shape[2] - 1})
 
 
 def noise_weights(noise: np.ndarray) -> np.ndarray:

@@ -19,6 +19,13 @@ class SolveLimits:
     reference_antennas: tuple[str, ...]
 
 
+def some_channels(vis: Visibilities, count: int) -> np.ndarray:
+    """Indices of about so many channels, evenly among those that have data."""
+    came = np.flatnonzero(~vis.flags[:: max(1, len(vis.flags) // 1000)].all(axis=(0, 2)))
+    step = max(1, came.size // count)
+    return came[step // 2 :: step][:count]
+
+
 def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
     """Samples (row, channel) that take no part in a solution, flagged ones apart."""
     length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S

@@ -71,7 +71,7 @@ def measure_motion(
     left_out : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
     """
-    hands = np.array([0, vis.data.shape[2] - 1])
+    hands = np.unique([0, vis.data.shape[2] - 1])
     inverse = np.where(gains.flags[0], 0, 1 / gains.values[0]).astype(np.complex64)
     cross, power, wave_number, noise = _row_sums(
         vis.data, sky, vis.weights, vis.flags, left_out, inverse, vis.antenna1, vis.antenna2,
@@ -121,7 +121,8 @@ def _motion_gains(vis: Visibilities, motion: SkyMotion) -> Gains:
     phase = 2 * np.pi / SPEED_OF_LIGHT_M_S * path_m[:, :, None, None] * (
         vis.frequencies_hz[None, None, :, None]
     )  # fmt: skip
-    values = np.repeat(np.exp(1j * phase), 2, axis=3)
+    hands = min(2, vis.data.shape[2])
+    values = np.repeat(np.exp(1j * phase), hands, axis=3).astype(np.complex64)
     return Gains(values, np.zeros(values.shape, bool), np.ones(values.shape, np.float32))
 
 
@@ -164,7 +165,7 @@ def _row_sums(
             m = sky[row, f]
             mm = m.real * m.real + m.imag * m.imag
             k = unit * frequencies_hz[f]
-            for h in range(2):
+            for h in range(hands.size):
                 p = hands[h]
                 w = weights[row, f, p]
                 g = inverse[i, f, h] * np.conj(inverse[j, f, h])

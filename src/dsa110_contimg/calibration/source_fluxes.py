@@ -17,7 +17,7 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
-from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
+from dsa110_contimg.calibration.channels import SolveLimits, solve_channels, some_channels
 from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
 from dsa110_contimg.robust import weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
@@ -112,6 +112,8 @@ def measure(
 def motion(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> SkyMotion:
     """How the sky moves during a tile that is not calibrated yet; parameters as of `measure`."""
     some, channels = _thinned(vis, rfi)
+    if some.frequencies_hz.size == 0:
+        return SkyMotion(np.zeros((vis.times_jd.size, 2)), float("inf"))
     sky = predict.predict(some, model)
     gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
     return measure_motion(some, sky, gains, channels)
@@ -213,9 +215,7 @@ def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:
 
 def _thinned(vis: Visibilities, rfi: np.ndarray) -> tuple[Visibilities, np.ndarray]:
     """All baselines and times, some of the channels that came; and their interference."""
-    came = np.flatnonzero(~vis.flags[:: max(1, len(vis.flags) // 1000)].all(axis=(0, 2)))
-    step = max(1, came.size // _CHANNELS)
-    chosen = came[step // 2 :: step][:_CHANNELS]
+    chosen = some_channels(vis, _CHANNELS)
     return vis.channels(chosen), rfi[:, chosen]
 
 

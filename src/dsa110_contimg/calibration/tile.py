@@ -19,7 +19,12 @@ from dsa110_contimg.calibration.antenna_health import (
 )
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement
-from dsa110_contimg.calibration.channels import SolveLimits, solve_bins, solve_channels
+from dsa110_contimg.calibration.channels import (
+    SolveLimits,
+    solve_bins,
+    solve_channels,
+    some_channels,
+)
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.refraction import SkyMotion, bring_to_rest, measure_motion
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
@@ -112,12 +117,23 @@ class CalibratedTile:
     antennas: tuple[AntennaHealth, ...]
 
 
-def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> ReferenceSolution:
+def solve_reference(
+    vis: Visibilities, model: SkyModel, limits: SolveLimits, overwrite: bool = False
+) -> ReferenceSolution:
     """Solve bandpass and gains on the reference tile.
 
     The model's leading sources are measured first, so that none of them sets the flux scale alone.
     The first solution leaves out what all baselines have together; interference is then flagged
     in data minus model, for the second.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Raw.
+    model : SkyModel
+    limits : SolveLimits
+    overwrite : bool
+        The arrays of `vis` may be overwritten: a full-size tile does not fit in memory twice.
 
     Raises
     ------
@@ -133,7 +149,7 @@ def solve_reference(vis: Visibilities, model: SkyModel, limits: SolveLimits) -> 
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
     motion = source_fluxes.motion(vis, model, rfi, limits)
     if motion.is_significant:
-        vis = bring_to_rest(vis, motion)
+        vis = bring_to_rest(vis, motion, in_place=overwrite)
     model, flux_scale, beam = source_fluxes.measure(vis, model, rfi, limits)
     vis = replace(vis, beam=beam.shape)
     sky = predict.predict(vis, model)
@@ -235,9 +251,10 @@ def calibrate_tile(
 
 def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tuple[Gains, SkyMotion]:
     """Gains of the tile's antennas, and the motion of its sky, by some of the channels."""
-    step = max(1, vis.frequencies_hz.size // _ROUGH_CHANNELS)
-    thin = vis.channels(slice(step // 2, None, step))
-    thin_sky = np.ascontiguousarray(sky[:, step // 2 :: step])
+    chosen = some_channels(vis, _ROUGH_CHANNELS)
+    if chosen.size == 0:
+        raise CalibrationError("every visibility of the tile is flagged")
+    thin, thin_sky = vis.channels(chosen), sky[:, chosen]
     wide = flag_array_wide(
         thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index
     )  # fmt: skip

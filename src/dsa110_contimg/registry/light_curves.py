@@ -1,5 +1,6 @@
 """Sources, epochs and measurements as rows."""
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def record_image(
 def forget_images(session: Session, names: Iterable[str]) -> list[int]:
     """Remove images and what was measured on them; returns the numbers of the sources.
 
-    Sources that were found on these images alone are removed with them.
+    Sources that no catalogue has and that are measured on no other image are removed with them.
     """
     images = select(MeasuredImage.id).where(MeasuredImage.name.in_(list(names)))
     touched = select(Measurement.source_id).where(Measurement.image_id.in_(images)).distinct()
@@ -321,9 +322,13 @@ def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> di
 
 def _each_observation_once(first: np.ndarray, last: np.ndarray, error: np.ndarray) -> list[int]:
     """Indices, ascending, of measurements that share no observation, the most precise first."""
-    kept: list[int] = []
+    # Those that are kept do not overlap, so only the neighbours in time can.
+    kept: list[tuple[float, float, int]] = []
     for k in np.argsort(error, kind="stable").tolist():
-        overlap_s = [min(last[k], last[j]) - max(first[k], first[j]) for j in kept]
+        one = (float(first[k]), float(last[k]), k)
+        at = bisect.bisect(kept, one)
+        overlap_s = [min(one[1], other[1]) - max(one[0], other[0])
+                     for other in kept[max(at - 1, 0) : at + 1]]  # fmt: skip
         if max(overlap_s, default=0.0) < _SHARED_S:
-            kept.append(k)
-    return sorted(kept)
+            kept.insert(at, one)
+    return sorted(k for *_, k in kept)

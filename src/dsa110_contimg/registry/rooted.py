@@ -58,10 +58,8 @@ class RootedJson(TypeDecorator[Any]):
 
 
 def _relative(value: str, root: str) -> str:
-    for name in (root, os.path.realpath(root)) if value.startswith("/") else ():
-        if value == name or value.startswith(f"{name}/"):
-            return MARK + value[len(name) :]
-    return value
+    inside = value == root or value.startswith(f"{root}/")
+    return MARK + value[len(root) :] if inside else value
 
 
 def _absolute(value: str, root: str) -> str:

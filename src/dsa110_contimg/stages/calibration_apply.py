@@ -132,7 +132,9 @@ def apply(
         f"interference flagged in data minus model: {100 * result.rfi_fraction:.2f} %",
     )
     if output is None:
-        measurement_set.add_corrected_data(tile.ms_path, result.vis.data, result.vis.flags)
+        measurement_set.add_corrected_data(
+            tile.ms_path, result.vis.data, result.vis.flags, result.vis.beam
+        )
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         measurement_set.write(output, replace(calibrated, notes=notes), spectral_weights=True)

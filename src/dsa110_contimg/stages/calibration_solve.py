@@ -164,7 +164,7 @@ def solve(
     vis = measurement_set.read(tile.ms_path)
     apply_manual(vis, manual_flags)
     model = sky_model(vis, root, options)
-    solution = tile_calibration.solve_reference(vis, model, solve_limits(options))
+    solution = tile_calibration.solve_reference(vis, model, solve_limits(options), overwrite=True)
     middle_s = float(vis.times_s.mean())
     solved = SolvedSet(
         id=set_id(tile, options),

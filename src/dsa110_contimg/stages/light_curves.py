@@ -4,7 +4,7 @@ Sources are the catalogue's above the noise, and whatever was ever found. One th
 also measured on the mosaics of before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,10 @@ def follow(
         calls += [{"epoch": epoch, **there} for epoch in earlier]
     measured: list[ForcedFluxes] = context.map(measure_epoch, calls, "photometry")
     with registry.write() as session:
+        still = session.get(Mosaic, name)
+        if still is None or still.state != "published":
+            # It was taken back while it was measured.
+            return []
         for epoch, fluxes in zip(epochs, measured, strict=True):
             these = slice(None) if fluxes.flux_jy.size == places.ids.size else at
             when = epoch.transits(places.ra_deg[these], places.dec_deg[these])
@@ -163,29 +167,33 @@ def follow(
     _compare_scales(registry, rows.MOSAIC, [name], seen)
     tiles = [epoch.name for epoch in epochs if epoch.kind == rows.TILE]
     _compare_scales(registry, rows.TILE, tiles, seen)
-    return _judge(registry, seen)
+    return judge(registry, seen)
 
 
-def withdraw(registry: Registry, mosaic: MosaicImage) -> None:
+def withdraw(session: Session, mosaic: MosaicImage) -> np.ndarray:
     """Take the measurements of a mosaic that is no longer published out of all light curves.
 
     Those on its tiles go with them, but for tiles of another published mosaic. Doing it again
     changes nothing.
+
+    Returns
+    -------
+    ndarray of int
+        Numbers of the sources, to be judged again.
     """
-    with registry.write() as session:
-        published = session.scalars(
-            select(Mosaic).where(
-                Mosaic.state == "published",
-                Mosaic.name != mosaic.name,
-                Mosaic.start.between(mosaic.start - _MOST_SPAN_S, mosaic.end),
-            )
+    published = session.scalars(
+        select(Mosaic).where(
+            Mosaic.state == "published",
+            Mosaic.name != mosaic.name,
+            Mosaic.start.between(mosaic.start - _MOST_SPAN_S, mosaic.end),
         )
-        elsewhere = {
-            tile for row in published
-            for tile in records.from_json(MosaicImage, row.record["mosaic"]).tile_ids
-        }  # fmt: skip
-        ids = rows.forget_images(session, {mosaic.name, *mosaic.tile_ids} - elsewhere)
-    _judge(registry, np.array(ids, int))
+    )
+    elsewhere = {
+        tile for row in published
+        for tile in records.from_json(MosaicImage, row.record["mosaic"]).tile_ids
+    }  # fmt: skip
+    names = {mosaic.name, *mosaic.tile_ids} - elsewhere
+    return np.array(rows.forget_images(session, names), int)
 
 
 def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
@@ -308,40 +316,55 @@ def _compare_scales(registry: Registry, kind: str, names: list[str], ids: np.nda
     """
     if not names:
         return
-    _set_scales(registry, kind, MeasuredImage.name.in_(names), ids)
-    _set_scales(registry, kind, MeasuredImage.n_compared == 0, ids)
+    _set_scales(registry, kind, MeasuredImage.name.in_(names), ids, always=True)
+    _set_scales(registry, kind, MeasuredImage.n_compared == 0, ids, always=False)
 
 
-def _set_scales(registry: Registry, kind: str, which: ColumnElement[bool], ids: np.ndarray) -> None:
+def _set_scales(
+    registry: Registry, kind: str, which: ColumnElement[bool], ids: np.ndarray, *, always: bool
+) -> None:
+    """Compare epochs; what cannot be compared is left as it is unless it is new."""
     with registry.read() as session:
         images = session.scalars(select(MeasuredImage).where(MeasuredImage.kind == kind, which))
         scales = {image.name: image.scale for image in images}
         curves = list(rows.light_curves(session, ids.tolist(), kind).values()) if scales else []
-    found = {name: _scale_of(name, scale, curves) for name, scale in scales.items()}
+    compared = _compared(curves, scales)
     with registry.write() as session:
-        for name, one in found.items():
-            session.execute(
-                update(MeasuredImage)
-                .where(MeasuredImage.name == name)
-                .values(scale=one.scale, scale_error=one.error, n_compared=one.n_sources)
-            )
+        for name, columns in compared.items():
+            found = epoch_scale(*np.array(columns, float).reshape(-1, 4).T)
+            if found.n_sources or always:
+                session.execute(
+                    update(MeasuredImage)
+                    .where(MeasuredImage.name == name)
+                    .values(scale=found.scale, scale_error=found.error, n_compared=found.n_sources)
+                )
 
 
-def _scale_of(name: str, scale: float, curves: Sequence[rows.LightCurve]) -> EpochScale:
-    """The scale of an epoch whose flux densities in the curves are divided by `scale`."""
-    compared = []
+def _compared(
+    curves: Iterable[rows.LightCurve], scales: Mapping[str, float]
+) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Sources of epochs: flux density and noise as measured, and those of all other epochs.
+
+    Parameters
+    ----------
+    curves : iterable of LightCurve
+    scales : mapping
+        What the flux densities of the epochs to compare are divided by in the curves.
+    """
+    found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in scales}
     for curve in curves:
-        here = np.array([epoch == name for epoch in curve.image])
-        if not here.any() or here.all():
-            continue
-        weight = curve.error_jy[~here] ** -2.0
-        usual = float((weight * curve.flux_jy[~here]).sum() / weight.sum())
-        flux, noise = (scale * column[here][0] for column in (curve.flux_jy, curve.noise_jy))
-        compared.append((flux, noise, usual, weight.sum() ** -0.5))
-    return epoch_scale(*np.array(compared, float).reshape(-1, 4).T)
+        weight = curve.error_jy**-2.0
+        total, weighted = weight.sum(), (weight * curve.flux_jy).sum()
+        for k, name in enumerate(curve.image if len(curve.image) > 1 else ()):
+            if name in scales:
+                rest = total - weight[k]
+                usual = (weighted - weight[k] * curve.flux_jy[k]) / rest
+                flux, noise = scales[name] * curve.flux_jy[k], scales[name] * curve.noise_jy[k]
+                found[name].append((flux, noise, usual, rest**-0.5))
+    return found
 
 
-def _judge(registry: Registry, ids: np.ndarray) -> list[str]:
+def judge(registry: Registry, ids: np.ndarray) -> list[str]:
     """Measures of variability of the sources; says whose behaviour is new."""
     with registry.read() as session:
         curves = rows.light_curves(session, ids.tolist())

@@ -229,11 +229,12 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
         if group is not None and group.state == GroupState.PUBLISHED:
             group.state, group.reason = GroupState.HELD, f"by hand: {reason}"
         session.execute(delete(Product).where(Product.name == name))
+        touched = light_curves.withdraw(session, mosaic)
         session.add(
             Event(at=time.time(), level="warning", subject=row["group_id"] or name,
                   message=f"held {staged} by hand: {reason}")
         )  # fmt: skip
-    light_curves.withdraw(registry, mosaic)
+    light_curves.judge(registry, touched)
     # A crash here leaves files that no row names: `db check --files` puts them aside.
     for path in public:
         path.unlink(missing_ok=True)

@@ -371,8 +371,13 @@ def phase_centre_deg(path: Path) -> tuple[float, float]:
     return float(ra % 360), float(dec)
 
 
-def add_corrected_data(path: Path, corrected: np.ndarray, flags: np.ndarray) -> None:
-    """Add or replace CORRECTED_DATA and FLAG of a user's own Measurement Set, in place."""
+def add_corrected_data(
+    path: Path, corrected: np.ndarray, flags: np.ndarray, beam: BeamShape = NOMINAL_BEAM
+) -> None:
+    """Add or replace CORRECTED_DATA and FLAG of a user's own Measurement Set, in place.
+
+    The beam that the data were calibrated with is written beside them.
+    """
     from casacore import tables
 
     with _open(path, readonly=False) as ms:
@@ -388,6 +393,10 @@ def add_corrected_data(path: Path, corrected: np.ndarray, flags: np.ndarray) -> 
             ms.addcols(tables.maketabdesc([description]))
         ms.putcol("CORRECTED_DATA", corrected)
         ms.putcol("FLAG", flags)
+        if beam != NOMINAL_BEAM:
+            ms.putkeyword(BEAM_KEYWORD, np.array(dataclasses.astuple(beam)))
+        elif BEAM_KEYWORD in ms.keywordnames():
+            ms.removekeyword(BEAM_KEYWORD)
 
 
 def _open(path: Path, readonly: bool = True) -> Any:

@@ -240,11 +240,15 @@ def move_centre(vis: Visibilities, centre_rad: tuple[float, float]) -> Visibilit
     """
     frame = astrometry.EarthFrame(vis.times_jd, vis.array.site)
     positions = vis.array.positions_itrf_m - np.median(vis.array.positions_itrf_m, axis=0)
-    axes = delay_axes(frame, *centre_rad)
-    per_antenna = np.einsum("tkx,ax->tak", axes, positions)
-    uvw_m = per_antenna[vis.time_index, vis.antenna1] - per_antenna[vis.time_index, vis.antenna2]
-    _turn(vis.data, uvw_m[:, 2] - vis.uvw_m[:, 2], vis.frequencies_hz)
-    return replace(vis, uvw_m=uvw_m, phase_centre_rad=centre_rad)
+    before, after = (
+        np.einsum("tkx,ax->tak", delay_axes(frame, *centre), positions)
+        for centre in (vis.phase_centre_rad, centre_rad)
+    )
+    # Not the w of the file, which may follow another convention.
+    moved = (after - before)[:, :, 2]
+    at, first, second = vis.time_index, vis.antenna1, vis.antenna2
+    _turn(vis.data, moved[at, first] - moved[at, second], vis.frequencies_hz)
+    return replace(vis, uvw_m=after[at, first] - after[at, second], phase_centre_rad=centre_rad)
 
 
 @numba.njit(cache=True, error_model="numpy")

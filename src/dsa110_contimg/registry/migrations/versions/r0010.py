@@ -1,9 +1,10 @@
 """Paths below the root are stored relative to the root."""
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy import Connection, text
 
@@ -16,9 +17,10 @@ _PATH_COLUMNS = (
     ("products", "path"),
 )  # fmt: skip
 _JSON_COLUMNS = (
-    ("tiles", "converted"), ("calibration_sets", "quality"), ("images", "record"),
-    ("mosaics", "record"), ("plans", "document"), ("jobs", "params"), ("jobs", "result"),
-    ("steps", "result"),
+    ("tiles", ("id",), "converted"), ("calibration_sets", ("id",), "quality"),
+    ("images", ("id",), "record"), ("mosaics", ("name",), "record"),
+    ("plans", ("name",), "document"), ("jobs", ("id",), "params"), ("jobs", ("id",), "result"),
+    ("steps", ("key", "group_id"), "result"),
 )  # fmt: skip
 
 
@@ -36,6 +38,9 @@ def upgrade() -> None:
             before, found, _ = path.rpartition(folder)
             if found and before.startswith("/"):
                 names.add(before)
+    if len(names) > 1:
+        # Duplicates are registered again where they still are some.
+        connection.execute(text("DELETE FROM subband_files WHERE state = 'duplicate'"))
     # The longest name first: a root may lie below another one.
     for name in sorted(names, key=len, reverse=True):
         _make_relative(connection, name)
@@ -44,22 +49,35 @@ def upgrade() -> None:
 def _make_relative(connection: Connection, root: str) -> None:
     for table, column in _PATH_COLUMNS:
         # By length, not LIKE: names may hold its wildcards.
-        connection.execute(
-            text(
-                f"UPDATE {table} SET {column} = :mark || substr({column}, :length + 1) "
-                f"WHERE substr({column}, 1, :length + 1) = :root || '/'"
-            ),
-            {"mark": _MARK, "root": root, "length": len(root)},
-        )
-    quoted = json.dumps(root)[:-1]
-    kind = "json" if connection.dialect.name == "postgresql" else "text"
-    for table, column in _JSON_COLUMNS:
-        connection.execute(
-            text(
-                f"UPDATE {table} SET {column} = CAST(replace(replace(CAST({column} AS text), "
-                f":inside, :mark_inside), :whole, :mark_whole) AS {kind}) "
-                f"WHERE {column} IS NOT NULL"
-            ),
-            {"inside": f"{quoted}/", "mark_inside": f'"{_MARK}/',
-             "whole": f'{quoted}"', "mark_whole": f'"{_MARK}"'},
-        )  # fmt: skip
+        inside = f"substr({column}, 1, :length + 1) = :root || '/'"
+        relative = f":mark || substr({column}, :length + 1)"
+        values = {"mark": _MARK, "root": root, "length": len(root)}
+        if column == "path" and table in ("subband_files", "products"):
+            # A file may be known by two names of the root; then one row is enough.
+            connection.execute(
+                text(
+                    f"DELETE FROM {table} WHERE {inside} AND {relative} IN "
+                    f"(SELECT other.path FROM {table} AS other)"
+                ),
+                values,
+            )
+        connection.execute(text(f"UPDATE {table} SET {column} = {relative} WHERE {inside}"), values)
+    for name, key, column in _JSON_COLUMNS:
+        rows = sa.table(name, *(sa.column(one) for one in key), sa.column(column, sa.JSON))
+        keys = [rows.c[one] for one in key]
+        for *found, value in connection.execute(sa.select(*keys, rows.c[column])).all():
+            changed = _relative(value, root)
+            if changed != value:
+                here = sa.and_(*(one == this for one, this in zip(keys, found, strict=True)))
+                connection.execute(sa.update(rows).where(here).values({column: changed}))
+
+
+def _relative(value: Any, root: str) -> Any:
+    """A JSON value whose strings that are paths below the root are relative."""
+    if isinstance(value, str) and (value == root or value.startswith(f"{root}/")):
+        return _MARK + value[len(root) :]
+    if isinstance(value, dict):
+        return {key: _relative(item, root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_relative(item, root) for item in value]
+    return value
