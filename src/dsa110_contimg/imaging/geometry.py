@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
+from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import clean, weighting
 from dsa110_contimg.imaging.parameters import TileImageOptions
 from dsa110_contimg.sky import astrometry
@@ -16,6 +17,8 @@ CELLS_PER_BEAM = 4.0
 HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
+_MAX_TAPER = 32.0
+"""Of the beam that is wanted."""
 _ROUGH_LOSS = 0.02
 """Averaging that is good enough to choose the geometry by."""
 
@@ -101,8 +104,16 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     # The grid drops baselines beyond its edge, which may widen the beam enough by itself.
     taper = given
     if shortfall(given) < 0:
+        widest = given + 2 * wanted
+        while shortfall(widest) < 0:
+            widest *= 2
+            if widest > _MAX_TAPER * wanted:
+                raise ImagingError(
+                    "no taper gives the image a beam of four cells: too few baselines are left "
+                    "unflagged; look at the flags of the tile"
+                )
         taper = optimize.brentq(
-            shortfall, given, given + 2 * wanted, xtol=_CELL_STEP_RAD, maxiter=20, disp=False
+            shortfall, given, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False
         )
     return settled(
         options.size, coarsest, taper,
