@@ -133,7 +133,9 @@ def wide_tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_sources_in_every_ring_of_the_beam_have_their_flux_density(wide_tile: Tile) -> None:
     response = read_fits(wide_tile.image.file("pb")).pixels
     medians = _by_ring(*_ratios(wide_tile, response))
-    assert medians == pytest.approx([1.0] * len(medians), abs=0.01)
+    # The beam is measured on this tile alone: its width is known to half a per cent, which is
+    # more than one per cent of the response in the outermost ring.
+    assert medians == pytest.approx([1.0] * len(medians), abs=0.015)
 
 
 def test_the_beam_of_the_middle_of_the_file_would_not_do(wide_tile: Tile) -> None:
