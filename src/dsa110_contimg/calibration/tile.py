@@ -253,7 +253,9 @@ def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tupl
     """Gains of the tile's antennas, and the motion of its sky, by some of the channels."""
     chosen = some_channels(vis, _ROUGH_CHANNELS)
     if chosen.size == 0:
-        raise CalibrationError("every visibility of the tile is flagged")
+        raise CalibrationError(
+            "no antenna has enough unflagged baselines to solve for gains: every sample is flagged"
+        )
     thin, thin_sky = vis.channels(chosen), sky[:, chosen]
     wide = flag_array_wide(
         thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index
