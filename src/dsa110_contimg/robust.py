@@ -3,7 +3,10 @@
 import numpy as np
 
 _SIGMA_PER_MAD = 1.4826
-_MEDIAN_OVER_MEAN = float(np.sqrt(np.pi / 2))
+CAUCHY_SCALE = 2.385
+"""Residual, in standard errors, at which a Cauchy weight is one half: 95 % efficient for Gaussian
+noise (Holland and Welsch 1977, Communications in Statistics A6, 813)."""
+MEDIAN_OVER_MEAN = float(np.sqrt(np.pi / 2))
 """Standard error of the median over that of the mean, of a normal distribution."""
 
 
@@ -17,7 +20,7 @@ def robust_rms(values: np.ndarray) -> float:
 
 def median_error(values: np.ndarray) -> float:
     """Standard error of the median of values that are nearly normal."""
-    return _MEDIAN_OVER_MEAN * robust_rms(values) / float(np.sqrt(values.size))
+    return MEDIAN_OVER_MEAN * robust_rms(values) / float(np.sqrt(values.size))
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
@@ -25,3 +28,14 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order]) - 0.5 * weights[order]
     return float(np.interp(0.5 * weights.sum(), below, values[order]))
+
+
+def cauchy_weights(pull: np.ndarray) -> np.ndarray:
+    """Return weights that lower the influence of outliers.
+
+    Parameters
+    ----------
+    pull : ndarray
+        Residuals in standard errors.
+    """
+    return np.asarray(1 / (1 + (pull / CAUCHY_SCALE) ** 2))

@@ -1,4 +1,4 @@
-"""What each antenna does in a tile, compared with the reference tile.
+"""Compare each antenna in a tile with the same antenna in the reference tile.
 
 A tile is calibrated with gains of another tile, so an antenna whose gain or delay has changed since
 spoils every baseline it is part of. Each polarization of each antenna is therefore solved again,
@@ -28,7 +28,8 @@ _MIN_AMPLITUDE_CHANGE = 0.1
 _MIN_DELAY_S = 0.3e-9
 """Turns the phase at the band's edges by 10 degrees."""
 _MIN_COHERENCE = 0.7
-"""Of the bins' gains, once amplitude, phase and delay are taken out: below it there is more."""
+"""Minimum coherence of the gains of all bins after delay and phase are removed. An antenna below it
+has changed in a way that a gain and a delay do not describe."""
 _MIN_AMPLITUDE = 0.2
 """An antenna that receives less of the sky than this, relative to the others, has failed."""
 _NEIGHBOURS = 9
@@ -38,7 +39,7 @@ _NOISY = 2.0
 
 
 class AntennaState(StrEnum):
-    """What a polarization of an antenna does in a tile."""
+    """State of one polarization of an antenna in a tile."""
 
     STEADY = "steady"
     CHANGED = "changed"
@@ -81,7 +82,7 @@ class AntennaHealth:
 
 @dataclass(frozen=True, eq=False)
 class TileGains:
-    """How the antennas of a tile differ from the reference tile.
+    """Differences of the antennas of a tile from the reference tile.
 
     Attributes
     ----------
@@ -243,7 +244,7 @@ def antenna_noise(vis: Visibilities, sky: np.ndarray) -> np.ndarray:
     ndarray, shape (nantenna, npol)
         Of the parallel hands; NaN without unflagged data.
     """
-    hands = parallel_hands(vis)
+    hands = vis.parallel_hands
     squares = vis.weights[:, :, hands] * np.abs(vis.data[:, :, hands] - sky[:, :, None]) ** 2
     squares[vis.flags[:, :, hands]] = np.nan
     noise = np.full((len(vis.array.names), len(hands)), np.nan)
@@ -255,11 +256,6 @@ def antenna_noise(vis: Visibilities, sky: np.ndarray) -> np.ndarray:
                 noise[antenna, p] = np.median(seen)
     typical = np.nanmedian(noise) if np.isfinite(noise).any() else 1.0
     return np.asarray(noise / typical) if typical > 0 else noise
-
-
-def parallel_hands(vis: Visibilities) -> list[int]:
-    """The first and the last polarization, or the only one."""
-    return sorted({0, vis.data.shape[2] - 1})
 
 
 def noise_weights(noise: np.ndarray) -> np.ndarray:
@@ -324,7 +320,7 @@ def _usual_amplitude(
 def _departs(
     difference: np.ndarray, error: np.ndarray, good: np.ndarray, minimum: float
 ) -> np.ndarray:
-    """Where a difference is large, and significant beside the scatter of all antennas."""
+    """Return True where a difference is large and exceeds the scatter of all antennas."""
     scatter = robust_rms(difference[good]) if good.any() else 0.0
     limit: np.ndarray = np.maximum(_SIGNIFICANT * np.hypot(error, scatter), minimum)
     return np.abs(difference) > limit

@@ -11,25 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.robust import cauchy_weights, robust_rms
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis
 
 _PRIOR_WIDTH, _PRIOR_OFFSET_RAD = 0.1, np.deg2rad(15 / 60)
-"""How well a beam is known that was never measured."""
+"""Prior standard errors of the width and of the pointing of a beam that was never measured."""
 _MEASUREMENT_ERROR = 0.01
-"""Of a flux density besides the noise: what other sources leave in it."""
+"""Relative error of a flux density, beside its noise, from the residuals of other sources."""
 _MIN_SNR = 10.0
 _MIN_SOURCES = 6
 _MIN_RESPONSE = 0.05
 """Farther out the beam has another shape than a dish without blockage."""
 _ROUNDS = 30
-_CAUCHY_SCALE = 2.385
-"""As of `calibration.solve`."""
 _STEPS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60)])
 """For derivatives by width and pointing."""
 _CONVERGED = 1e-3
-"""Of a standard error."""
+"""The iteration stops when no parameter changes by more than this part of its standard error."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +127,9 @@ def measure_beam(
         ]
         design = np.column_stack([*slopes, np.ones(y.size), sources_at])
         residual = y - centre - design[:, 3:] @ rest
-        weight = sigma**-2 * _cauchy(residual / sigma)
+        weight = sigma**-2 * cauchy_weights(residual / sigma)
         pull = rest[1:] / sources.catalogue_error
-        prior[4:] = sources.catalogue_error**-2 * _cauchy(pull)
+        prior[4:] = sources.catalogue_error**-2 * cauchy_weights(pull)
         scale = np.concatenate([_STEPS, np.ones(n - 3)])
         expected = np.concatenate([(nominal - beam) / _STEPS, -rest])
         scaled_prior = prior * scale**2
@@ -141,13 +139,9 @@ def measure_beam(
         beam, rest = beam + change[:3] * _STEPS, rest + change[3:]
         if np.all(np.abs(change[:3]) < _CONVERGED * np.sqrt(np.diag(covariance)[:3])):
             break
-    kept = _cauchy(residual / sigma) > 0.5
+    kept = cauchy_weights(residual / sigma) > 0.5
     excess = max(1.0, robust_rms((residual / sigma)[kept]))
     # The last bits of matrix products depend on the number of threads.
     shape = np.round(beam, 8).tolist()
     error = np.round(excess * np.sqrt(np.diag(covariance)[:3]) * _STEPS, 8).tolist()
     return BeamMeasurement(BeamShape(*shape), error[0], error[1], error[2], n_sources)
-
-
-def _cauchy(pull: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + (pull / _CAUCHY_SCALE) ** 2))

@@ -20,7 +20,7 @@ class SolveLimits:
 
 
 def some_channels(vis: Visibilities, count: int) -> np.ndarray:
-    """Indices of about so many channels, evenly among those that have data."""
+    """Return the indices of at most `count` channels, evenly spread over those with data."""
     came = np.flatnonzero(~vis.flags[:: max(1, len(vis.flags) // 1000)].all(axis=(0, 2)))
     step = max(1, came.size // count)
     return came[step // 2 :: step][:count]

@@ -1,4 +1,4 @@
-"""How the whole sky moves from integration to integration.
+"""Measure and remove the motion of the whole sky from integration to integration.
 
 The ionosphere moves the sky by arcseconds within minutes. For an array of some kilometres it moves
 all of the field alike, so two numbers an integration describe it, and all baselines measure them.
@@ -71,7 +71,7 @@ def measure_motion(
     left_out : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
     """
-    hands = np.unique([0, vis.data.shape[2] - 1])
+    hands = np.array(vis.parallel_hands)
     inverse = np.where(gains.flags[0], 0, 1 / gains.values[0]).astype(np.complex64)
     cross, power, wave_number, noise = _row_sums(
         vis.data, sky, vis.weights, vis.flags, left_out, inverse, vis.antenna1, vis.antenna2,
@@ -121,8 +121,7 @@ def _motion_gains(vis: Visibilities, motion: SkyMotion) -> Gains:
     phase = 2 * np.pi / SPEED_OF_LIGHT_M_S * path_m[:, :, None, None] * (
         vis.frequencies_hz[None, None, :, None]
     )  # fmt: skip
-    hands = min(2, vis.data.shape[2])
-    values = np.repeat(np.exp(1j * phase), hands, axis=3).astype(np.complex64)
+    values = np.repeat(np.exp(1j * phase), len(vis.parallel_hands), axis=3).astype(np.complex64)
     return Gains(values, np.zeros(values.shape, bool), np.ones(values.shape, np.float32))
 
 

@@ -12,10 +12,8 @@ import numba
 import numpy as np
 
 from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.robust import CAUCHY_SCALE
 
-_CAUCHY_SCALE = 2.385
-"""Residual, in sigma, at which the weight halves: 95 % efficient for Gaussian noise
-(Holland and Welsch 1977, Communications in Statistics A6, 813)."""
 _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-7
 _ROWS_PER_BLOCK = 6
@@ -363,7 +361,7 @@ def solve_gains(
             lanes = _in_lanes(gains[k], system)
             npair = _pair_sums(
                 sums[its], a1, a2, lanes.real.copy(), lanes.imag.copy(),
-                2 * _CAUCHY_SCALE**2 * sigma2, pairs, of_pair,
+                2 * CAUCHY_SCALE**2 * sigma2, pairs, of_pair,
             )  # fmt: skip
             at = of_pair[:npair]
             _solve_interval(

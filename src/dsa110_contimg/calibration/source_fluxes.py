@@ -19,7 +19,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels, some_channels
 from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
-from dsa110_contimg.robust import weighted_median
+from dsa110_contimg.robust import MEDIAN_OVER_MEAN, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
@@ -93,7 +93,7 @@ def measure(
         found = _measure_leading(some, channels, model, leading, limits)
         if found is None:
             return by_catalogue
-        beam = _measure_beam(some, channels, model.select(leading), found)
+        beam = _measure_beam(some, model.select(leading), found)
         some = replace(some, beam=beam.shape)
     found = _measure_leading(some, channels, model, leading, limits)
     if found is None:
@@ -128,8 +128,8 @@ class _Leading:
     factors : ndarray, shape (npart,)
         Flux densities on the common scale, over those of the model, of every part of it.
     unlike : ndarray of bool, shape (nsource,)
-    scale, error : float
-        The common scale, and its standard error as a fraction.
+    error : float
+        Standard error of the common scale, as a fraction.
     parts : list of ndarray
         Visibilities of each leading source, and of all others together.
     calibrated : Visibilities
@@ -139,7 +139,6 @@ class _Leading:
 
     factors: np.ndarray
     unlike: np.ndarray
-    scale: float
     error: float
     parts: list[np.ndarray]
     calibrated: Visibilities
@@ -177,13 +176,11 @@ def _measure_leading(
         # What the catalogue says counts as far as it agrees.
         trust = np.where(unlike, 1.0, known**2 * weight)
         factors[: leading.size] = 1 + off * trust
-    error = float(np.sqrt(np.pi / 2) / np.sqrt(weight.sum()))
-    return _Leading(factors, unlike, scale, error, parts, calibrated, sky)
+    error = float(MEDIAN_OVER_MEAN / np.sqrt(weight.sum()))
+    return _Leading(factors, unlike, error, parts, calibrated, sky)
 
 
-def _measure_beam(
-    some: Visibilities, channels: np.ndarray, leading: SkyModel, found: _Leading
-) -> BeamMeasurement:
+def _measure_beam(some: Visibilities, leading: SkyModel, found: _Leading) -> BeamMeasurement:
     """Measure the leading sources in parts of the tile, and the beam with them."""
     ntime = some.times_jd.size
     n_parts = min(_DRIFT_PARTS, ntime)
@@ -236,9 +233,11 @@ def _fit(
     noise2 = _noise_per_weight(vis, sky)
     normal, right = np.zeros((len(parts), len(parts))), np.zeros(len(parts))
     for rows in _blocks(len(vis.data)):
-        data, weight = (array[rows][:, :, _hands(vis)] for array in (vis.data, vis.weights))
+        data, weight = (array[rows][:, :, vis.parallel_hands] for array in (vis.data, vis.weights))
         off = weight * np.abs(data - sky[rows, :, None]) ** 2
-        weight = np.where(vis.flags[rows][:, :, _hands(vis)] | (off > _CLIP * noise2), 0, weight)
+        weight = np.where(
+            vis.flags[rows][:, :, vis.parallel_hands] | (off > _CLIP * noise2), 0, weight
+        )
         columns = np.stack([part[rows].ravel() for part in parts], axis=1)
         weighted = (weight * data).sum(axis=2).ravel()
         _accumulate(columns, weight.sum(axis=2).ravel(), weighted, normal, right)
@@ -283,14 +282,10 @@ def _noise_per_weight(vis: Visibilities, sky: np.ndarray) -> float:
     """Robust variance of sqrt(weight) times the residual, a real component."""
     rows = slice(None, None, max(1, len(vis.data) // _ROWS_AT_ONCE))
     data, weight, flags = (
-        array[rows][:, :, _hands(vis)] for array in (vis.data, vis.weights, vis.flags)
+        array[rows][:, :, vis.parallel_hands] for array in (vis.data, vis.weights, vis.flags)
     )
     squares = weight * np.abs(data - sky[rows, :, None]) ** 2
     return float(np.median(squares[~flags]) / (2 * np.log(2))) if not flags.all() else 1.0
-
-
-def _hands(vis: Visibilities) -> list[int]:
-    return [0, vis.data.shape[2] - 1]
 
 
 def _blocks(nrow: int) -> Iterator[slice]:

@@ -1,8 +1,9 @@
 """Calibrate tiles against the sky.
 
 The reference tile gives bandpass and gains, and with them the flux scale. Every tile then has its
-phases refined against the model, never its amplitudes: amplitudes fitted tile by tile would
-follow a source that differs from the catalogue and erase its variability.
+phases refined against the model. Amplitudes that all antennas have in common are never refined:
+they would follow a source that differs from the catalogue and erase its variability. Only a single
+antenna that departs from the others takes an amplitude of its own (`antenna_health`).
 """
 
 from dataclasses import dataclass, replace
@@ -257,9 +258,7 @@ def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tupl
             "no antenna has enough unflagged baselines to solve for gains: every sample is flagged"
         )
     thin, thin_sky = vis.channels(chosen), sky[:, chosen]
-    wide = flag_array_wide(
-        thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index
-    )  # fmt: skip
+    wide = flag_array_wide(thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index)
     found = solve_tile_gains(thin, thin_sky, wide, limits)
     motion = measure_motion(thin, thin_sky, found.gains, wide)
     return found.gains_at(vis.frequencies_hz), motion
@@ -339,7 +338,7 @@ def _solve_bandpass(
 
 def _noise_scale(vis: Visibilities, sky: np.ndarray) -> float:
     """Factor that turns relative weights into inverse variances, from data minus model."""
-    hands = slice(None, None, max(1, vis.data.shape[2] - 1))
+    hands = vis.parallel_hands
     residual = vis.data[:, :, hands] - sky[:, :, None]
     used = ~vis.flags[:, :, hands]
     if not used.any():

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.robust import cauchy_weights, robust_rms
 
 _SIGNIFICANT = 3.0
 _MEASUREMENT_ERROR = 0.01
 """Of a flux density in a tile besides the noise: sidelobes, and the beam's gradient."""
 _MIN_CATALOGUE_ERROR, _CATALOGUE_ERROR = 0.01, 0.05
 """Least scatter about the catalogue, and what is assumed of too few sources."""
-_CAUCHY_SCALE = 2.385
-"""As of `calibration.solve`."""
 _ROUNDS = 20
 _MIN_SOURCES = 5
 _MAX_CHANGE = 0.3
@@ -72,15 +70,14 @@ def tile_scales(
     y = np.log(ratio)
     sigma = np.hypot(error, _MEASUREMENT_ERROR)
     n_sources = int(source.max()) + 1
-    scale, offset = np.zeros(n_tiles), np.zeros(n_sources)
-    scale[:] = np.median(y)
+    scale = np.full(n_tiles, np.median(y))
     offset = _source_means(y - scale[tile], sigma**-2, source, n_sources)
     for _ in range(_ROUNDS):
         spread = _catalogue_scatter(offset)
-        prior = spread**-2 * _cauchy(offset / spread)
-        weight = sigma**-2 * _cauchy((y - scale[tile] - offset[source]) / sigma)
+        prior = spread**-2 * cauchy_weights(offset / spread)
+        weight = sigma**-2 * cauchy_weights((y - scale[tile] - offset[source]) / sigma)
         scale, offset, covariance = _solve(tile, source, y, weight, prior, n_tiles)
-    used = _cauchy((y - scale[tile] - offset[source]) / sigma) > 0.5
+    used = cauchy_weights((y - scale[tile] - offset[source]) / sigma) > 0.5
     excess = robust_rms(((y - scale[tile] - offset[source]) / sigma)[used])
     standard = np.sqrt(np.diag(covariance)) * max(1.0, excess)
     return tuple(
@@ -136,10 +133,6 @@ def _catalogue_scatter(offset: np.ndarray) -> float:
     if offset.size < 2 * _MIN_SOURCES:
         return _CATALOGUE_ERROR
     return max(robust_rms(offset), _MIN_CATALOGUE_ERROR)
-
-
-def _cauchy(pull: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + (pull / _CAUCHY_SCALE) ** 2))
 
 
 def same_sources(places: Sequence[tuple[float, float]]) -> np.ndarray:

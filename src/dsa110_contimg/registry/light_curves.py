@@ -126,9 +126,7 @@ def source_name(ra_deg: float, dec_deg: float) -> str:
     )
 
 
-def record_image(
-    session: Session, image: MeasuredImage, measured: Measured
-) -> int:  # fmt: skip
+def record_image(session: Session, image: MeasuredImage, measured: Measured) -> int:
     """Keep what an image gave; measuring it again replaces the same sources' rows."""
     known = session.scalars(
         select(MeasuredImage).where(MeasuredImage.name == image.name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.robust import robust_rms, weighted_median
+from dsa110_contimg.robust import MEDIAN_OVER_MEAN, robust_rms, weighted_median
 
 _MINIMUM_SOURCES = 10
 _MINIMUM_SNR = 10.0
@@ -14,7 +14,6 @@ _MINIMUM_SCATTER = 0.003
 """What single strong sources scatter by from epoch to epoch on an ideal instrument."""
 _UNCOMPARED_ERROR = 0.01
 """Of an epoch that nothing can be compared with: calibration against a catalogue reaches this."""
-_MEDIAN_OVER_MEAN = float(np.sqrt(np.pi / 2))
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def epoch_scale(
             np.sqrt(max(scatter**2 + excess * np.median(sigma**2), _MINIMUM_SCATTER**2))
         )
     sigma = np.hypot(noise, scatter)
-    error = _MEDIAN_OVER_MEAN / float(np.sqrt(np.sum(sigma**-2)))
+    error = MEDIAN_OVER_MEAN / float(np.sqrt(np.sum(sigma**-2)))
     if abs(scale - 1) <= _SIGNIFICANT * error:
         scale = 1.0
     return EpochScale(scale, float(np.hypot(error, scatter)), ratio.size)

@@ -100,6 +100,11 @@ class Visibilities:
         return self.nominal_dish_m / self.beam.width
 
     @property
+    def parallel_hands(self) -> list[int]:
+        """Indices of the first and the last polarization, or of the only one."""
+        return sorted({0, self.data.shape[2] - 1})
+
+    @property
     def times_s(self) -> np.ndarray:
         """Times of the integrations, MJD seconds UTC, shape (ntime,)."""
         return np.asarray((self.times_jd - MJD_ZERO_JD) * DAY_S)
