@@ -171,7 +171,7 @@ def mosaic_report(
             ),
             source_plots(validation.sources),
         ),
-        Section("Tiles", table=_tiles_table(history.images, calibrated, mosaic)),
+        _tiles_section(history.images, calibrated, mosaic),
     ]
     if history.calibration_set is not None:
         sections.append(calibration_section(history.calibration_set, history.choice))
@@ -325,13 +325,19 @@ def _calibration_columns(made: CalibratedTile | None) -> list[str]:
     ]
 
 
-def _tiles_table(
+def _tiles_section(
     images: Sequence[ImagedTile], calibrated: Mapping[str, CalibratedTile], mosaic: MosaicImage
-) -> Table:
+) -> Section:
+    """One row per tile; remarks that all tiles have are stated once above the table."""
+    common = [
+        remark
+        for remark in (images[0].remarks if images else ())
+        if all(remark in image.remarks for image in images)
+    ]
     columns = (
         "tile", "", "rms (mJy)", "peak (Jy)", "flux scale", "flagged (%)", "why (%)",
         "phases moved (deg)", "sky moved (arcsec)", "dead antennas",
-        "antennas unlike the reference tile", "absent sub-bands", "remarks",
+        "notable antennas", "absent sub-bands", "remarks",
     )  # fmt: skip
     scales = dict(zip(mosaic.tile_ids, mosaic.scales, strict=False))
     rows = [
@@ -342,7 +348,7 @@ def _tiles_table(
             f"{image.peak_jy:.3f}",
             _tile_scale(scales.get(image.tile_id)),
             *_calibration_columns(calibrated.get(image.tile_id)),
-            "; ".join(image.remarks),
+            "; ".join(remark for remark in image.remarks if remark not in common),
         ]
         for image in images
     ]
@@ -352,4 +358,5 @@ def _tiles_table(
         for name, reason in mosaic.left_out.items()
         if name not in shown
     ]
-    return Table(columns, rows)
+    said = "All tiles: " + "; ".join(common) + "." if common else ""
+    return Section("Tiles", said, Table(columns, rows))
