@@ -40,8 +40,9 @@ def mean_apparent_jy(vis: Visibilities, model: SkyModel) -> np.ndarray:
 
 
 def predict_apparent(
-    vis: Visibilities, directions: np.ndarray, apparent_jy: np.ndarray
-) -> np.ndarray:
+    vis: Visibilities, directions: np.ndarray, apparent_jy: np.ndarray,
+    gains: np.ndarray | None = None, times: slice = slice(None), rows: slice = slice(None),
+) -> np.ndarray:  # fmt: skip
     """Visibilities of sources whose apparent flux densities are given.
 
     Parameters
@@ -50,17 +51,25 @@ def predict_apparent(
     directions : ndarray, shape (nsource, 3)
         ICRS.
     apparent_jy : ndarray, shape (ntime, nsource, nchan)
+    gains : ndarray of complex, shape (ntime, nsource, nantenna), optional
+        Of each antenna towards each source.
+    times, rows : slice
+        Integrations to predict, and their rows; the arrays above hold only these integrations.
 
     Returns
     -------
     ndarray of complex64, shape (nrow, nchan)
     """
-    delays = source_delays_m(vis.array, vis.times_jd, vis.phase_centre_rad, directions)
-    out = np.zeros(vis.data.shape[:2], np.complex64)
-    starts = np.searchsorted(vis.time_index, np.arange(vis.times_jd.size + 1))
+    jd = vis.times_jd[times]
+    delays = source_delays_m(vis.array, jd, vis.phase_centre_rad, directions)
+    antenna1, antenna2 = vis.antenna1[rows], vis.antenna2[rows]
+    out = np.zeros((antenna1.size, vis.frequencies_hz.size), np.complex64)
+    first = times.start or 0
+    starts = np.searchsorted(vis.time_index[rows], first + np.arange(jd.size + 1))
+    none = np.zeros((0, 0, 0), np.complex64)
     sum_sources(
         delays, np.ascontiguousarray(apparent_jy, np.float32), vis.frequencies_hz,
-        vis.antenna1, vis.antenna2, starts, out,
+        antenna1, antenna2, starts, out, none if gains is None else gains.astype(np.complex64),
     )  # fmt: skip
     return out
 
@@ -86,6 +95,7 @@ def source_delays_m(
 def sum_sources(
     delays_m: np.ndarray, apparent_jy: np.ndarray, frequencies_hz: np.ndarray,
     antenna1: np.ndarray, antenna2: np.ndarray, starts: np.ndarray, out: np.ndarray,
+    gains: np.ndarray,
 ) -> None:  # fmt: skip
     """Add sources to visibilities.
 
@@ -101,6 +111,8 @@ def sum_sources(
         Where each time's rows begin.
     out : ndarray of complex64, shape (nrow, nchan)
         Measurement Set sign.
+    gains : ndarray of complex64, shape (ntime, nsource, nantenna)
+        Of each antenna towards each source; empty where all are one.
     """
     ntime, nsource, nant = delays_m.shape
     nchan = frequencies_hz.size
@@ -119,6 +131,8 @@ def sum_sources(
                 for s in range(nsource):
                     per_hz = delays_m[t, s, a] / SPEED_OF_LIGHT_M_S
                     value = phasor(per_hz * frequencies_hz[c0])
+                    if gains.size > 0:
+                        value *= gains[t, s, a]
                     last_step = 0.0
                     turn = 1.0 + 0.0j
                     for k in range(n):

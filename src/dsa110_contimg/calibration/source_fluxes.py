@@ -18,7 +18,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels, some_channels
-from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
+from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
@@ -109,14 +109,15 @@ def measure(
     return replace(model, flux_jy=flux), scale, beam
 
 
-def motion(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> SkyMotion:
-    """How the sky moves during a tile that is not calibrated yet; parameters as of `measure`."""
+def changes(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> Changes:
+    """What changes during a tile that is not calibrated yet; parameters as of `measure`."""
     some, channels = _thinned(vis, rfi)
     if some.frequencies_hz.size == 0:
-        return SkyMotion(np.zeros((vis.times_jd.size, 2)), float("inf"))
+        return Changes()
     sky = predict.predict(some, model)
     gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
-    return measure_motion(some, sky, gains, channels)
+    share = some.frequencies_hz.size / vis.frequencies_hz.size
+    return measure_changes(some, sky, gains, channels, share)
 
 
 @dataclass(frozen=True, eq=False)

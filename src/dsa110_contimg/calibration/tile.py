@@ -27,10 +27,11 @@ from dsa110_contimg.calibration.channels import (
     some_channels,
 )
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
-from dsa110_contimg.calibration.refraction import SkyMotion, bring_to_rest, measure_motion
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
@@ -40,12 +41,13 @@ MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
 _SAMPLE_ROWS = 5000
 _ROUGH_CHANNELS = 96
-_SMOOTH_CHANNELS = 9
+_SMOOTH_HZ = 2.2e6
+"""Bandpasses are smooth over so much; wider channels are left as they are."""
 _BANDPASS_WIDTHS = (1, 2, 4, 8, 16, 32)
 _STRONG_SNR = 2.0
 """A solution this many times above the least signal-to-noise ratio is no gamble."""
-_MISSING_POWER = 1e-4
-"""Share of the model's power that may be left out of a refinement of phases."""
+_MISSING_POWER, _MISSING_NOISE = 1e-4, 0.01
+"""Shares of the model's power, and of the noise's, that may be left out of a tile's model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +150,13 @@ def solve_reference(
     if vis.flags.all():
         raise CalibrationError("every visibility of the tile is flagged")
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
-    motion = source_fluxes.motion(vis, model, rfi, limits)
-    if motion.is_significant:
-        vis = bring_to_rest(vis, motion, in_place=overwrite)
+    changes = source_fluxes.changes(vis, model, rfi, limits)
+    vis = take_out(vis, changes, in_place=overwrite)
     model, flux_scale, beam = source_fluxes.measure(vis, model, rfi, limits)
     vis = replace(vis, beam=beam.shape)
     sky = predict.predict(vis, model)
     raw = solve_channels(vis, sky, rfi, limits)
-    rfi = _interference(vis, sky, _smoothed(raw))
+    rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
     alive, n_there, _ = _alive(vis)
     raw, width = _solve_bandpass(vis, sky, rfi, limits, alive)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
@@ -204,7 +205,7 @@ def calibrate_tile(
     _, n_there, n_before = _alive(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     n_solved = int(unflagged(calibrated.flags)[0].sum())
-    motion_rms_rad = 0.0
+    changes = Changes()
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
         rfi = _interference(calibrated, None)
@@ -215,10 +216,9 @@ def calibrate_tile(
         sky = predict.predict(vis, _leading(vis, model))
         # An antenna that has changed since the reference tile, or a sky that moves, must not look
         # like interference.
-        rough, motion = _rough_look(calibrated, sky, limits)
-        if motion.is_significant:
-            calibrated = bring_to_rest(calibrated, motion, in_place=True)
-            motion_rms_rad = motion.rms_rad
+        rough, changes = _rough_look(calibrated, sky, limits)
+        calibrated = take_out(calibrated, changes, in_place=True)
+        follow(sky, vis, changes)
         rfi = _interference(calibrated, sky, rough)
         tile_gains = solve_tile_gains(calibrated, sky, rfi, limits)
         phases = tile_gains.gains
@@ -239,7 +239,7 @@ def calibrate_tile(
         flagged_fraction=1 - n_kept / n_there,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
-        motion_rms_rad=motion_rms_rad,
+        motion_rms_rad=changes.motion_rms_rad,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
         antennas=() if tile_gains is None else tile_gains.health(calibrated, noise),
         flag_causes={
@@ -250,8 +250,8 @@ def calibrate_tile(
     )
 
 
-def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tuple[Gains, SkyMotion]:
-    """Gains of the tile's antennas, and the motion of its sky, by some of the channels."""
+def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tuple[Gains, Changes]:
+    """Gains of the tile's antennas, and what changes during the tile, by some of the channels."""
     chosen = some_channels(vis, _ROUGH_CHANNELS)
     if chosen.size == 0:
         raise CalibrationError(
@@ -260,8 +260,9 @@ def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tupl
     thin, thin_sky = vis.channels(chosen), sky[:, chosen]
     wide = flag_array_wide(thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index)
     found = solve_tile_gains(thin, thin_sky, wide, limits)
-    motion = measure_motion(thin, thin_sky, found.gains, wide)
-    return found.gains_at(vis.frequencies_hz), motion
+    share = chosen.size / vis.frequencies_hz.size
+    changes = measure_changes(thin, thin_sky, found.gains, wide, share)
+    return found.gains_at(vis.frequencies_hz), changes
 
 
 def _leading(vis: Visibilities, model: SkyModel) -> SkyModel:
@@ -271,8 +272,32 @@ def _leading(vis: Visibilities, model: SkyModel) -> SkyModel:
     """
     power = predict.mean_apparent_jy(vis, model) ** 2
     order = np.argsort(-power)
-    missing = 1 - np.cumsum(power[order]) / power.sum()
-    return model.select(order[: int(np.searchsorted(-missing, -_MISSING_POWER)) + 1])
+    missing = power.sum() - np.cumsum(power[order])
+    allowed = min(_MISSING_POWER * power.sum(), _MISSING_NOISE * _noise_power(vis))
+    return model.select(order[: int(np.searchsorted(-missing, -allowed)) + 1])
+
+
+def _noise_power(vis: Visibilities) -> float:
+    """Variance of a visibility; infinite where it cannot be told.
+
+    From amplitudes, which antennas that drift leave alone: what the amplitudes of both hands differ
+    by changes from one integration to the next by noise only.
+    """
+    hands = vis.parallel_hands
+    first = np.searchsorted(vis.time_index, np.arange(3) + vis.times_jd.size // 2)
+    rows = [np.arange(first[k], first[k + 1]) for k in range(2)]
+    if len(hands) < 2 or rows[0].size != rows[1].size or rows[0].size == 0:
+        return float("inf")
+    if any((x[rows[0]] != x[rows[1]]).any() for x in (vis.antenna1, vis.antenna2)):
+        return float("inf")
+    differences = []
+    seen = np.ones((rows[0].size, vis.data.shape[1]), bool)
+    for some in rows:
+        amplitude = np.abs(vis.data[some][:, :, hands])
+        differences.append(amplitude[:, :, 1] - amplitude[:, :, 0])
+        seen &= ~vis.flags[some][:, :, hands].any(axis=2)
+    change = (differences[1] - differences[0])[seen]
+    return 0.5 * robust_rms(change) ** 2 if change.size else float("inf")
 
 
 def _typical(weights: np.ndarray) -> float:
@@ -293,11 +318,12 @@ def _interference(
     )  # fmt: skip
 
 
-def _smoothed(gains: Gains) -> Gains:
+def _smoothed(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
     """Gains without what single channels have: lasting interference would fit into those."""
-    values = gains.values.copy()
+    step_hz = float(np.median(np.diff(frequencies_hz))) if frequencies_hz.size > 1 else _SMOOTH_HZ
+    values, nchan = gains.values.copy(), 2 * int(_SMOOTH_HZ / step_hz / 2) + 1
     for part in (values.real, values.imag):
-        part[:] = ndimage.median_filter(part, (1, 1, _SMOOTH_CHANNELS, 1), mode="mirror")
+        part[:] = ndimage.median_filter(part, (1, 1, nchan, 1), mode="mirror")
     return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
 
 

@@ -19,7 +19,7 @@ HALF_POWER_WIDTH = 1.029
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
 _MAX_TAPER = 32.0
 """Of the beam that is wanted."""
-_ROUGH_LOSS = 0.02
+ROUGH_LOSS = 0.02
 """Averaging that is good enough to choose the geometry by."""
 
 
@@ -59,7 +59,7 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     coarsest = options.cell_rad or _CELL_STEP_RAD * np.ceil(
         field_rad / options.size / _CELL_STEP_RAD
     )
-    rough = samples_of(vis, flags, options.size, coarsest, _ROUGH_LOSS)
+    rough = samples_of(vis, flags, options.size, coarsest, ROUGH_LOSS)
     field = options.size * coarsest
 
     def minor_axis(cell: float, taper: float) -> float:

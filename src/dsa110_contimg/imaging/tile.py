@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration.directional import peel
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import clean, components, weighting
 from dsa110_contimg.imaging.geometry import (
+    ROUGH_LOSS,
     Geometry,
     choose_geometry,
     samples_of,
@@ -28,6 +30,8 @@ _COMPONENT_SIGMA = 30.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
 _EXACT_SIGMA = 1000.0
 """Brighter ones are taken off the data before averaging, others off the averaged samples."""
+_PEELED_SIGMA = 5000.0
+"""Brighter ones leave more than the noise behind unless each antenna has a gain towards them."""
 _SEEN_SIGMA = 3.0
 """Fainter sources outside the image leave no sidelobes in it that the noise would not hide."""
 _CORRECTED = 10.0
@@ -67,7 +71,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     size, cell_rad = geometry.size, geometry.cell_rad
     unseen = _Unseen()
     if model is not None and len(model):
-        unseen = _unseen_by_clean(vis, geometry, model, fit=options.clean.niter > 0)
+        unseen = _unseen_by_clean(vis, flags, geometry, model, fit=options.clean.niter > 0)
     factor = _CORRECTED if model is not None and len(model) else _UNMODELLED
     samples, weights, smearing = _averaged(
         vis, flags, geometry, options, unseen.predicted, factor * options.averaging_loss
@@ -178,7 +182,7 @@ class _Unseen:
 
 
 def _unseen_by_clean(
-    vis: Visibilities, geometry: Geometry, model: SkyModel, *, fit: bool
+    vis: Visibilities, flags: np.ndarray, geometry: Geometry, model: SkyModel, *, fit: bool
 ) -> _Unseen:
     """Bright sources, with flux densities fitted to the data, and others outside the image.
 
@@ -207,20 +211,67 @@ def _unseen_by_clean(
         lmn[taken], np.ascontiguousarray(flux.transpose(0, 2, 1), np.float32), edges
     )
     factors = np.ones(taken.size)
-    if bright.size:
-        factors[: bright.size] = components.fit_components(
-            geometry.rough, sources.select(np.arange(bright.size))
-        )
-    sources = sources.scaled(factors)
-    exact = mean[taken] > _EXACT_SIGMA * noise_jy
+    fitted = np.arange(bright.size)
+    if fitted.size:
+        factors[fitted] = components.fit_components(geometry.rough, sources.select(fitted))
     predicted = None
-    if exact.any():
-        apparent = some.select(exact).apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
-        apparent *= factors[exact, None]
-        predicted = predict.predict_apparent(vis, some.directions[exact], apparent)
+    strongest = np.flatnonzero(fit & (mean[taken] * factors > _PEELED_SIGMA * noise_jy))
+    if strongest.size:
+        predicted, factors = _peeled(
+            vis, flags, geometry, some, sources, factors, strongest, fitted
+        )
+    exact = np.setdiff1d(np.flatnonzero(mean[taken] > _EXACT_SIGMA * noise_jy), strongest)
+    if exact.size:
+        more = predict.predict(vis, _scaled(some, factors).select(exact))
+        predicted = more if predicted is None else np.add(predicted, more, out=predicted)
+    averaged = np.setdiff1d(np.arange(taken.size), np.union1d(exact, strongest))
     restored = inside[taken]
     return _Unseen(
-        predicted, sources.select(np.flatnonzero(~exact)), lmn[taken[restored]],
-        (mean[taken] * factors)[restored], beside.size,
-        replace(some, flux_jy=some.flux_jy * factors),
+        predicted, sources.scaled(factors).select(averaged), lmn[taken[restored]],
+        (mean[taken] * factors)[restored], beside.size, _scaled(some, factors),
     )  # fmt: skip
+
+
+def _scaled(model: SkyModel, factors: np.ndarray) -> SkyModel:
+    return replace(model, flux_jy=model.flux_jy * factors)
+
+
+def _peeled(
+    vis: Visibilities, flags: np.ndarray, geometry: Geometry, model: SkyModel,
+    sources: components.Sources, factors: np.ndarray, strongest: np.ndarray, fitted: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Take the strongest sources off the data, and fit the others to what is left.
+
+    Parameters
+    ----------
+    model, sources : SkyModel and Sources
+        The same sources, those that are fitted first.
+    factors : ndarray, shape (nsource,)
+        Flux densities over those of the model, as averaged samples give them.
+    strongest, fitted : ndarray of int
+        Those that get gains of their own; those that are fitted.
+
+    Returns
+    -------
+    ndarray of complex64, shape (nrow, nchan)
+        Visibilities of the strongest.
+    ndarray, shape (nsource,)
+        Flux densities over those of the model.
+    """
+    factors = factors.copy()
+    scaled = _scaled(model, factors)
+    predicted = predict.predict(vis, scaled)
+    few = scaled.select(strongest)
+    apparent = few.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
+    factors[strongest] *= peel(vis, flags, few.directions, apparent, predicted)
+    others = np.setdiff1d(np.arange(len(model)), strongest)
+    if others.size:
+        predicted -= predict.predict(vis, scaled.select(others))
+    again = np.setdiff1d(fitted, strongest)
+    if again.size:
+        # What averaging does to the strongest sources is no longer in the way.
+        rough = samples_of(
+            vis, flags, geometry.size, geometry.cell_rad, ROUGH_LOSS, None, predicted
+        )
+        factors[again] = components.fit_components(rough, sources.select(again))
+    return predicted, factors

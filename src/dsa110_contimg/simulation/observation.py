@@ -134,7 +134,7 @@ def _visibilities(
     flat = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
     predict.sum_sources(
         delays_m, np.ascontiguousarray(apparent[:, seen], np.float32), frequencies, rows1, rows2,
-        np.arange(ntime + 1) * nbaseline, flat,
+        np.arange(ntime + 1) * nbaseline, flat, np.zeros((0, 0, 0), np.complex64),
     )  # fmt: skip
     model = flat.reshape(ntime, nbaseline, -1)
     auto = antenna1 == antenna2
