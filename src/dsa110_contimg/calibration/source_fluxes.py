@@ -18,6 +18,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels, some_channels
+from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
@@ -35,6 +36,11 @@ _ROWS_AT_ONCE = 20_000
 _CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
 """How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
 _UNLIKE_SIGMA = 3.0
+_SIDELOBE = 0.02
+"""Response below which a source is in the sidelobes: the first is 0.0175 of an Airy pattern."""
+_DISTANT = 8
+"""Most sources in the sidelobes that are measured."""
+_SEEN_SIGMA = 5.0
 _SAME_RAD = astrometry.ARCSEC_RAD
 _CLIP = 20.0
 """Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
@@ -107,6 +113,55 @@ def measure(
     )
     scale = FluxScale(int(leading.size), found.error, told)
     return replace(model, flux_jy=flux), scale, beam
+
+
+def apart(vis: Visibilities, model: SkyModel) -> tuple[SkyModel, SkyModel]:
+    """Sources in the main lobe of the beam, and those that only its sidelobes see.
+
+    What sidelobes are is not known beforehand: sources there take part when they were measured.
+    """
+    middle_hz = np.array([vis.frequencies_hz.mean()])
+    apparent = model.apparent_jy(vis.beam_axis, middle_hz, vis.dish_m).max(axis=(0, 2))
+    in_lobe = apparent > _SIDELOBE * model.spectra_jy(middle_hz)[:, 0]
+    return model.select(in_lobe), model.select(~in_lobe)
+
+
+def measure_distant(
+    vis: Visibilities, near: SkyModel, distant: SkyModel, rfi: np.ndarray,
+    gains: Gains | None = None,
+) -> SkyModel:  # fmt: skip
+    """Measure sources far outside the beam; those that are not there are left out.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated, phases to some degrees; or with gains that are still to be divided out.
+    near, distant : SkyModel
+        As of `apart`.
+    rfi : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+    gains : Gains, optional
+        Shape (1, nantenna, nchan, npol).
+    """
+    strongest = np.argsort(-predict.mean_apparent_jy(vis, distant), kind="stable")[:_DISTANT]
+    distant = distant.select(strongest)
+    if len(distant) == 0:
+        return distant
+    chosen = some_channels(vis, _CHANNELS)
+    some, channels = vis.channels(chosen), rfi[:, chosen]
+    if gains is None:
+        calibrated = replace(some, flags=some.flags | channels[:, :, None])
+    else:
+        own = Gains(
+            gains.values[:, :, chosen], gains.flags[:, :, chosen], gains.snr[:, :, chosen]
+        )
+        calibrated = apply_gains(some, own, also_flagged=channels)
+    sky = predict.predict(some, near)
+    parts = [predict.predict(some, distant.select(np.array([k]))) for k in range(len(distant))]
+    measured, noise = _fit(calibrated, [sky, *parts], sky)
+    factors, noise = measured[1:], noise[1:]
+    seen = factors > _SEEN_SIGMA * noise
+    return replace(distant, flux_jy=distant.flux_jy * factors).select(seen)
 
 
 def changes(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> Changes:

@@ -150,12 +150,17 @@ def solve_reference(
     if vis.flags.all():
         raise CalibrationError("every visibility of the tile is flagged")
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
-    changes = source_fluxes.changes(vis, model, rfi, limits)
+    near, distant = source_fluxes.apart(vis, model)
+    changes = source_fluxes.changes(vis, near, rfi, limits)
     vis = take_out(vis, changes, in_place=overwrite)
-    model, flux_scale, beam = source_fluxes.measure(vis, model, rfi, limits)
+    near, flux_scale, beam = source_fluxes.measure(vis, near, rfi, limits)
     vis = replace(vis, beam=beam.shape)
-    sky = predict.predict(vis, model)
+    sky = predict.predict(vis, near)
     raw = solve_channels(vis, sky, rfi, limits)
+    distant = source_fluxes.measure_distant(vis, near, distant, rfi, raw)
+    if len(distant):
+        sky += predict.predict(vis, distant)
+        raw = solve_channels(vis, sky, rfi, limits)
     rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
     alive, n_there, _ = _alive(vis)
     raw, width = _solve_bandpass(vis, sky, rfi, limits, alive)
@@ -172,7 +177,7 @@ def solve_reference(
             f"more than {100 * MAX_FLAGGED:.0f} %"
         )
     bandpass, gains = split_bandpass(raw)
-    apparent = model.apparent_jy(vis.beam_axis, np.array([model.reference_hz]), vis.dish_m)
+    apparent = near.apparent_jy(vis.beam_axis, np.array([near.reference_hz]), vis.dish_m)
     return ReferenceSolution(
         bandpass=bandpass,
         gains=gains,
@@ -213,7 +218,13 @@ def calibrate_tile(
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
         tile_gains = None
     else:
-        sky = predict.predict(vis, _leading(vis, model))
+        near, distant = source_fluxes.apart(vis, _leading(vis, model))
+        sky = predict.predict(vis, near)
+        distant = source_fluxes.measure_distant(
+            calibrated, near, distant, np.zeros(sky.shape, bool)
+        )
+        if len(distant):
+            sky += predict.predict(vis, distant)
         # An antenna that has changed since the reference tile, or a sky that moves, must not look
         # like interference.
         rough, changes = _rough_look(calibrated, sky, limits)
