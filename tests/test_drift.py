@@ -62,10 +62,8 @@ def test_drifts_come_back(calibrated: tuple[Visibilities, np.ndarray]) -> None:
     vis, sky = calibrated
     rng = np.random.default_rng(2)
     time = np.linspace(-1, 1, vis.times_jd.size)
-    rate = rng.normal(0, 0.01, (2, len(vis.array.names), 2))
-    curve = rng.normal(0, 0.003, rate.shape[1:])
-    true = time[:, None, None] * (0.2 * rate[0] + 1j * rate[1])
-    true = true + 1j * (1.5 * time**2 - 0.5)[:, None, None] * curve
+    rate, curve = rng.normal(0, [[[[0.01]]], [[[0.003]]]], (2, 1, len(vis.array.names), 2))
+    true = 1j * (time[:, None, None] * rate + (1.5 * time**2 - 0.5)[:, None, None] * curve)
     found = _measured(_drifted(vis, true), sky)
     assert found.is_significant
     here = vis.antennas_present()
@@ -74,7 +72,6 @@ def test_drifts_come_back(calibrated: tuple[Visibilities, np.ndarray]) -> None:
     left = seen - true
     left = left - np.mean(left, axis=1, keepdims=True)
     assert np.std(left.imag) < 0.02 * np.std(true.imag)
-    assert np.std(left.real) < 0.05 * np.std(true.real)
 
 
 def test_steady_antennas_are_left_alone(calibrated: tuple[Visibilities, np.ndarray]) -> None:
@@ -85,7 +82,7 @@ def test_a_source_that_fades_is_left_alone(calibrated: tuple[Visibilities, np.nd
     vis, sky = calibrated
     fades = (1 - 0.05 * np.linspace(-1, 1, vis.times_jd.size))[vis.time_index]
     found = _measured(replace(vis, data=vis.data * fades[:, None, None].astype(np.float32)), sky)
-    assert np.abs(found.values.real).max() < 0.001
+    assert np.abs(found.values).max() < 0.001
     assert found.sky_factor[0] == pytest.approx(1.05, abs=0.002)
     assert found.sky_factor[-1] == pytest.approx(0.95, abs=0.002)
 

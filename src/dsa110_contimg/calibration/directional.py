@@ -13,6 +13,7 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.drift import solve_log_gains
 from dsa110_contimg.calibration.row_sums import RowSums, sum_parallel_hands
+from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
 
 _ROUNDS = 2
@@ -21,7 +22,7 @@ _TIMES_AT_ONCE = 2
 
 
 def peel(
-    vis: Visibilities, flags: np.ndarray, directions: np.ndarray, apparent_jy: np.ndarray,
+    vis: Visibilities, flags: np.ndarray, model: SkyModel, apparent_jy: np.ndarray,
     predicted: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """Fit strong sources with gains of their own.
@@ -32,8 +33,8 @@ def peel(
         Calibrated.
     flags : ndarray of bool, shape (nrow, nchan, npol)
         Samples to leave out.
-    directions : ndarray, shape (nsource, 3)
-        ICRS, the strongest source first.
+    model : SkyModel
+        The sources, the strongest first.
     apparent_jy : ndarray, shape (ntime, nsource, nchan)
     predicted : ndarray of complex64, shape (nrow, nchan)
         Model of these sources and others that are taken off the data; is changed in place to
@@ -45,20 +46,22 @@ def peel(
         Flux densities over those given, in the mean over the tile and all baselines.
     """
     ntime, nsource = apparent_jy.shape[:2]
+    known = predict.antenna_gains(vis, model)
     log_gains = np.zeros((ntime, nsource, len(vis.array.names)), complex)
+    if known is not None:
+        log_gains += np.log(known)
+    start = log_gains.copy()
     for _ in range(_ROUNDS):
         for source in range(nsource):
-            own = directions[source : source + 1], apparent_jy[:, source : source + 1]
+            own = model.directions[source : source + 1], apparent_jy[:, source : source + 1]
             sums = _sums_of_source(vis, flags, *own, log_gains[:, source], predicted)
             found = solve_log_gains(vis, sums)
             step = found.basis @ (found.antennas[:, :, 0] + found.common)
             _replace(vis, *own, log_gains[:, source], step, predicted)
             log_gains[:, source] += step
-    power = np.mean(apparent_jy, axis=2)[:, :, None]
-    return np.asarray(
-        np.sum(power * np.exp(2 * np.median(log_gains.real, axis=2, keepdims=True)), axis=(0, 2))
-        / power.sum(axis=(0, 2))
-    )
+    power = np.mean(apparent_jy, axis=2)
+    ratio = np.exp(2 * np.median((log_gains - start).real, axis=2))
+    return np.asarray(np.sum(power * ratio, axis=0) / power.sum(axis=0))
 
 
 def _blocks(vis: Visibilities) -> list[tuple[slice, slice]]:

@@ -1,6 +1,6 @@
-"""Measure how the gain of each antenna drifts during a tile.
+"""Measure how the phase of each antenna drifts during a tile.
 
-A tile has one gain for each hand of each antenna. Where the sky is strong, what the gain does
+A tile has one gain for each hand of each antenna. Where the sky is strong, what the phase does
 meanwhile stands far above the noise: with a source of 100 Jy a drift of one degree leaves 2 Jy in
 every visibility, which looks like interference and spoils the image.
 
@@ -61,8 +61,8 @@ class GainDrift:
     Attributes
     ----------
     values : ndarray of complex128, shape (ntime, nantenna, nhand)
-        Logarithm of each antenna's gain, about its mean amplitude during the tile and about what
-        all antennas have in common.
+        Logarithm of each antenna's gain, about its mean during the tile and about what all
+        antennas have in common: phases only.
     effect : float
         Noise that the drifts add to an image if they stay, relative to the thermal noise.
     sky_factor : ndarray, shape (ntime,)
@@ -97,8 +97,9 @@ def measure_drift(vis: Visibilities, sums: RowSums, share: float = 1.0) -> GainD
         Of the samples of the tile that `sums` was made of.
     """
     found = solve_log_gains(vis, sums)
-    # Mean gains are solved elsewhere, in bins along the band.
-    values = np.einsum("tn,nah->tah", found.basis[:, 1:], found.antennas[1:])
+    # Mean phases are solved elsewhere, in bins along the band. Within minutes amplitudes change
+    # because a source drifts through a beam that points elsewhere, which is no gain.
+    values = 1j * np.einsum("tn,nah->tah", found.basis[:, 1:], found.antennas[1:].imag)
     sky_factor = np.exp(2 * np.mean(found.basis @ found.common, axis=1))
     at = vis.time_index
     left = values[at, vis.antenna1] + values[at, vis.antenna2].conj()

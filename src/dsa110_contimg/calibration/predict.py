@@ -9,6 +9,7 @@ import numpy as np
 
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.primary_beam import voltage_slopes
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.phasing import phasor
@@ -30,7 +31,23 @@ def predict(vis: Visibilities, model: SkyModel) -> np.ndarray:
     ndarray of complex64, shape (nrow, nchan)
     """
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
-    return predict_apparent(vis, model.directions, apparent)
+    return predict_apparent(vis, model.directions, apparent, antenna_gains(vis, model))
+
+
+def antenna_gains(vis: Visibilities, model: SkyModel) -> np.ndarray | None:
+    """Gains of the antennas towards the sources, where their beams differ from the array's.
+
+    Returns
+    -------
+    ndarray, shape (ntime, nsource, nantenna), or None
+        In mid-band.
+    """
+    if vis.beam.antennas is None:
+        return None
+    slopes = voltage_slopes(
+        vis.beam_axis, model.directions, float(vis.frequencies_hz.mean()), vis.dish_m
+    )
+    return np.asarray(np.exp(slopes @ vis.beam.antennas.of(vis.array.names).T))
 
 
 def mean_apparent_jy(vis: Visibilities, model: SkyModel) -> np.ndarray:

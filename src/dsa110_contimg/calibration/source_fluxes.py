@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits, solve_channels, some_channels
@@ -23,10 +24,13 @@ from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.visibilities.data import Visibilities
 
 _CHANNELS = 16
 _SOURCES = 24
+_ANTENNA_CHANNELS, _ANTENNA_SOURCES = 96, 64
+"""For the beams of single antennas, which take all the signal there is."""
 _ROUNDS = 4
 _BEAM_ROUNDS = 2
 """Of flux densities and beam in turn."""
@@ -104,15 +108,39 @@ def measure(
     found = _measure_leading(some, channels, model, leading, limits)
     if found is None:
         return by_catalogue
-    flux = model.flux_jy.copy()
-    flux[leading] *= found.factors[: leading.size]
+    measured = _with_factors(model, leading, found)
+    antennas = _antenna_beams(replace(vis, beam=beam.shape), measured, rfi, limits)
+    if antennas is not None:
+        beam = replace(beam, shape=replace(beam.shape, antennas=antennas))
+        some = replace(some, beam=beam.shape)
+        found = _measure_leading(some, channels, model, leading, limits) or found
+        measured = _with_factors(model, leading, found)
     ra, dec = np.rad2deg(astrometry.vector_to_radec(model.directions[leading]))
     told = tuple(
         (float(ra[k]) % 360, float(dec[k]), float(found.factors[k]))
         for k in np.flatnonzero(found.unlike)
     )
     scale = FluxScale(int(leading.size), found.error, told)
-    return replace(model, flux_jy=flux), scale, beam
+    return measured, scale, beam
+
+
+def _with_factors(model: SkyModel, leading: np.ndarray, found: "_Leading") -> SkyModel:
+    flux = model.flux_jy.copy()
+    flux[leading] *= found.factors[: leading.size]
+    return replace(model, flux_jy=flux)
+
+
+def _antenna_beams(
+    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
+) -> AntennaBeams | None:
+    """Measure what antennas' beams differ by, in data that are not calibrated yet."""
+    chosen = some_channels(vis, _ANTENNA_CHANNELS)
+    some, channels = vis.channels(chosen), rfi[:, chosen]
+    strongest = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
+    model = model.select(strongest[:_ANTENNA_SOURCES])
+    sky = predict.predict(some, model)
+    gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
+    return measure_antenna_beams(apply_gains(some, gains), model, channels)
 
 
 def apart(vis: Visibilities, model: SkyModel) -> tuple[SkyModel, SkyModel]:
@@ -152,9 +180,7 @@ def measure_distant(
     if gains is None:
         calibrated = replace(some, flags=some.flags | channels[:, :, None])
     else:
-        own = Gains(
-            gains.values[:, :, chosen], gains.flags[:, :, chosen], gains.snr[:, :, chosen]
-        )
+        own = Gains(gains.values[:, :, chosen], gains.flags[:, :, chosen], gains.snr[:, :, chosen])
         calibrated = apply_gains(some, own, also_flagged=channels)
     sky = predict.predict(some, near)
     parts = [predict.predict(some, distant.select(np.array([k]))) for k in range(len(distant))]

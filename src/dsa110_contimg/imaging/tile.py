@@ -30,6 +30,8 @@ _COMPONENT_SIGMA = 30.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
 _EXACT_SIGMA = 1000.0
 """Brighter ones are taken off the data before averaging, others off the averaged samples."""
+_UNLIKE_NOISE = 0.03
+"""What one source may add to the noise, in units of it, by what antennas' beams differ by."""
 _PEELED_SIGMA = 5000.0
 """Brighter ones leave more than the noise behind unless each antenna has a gain towards them."""
 _SEEN_SIGMA = 3.0
@@ -220,7 +222,8 @@ def _unseen_by_clean(
         predicted, factors = _peeled(
             vis, flags, geometry, some, sources, factors, strongest, fitted
         )
-    exact = np.setdiff1d(np.flatnonzero(mean[taken] > _EXACT_SIGMA * noise_jy), strongest)
+    exact = np.flatnonzero(mean[taken] > _exact_sigma(vis, some) * noise_jy)
+    exact = np.setdiff1d(exact, strongest)
     if exact.size:
         more = predict.predict(vis, _scaled(some, factors).select(exact))
         predicted = more if predicted is None else np.add(predicted, more, out=predicted)
@@ -230,6 +233,22 @@ def _unseen_by_clean(
         predicted, sources.scaled(factors).select(averaged), lmn[taken[restored]],
         (mean[taken] * factors)[restored], beside.size, _scaled(some, factors),
     )  # fmt: skip
+
+
+def _exact_sigma(vis: Visibilities, model: SkyModel) -> np.ndarray:
+    """How far above the thermal noise each source has to be taken off the data, shape (nsource,).
+
+    Averaged samples hold one beam for all antennas. What the antennas of ``n`` baselines differ by,
+    as a fraction ``e`` of a source, adds ``e sqrt(2 / n)`` of it to the noise of the image.
+    """
+    gains = predict.antenna_gains(vis, model)
+    if gains is None:
+        return np.full(len(model), _EXACT_SIGMA)
+    here = vis.antennas_present()
+    unlike = np.sqrt(np.mean(np.log(gains[:, :, here]) ** 2, axis=(0, 2)))
+    n_baselines = here.size * (here.size - 1) / 2
+    added = np.maximum(unlike * np.sqrt(2 / n_baselines), _UNLIKE_NOISE / _EXACT_SIGMA)
+    return np.asarray(_UNLIKE_NOISE / added)
 
 
 def _scaled(model: SkyModel, factors: np.ndarray) -> SkyModel:
@@ -263,7 +282,7 @@ def _peeled(
     predicted = predict.predict(vis, scaled)
     few = scaled.select(strongest)
     apparent = few.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
-    factors[strongest] *= peel(vis, flags, few.directions, apparent, predicted)
+    factors[strongest] *= peel(vis, flags, few, apparent, predicted)
     others = np.setdiff1d(np.arange(len(model)), strongest)
     if others.size:
         predicted -= predict.predict(vis, scaled.select(others))

@@ -5,6 +5,7 @@
 ``theta = 0.5145 lambda / D``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,6 +18,37 @@ from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 
 
 @dataclass(frozen=True)
+class AntennaBeams:
+    """How the beams of single antennas differ from that of the array.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Antennas; others have the array's beam.
+    log_width : tuple of float
+        Logarithm of the width over that of the array's beam.
+    east_rad, north_rad : tuple of float
+        Pointing, from that of the array.
+    """
+
+    names: tuple[str, ...]
+    log_width: tuple[float, ...]
+    east_rad: tuple[float, ...]
+    north_rad: tuple[float, ...]
+
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """Width and pointing of antennas, shape (nantenna, 3), in the order of the attributes."""
+        known = dict(
+            zip(
+                self.names,
+                zip(self.log_width, self.east_rad, self.north_rad, strict=True),
+                strict=True,
+            )
+        )
+        return np.array([known.get(name, (0.0, 0.0, 0.0)) for name in names])
+
+
+@dataclass(frozen=True)
 class BeamShape:
     """How a beam differs from that of a dish that points where it should.
 
@@ -26,17 +58,22 @@ class BeamShape:
         Over that of the nominal dish.
     east_rad, north_rad : float
         Where the beam's centre is, from the nominal dish axis.
+    antennas : AntennaBeams or None
+        What single antennas differ by, where it is known.
     """
 
     width: float = 1.0
     east_rad: float = 0.0
     north_rad: float = 0.0
+    antennas: AntennaBeams | None = None
 
 
 NOMINAL_BEAM = BeamShape()
 _TABLE_STEP = 1.0 / 256
 _TABLE_END = 40.0
 _COARSE_PIXELS = 129
+_SLOPES_END = 2.83
+"""Where the response of an Airy pattern is 0.05."""
 
 
 def power_response(sin_theta: np.ndarray, frequency_hz: np.ndarray, dish_m: float) -> np.ndarray:
@@ -68,6 +105,41 @@ def beam_axis(pointings: np.ndarray, shape: BeamShape) -> np.ndarray:
     north = np.cross(pointings, east)
     moved = pointings + shape.east_rad * east + shape.north_rad * north
     return np.asarray(moved / np.linalg.norm(moved, axis=-1, keepdims=True))
+
+
+def voltage_slopes(
+    axis: np.ndarray, directions: np.ndarray, frequency_hz: float, dish_m: float
+) -> np.ndarray:
+    """Derivatives of the logarithm of an antenna's voltage response.
+
+    With ``V(x) = 2 J1(x) / x`` the derivative is ``d ln V / dx = -J2(x) / J1(x)``.
+
+    Parameters
+    ----------
+    axis : ndarray, shape (ntime, 3)
+        Directions of the beam's centre, ICRS.
+    directions : ndarray, shape (nsource, 3)
+    frequency_hz, dish_m : float
+
+    Returns
+    -------
+    ndarray, shape (ntime, nsource, 3)
+        By the logarithm of the width and by the pointing east and north (per rad). Zero where the
+        response in power is below 0.05: the slope has no bound near the first null.
+    """
+    ra, _ = astrometry.vector_to_radec(axis)
+    east_axis = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)
+    east = east_axis @ directions.T
+    north = np.cross(axis, east_axis) @ directions.T
+    per_rad = np.pi * dish_m * frequency_hz / SPEED_OF_LIGHT_M_S
+    x = np.maximum(per_rad * np.hypot(east, north), 1e-6)
+    inside = (axis @ directions.T > 0) & (x < _SLOPES_END)
+    steepness = np.where(inside, special.jv(2, np.where(inside, x, 1.0)), 0.0)
+    steepness /= special.j1(np.where(inside, x, 1.0))
+    return np.stack(
+        [steepness * x, steepness * per_rad**2 * east / x, steepness * per_rad**2 * north / x],
+        axis=-1,
+    )
 
 
 @cache

@@ -5,6 +5,7 @@ except by `add_corrected_data` on a user's own file.
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, OutageError, unreadable
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape
+from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, AntennaBeams, BeamShape
 from dsa110_contimg.telescope import MJD_ZERO_JD
 from dsa110_contimg.times import DAY_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
@@ -199,7 +200,7 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
     ra, dec = astrometry.vector_to_radec(vis.pointings)
     ms.putkeyword(DRIFT_KEYWORD, np.stack([times_s, ra, dec], axis=1))
     if vis.beam != NOMINAL_BEAM:
-        ms.putkeyword(BEAM_KEYWORD, np.array(dataclasses.astuple(vis.beam)))
+        ms.putkeyword(BEAM_KEYWORD, json.dumps(dataclasses.asdict(vis.beam)))
     if vis.notes:
         n = len(vis.notes)
         subtable(
@@ -283,13 +284,20 @@ def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibili
             ),
             field_name=_column(ms, "FIELD", "NAME")[number],
             notes=tuple(_column(ms, "HISTORY", "MESSAGE")),
-            beam=(
-                BeamShape(*ms.getkeyword(BEAM_KEYWORD).tolist())
-                if BEAM_KEYWORD in ms.keywordnames()
-                else NOMINAL_BEAM
-            ),
+            beam=_beam(ms),
         )
     return _ascending(vis)
+
+
+def _beam(ms: Any) -> BeamShape:
+    """The primary beam that the data were calibrated with."""
+    if BEAM_KEYWORD not in ms.keywordnames():
+        return NOMINAL_BEAM
+    shape = json.loads(ms.getkeyword(BEAM_KEYWORD))
+    if shape["antennas"] is not None:
+        columns = {name: tuple(values) for name, values in shape["antennas"].items()}
+        shape["antennas"] = AntennaBeams(**columns)
+    return BeamShape(**shape)
 
 
 def _one_field(path: Path, ms: Any, field: str | None) -> tuple[int, Any]:
@@ -394,7 +402,7 @@ def add_corrected_data(
         ms.putcol("CORRECTED_DATA", corrected)
         ms.putcol("FLAG", flags)
         if beam != NOMINAL_BEAM:
-            ms.putkeyword(BEAM_KEYWORD, np.array(dataclasses.astuple(beam)))
+            ms.putkeyword(BEAM_KEYWORD, json.dumps(dataclasses.asdict(beam)))
         elif BEAM_KEYWORD in ms.keywordnames():
             ms.removekeyword(BEAM_KEYWORD)
 

@@ -1,0 +1,157 @@
+"""Measure what the beams of single antennas differ by from the array's.
+
+An antenna that points 6 arcmin beside the others sees a source at half power 4 % stronger or weaker
+than they do. Over all sources of a tile these differences are linear in the antenna's pointing and
+in the logarithm of its width: data minus model of the antennas i and j is
+``sum_k (p_ik + p_jk) M_k``, where ``M_k`` is the model with each source times the slope of the
+antenna's voltage towards it (`sky.primary_beam.voltage_slopes`). Gain and phase of each antenna are
+solved along with its beam, because a gain solved with the wrong beam fits the strongest source.
+"""
+
+import numba
+import numpy as np
+
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.robust import MEDIAN_OVER_MEAN, robust_rms
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.primary_beam import AntennaBeams, voltage_slopes
+from dsa110_contimg.visibilities.data import Visibilities
+
+_BEAM_TERMS = 3
+_TERMS = 5
+"""Width, pointing east, pointing north, gain, phase."""
+_UNITS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60), 0.01, 0.01])
+_PRIOR = np.array([0.1, np.deg2rad(15 / 60), np.deg2rad(15 / 60), 0.1, 0.2])
+"""Prior standard errors, before the antennas themselves say how much they differ."""
+_SIGNIFICANT = 3.0
+_CLIP = 20.0
+"""Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
+_ROUNDS = 2
+_DECIMALS = 7
+"""The last bits of matrix products depend on the number of threads."""
+
+
+def measure_antenna_beams(
+    vis: Visibilities, model: SkyModel, left_out: np.ndarray
+) -> AntennaBeams | None:
+    """Fit width and pointing of each antenna.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated.
+    model : SkyModel
+        As the data have it.
+    left_out : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+
+    Returns
+    -------
+    AntennaBeams or None
+        None where the antennas differ by no more than noise.
+    """
+    here = vis.antennas_present()
+    index = np.zeros(len(vis.array.names), np.int64)
+    index[here] = np.arange(here.size)
+    normal, right, noise = _equations(vis, model, left_out, index, here.size)
+    if noise <= 0:
+        return None
+    prior = np.tile((_UNITS / _PRIOR) ** 2, here.size)
+    unscale = np.tile(_UNITS, here.size)
+    normal, right = normal * unscale[:, None] * unscale[None] / noise, right * unscale / noise
+    seen = np.ones(_BEAM_TERMS, bool)
+    for _ in range(_ROUNDS):
+        covariance = np.linalg.inv(normal + np.diag(prior))
+        found = (covariance @ right).reshape(here.size, _TERMS)
+        error = np.sqrt(np.diag(covariance)).reshape(here.size, _TERMS)
+        scatter2 = np.array([robust_rms(one) ** 2 for one in found.T])
+        noise2 = np.median(error**2, axis=0)
+        doubt = _SIGNIFICANT * MEDIAN_OVER_MEAN * np.sqrt(2 / here.size) * noise2
+        seen = (scatter2 - noise2 > doubt)[:_BEAM_TERMS]
+        spread2 = np.maximum(scatter2 - noise2, 1e-3 * noise2)
+        prior = np.tile(1 / spread2, here.size)
+    if not seen.any():
+        return None
+    beams = np.where(seen, found[:, :_BEAM_TERMS], 0.0)
+    beams = np.round((beams - np.median(beams, axis=0)) * _UNITS[:_BEAM_TERMS], _DECIMALS)
+    names = tuple(vis.array.names[a] for a in here)
+    return AntennaBeams(names, *(tuple(one.tolist()) for one in beams.T))
+
+
+def _equations(
+    vis: Visibilities, model: SkyModel, left_out: np.ndarray, index: np.ndarray, nantenna: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Normal equations of all antennas' terms, and the variance per weight of a real component."""
+    apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
+    middle_hz = float(vis.frequencies_hz.mean())
+    slopes = voltage_slopes(vis.beam_axis, model.directions, middle_hz, vis.dish_m)
+    sky = predict.predict_apparent(vis, model.directions, apparent)
+    parts = [
+        predict.predict_apparent(vis, model.directions, apparent * slopes[:, :, k, None])
+        for k in range(_BEAM_TERMS)
+    ]
+    columns = np.stack([*parts, sky, 1j * sky], axis=2).astype(np.complex64)
+    hands = vis.parallel_hands
+    some = slice(None, None, max(1, len(vis.data) // 5000))
+    squares = (
+        vis.weights[some][:, :, hands]
+        * np.abs(vis.data[some][:, :, hands] - sky[some, :, None]) ** 2
+    )
+    kept = ~(vis.flags[some][:, :, hands] | left_out[some, :, None])
+    if not kept.any():
+        return np.zeros((0, 0)), np.zeros(0), 0.0
+    noise = float(np.median(squares[kept]) / (2 * np.log(2)))
+    pair = index[vis.antenna1] * nantenna + index[vis.antenna2]
+    pairs, pair_of_row = np.unique(pair, return_inverse=True)
+    gram = np.zeros((pairs.size, _TERMS, _TERMS))
+    cross = np.zeros((pairs.size, _TERMS))
+    _accumulate(
+        vis.data, vis.weights, vis.flags, left_out, sky, columns, pair_of_row, np.array(hands),
+        _CLIP * noise, gram, cross,
+    )  # fmt: skip
+    # A phase counts with the opposite sign for the second antenna.
+    sign = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
+    normal = np.zeros((nantenna, _TERMS, nantenna, _TERMS))
+    right = np.zeros((nantenna, _TERMS))
+    for (i, j), one, towards in zip(
+        np.column_stack(np.divmod(pairs, nantenna)), gram, cross, strict=True
+    ):
+        normal[i, :, i] += one
+        normal[j, :, j] += sign[:, None] * one * sign
+        normal[i, :, j] += one * sign
+        normal[j, :, i] += sign[:, None] * one
+        right[i] += towards
+        right[j] += sign * towards
+    n = nantenna * _TERMS
+    return normal.reshape(n, n), right.ravel(), noise
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def _accumulate(
+    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, left_out: np.ndarray,
+    sky: np.ndarray, columns: np.ndarray, pair_of_row: np.ndarray, hands: np.ndarray,
+    clip: float, gram: np.ndarray, cross: np.ndarray,
+) -> None:  # fmt: skip
+    """Add to the sums of each baseline over products of columns, and of columns with the rest."""
+    nterm = columns.shape[2]
+    for row in range(data.shape[0]):
+        pair = pair_of_row[row]
+        for f in range(data.shape[1]):
+            if left_out[row, f]:
+                continue
+            total, rest = 0.0, 0j
+            for p in hands:
+                w = weights[row, f, p]
+                r = data[row, f, p] - sky[row, f]
+                if flags[row, f, p] or w * (r.real * r.real + r.imag * r.imag) > clip:
+                    continue
+                total += w
+                rest += w * r
+            if total == 0:
+                continue
+            for k in range(nterm):
+                a = columns[row, f, k]
+                cross[pair, k] += a.real * rest.real + a.imag * rest.imag
+                for m in range(nterm):
+                    b = columns[row, f, m]
+                    gram[pair, k, m] += total * (a.real * b.real + a.imag * b.imag)
