@@ -26,6 +26,14 @@ from dsa110_contimg.calibration.channels import (
     solve_channels,
     some_channels,
 )
+from dsa110_contimg.calibration.crosstalk import (
+    Crosstalk,
+    added,
+    measure_crosstalk,
+    none,
+    short_rows,
+    subtract_crosstalk,
+)
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
@@ -41,6 +49,7 @@ MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
 _SAMPLE_ROWS = 5000
 _ROUGH_CHANNELS = 96
+_CROSSTALK_ROUNDS = 2
 _SMOOTH_HZ = 2.2e6
 """Bandpasses are smooth over so much; wider channels are left as they are."""
 _BANDPASS_WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -71,6 +80,7 @@ class ReferenceSolution:
         More than one where the sky was too weak for single channels.
     flux_scale : FluxScale
     beam : BeamMeasurement
+    crosstalk : Crosstalk
     """
 
     bandpass: Gains
@@ -83,6 +93,7 @@ class ReferenceSolution:
     channels_per_solution: int
     flux_scale: FluxScale
     beam: BeamMeasurement
+    crosstalk: Crosstalk
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +172,7 @@ def solve_reference(
     if len(distant):
         sky += predict.predict(vis, distant)
         raw = solve_channels(vis, sky, rfi, limits)
+    vis, raw, crosstalk = _without_crosstalk(vis, sky, raw, rfi, limits, overwrite)
     rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
     alive, n_there, _ = _alive(vis)
     raw, width = _solve_bandpass(vis, sky, rfi, limits, alive)
@@ -188,13 +200,36 @@ def solve_reference(
         channels_per_solution=width,
         flux_scale=flux_scale,
         beam=beam,
+        crosstalk=crosstalk,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
 
 
+def _without_crosstalk(
+    vis: Visibilities, sky: np.ndarray, raw: Gains, rfi: np.ndarray, limits: SolveLimits,
+    overwrite: bool,
+) -> tuple[Visibilities, Gains, Crosstalk]:  # fmt: skip
+    """Measure crosstalk and gains in turn, and take the crosstalk off the data."""
+    rows = short_rows(vis)
+    crosstalk = none(vis.frequencies_hz)
+    if rows.size == 0:
+        return vis, raw, crosstalk
+    for _ in range(_CROSSTALK_ROUNDS):
+        found = measure_crosstalk(apply_gains(vis.rows(rows), raw), sky[rows], rfi[rows])
+        if not found.pairs:
+            break
+        if not overwrite:
+            vis, overwrite = replace(vis, data=vis.data.copy()), True
+        subtract_crosstalk(vis, found, raw)
+        crosstalk = added(crosstalk, found)
+        raw = solve_channels(vis, sky, rfi, limits)
+    return vis, raw, crosstalk
+
+
 def calibrate_tile(
-    vis: Visibilities, bandpass: Gains, gains: Gains, model: SkyModel | None, limits: SolveLimits
-) -> CalibratedTile:
+    vis: Visibilities, bandpass: Gains, gains: Gains, model: SkyModel | None, limits: SolveLimits,
+    crosstalk: Crosstalk | None = None,
+) -> CalibratedTile:  # fmt: skip
     """Apply a calibration set to a tile, flag data minus model, refine phases.
 
     Parameters
@@ -206,13 +241,17 @@ def calibrate_tile(
     model : SkyModel or None
         Without one, phases are left as they are and the data themselves are flagged.
     limits : SolveLimits
+    crosstalk : Crosstalk, optional
     """
+    if crosstalk is None:
+        crosstalk = none(vis.frequencies_hz)
     _, n_there, n_before = _alive(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     n_solved = int(unflagged(calibrated.flags)[0].sum())
     changes = Changes()
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
+        subtract_crosstalk(calibrated, crosstalk, None)
         rfi = _interference(calibrated, None)
         one = np.ones((1, len(vis.array.names), 1, min(2, vis.data.shape[2])), complex)
         phases = Gains(one, np.zeros(one.shape, bool), np.ones(one.shape, np.float32))
@@ -227,8 +266,9 @@ def calibrate_tile(
             sky += predict.predict(vis, distant)
         # An antenna that has changed since the reference tile, or a sky that moves, must not look
         # like interference.
-        rough, changes = _rough_look(calibrated, sky, limits)
+        rough, changes = _rough_look(calibrated, sky, crosstalk, limits)
         calibrated = take_out(calibrated, changes, in_place=True)
+        subtract_crosstalk(calibrated, crosstalk, rough)
         follow(sky, vis, changes)
         rfi = _interference(calibrated, sky, rough)
         tile_gains = solve_tile_gains(calibrated, sky, rfi, limits)
@@ -261,7 +301,9 @@ def calibrate_tile(
     )
 
 
-def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tuple[Gains, Changes]:
+def _rough_look(
+    vis: Visibilities, sky: np.ndarray, crosstalk: Crosstalk, limits: SolveLimits
+) -> tuple[Gains, Changes]:
     """Gains of the tile's antennas, and what changes during the tile, by some of the channels."""
     chosen = some_channels(vis, _ROUGH_CHANNELS)
     if chosen.size == 0:
@@ -269,6 +311,7 @@ def _rough_look(vis: Visibilities, sky: np.ndarray, limits: SolveLimits) -> tupl
             "no antenna has enough unflagged baselines to solve for gains: every sample is flagged"
         )
     thin, thin_sky = vis.channels(chosen), sky[:, chosen]
+    subtract_crosstalk(thin, crosstalk.channels(chosen), None)
     wide = flag_array_wide(thin.data, thin.flags, thin.antenna1, thin.antenna2, thin.time_index)
     found = solve_tile_gains(thin, thin_sky, wide, limits)
     share = chosen.size / vis.frequencies_hz.size

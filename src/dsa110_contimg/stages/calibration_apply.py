@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.calibration import tables
+from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.solve import Gains
@@ -22,6 +22,7 @@ from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.calibration_solve import (
     BANDPASS_NAME,
+    CROSSTALK_NAME,
     GAINS_NAME,
     CalibrationSolveStage,
     SolvedSet,
@@ -123,7 +124,10 @@ def apply(
     model = None
     if options.refine_phases:
         model = as_measured(sky_model(vis, root, options), calibration_set.flux_scale)
-    result = tile_calibration.calibrate_tile(vis, bandpass, gains, model, solve_limits(options))
+    heard = crosstalk.read(calibration_set.path / CROSSTALK_NAME, vis.frequencies_hz)
+    result = tile_calibration.calibrate_tile(
+        vis, bandpass, gains, model, solve_limits(options), heard
+    )
     calibrated = result.vis if output is None else _centred(result.vis)
     notes = (
         *result.vis.notes,

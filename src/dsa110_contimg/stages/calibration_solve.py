@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.calibration import tables
+from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits
@@ -37,6 +37,7 @@ from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 BANDPASS_NAME = "bandpass.b"
 GAINS_NAME = "gains.g"
 RECORD_NAME = "set.json"
+CROSSTALK_NAME = "crosstalk.npz"
 COMBINED = "+"
 """Between the ids of bandpass and gains, in that of a combined set."""
 _TRIED_TILES = 3
@@ -65,6 +66,9 @@ class SolvedSet:
         Of the bandpass; more than one where the sky was weak.
     flux_scale : FluxScale or None
     beam : BeamMeasurement or None
+    n_crosstalk : int
+        Baselines whose crosstalk is taken off.
+    crosstalk_rms_jy : float
         Records of old versions have none of these.
     """
 
@@ -85,6 +89,8 @@ class SolvedSet:
     channels_per_solution: int = 1
     flux_scale: FluxScale | None = None
     beam: BeamMeasurement | None = None
+    n_crosstalk: int = 0
+    crosstalk_rms_jy: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,8 @@ def solve(
         channels_per_solution=solution.channels_per_solution,
         flux_scale=solution.flux_scale,
         beam=solution.beam,
+        n_crosstalk=len(solution.crosstalk.pairs),
+        crosstalk_rms_jy=solution.crosstalk.rms_jy,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole(output) as part:
@@ -197,6 +205,8 @@ def solve(
                 vis.frequencies_hz, solution.reference_antenna,
             )  # fmt: skip
             tables.write(part / name, table, tile.ms_path)
+        if solution.crosstalk.pairs:
+            crosstalk.write(part / CROSSTALK_NAME, solution.crosstalk)
         _write_record(part, solved)
     return solved
 
@@ -230,6 +240,8 @@ def combine(bandpass: SolvedSet, gains: SolvedSet, output: Path) -> SolvedSet:
     with whole(output) as part:
         shutil.copytree(bandpass.path / BANDPASS_NAME, part / BANDPASS_NAME)
         shutil.copytree(gains.path / GAINS_NAME, part / GAINS_NAME)
+        if (gains.path / CROSSTALK_NAME).exists():
+            shutil.copy(gains.path / CROSSTALK_NAME, part / CROSSTALK_NAME)
         _write_record(part, combined)
     return combined
 
