@@ -21,6 +21,7 @@ from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.registry import records
+from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.sources.comparison import SourceCheck
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, SolvedSet
@@ -213,7 +214,7 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
         f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
         f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
-        f"{_beam(solved.beam)} "
+        f"{_beam(solved.beam)} {_crosstalk(solved)}"
         f"{_why(choice)}",
         pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
     )
@@ -244,7 +245,29 @@ def _beam(beam: BeamMeasurement | None) -> str:
         f"Primary beam, measured on {beam.n_sources} drifting sources: width "
         f"{beam.shape.width:.3f} +- {beam.width_error:.3f} of the dish's, centre "
         f"{east:+.1f} +- {east_error:.1f} arcmin east and {north:+.1f} +- {north_error:.1f} "
-        "arcmin north of where it was expected."
+        f"arcmin north of where it was expected. {_antenna_beams(beam.shape.antennas)}"
+    )
+
+
+def _antenna_beams(antennas: AntennaBeams | None) -> str:
+    """How far the beams of single antennas are apart."""
+    if antennas is None:
+        return "The beams of all antennas are alike."
+    width = 100 * np.std(antennas.log_width)
+    east, north = (60 * np.rad2deg(np.std(one)) for one in (antennas.east_rad, antennas.north_rad))
+    return (
+        f"The beams of antennas differ (rms) by {width:.1f} % in width, {east:.1f} arcmin east and "
+        f"{north:.1f} arcmin north."
+    )
+
+
+def _crosstalk(solved: SolvedSet) -> str:
+    """What is taken off of what antennas radiate into each other."""
+    if not solved.n_crosstalk:
+        return ""
+    return (
+        f"Crosstalk of {solved.crosstalk_rms_jy:.2g} Jy (rms) is taken off "
+        f"{solved.n_crosstalk} baselines. "
     )
 
 
