@@ -85,12 +85,13 @@ def _equations(
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     middle_hz = float(vis.frequencies_hz.mean())
     slopes = voltage_slopes(vis.beam_axis, model.directions, middle_hz, vis.dish_m)
-    sky = predict.predict_apparent(vis, model.directions, apparent)
-    parts = [
-        predict.predict_apparent(vis, model.directions, apparent * slopes[:, :, k, None])
-        for k in range(_BEAM_TERMS)
-    ]
-    columns = np.stack([*parts, sky, 1j * sky], axis=2).astype(np.complex64)
+    columns = np.empty((*vis.data.shape[:2], _BEAM_TERMS + 1), np.complex64)
+    for k in range(_BEAM_TERMS):
+        columns[:, :, k] = predict.predict_apparent(
+            vis, model.directions, apparent * slopes[:, :, k, None]
+        )
+    columns[:, :, _BEAM_TERMS] = predict.predict_apparent(vis, model.directions, apparent)
+    sky = columns[:, :, _BEAM_TERMS]
     hands = vis.parallel_hands
     some = slice(None, None, max(1, len(vis.data) // 5000))
     squares = (
@@ -106,7 +107,7 @@ def _equations(
     gram = np.zeros((pairs.size, _TERMS, _TERMS))
     cross = np.zeros((pairs.size, _TERMS))
     _accumulate(
-        vis.data, vis.weights, vis.flags, left_out, sky, columns, pair_of_row, np.array(hands),
+        vis.data, vis.weights, vis.flags, left_out, columns, pair_of_row, np.array(hands),
         _CLIP * noise, gram, cross,
     )  # fmt: skip
     # A phase counts with the opposite sign for the second antenna.
@@ -129,29 +130,35 @@ def _equations(
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _accumulate(
     data: np.ndarray, weights: np.ndarray, flags: np.ndarray, left_out: np.ndarray,
-    sky: np.ndarray, columns: np.ndarray, pair_of_row: np.ndarray, hands: np.ndarray,
-    clip: float, gram: np.ndarray, cross: np.ndarray,
+    columns: np.ndarray, pair_of_row: np.ndarray, hands: np.ndarray, clip: float,
+    gram: np.ndarray, cross: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add to the sums of each baseline over products of columns, and of columns with the rest."""
+    """Add to the sums of each baseline over products of columns, and of columns with the rest.
+
+    The last column is the sky; a phase turns it by a right angle.
+    """
     nterm = columns.shape[2]
+    terms = np.empty(nterm + 1, np.complex128)
     for row in range(data.shape[0]):
         pair = pair_of_row[row]
         for f in range(data.shape[1]):
             if left_out[row, f]:
                 continue
+            terms[:nterm] = columns[row, f]
+            terms[nterm] = 1j * terms[nterm - 1]
             total, rest = 0.0, 0j
             for p in hands:
                 w = weights[row, f, p]
-                r = data[row, f, p] - sky[row, f]
+                r = data[row, f, p] - terms[nterm - 1]
                 if flags[row, f, p] or w * (r.real * r.real + r.imag * r.imag) > clip:
                     continue
                 total += w
                 rest += w * r
             if total == 0:
                 continue
-            for k in range(nterm):
-                a = columns[row, f, k]
+            for k in range(nterm + 1):
+                a = terms[k]
                 cross[pair, k] += a.real * rest.real + a.imag * rest.imag
-                for m in range(nterm):
-                    b = columns[row, f, m]
+                for m in range(nterm + 1):
+                    b = terms[m]
                     gram[pair, k, m] += total * (a.real * b.real + a.imag * b.imag)
