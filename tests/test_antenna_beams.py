@@ -62,6 +62,11 @@ def _observed(vis: Visibilities, model: SkyModel, gains: np.ndarray | None) -> V
     return replace(vis, data=data, flags=np.zeros(data.shape, bool), weights=weights)
 
 
+def _measure(vis: Visibilities, model: SkyModel, strongest: SkyModel) -> AntennaBeams | None:
+    sky = predict.predict(vis, model)
+    return measure_antenna_beams(vis, sky, strongest, np.zeros(vis.data.shape[:2], bool))
+
+
 def test_pointing_and_width_of_each_antenna_come_back(
     tile: tuple[Visibilities, SkyModel],
 ) -> None:
@@ -72,7 +77,7 @@ def test_pointing_and_width_of_each_antenna_come_back(
     east, north = rng.normal(0, 6 * _ARCMIN, (2, n))
     bright = replace(model, flux_jy=5 * model.flux_jy)
     seen = _observed(vis, bright, _voltages(vis, bright, width, east, north))
-    found = measure_antenna_beams(seen, bright, np.zeros(seen.data.shape[:2], bool))
+    found = _measure(seen, bright, bright)
     assert found is not None
     here = vis.antennas_present()
     values = found.of(vis.array.names)[here]
@@ -88,8 +93,18 @@ def test_pointing_and_width_of_each_antenna_come_back(
 
 def test_equal_antennas_have_no_beams_of_their_own(tile: tuple[Visibilities, SkyModel]) -> None:
     vis, model = tile
-    seen = _observed(vis, model, None)
-    assert measure_antenna_beams(seen, model, np.zeros(seen.data.shape[:2], bool)) is None
+    assert _measure(_observed(vis, model, None), model, model) is None
+
+
+def test_sources_beside_the_strongest_are_not_taken_for_beams(
+    tile: tuple[Visibilities, SkyModel],
+) -> None:
+    vis, model = tile
+    bright = replace(model, flux_jy=np.full(len(model), 5.0))
+    seen = _observed(vis, bright, None)
+    assert _measure(seen, bright, bright.select(np.arange(10))) is None
+    few = bright.select(np.arange(10))
+    assert _measure(seen, few, few) is not None, "they would be, if the model did not hold them"
 
 
 def test_slopes_are_those_of_the_voltage(tile: tuple[Visibilities, SkyModel]) -> None:

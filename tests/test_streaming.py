@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -389,7 +390,8 @@ def _count(root: Path, state: TileState) -> int:
     url = make_url(settings_module.load(root=root).database)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
         return 0
-    with _registry(root).read() as session:
+    # Asked many times a second: a server has connections for a hundred.
+    with closing(_registry(root)) as registry, registry.read() as session:
         return session.scalar(select(func.count()).where(Tile.state == state)) or 0
 
 

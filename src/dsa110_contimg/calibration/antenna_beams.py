@@ -32,7 +32,7 @@ _DECIMALS = 7
 
 
 def measure_antenna_beams(
-    vis: Visibilities, model: SkyModel, left_out: np.ndarray
+    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray
 ) -> AntennaBeams | None:
     """Fit width and pointing of each antenna.
 
@@ -40,8 +40,10 @@ def measure_antenna_beams(
     ----------
     vis : Visibilities
         Calibrated.
+    sky : ndarray of complex64, shape (nrow, nchan)
+        Model of all sources.
     model : SkyModel
-        As the data have it.
+        The strongest of them, which show the antennas' beams.
     left_out : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
 
@@ -53,7 +55,7 @@ def measure_antenna_beams(
     here = vis.antennas_present()
     index = np.zeros(len(vis.array.names), np.int64)
     index[here] = np.arange(here.size)
-    normal, right, noise = _equations(vis, model, left_out, index, here.size)
+    normal, right, noise = _equations(vis, sky, model, left_out, index, here.size)
     if noise <= 0:
         return None
     prior = np.tile((_UNITS / _PRIOR) ** 2, here.size)
@@ -79,7 +81,12 @@ def measure_antenna_beams(
 
 
 def _equations(
-    vis: Visibilities, model: SkyModel, left_out: np.ndarray, index: np.ndarray, nantenna: int
+    vis: Visibilities,
+    sky: np.ndarray,
+    model: SkyModel,
+    left_out: np.ndarray,
+    index: np.ndarray,
+    nantenna: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Normal equations of all antennas' terms, and the variance per weight of a real component."""
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
@@ -90,8 +97,7 @@ def _equations(
         columns[:, :, k] = predict.predict_apparent(
             vis, model.directions, apparent * slopes[:, :, k, None]
         )
-    columns[:, :, _BEAM_TERMS] = predict.predict_apparent(vis, model.directions, apparent)
-    sky = columns[:, :, _BEAM_TERMS]
+    columns[:, :, _BEAM_TERMS] = sky
     hands = vis.parallel_hands
     some = slice(None, None, max(1, len(vis.data) // 5000))
     squares = (

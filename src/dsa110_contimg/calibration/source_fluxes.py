@@ -137,10 +137,12 @@ def _antenna_beams(
     chosen = some_channels(vis, _ANTENNA_CHANNELS)
     some, channels = vis.channels(chosen), rfi[:, chosen]
     strongest = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
-    model = model.select(strongest[:_ANTENNA_SOURCES])
     sky = predict.predict(some, model)
     gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
-    return measure_antenna_beams(apply_gains(some, gains), model, channels)
+    calibrated = apply_gains(some, gains)
+    return measure_antenna_beams(
+        calibrated, sky, model.select(strongest[:_ANTENNA_SOURCES]), channels
+    )
 
 
 def apart(vis: Visibilities, model: SkyModel) -> tuple[SkyModel, SkyModel]:
