@@ -117,6 +117,23 @@ def test_an_antenna_without_enough_baselines_is_flagged_and_nothing_else(
     assert not np.delete(found.flags[0], 5, axis=0).any()
 
 
+def test_a_hand_without_signal_is_flagged_whatever_the_minimum_signal(
+    rng: np.random.Generator,
+) -> None:
+    """Its gain is zero, by which nothing can be divided."""
+    nant = 12
+    a1, a2 = _array(nant, 4)
+    model = np.ones((a1.size, 2), complex)
+    gains = _truth(nant, 2, rng)
+    gains[3, :, 1] = 0
+    found = solve_gains(
+        _corrupt(gains, model, a1, a2, 0.0, rng), model, np.ones((a1.size, 2, 2), np.float32),
+        a1, a2, np.zeros(a1.size, int), np.arange(2), nantenna=nant, min_snr=0.0,
+    )  # fmt: skip
+    assert found.flags[0, 3, :, 1].all()
+    assert found.flags.sum() == 2
+
+
 def test_data_without_any_weight_are_an_error_not_a_solution(rng: np.random.Generator) -> None:
     a1, a2 = _array(10, 2)
     nothing = np.zeros((a1.size, 1, 2), np.float32)

@@ -19,6 +19,8 @@ _TOLERANCE = 1e-7
 _ROWS_PER_BLOCK = 6
 _CHANNELS_PER_BLOCK = 16
 """Samples are summed so far before outliers are looked for: interference is flagged by then."""
+_LEAST_AMPLITUDE = 1e-6
+"""Of the median amplitude."""
 _SYSTEMS_AT_ONCE = 8
 """Their matrices of 96 antennas fill the cache of a core."""
 _TINY = 1e-30
@@ -378,7 +380,10 @@ def solve_gains(
             )
         sigma2 = _noise_per_weight(np.concatenate(residuals))
     snr = np.abs(gains) / (error * np.sqrt(sigma2))
-    bad |= ~(snr >= min_snr) | ~np.isfinite(gains)
+    bad |= ~np.isfinite(gains)
+    amplitude = np.abs(gains)
+    # A hand without signal may converge to a gain that nothing can be divided by.
+    bad |= ~(snr >= min_snr) | (amplitude < _LEAST_AMPLITUDE * np.median(amplitude[~bad]))
     gains[bad] = 1.0
 
     def shaped(values: np.ndarray) -> np.ndarray:
