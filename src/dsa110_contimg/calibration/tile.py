@@ -215,7 +215,8 @@ def _without_crosstalk(
     if rows.size == 0:
         return vis, raw, crosstalk
     for _ in range(_CROSSTALK_ROUNDS):
-        found = measure_crosstalk(apply_gains(vis.rows(rows), raw), sky[rows], rfi[rows])
+        known = _mostly_solved(raw)
+        found = measure_crosstalk(apply_gains(vis.rows(rows), known), sky[rows], rfi[rows])
         if not found.pairs:
             break
         if not overwrite:
@@ -224,6 +225,12 @@ def _without_crosstalk(
         crosstalk = added(crosstalk, found)
         raw = solve_channels(vis, sky, rfi, limits)
     return vis, raw, crosstalk
+
+
+def _mostly_solved(gains: Gains) -> Gains:
+    """Gains without the hands that have none in most channels: these few came by chance."""
+    chance = gains.flags.mean(axis=2, keepdims=True) > MAX_FLAGGED
+    return replace(gains, flags=gains.flags | chance)
 
 
 def calibrate_tile(
