@@ -11,6 +11,7 @@ from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.crosstalk import Crosstalk
 from dsa110_contimg.simulation import hour
+from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
@@ -61,7 +62,7 @@ def test_crosstalk_comes_back(tile: tuple[Visibilities, SkyModel, np.ndarray]) -
     seen = _with(vis, true)
     rows = crosstalk.short_rows(seen)
     nothing = np.zeros(sky[rows].shape, bool)
-    found = crosstalk.measure_crosstalk(seen.rows(rows), sky[rows], nothing)
+    found = crosstalk.measure_crosstalk(seen.rows(rows), sky[rows], nothing, 0.0)
     assert set(found.pairs) == set(true.pairs)
     order = [found.pairs.index(pair) for pair in true.pairs]
     error = np.abs(found.values_jy[order] - true.values_jy)
@@ -74,7 +75,42 @@ def test_there_is_none_where_nothing_is_heard(
     vis, _, sky = tile
     rows = crosstalk.short_rows(vis)
     nothing = np.zeros(sky[rows].shape, bool)
-    assert not crosstalk.measure_crosstalk(vis.rows(rows), sky[rows], nothing).pairs
+    assert not crosstalk.measure_crosstalk(vis.rows(rows), sky[rows], nothing, 0.0).pairs
+
+
+def test_sources_without_a_model_are_no_crosstalk(
+    tile: tuple[Visibilities, SkyModel, np.ndarray],
+) -> None:
+    vis, model, sky = tile
+    rng = np.random.default_rng(6)
+    ra, dec = vis.phase_centre_rad
+    faint = SkyModel(
+        astrometry.radec_to_vector(ra + rng.normal(0, 0.01, 300), dec + rng.normal(0, 0.01, 300)),
+        rng.uniform(0.01, 0.05, 300), np.full(300, -0.7), model.reference_hz,
+    )  # fmt: skip
+    seen = replace(vis, data=vis.data + predict.predict(vis, faint)[:, :, None])
+    apparent = predict.mean_apparent_jy(vis, faint)
+
+    def unmodelled(rows: np.ndarray) -> float:
+        nothing = np.zeros(sky[rows].shape, bool)
+        return crosstalk.unmodelled_power(seen.rows(rows), sky[rows], nothing)
+
+    far = crosstalk.some_long_rows(seen)
+    assert unmodelled(far) == pytest.approx(np.sum(apparent**2), rel=0.15)
+    true = _heard(vis)
+    for heard in (crosstalk.none(vis.frequencies_hz), true):
+        rows = crosstalk.short_rows(seen)
+        found = crosstalk.measure_crosstalk(
+            _with(seen, heard).rows(rows), sky[rows], np.zeros(sky[rows].shape, bool),
+            unmodelled(far),
+        )  # fmt: skip
+        assert set(found.pairs) == set(heard.pairs)
+        n_antennas = vis.antennas_present().size
+        assert found.still / (n_antennas * (n_antennas - 1) / 2) < 0.02
+    known = crosstalk.measure_crosstalk(
+        seen.rows(rows), sky[rows], np.zeros(sky[rows].shape, bool), 0.0
+    )
+    assert known.pairs, "they would be, if nobody asked how strong they are"
 
 
 def test_a_source_without_a_model_keeps_its_flux_density_in_another_tile(

@@ -8,6 +8,8 @@ antenna's voltage towards it (`sky.primary_beam.voltage_slopes`). Gain and phase
 solved along with its beam, because a gain solved with the wrong beam fits the strongest source.
 """
 
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 
@@ -20,6 +22,8 @@ from dsa110_contimg.visibilities.data import Visibilities
 _BEAM_TERMS = 3
 _TERMS = 5
 """Width, pointing east, pointing north, gain, phase."""
+_SIGN = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
+"""Of the terms of a baseline's second antenna."""
 _UNITS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60), 0.01, 0.01])
 _PRIOR = np.array([0.1, np.deg2rad(15 / 60), np.deg2rad(15 / 60), 0.1, 0.2])
 """Prior standard errors, before the antennas themselves say how much they differ."""
@@ -55,16 +59,18 @@ def measure_antenna_beams(
     here = vis.antennas_present()
     index = np.zeros(len(vis.array.names), np.int64)
     index[here] = np.arange(here.size)
-    normal, right, noise = _equations(vis, sky, model, left_out, index, here.size)
+    sums, noise = _sums(vis, sky, model, left_out, index, here.size)
     if noise <= 0:
         return None
-    prior = np.tile((_UNITS / _PRIOR) ** 2, here.size)
+    normal, right = sums.equations(here.size)
     unscale = np.tile(_UNITS, here.size)
-    normal, right = normal * unscale[:, None] * unscale[None] / noise, right * unscale / noise
+    normal, right = normal * unscale[:, None] * unscale[None], right * unscale
+    prior = np.tile((_UNITS / _PRIOR) ** 2, here.size)
     seen = np.ones(_BEAM_TERMS, bool)
     for _ in range(_ROUNDS):
-        covariance = np.linalg.inv(normal + np.diag(prior))
-        found = (covariance @ right).reshape(here.size, _TERMS)
+        covariance = np.linalg.inv(normal / noise + np.diag(prior))
+        found = (covariance @ right).reshape(here.size, _TERMS) / noise
+        noise *= sums.excess(found * _UNITS, noise)
         error = np.sqrt(np.diag(covariance)).reshape(here.size, _TERMS)
         scatter2 = np.array([robust_rms(one) ** 2 for one in found.T])
         noise2 = np.median(error**2, axis=0)
@@ -80,15 +86,56 @@ def measure_antenna_beams(
     return AntennaBeams(names, *(tuple(one.tolist()) for one in beams.T))
 
 
-def _equations(
-    vis: Visibilities,
-    sky: np.ndarray,
-    model: SkyModel,
-    left_out: np.ndarray,
-    index: np.ndarray,
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums over the samples of each baseline.
+
+    Attributes
+    ----------
+    first, second : ndarray of int, shape (npair,)
+        Antennas.
+    gram : ndarray, shape (npair, nterm, nterm)
+        Products of the terms' visibilities with each other, weighted.
+    cross : ndarray, shape (npair, nterm)
+        Products of the terms' visibilities with data minus model, weighted.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+
+    def equations(self, nantenna: int) -> tuple[np.ndarray, np.ndarray]:
+        """Normal matrix and right side of all antennas' terms."""
+        normal = np.zeros((nantenna, _TERMS, nantenna, _TERMS))
+        right = np.zeros((nantenna, _TERMS))
+        for i, j, one, towards in zip(self.first, self.second, self.gram, self.cross, strict=True):
+            normal[i, :, i] += one
+            normal[j, :, j] += _SIGN[:, None] * one * _SIGN
+            normal[i, :, j] += one * _SIGN
+            normal[j, :, i] += _SIGN[:, None] * one
+            right[i] += towards
+            right[j] += _SIGN * towards
+        n = nantenna * _TERMS
+        return normal.reshape(n, n), right.ravel()
+
+    def excess(self, found: np.ndarray, noise: float) -> float:
+        """Variance of what is left on the baselines over that of the noise; at least one.
+
+        Sources that the model does not hold are alike in all samples of a baseline, so errors
+        follow from baselines, not from samples (Liang and Zeger 1986, Biometrika 73, 13).
+        """
+        expected = found[self.first] + _SIGN * found[self.second]
+        left = self.cross - np.einsum("bkm,bm->bk", self.gram, expected)
+        ratio = np.sum(left**2, axis=0) / (noise * np.einsum("bkk->k", self.gram))
+        return max(1.0, float(ratio[:_BEAM_TERMS].max()))
+
+
+def _sums(
+    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray, index: np.ndarray,
     nantenna: int,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Normal equations of all antennas' terms, and the variance per weight of a real component."""
+) -> tuple[_Sums, float]:  # fmt: skip
+    """Sums of all baselines, and the variance per weight of a real component."""
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     middle_hz = float(vis.frequencies_hz.mean())
     slopes = voltage_slopes(vis.beam_axis, model.directions, middle_hz, vis.dish_m)
@@ -105,9 +152,7 @@ def _equations(
         * np.abs(vis.data[some][:, :, hands] - sky[some, :, None]) ** 2
     )
     kept = ~(vis.flags[some][:, :, hands] | left_out[some, :, None])
-    if not kept.any():
-        return np.zeros((0, 0)), np.zeros(0), 0.0
-    noise = float(np.median(squares[kept]) / (2 * np.log(2)))
+    noise = float(np.median(squares[kept]) / (2 * np.log(2))) if kept.any() else 0.0
     pair = index[vis.antenna1] * nantenna + index[vis.antenna2]
     pairs, pair_of_row = np.unique(pair, return_inverse=True)
     gram = np.zeros((pairs.size, _TERMS, _TERMS))
@@ -116,21 +161,7 @@ def _equations(
         vis.data, vis.weights, vis.flags, left_out, columns, pair_of_row, np.array(hands),
         _CLIP * noise, gram, cross,
     )  # fmt: skip
-    # A phase counts with the opposite sign for the second antenna.
-    sign = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
-    normal = np.zeros((nantenna, _TERMS, nantenna, _TERMS))
-    right = np.zeros((nantenna, _TERMS))
-    for (i, j), one, towards in zip(
-        np.column_stack(np.divmod(pairs, nantenna)), gram, cross, strict=True
-    ):
-        normal[i, :, i] += one
-        normal[j, :, j] += sign[:, None] * one * sign
-        normal[i, :, j] += one * sign
-        normal[j, :, i] += sign[:, None] * one
-        right[i] += towards
-        right[j] += sign * towards
-    n = nantenna * _TERMS
-    return normal.reshape(n, n), right.ravel(), noise
+    return _Sums(*np.divmod(pairs, nantenna), gram, cross), noise
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")

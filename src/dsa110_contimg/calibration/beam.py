@@ -66,6 +66,8 @@ class DriftingSources:
         Measured over predicted flux density, and its standard error.
     assumed : BeamShape
         That the prediction was made with.
+    weights : ndarray, shape (ntime, nsource), optional
+        Of the integrations in a part; alike without it.
     """
 
     model: SkyModel
@@ -74,6 +76,7 @@ class DriftingSources:
     ratio: np.ndarray
     error: np.ndarray
     assumed: BeamShape
+    weights: np.ndarray | None = None
 
 
 def measure_beam(
@@ -97,9 +100,11 @@ def measure_beam(
         apparent = sources.model.apparent_jy(
             beam_axis(pointings, shape), frequencies_hz, dish_m / shape.width
         ).mean(axis=2)
-        parts = np.zeros((sources.ratio.shape[0], apparent.shape[1]))
-        np.add.at(parts, sources.part, apparent)
-        return np.asarray(parts / np.bincount(sources.part)[:, None])
+        weights = np.ones(apparent.shape) if sources.weights is None else sources.weights
+        parts, total = np.zeros((2, sources.ratio.shape[0], apparent.shape[1]))
+        np.add.at(parts, sources.part, weights * apparent)
+        np.add.at(total, sources.part, weights)
+        return np.asarray(parts / total)
 
     start = np.array([sources.assumed.width, sources.assumed.east_rad, sources.assumed.north_rad])
     predicted = response(start)

@@ -3,12 +3,15 @@
 What one antenna radiates into its neighbour is constant in the Earth's frame, where the fringes of
 the sky turn. The mean of data minus model over a tile, in the frame that the telescope's files
 have, therefore shows it. It is measured in the reference tile, belongs to the calibration set, and
-is taken off all tiles: nothing of the sky in the other tiles goes with it. In the reference tile
-itself, sources that the model does not hold lose what they have on the baselines where their
-fringes stand still.
+is taken off all tiles: nothing of the sky in the other tiles goes with it.
+
+Sources that the model does not hold look like crosstalk on baselines where their fringes stand
+still. What both hands of data minus model have in common on long baselines tells how strong they
+are, and the turn of the fringes how much of it a mean keeps. Only what is well above that counts.
+In the reference tile itself such sources lose what they have on the baselines that are corrected.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numba
@@ -23,6 +26,11 @@ from dsa110_contimg.visibilities.phasing import phasor
 _LONGEST_M = 100.0
 """Antennas farther apart do not hear each other."""
 _SIGNIFICANT = 5.0
+"""Standard errors of the noise above which a baseline has crosstalk."""
+_UNLIKE_SKY = 10.0
+"""Times the expected power of sources, which a single baseline exceeds with probability exp(-10):
+one baseline sees all of them in all its channels with one amplitude and phase."""
+_ROWS_FOR_SKY = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +44,16 @@ class Crosstalk:
     values_jy : ndarray of complex64, shape (npair, nchan, nhand)
         In the frame of the telescope's files, in units of the sky.
     frequencies_hz : ndarray, shape (nchan,)
+    still : float
+        Sum over the baselines of what the mean keeps of a source, one for all of it. Divided by the
+        number of all baselines, the share of its flux density that a source without a model loses
+        in the reference tile.
     """
 
     pairs: tuple[tuple[str, str], ...]
     values_jy: np.ndarray
     frequencies_hz: np.ndarray
+    still: float = 0.0
 
     @property
     def rms_jy(self) -> float:
@@ -49,7 +62,9 @@ class Crosstalk:
 
     def channels(self, chosen: np.ndarray) -> "Crosstalk":
         """The same of some channels."""
-        return Crosstalk(self.pairs, self.values_jy[:, chosen], self.frequencies_hz[chosen])
+        return replace(
+            self, values_jy=self.values_jy[:, chosen], frequencies_hz=self.frequencies_hz[chosen]
+        )
 
 
 def none(frequencies_hz: np.ndarray) -> Crosstalk:
@@ -59,12 +74,44 @@ def none(frequencies_hz: np.ndarray) -> Crosstalk:
 
 def short_rows(vis: Visibilities) -> np.ndarray:
     """Rows of antennas so near to each other that one may hear the other."""
-    positions = vis.array.positions_itrf_m
-    apart = np.linalg.norm(positions[vis.antenna1] - positions[vis.antenna2], axis=1)
+    apart = _apart_m(vis)
     return np.flatnonzero((apart > 0) & (apart < _LONGEST_M))
 
 
-def measure_crosstalk(vis: Visibilities, sky: np.ndarray, left_out: np.ndarray) -> Crosstalk:
+def some_long_rows(vis: Visibilities) -> np.ndarray:
+    """Rows of antennas that do not hear each other; of many, evenly spread ones."""
+    rows = np.flatnonzero(_apart_m(vis) >= _LONGEST_M)
+    return rows[:: max(1, rows.size // _ROWS_FOR_SKY)]
+
+
+def _apart_m(vis: Visibilities) -> np.ndarray:
+    positions = vis.array.positions_itrf_m
+    return np.asarray(np.linalg.norm(positions[vis.antenna1] - positions[vis.antenna2], axis=1))
+
+
+def unmodelled_power(vis: Visibilities, sky: np.ndarray, left_out: np.ndarray) -> float:
+    """Mean square of the visibilities of sources that the model does not hold, Jy**2.
+
+    Both hands hold them alike, and their noise is independent. Zero for one hand alone.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Calibrated; rows without crosstalk.
+    sky : ndarray of complex64, shape (nrow, nchan)
+    left_out : ndarray of bool, shape (nrow, nchan)
+        Samples to leave out, besides those that are flagged.
+    """
+    if len(vis.parallel_hands) < 2:
+        return 0.0
+    one, other = (vis.data[:, :, p] - sky for p in vis.parallel_hands)
+    used = ~(left_out | vis.flags[:, :, vis.parallel_hands].any(axis=2))
+    return max(0.0, float(np.mean((one * other.conj()).real[used]))) if used.any() else 0.0
+
+
+def measure_crosstalk(
+    vis: Visibilities, sky: np.ndarray, left_out: np.ndarray, unmodelled_jy2: float
+) -> Crosstalk:
     """Measure crosstalk in a tile.
 
     Parameters
@@ -75,6 +122,8 @@ def measure_crosstalk(vis: Visibilities, sky: np.ndarray, left_out: np.ndarray) 
         Model of the same rows.
     left_out : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
+    unmodelled_jy2 : float
+        As of `unmodelled_power`.
     """
     nantenna = len(vis.array.names)
     code = vis.antenna1.astype(np.int64) * nantenna + vis.antenna2
@@ -82,25 +131,31 @@ def measure_crosstalk(vis: Visibilities, sky: np.ndarray, left_out: np.ndarray) 
     hands = np.array(vis.parallel_hands)
     shape = (pairs.size, vis.frequencies_hz.size, hands.size)
     total, count = np.zeros(shape, np.complex128), np.zeros(shape, np.int64)
-    squares = np.zeros(shape)
+    squares, turned = np.zeros(shape), np.zeros(shape, np.complex128)
     _sum_at_rest(
         vis.data, sky, vis.flags, left_out, _w_shift_m(vis), vis.frequencies_hz, hands,
-        pair_of_row, total, squares, count,
+        pair_of_row, total, squares, turned, count,
     )  # fmt: skip
     known = count > 1
     mean = np.where(known, total / np.maximum(count, 1), 0)
     variance = (squares - count * np.abs(mean) ** 2) / np.maximum(count * (count - 1), 1)
-    ratio = np.where(known & (variance > 0), np.abs(mean) ** 2 / np.maximum(variance, 1e-30), 0.0)
-    n, power = known.sum(axis=1, keepdims=True), ratio.sum(axis=1, keepdims=True)
-    seen = power - n > _SIGNIFICANT * np.sqrt(np.maximum(n, 1))
-    # What noise makes of a mean is shrunk away (James and Stein 1961).
-    kept = np.where(seen, mean * (1 - n / np.maximum(power, 1e-30)), 0)
+    known &= variance > 0
+    safe = np.where(known, variance, 1.0)
+    still = np.abs(turned / np.maximum(count, 1)) ** 2
+    noise = np.count_nonzero(known, axis=1, keepdims=True)
+    sources = np.sum(np.where(known, unmodelled_jy2 * still / safe, 0), axis=1, keepdims=True)
+    power = np.sum(np.where(known, np.abs(mean) ** 2 / safe, 0), axis=1, keepdims=True)
+    expected = noise + sources
+    seen = power - expected > _SIGNIFICANT * np.sqrt(np.maximum(noise, 1)) + _UNLIKE_SKY * sources
+    # What noise and sources make of a mean is shrunk away (James and Stein 1961).
+    kept = np.where(seen, mean * (1 - expected / np.maximum(power, 1e-30)), 0)
     heard = np.flatnonzero(seen.any(axis=(1, 2)))
     names = vis.array.names
     return Crosstalk(
         tuple((names[pairs[k] // nantenna], names[pairs[k] % nantenna]) for k in heard),
         kept[heard].astype(np.complex64),
         vis.frequencies_hz,
+        float(np.sum(np.where(seen, still, 0.0).mean(axis=(1, 2)))),
     )
 
 
@@ -110,7 +165,7 @@ def added(first: Crosstalk, second: Crosstalk) -> Crosstalk:
     values = np.zeros((len(pairs), *first.values_jy.shape[1:]), np.complex64)
     for one in (first, second):
         values[[pairs.index(pair) for pair in one.pairs]] += one.values_jy
-    return Crosstalk(pairs, values, first.frequencies_hz)
+    return Crosstalk(pairs, values, first.frequencies_hz, max(first.still, second.still))
 
 
 def subtract_crosstalk(vis: Visibilities, crosstalk: Crosstalk, gains: Gains | None) -> None:
@@ -180,9 +235,9 @@ def _w_shift_m(vis: Visibilities) -> np.ndarray:
 def _sum_at_rest(
     data: np.ndarray, sky: np.ndarray, flags: np.ndarray, left_out: np.ndarray,
     w_shift_m: np.ndarray, frequencies_hz: np.ndarray, hands: np.ndarray, pair_of_row: np.ndarray,
-    total: np.ndarray, squares: np.ndarray, count: np.ndarray,
+    total: np.ndarray, squares: np.ndarray, turned: np.ndarray, count: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add data minus model in the Earth's frame to the sums of each pair."""
+    """Add data minus model in the Earth's frame, and the turn to it, to the sums of each pair."""
     for row in range(data.shape[0]):
         k = pair_of_row[row]
         for f in range(data.shape[1]):
@@ -195,6 +250,7 @@ def _sum_at_rest(
                     continue
                 value = (data[row, f, p] - sky[row, f]) * turn
                 total[k, f, h] += value
+                turned[k, f, h] += turn
                 squares[k, f, h] += value.real * value.real + value.imag * value.imag
                 count[k, f, h] += 1
 

@@ -32,7 +32,9 @@ from dsa110_contimg.calibration.crosstalk import (
     measure_crosstalk,
     none,
     short_rows,
+    some_long_rows,
     subtract_crosstalk,
+    unmodelled_power,
 )
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
@@ -210,13 +212,16 @@ def _without_crosstalk(
     overwrite: bool,
 ) -> tuple[Visibilities, Gains, Crosstalk]:  # fmt: skip
     """Measure crosstalk and gains in turn, and take the crosstalk off the data."""
-    rows = short_rows(vis)
+    rows, far = short_rows(vis), some_long_rows(vis)
     crosstalk = none(vis.frequencies_hz)
     if rows.size == 0:
         return vis, raw, crosstalk
     for _ in range(_CROSSTALK_ROUNDS):
         known = _mostly_solved(raw)
-        found = measure_crosstalk(apply_gains(vis.rows(rows), known), sky[rows], rfi[rows])
+        unmodelled = unmodelled_power(apply_gains(vis.rows(far), known), sky[far], rfi[far])
+        found = measure_crosstalk(
+            apply_gains(vis.rows(rows), known), sky[rows], rfi[rows], unmodelled
+        )
         if not found.pairs:
             break
         if not overwrite:

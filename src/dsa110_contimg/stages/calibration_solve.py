@@ -69,6 +69,8 @@ class SolvedSet:
     n_crosstalk : int
         Baselines whose crosstalk is taken off.
     crosstalk_rms_jy : float
+    crosstalk_sky_loss : float
+        Share of its flux density that a source without a model loses in the reference tile.
         Records of old versions have none of these.
     """
 
@@ -91,6 +93,7 @@ class SolvedSet:
     beam: BeamMeasurement | None = None
     n_crosstalk: int = 0
     crosstalk_rms_jy: float = 0.0
+    crosstalk_sky_loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ def solve(
     model = sky_model(vis, root, options)
     solution = tile_calibration.solve_reference(vis, model, solve_limits(options), overwrite=True)
     middle_s = float(vis.times_s.mean())
+    n_antennas = vis.antennas_present().size
     solved = SolvedSet(
         id=set_id(tile, options),
         path=output,
@@ -192,6 +196,7 @@ def solve(
         beam=solution.beam,
         n_crosstalk=len(solution.crosstalk.pairs),
         crosstalk_rms_jy=solution.crosstalk.rms_jy,
+        crosstalk_sky_loss=solution.crosstalk.still / max(1, n_antennas * (n_antennas - 1) // 2),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole(output) as part:
