@@ -6,6 +6,7 @@ they would follow a source that differs from the catalogue and erase its variabi
 antenna that departs from the others takes an amplitude of its own (`antenna_health`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +47,8 @@ from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
 
+FindSources = Callable[[Visibilities], SkyModel]
+
 MIN_ANTENNAS = 10
 MAX_FLAGGED = 0.5
 WARN_FLAGGED = 0.3
@@ -83,6 +86,8 @@ class ReferenceSolution:
     flux_scale : FluxScale
     beam : BeamMeasurement
     crosstalk : Crosstalk
+    n_unmodelled : int
+        Sources that were found in data minus model.
     """
 
     bandpass: Gains
@@ -96,6 +101,7 @@ class ReferenceSolution:
     flux_scale: FluxScale
     beam: BeamMeasurement
     crosstalk: Crosstalk
+    n_unmodelled: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +140,9 @@ class CalibratedTile:
 
 
 def solve_reference(
-    vis: Visibilities, model: SkyModel, limits: SolveLimits, overwrite: bool = False
-) -> ReferenceSolution:
+    vis: Visibilities, model: SkyModel, limits: SolveLimits, overwrite: bool = False,
+    find_unmodelled: FindSources | None = None,
+) -> ReferenceSolution:  # fmt: skip
     """Solve bandpass and gains on the reference tile.
 
     The model's leading sources are measured first, so that none of them sets the flux scale alone.
@@ -150,6 +157,9 @@ def solve_reference(
     limits : SolveLimits
     overwrite : bool
         The arrays of `vis` may be overwritten: a full-size tile does not fit in memory twice.
+    find_unmodelled : callable, optional
+        Finds in data minus model what the model lacks. Sources below the limit of the catalogue
+        would otherwise go into the gains of all tiles.
 
     Raises
     ------
@@ -176,6 +186,10 @@ def solve_reference(
         raw = solve_channels(vis, sky, rfi, limits)
     vis, raw, crosstalk = _without_crosstalk(vis, sky, raw, rfi, limits, overwrite)
     rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
+    unmodelled = near.select(np.zeros(0, int))
+    if find_unmodelled is not None:
+        unmodelled = find_unmodelled(_data_minus_model(vis, sky, raw, rfi))
+        sky += predict.predict(vis, unmodelled)
     alive, n_there, _ = _alive(vis)
     raw, width = _solve_bandpass(vis, sky, rfi, limits, alive)
     raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
@@ -203,8 +217,19 @@ def solve_reference(
         flux_scale=flux_scale,
         beam=beam,
         crosstalk=crosstalk,
+        n_unmodelled=len(unmodelled),
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
+
+
+def _data_minus_model(
+    vis: Visibilities, sky: np.ndarray, gains: Gains, rfi: np.ndarray
+) -> Visibilities:
+    """Some channels of a tile, calibrated, without the sources of the model."""
+    chosen = some_channels(vis, _ROUGH_CHANNELS)
+    own = Gains(gains.values[:, :, chosen], gains.flags[:, :, chosen], gains.snr[:, :, chosen])
+    thin = apply_gains(vis.channels(chosen), own, also_flagged=rfi[:, chosen])
+    return replace(thin, data=thin.data - sky[:, chosen, None])
 
 
 def _without_crosstalk(

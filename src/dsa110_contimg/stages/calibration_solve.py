@@ -28,6 +28,7 @@ from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.model import SkyModel, in_beam
+from dsa110_contimg.sources.unmodelled import find_unmodelled
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
 from dsa110_contimg.visibilities import measurement_set, observations
@@ -66,6 +67,8 @@ class SolvedSet:
         Of the bandpass; more than one where the sky was weak.
     flux_scale : FluxScale or None
     beam : BeamMeasurement or None
+    n_unmodelled : int
+        Sources that the catalogue does not hold, or differently, found in data minus model.
     n_crosstalk : int
         Baselines whose crosstalk is taken off.
     crosstalk_rms_jy : float
@@ -91,6 +94,7 @@ class SolvedSet:
     channels_per_solution: int = 1
     flux_scale: FluxScale | None = None
     beam: BeamMeasurement | None = None
+    n_unmodelled: int = 0
     n_crosstalk: int = 0
     crosstalk_rms_jy: float = 0.0
     crosstalk_sky_loss: float = 0.0
@@ -173,7 +177,9 @@ def solve(
     vis = measurement_set.read(tile.ms_path)
     apply_manual(vis, manual_flags)
     model = sky_model(vis, root, options)
-    solution = tile_calibration.solve_reference(vis, model, solve_limits(options), overwrite=True)
+    solution = tile_calibration.solve_reference(
+        vis, model, solve_limits(options), overwrite=True, find_unmodelled=find_unmodelled
+    )
     middle_s = float(vis.times_s.mean())
     n_antennas = vis.antennas_present().size
     solved = SolvedSet(
@@ -188,6 +194,7 @@ def solve(
         model_flux_jy=solution.model_flux_jy,
         rfi_fraction=solution.rfi_fraction,
         n_model_sources=len(model),
+        n_unmodelled=solution.n_unmodelled,
         sky_catalog=options.sky_catalog,
         bandpass_valid_s=options.bandpass_valid_h * 3600,
         gains_valid_s=options.gains_valid_h * 3600,

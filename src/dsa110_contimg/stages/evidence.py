@@ -212,7 +212,8 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"Set {solved.id}: reference antenna {solved.reference_antenna}, "
         f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
         f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
-        f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}); "
+        f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}), and "
+        f"{solved.n_unmodelled} that the tile itself shows beside them; "
         f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
         f"{_beam(solved.beam)} {_crosstalk(solved)}"
         f"{_why(choice)}",

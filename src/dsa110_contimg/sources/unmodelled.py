@@ -1,0 +1,70 @@
+"""Find what the sky model of a tile does not hold, in an image of data minus model."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from dsa110_contimg.imaging.clean import CleanOptions
+from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.imaging.tile import image_tile
+from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
+from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sources.photometry import measure_at
+from dsa110_contimg.visibilities.data import Visibilities
+
+_IMAGING = TileImageOptions(
+    size=1024, cell_rad=None, scheme="briggs", robust=0.5, uv_min_lambda=0.0, averaging_loss=0.005,
+    clean=CleanOptions(niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5),
+)  # fmt: skip
+_FOUND_SIGMA = 7.0
+_MIN_RESPONSE = 0.1
+"""Farther out a small error of the beam is a large one of the flux density."""
+
+
+def find_unmodelled(rest: Visibilities) -> SkyModel:
+    """Find compact sources, and what sources of the model have too much.
+
+    Parameters
+    ----------
+    rest : Visibilities
+        Calibrated data minus model.
+
+    Returns
+    -------
+    SkyModel
+        Differences to the model, of either sign, with the beam taken out.
+    """
+    tile = image_tile(rest, None, _IMAGING)
+    centre = tile.apparent.shape[0] // 2
+    image = Image(
+        tile.apparent, rest.phase_centre_rad, (centre, centre), tile.cell_rad, "SIN", tile.beam,
+        "Jy/beam", tile.frequency_hz,
+    )  # fmt: skip
+    reach = max(1, round(0.5 * tile.beam.major_rad / tile.cell_rad))
+    noise = np.full(image.pixels.shape, tile.rms_jy)
+    positions, flux = [np.zeros((0, 3))], [np.zeros(0)]
+    for sign in (1, -1):
+        pixels = sign * image.pixels
+        peak = pixels == ndimage.maximum_filter(pixels, 2 * reach + 1)
+        row, column = np.nonzero(
+            peak & (pixels > _FOUND_SIGMA * tile.rms_jy) & (tile.primary_beam > _MIN_RESPONSE)
+        )
+        ra_deg, dec_deg = image.wcs.all_pix2world(column, row, 0) if row.size else np.zeros((2, 0))
+        found = measure_at(replace(image, pixels=pixels), noise, ra_deg, dec_deg)
+        seen = found.observed
+        dec = np.deg2rad(dec_deg[seen])
+        positions.append(
+            astrometry.radec_to_vector(
+                np.deg2rad(ra_deg[seen]) + found.offset_east_rad[seen] / np.cos(dec),
+                dec + found.offset_north_rad[seen],
+            )
+        )
+        flux.append(sign * found.peak_jy[seen] / tile.primary_beam[row[seen], column[seen]])
+    jansky = np.concatenate(flux)
+    return SkyModel(
+        np.concatenate(positions), jansky, np.full(jansky.size, DEFAULT_SPECTRAL_INDEX),
+        tile.frequency_hz,
+    )  # fmt: skip
