@@ -107,6 +107,22 @@ def test_sources_beside_the_strongest_are_not_taken_for_beams(
     assert _measure(seen, few, few) is None, "nor where the model does not hold them"
 
 
+def test_what_only_long_baselines_show_is_no_beam(tile: tuple[Visibilities, SkyModel]) -> None:
+    """As sources that these resolve do."""
+    vis, model = tile
+    rng = np.random.default_rng(3)
+    n = len(vis.array.names)
+    east, north = rng.normal(0, 6 * _ARCMIN, (2, n))
+    bright = replace(model, flux_jy=5 * model.flux_jy)
+    equal = _observed(vis, bright, None)
+    beams = _observed(vis, bright, _voltages(vis, bright, np.ones(n), east, north))
+    length = np.hypot(*vis.uvw_m[:, :2].T)
+    longer = (length > np.median(length))[:, None, None]
+    assert _measure(beams, bright, bright) is not None
+    seen = replace(equal, data=np.where(longer, beams.data, equal.data))
+    assert _measure(seen, bright, bright) is None
+
+
 def test_slopes_are_those_of_the_voltage(tile: tuple[Visibilities, SkyModel]) -> None:
     vis, model = tile
     slopes = voltage_slopes(

@@ -6,6 +6,9 @@ in the logarithm of its width: data minus model of the antennas i and j is
 ``sum_k (p_ik + p_jk) M_k``, where ``M_k`` is the model with each source times the slope of the
 antenna's voltage towards it (`sky.primary_beam.voltage_slopes`). Gain and phase of each antenna are
 solved along with its beam, because a gain solved with the wrong beam fits the strongest source.
+
+A source that long baselines resolve looks like distant antennas whose beams differ. A beam belongs
+to an antenna, whatever the baseline: what shorter and longer baselines do not agree on is no beam.
 """
 
 from dataclasses import dataclass
@@ -28,6 +31,10 @@ _UNITS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60), 0.01, 0.01])
 _PRIOR = np.array([0.1, np.deg2rad(15 / 60), np.deg2rad(15 / 60), 0.1, 0.2])
 """Prior standard errors, before the antennas themselves say how much they differ."""
 _SIGNIFICANT = 3.0
+_LEAST_AGREEMENT = 0.4
+"""Correlation between what shorter and longer baselines say of the antennas."""
+_IN_HALF, _MIN_IN_BOTH = 6, 8
+"""Baselines of an antenna, and antennas with so many, that the agreement needs."""
 _CLIP = 20.0
 """Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
 _ROUNDS = 2
@@ -57,15 +64,16 @@ def measure_antenna_beams(
         None where the antennas differ by no more than noise.
     """
     here = vis.antennas_present()
-    index = np.zeros(len(vis.array.names), np.int64)
-    index[here] = np.arange(here.size)
-    sums, noise = _sums(vis, sky, model, left_out, index, here.size)
+    sums, noise = _sums(vis, sky, model, left_out, here)
     if noise <= 0:
         return None
     normal, right = sums.equations(here.size)
     unscale = np.tile(_UNITS, here.size)
     normal, right = normal * unscale[:, None] * unscale[None], right * unscale
     prior = np.tile((_UNITS / _PRIOR) ** 2, here.size)
+    agreed = _agreement(sums, noise, here.size, unscale, prior)
+    if not agreed.any():
+        return None
     seen = np.ones(_BEAM_TERMS, bool)
     for _ in range(_ROUNDS):
         covariance = np.linalg.inv(normal / noise + np.diag(prior))
@@ -75,7 +83,7 @@ def measure_antenna_beams(
         scatter2 = np.array([robust_rms(one) ** 2 for one in found.T])
         noise2 = np.median(error**2, axis=0)
         doubt = _SIGNIFICANT * MEDIAN_OVER_MEAN * np.sqrt(2 / here.size) * noise2
-        seen = (scatter2 - noise2 > doubt)[:_BEAM_TERMS]
+        seen = agreed & (scatter2 - noise2 > doubt)[:_BEAM_TERMS]
         spread2 = np.maximum(scatter2 - noise2, 1e-3 * noise2)
         prior = np.tile(1 / spread2, here.size)
     if not seen.any():
@@ -86,6 +94,31 @@ def measure_antenna_beams(
     return AntennaBeams(names, *(tuple(one.tolist()) for one in beams.T))
 
 
+def _agreement(
+    sums: "_Sums", noise: float, nantenna: int, unscale: np.ndarray, prior: np.ndarray
+) -> np.ndarray:
+    """Say for each of the beam's terms whether shorter and longer baselines agree on it."""
+    halves, known = [], np.ones(nantenna, bool)
+    longer = sums.length_m > np.median(sums.length_m)
+    for half in (~longer, longer):
+        part = sums.select(half)
+        normal, right = part.equations(nantenna)
+        normal = normal * unscale[:, None] * unscale[None] / noise + np.diag(prior)
+        found = np.linalg.solve(normal, right * unscale / noise)
+        halves.append(found.reshape(nantenna, _TERMS)[:, :_BEAM_TERMS])
+        known &= np.bincount(np.append(part.first, part.second), minlength=nantenna) >= _IN_HALF
+    count = np.count_nonzero(known)
+    if count < _MIN_IN_BOTH:
+        return np.zeros(_BEAM_TERMS, bool)
+    # From robust variances: cov(a, b) = (var(a + b) - var(a - b)) / 4 of a and b of variance one.
+    one, other = (half[known] / [robust_rms(x) for x in half[known].T] for half in halves)
+    correlation = np.array([
+        (robust_rms(a + b) ** 2 - robust_rms(a - b) ** 2) / 4
+        for a, b in zip(one.T, other.T, strict=True)
+    ])  # fmt: skip
+    return correlation > max(_LEAST_AGREEMENT, _SIGNIFICANT / np.sqrt(count))
+
+
 @dataclass(frozen=True, eq=False)
 class _Sums:
     """Sums over the samples of each baseline.
@@ -94,6 +127,7 @@ class _Sums:
     ----------
     first, second : ndarray of int, shape (npair,)
         Antennas.
+    length_m : ndarray, shape (npair,)
     gram : ndarray, shape (npair, nterm, nterm)
         Products of the terms' visibilities with each other, weighted.
     cross : ndarray, shape (npair, nterm)
@@ -102,8 +136,16 @@ class _Sums:
 
     first: np.ndarray
     second: np.ndarray
+    length_m: np.ndarray
     gram: np.ndarray
     cross: np.ndarray
+
+    def select(self, some: np.ndarray) -> "_Sums":
+        """The baselines of a mask."""
+        return _Sums(
+            self.first[some], self.second[some], self.length_m[some], self.gram[some],
+            self.cross[some],
+        )  # fmt: skip
 
     def equations(self, nantenna: int) -> tuple[np.ndarray, np.ndarray]:
         """Normal matrix and right side of all antennas' terms."""
@@ -132,10 +174,12 @@ class _Sums:
 
 
 def _sums(
-    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray, index: np.ndarray,
-    nantenna: int,
-) -> tuple[_Sums, float]:  # fmt: skip
-    """Sums of all baselines, and the variance per weight of a real component."""
+    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray, here: np.ndarray
+) -> tuple[_Sums, float]:
+    """Sums of all baselines of some antennas, and the variance per weight of a real component."""
+    nantenna = here.size
+    index = np.zeros(len(vis.array.names), np.int64)
+    index[here] = np.arange(nantenna)
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     middle_hz = float(vis.frequencies_hz.mean())
     slopes = voltage_slopes(vis.beam_axis, model.directions, middle_hz, vis.dish_m)
@@ -161,7 +205,10 @@ def _sums(
         vis.data, vis.weights, vis.flags, left_out, columns, pair_of_row, np.array(hands),
         _CLIP * noise, gram, cross,
     )  # fmt: skip
-    return _Sums(*np.divmod(pairs, nantenna), gram, cross), noise
+    first, second = np.divmod(pairs, nantenna)
+    place = vis.array.positions_itrf_m[here]
+    length_m = np.linalg.norm(place[first] - place[second], axis=1)
+    return _Sums(first, second, length_m, gram, cross), noise
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
