@@ -49,6 +49,17 @@ class BeamMeasurement:
     north_error_rad: float = _PRIOR_OFFSET_RAD
     n_sources: int = 0
 
+    def in_arcmin(self) -> dict[str, float]:
+        """Width and pointing of the array's beam for people, with standard errors."""
+        return {
+            "width": self.shape.width,
+            "width_error": self.width_error,
+            "east_arcmin": 60 * float(np.rad2deg(self.shape.east_rad)),
+            "east_error_arcmin": 60 * float(np.rad2deg(self.east_error_rad)),
+            "north_arcmin": 60 * float(np.rad2deg(self.shape.north_rad)),
+            "north_error_arcmin": 60 * float(np.rad2deg(self.north_error_rad)),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class DriftingSources:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
+from dsa110_contimg.robust import cauchy_weights, robust_rms
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sky.model import SkyModel
@@ -20,6 +21,7 @@ from dsa110_contimg.telescope import Telescope
 _CATALOGUE_ERROR = 0.1
 """Of flux densities that another program measured, beside their noise."""
 _MIN_RESPONSE = 0.1
+_MIN_SNR, _MIN_FOR_TREND, _ROUNDS = 10.0, 6, 30
 _PARTS_OF_TILE = 4
 _SECONDS_PER_DAY = 86400.0
 
@@ -57,9 +59,9 @@ def drift_scan_pointings(
     ndarray, shape (n_tiles, npart, 3)
         At evenly spaced times of each tile.
     """
-    tile_s = telescope.integrations_per_file * telescope.integration_s
     count = n_tiles * _PARTS_OF_TILE
-    jd = start_jd + (np.arange(count) + 0.5) * tile_s / _PARTS_OF_TILE / _SECONDS_PER_DAY
+    part_days = telescope.tile_length_s / _PARTS_OF_TILE / _SECONDS_PER_DAY
+    jd = start_jd + (np.arange(count) + 0.5) * part_days
     site = astrometry.Site.of(telescope)
     axis = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)
     directions = astrometry.EarthFrame(jd, site).icrs_direction(axis)
@@ -83,7 +85,8 @@ def measure_beam_on_mosaic(
     Returns
     -------
     BeamMeasurement
-        From the nominal beam of the telescope, which the mosaic was corrected for.
+        With no sources where too few are covered. The mosaic is taken to be corrected for the
+        nominal beam of the telescope.
     ndarray, shape (nsource,)
         What measured flux densities are to be divided by; NaN where no tile covers a source.
     """
@@ -116,3 +119,31 @@ def measure_beam_on_mosaic(
     total = (weights * assumed).sum(axis=0)
     factor = (weights * response(found.shape)).sum(axis=0) / np.where(covered, total, 1.0)
     return found, np.where(covered, factor, np.nan)
+
+
+def declination_trend(
+    dec_deg: np.ndarray, ratio: np.ndarray, error: np.ndarray
+) -> tuple[float, float]:
+    """Slope of the logarithm of flux ratios over declination, per degree, and its error.
+
+    Parameters
+    ----------
+    dec_deg : ndarray, shape (nsource,)
+    ratio, error : ndarray, shape (nsource,)
+        Measured over catalogue flux density; those below ten times their error take no part.
+    """
+    used = np.isfinite(ratio) & (ratio > _MIN_SNR * error)
+    if np.count_nonzero(used) < _MIN_FOR_TREND:
+        return float("nan"), float("nan")
+    y = np.log(ratio[used])
+    sigma = np.hypot(error[used] / ratio[used], _CATALOGUE_ERROR)
+    design = np.column_stack([np.ones(y.size), dec_deg[used] - np.mean(dec_deg[used])])
+    line = np.array([np.median(y), 0.0])
+    covariance, excess = np.eye(2), 1.0
+    for _ in range(_ROUNDS):
+        residual = y - design @ line
+        excess = max(1.0, robust_rms(residual / sigma))
+        weight = cauchy_weights(residual / (excess * sigma)) / (excess * sigma) ** 2
+        covariance = np.linalg.inv((design * weight[:, None]).T @ design)
+        line = covariance @ (design.T @ (weight * y))
+    return float(line[1]), float(np.sqrt(covariance[1, 1]))

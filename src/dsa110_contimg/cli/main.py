@@ -4,6 +4,7 @@ import typer
 
 from dsa110_contimg.cli import (
     batch,
+    beam,
     bench,
     calibration,
     catalogue,
@@ -36,6 +37,9 @@ caltables.command("plot")(calibration.caltables_plot)
 caltables.command("reject")(calibration.caltables_reject)
 caltables.command("prefer")(calibration.caltables_prefer)
 caltables.command("accept")(calibration.caltables_accept)
+beams = typer.Typer(help="Primary beams.", no_args_is_help=True)
+beams.command("list")(beam.beam_list)
+beams.command("fit")(beam.beam_fit)
 db = typer.Typer(help="The database.", no_args_is_help=True)
 db.command("upgrade")(database.db_upgrade)
 db.command("check")(database.db_check)
@@ -74,6 +78,7 @@ app.command()(cluster.worker)
 app.command()(operate.config)
 app.add_typer(catalog, name="catalog")
 app.add_typer(caltables, name="caltables")
+app.add_typer(beams, name="beam")
 app.add_typer(flags, name="flags")
 app.add_typer(db, name="db")
 app.add_typer(benchmarks, name="bench")

@@ -53,6 +53,17 @@ def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes
     return _png(figure)
 
 
+def ratios_over_declination(dec_deg: np.ndarray, ratio: np.ndarray, corrected: np.ndarray) -> bytes:
+    """Measured over catalogue flux densities, before and after a correction of the beam."""
+    figure, axes = _figure()
+    axes.plot(dec_deg, ratio, ".", ms=5, color="#c2b280", label="as measured")
+    axes.plot(dec_deg, corrected, ".", ms=5, color="#1f5fa8", label="with the beam that was found")
+    axes.axhline(1.0, color="0.5", lw=0.8)
+    axes.set(ylim=(0, 2), xlabel="declination (deg)", ylabel="measured / catalogue")
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
 def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) -> bytes:
     """Amplitude and phase of every antenna's bandpass, shape (nantenna, nchan, npol)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

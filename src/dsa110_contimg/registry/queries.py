@@ -242,7 +242,16 @@ def _set_dict(row: CalibrationSet) -> dict[str, Any]:
         "flagged_fraction": row.quality["flagged_fraction"],
         "median_snr": row.quality["median_snr"],
         "reference_antenna": row.quality["reference_antenna"],
+        "beam": _beam(row.quality.get("beam")),
     }
+
+
+def _beam(measured: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A measured beam of the array, without those of single antennas; None where there is none."""
+    if not measured or not measured["n_sources"]:
+        return None
+    shape = {key: value for key, value in measured["shape"].items() if key != "antennas"}
+    return {**measured, "shape": shape}
 
 
 def set_standing(registry: Registry, set_id: str, standing: str, remark: str) -> None:

@@ -5,7 +5,7 @@ the columns and units of `Catalogue`, so that any other program reads it too.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,6 +188,26 @@ def _read_table(path: Path):  # type: ignore[no-untyped-def]
             return Table.read(path, format=kind)
         except (OSError, ValueError, IndexError) as error:
             raise BadInputError(f"{path}: cannot be read as {kind} ({error})") from error
+
+
+def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Columns of numbers of a table; rows where one of them is missing are left out.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be read, or a column is missing.
+    """
+    if not path.is_file():
+        raise BadInputError(f"{path}: there is no such file")
+    table = _read_table(path)
+    missing = [name for name in names if name not in table.colnames]
+    if missing:
+        raise BadInputError(
+            f"{path}: no column {', '.join(missing)}; it has {', '.join(table.colnames[:12])}"
+        )
+    columns = np.array([_numbers(table[name]) for name in names])
+    return list(columns[:, np.isfinite(columns).all(axis=0)])
 
 
 def _numbers(column) -> np.ndarray:  # type: ignore[no-untyped-def]
