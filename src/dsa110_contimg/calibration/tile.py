@@ -176,7 +176,8 @@ def solve_reference(
     near, distant = source_fluxes.apart(vis, model)
     changes = source_fluxes.changes(vis, near, rfi, limits)
     vis = take_out(vis, changes, in_place=overwrite)
-    near, flux_scale, beam = source_fluxes.measure(vis, near, rfi, limits)
+    listed = near
+    near, flux_scale, beam = source_fluxes.measure(vis, listed, rfi, limits)
     vis = replace(vis, beam=beam.shape)
     sky = predict.predict(vis, near)
     raw = solve_channels(vis, sky, rfi, limits)
@@ -185,6 +186,14 @@ def solve_reference(
         sky += predict.predict(vis, distant)
         raw = solve_channels(vis, sky, rfi, limits)
     vis, raw, crosstalk = _without_crosstalk(vis, sky, raw, rfi, limits, overwrite)
+    if crosstalk.pairs:
+        # What the sources were measured to be had the crosstalk in it.
+        near, flux_scale, beam = source_fluxes.measure(vis, listed, rfi, limits)
+        vis = replace(vis, beam=beam.shape)
+        sky = predict.predict(vis, near)
+        if len(distant):
+            sky += predict.predict(vis, distant)
+        raw = solve_channels(vis, sky, rfi, limits)
     rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
     unmodelled = near.select(np.zeros(0, int))
     if find_unmodelled is not None:
