@@ -9,10 +9,15 @@ import pytest
 from astropy.io import fits
 
 from conftest import Processed
+from dsa110_contimg.calibration import predict
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging import clean, fits_image, gridding, restore, weighting
+from dsa110_contimg.imaging.clean import CleanOptions
+from dsa110_contimg.imaging.parameters import TileImageOptions
 from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky import astrometry, primary_beam
+from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.stages.imaging import image
 from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
@@ -365,3 +370,25 @@ def test_the_model_is_never_added_back_into_an_image(processed: Processed, tmp_p
     x, y = apparent.wcs.all_world2pix(truth.ra_deg[brightest], truth.dec_deg[brightest], 0)
     assert truth.flux_jy[brightest] == 6.0
     assert abs(apparent.pixels[round(float(y)), round(float(x))]) < 0.05
+
+
+@pytest.mark.parametrize("jansky", [0.3, 3.0])
+def test_a_source_near_the_edge_stays_in_the_image(processed: Processed, jansky: float) -> None:
+    vis = measurement_set.read(processed.result["calibrated_tiles"][0].ms_path)
+    size, cell = 512, 3.5 * astrometry.ARCSEC_RAD
+    from_edge = 8
+    m = (size // 2 - from_edge) * cell
+    axes = astrometry.tangent_axes(*vis.phase_centre_rad)
+    places = np.array([[0.0, 0.001, np.sqrt(1 - 1e-6)], [0.0, m, np.sqrt(1 - m * m)]]) @ axes
+    model = SkyModel(places, np.array([3.0, jansky]), np.full(2, -0.7), 1.4e9)
+    sky = predict.predict(vis, model)
+    sigma = 1 / np.sqrt(np.maximum(vis.weights, 1e-6))[..., None]
+    noise = sigma * np.random.default_rng(5).normal(size=(*vis.data.shape, 2))
+    data = sky[:, :, None] + noise.astype(np.float32).view(np.complex64)[..., 0]
+    seen = replace(vis, data=data)
+    options = TileImageOptions(size, cell, "briggs", 0.5, 0.0, 0.001, CleanOptions(5000, 4.0, 1.0))
+    tile = image_tile(seen, model, options)
+    assert tile.apparent.shape == (size, size)
+    row, middle = size - from_edge, size // 2
+    peak = tile.apparent[row - 1 : row + 2, middle - 1 : middle + 2].max()
+    assert peak == pytest.approx(predict.mean_apparent_jy(vis, model)[1], rel=0.1)

@@ -24,7 +24,8 @@ from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
 
-_EDGE_PIXELS = 16
+_EDGE_PIXELS = 2
+"""Sources nearer to the edge count as outside: an image needs pixels around a source."""
 _MOST_COMPONENTS = 48
 _COMPONENT_SIGMA = 30.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
