@@ -19,7 +19,7 @@ from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis, power_response
 from dsa110_contimg.telescope import DSA110
 
 _ARCMIN = np.deg2rad(1 / 60)
-_START_JD = 2461066.42
+_START_S = 1769378728.0
 _BAND_HZ = np.linspace(DSA110.band_bottom_hz, DSA110.band_top_hz, 8)
 
 
@@ -57,7 +57,7 @@ def _photometry(pointings: np.ndarray, true: BeamShape, seed: int) -> MosaicPhot
     "true", [BeamShape(), BeamShape(1.06, 0.0, 15 * _ARCMIN), BeamShape(0.95, 0.0, -8 * _ARCMIN)]
 )
 def test_width_and_declination_come_back(true: BeamShape) -> None:
-    pointings = drift_scan_pointings(_START_JD, 11, 16.2, DSA110)
+    pointings = drift_scan_pointings(_START_S, 11, 16.2, DSA110)
     for seed in range(4):
         photometry = _photometry(pointings, true, seed)
         found, factor = measure_beam_on_mosaic(photometry, pointings, _BAND_HZ, DSA110)

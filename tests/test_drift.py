@@ -74,6 +74,18 @@ def test_drifts_come_back(calibrated: tuple[Visibilities, np.ndarray]) -> None:
     assert np.std(left.imag) < 0.02 * np.std(true.imag)
 
 
+def test_a_hand_without_signal_takes_no_drift(calibrated: tuple[Visibilities, np.ndarray]) -> None:
+    """Divided by a gain of nearly nothing, it holds large noise of little weight."""
+    vis, sky = calibrated
+    dead = vis.antennas_present()[3]
+    its = (vis.antenna1 == dead) | (vis.antenna2 == dead)
+    data, weights = vis.data.copy(), vis.weights.copy()
+    data[its, :, 0] = 1e3 * (data[its, :, 0] - sky[its])
+    weights[its, :, 0] /= 1e6
+    found = _measured(replace(vis, data=data, weights=weights), sky)
+    assert np.abs(found.values[:, dead, 0]).max() < 0.001
+
+
 def test_steady_antennas_are_left_alone(calibrated: tuple[Visibilities, np.ndarray]) -> None:
     assert not _measured(*calibrated).is_significant
 

@@ -26,15 +26,15 @@ _BEAM_TERMS = 3
 _TERMS = 5
 """Width, pointing east, pointing north, gain, phase."""
 _SIGN = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
-"""Of the terms of a baseline's second antenna."""
+"""Signs with which the terms of the second antenna of a baseline enter."""
 _UNITS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60), 0.01, 0.01])
 _PRIOR = np.array([0.1, np.deg2rad(15 / 60), np.deg2rad(15 / 60), 0.1, 0.2])
 """Prior standard errors, before the antennas themselves say how much they differ."""
 _SIGNIFICANT = 3.0
 _LEAST_AGREEMENT = 0.4
-"""Correlation between what shorter and longer baselines say of the antennas."""
+"""Minimum correlation between what shorter and longer baselines say of the antennas."""
 _IN_HALF, _MIN_IN_BOTH = 6, 8
-"""Baselines of an antenna, and antennas with so many, that the agreement needs."""
+"""Minimum number of baselines of an antenna in each half, and of antennas that have them."""
 _CLIP = 20.0
 """Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
 _ROUNDS = 2

@@ -16,14 +16,15 @@ from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
-from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
+from dsa110_contimg.times import DAY_S
+from dsa110_contimg.visibilities.phasing import drift_geometry
 
 _CATALOGUE_ERROR = 0.1
-"""Of flux densities that another program measured, beside their noise."""
+"""Relative error of a flux ratio from catalogue and measurement, in addition to the noise."""
 _MIN_RESPONSE = 0.1
 _MIN_SNR, _MIN_FOR_TREND, _ROUNDS = 10.0, 6, 30
 _PARTS_OF_TILE = 4
-_SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,17 @@ class MosaicPhotometry:
 
 
 def drift_scan_pointings(
-    start_jd: float, n_tiles: int, apparent_dec_deg: float, telescope: Telescope
+    start_s: float, n_tiles: int, apparent_dec_deg: float, telescope: Telescope
 ) -> np.ndarray:
     """Dish axes while consecutive tiles were observed, ICRS.
+
+    Parameters
+    ----------
+    start_s : float
+        When the first tile began, Unix seconds.
+    n_tiles : int
+    apparent_dec_deg : float
+    telescope : Telescope
 
     Returns
     -------
@@ -60,12 +69,10 @@ def drift_scan_pointings(
         At evenly spaced times of each tile.
     """
     count = n_tiles * _PARTS_OF_TILE
-    part_days = telescope.tile_length_s / _PARTS_OF_TILE / _SECONDS_PER_DAY
-    jd = start_jd + (np.arange(count) + 0.5) * part_days
-    site = astrometry.Site.of(telescope)
-    axis = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)
-    directions = astrometry.EarthFrame(jd, site).icrs_direction(axis)
-    return np.asarray(directions).reshape(n_tiles, _PARTS_OF_TILE, 3)
+    part_s = telescope.tile_length_s / _PARTS_OF_TILE
+    jd = UNIX_EPOCH_JD + (start_s + (np.arange(count) + 0.5) * part_s) / DAY_S
+    scan = drift_geometry(jd, np.deg2rad(apparent_dec_deg), astrometry.Site.of(telescope))
+    return scan.pointings.reshape(n_tiles, _PARTS_OF_TILE, 3)
 
 
 def measure_beam_on_mosaic(

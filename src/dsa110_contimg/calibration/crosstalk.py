@@ -28,8 +28,8 @@ _LONGEST_M = 100.0
 _SIGNIFICANT = 5.0
 """Standard errors of the noise above which a baseline has crosstalk."""
 _UNLIKE_SKY = 10.0
-"""Times the expected power of sources, which a single baseline exceeds with probability exp(-10):
-one baseline sees all of them in all its channels with one amplitude and phase."""
+"""Excess over the power expected of sources, in units of it. One baseline sees all sources with one
+amplitude and phase in all its channels, so it exceeds this with a probability of exp(-11)."""
 _ROWS_FOR_SKY = 20_000
 
 
@@ -44,21 +44,23 @@ class Crosstalk:
     values_jy : ndarray of complex64, shape (npair, nchan, nhand)
         In the frame of the telescope's files, in units of the sky.
     frequencies_hz : ndarray, shape (nchan,)
-    still : float
-        Sum over the baselines of what the mean keeps of a source, one for all of it. Divided by the
-        number of all baselines, the share of its flux density that a source without a model loses
-        in the reference tile.
+    still : ndarray, shape (npair,)
+        Share of a source without a model that the mean over the reference tile keeps.
     """
 
     pairs: tuple[tuple[str, str], ...]
     values_jy: np.ndarray
     frequencies_hz: np.ndarray
-    still: float = 0.0
+    still: np.ndarray
 
     @property
     def rms_jy(self) -> float:
         """Root mean square over baselines, channels and hands."""
         return float(np.sqrt(np.mean(np.abs(self.values_jy) ** 2))) if self.pairs else 0.0
+
+    def sky_loss(self, n_antennas: int) -> float:
+        """Share of its flux density that a source without a model loses in the reference tile."""
+        return float(self.still.sum()) / max(1, n_antennas * (n_antennas - 1) // 2)
 
     def channels(self, chosen: np.ndarray) -> "Crosstalk":
         """The same of some channels."""
@@ -69,7 +71,8 @@ class Crosstalk:
 
 def none(frequencies_hz: np.ndarray) -> Crosstalk:
     """No crosstalk."""
-    return Crosstalk((), np.zeros((0, frequencies_hz.size, 2), np.complex64), frequencies_hz)
+    values = np.zeros((0, frequencies_hz.size, 2), np.complex64)
+    return Crosstalk((), values, frequencies_hz, np.zeros(0))
 
 
 def short_rows(vis: Visibilities) -> np.ndarray:
@@ -155,7 +158,7 @@ def measure_crosstalk(
         tuple((names[pairs[k] // nantenna], names[pairs[k] % nantenna]) for k in heard),
         kept[heard].astype(np.complex64),
         vis.frequencies_hz,
-        float(np.sum(np.where(seen, still, 0.0).mean(axis=(1, 2)))),
+        np.where(seen, still, 0.0).mean(axis=(1, 2))[heard],
     )
 
 
@@ -163,9 +166,12 @@ def added(first: Crosstalk, second: Crosstalk) -> Crosstalk:
     """Both together, of the same channels."""
     pairs = tuple(dict.fromkeys((*first.pairs, *second.pairs)))
     values = np.zeros((len(pairs), *first.values_jy.shape[1:]), np.complex64)
+    still = np.zeros(len(pairs))
     for one in (first, second):
-        values[[pairs.index(pair) for pair in one.pairs]] += one.values_jy
-    return Crosstalk(pairs, values, first.frequencies_hz, max(first.still, second.still))
+        at = [pairs.index(pair) for pair in one.pairs]
+        values[at] += one.values_jy
+        still[at] = np.maximum(still[at], one.still)
+    return Crosstalk(pairs, values, first.frequencies_hz, still)
 
 
 def subtract_crosstalk(vis: Visibilities, crosstalk: Crosstalk, gains: Gains | None) -> None:
@@ -202,7 +208,7 @@ def write(path: Path, crosstalk: Crosstalk) -> None:
     """Write crosstalk to a file of numpy arrays."""
     np.savez(
         path, pairs=np.array(crosstalk.pairs, str).reshape(-1, 2), values_jy=crosstalk.values_jy,
-        frequencies_hz=crosstalk.frequencies_hz,
+        frequencies_hz=crosstalk.frequencies_hz, still=crosstalk.still,
     )  # fmt: skip
 
 
@@ -217,7 +223,9 @@ def read(path: Path, frequencies_hz: np.ndarray) -> Crosstalk:
         if not same:
             return none(frequencies_hz)
         pairs = tuple((str(a), str(b)) for a, b in file["pairs"])
-        return Crosstalk(pairs, file["values_jy"], frequencies_hz)
+        # The first sets with crosstalk did not say what it costs.
+        still = file.get("still", np.zeros(len(pairs)))
+        return Crosstalk(pairs, file["values_jy"], frequencies_hz, still)
 
 
 def _w_shift_m(vis: Visibilities) -> np.ndarray:

@@ -27,7 +27,8 @@ _ROUNDS = 4
 _SIGNIFICANT = 3.0
 _MIN_EFFECT = 0.15
 """In units of the noise of the image; a smaller one adds less than one per cent to it."""
-_LARGEST_STEP = 1.0
+_UNKNOWN = 0.01
+"""Variance of the logarithm of a gain above which it is left alone: its linear steps diverge."""
 _SINGULAR = 1e-10
 """Smaller eigenvalues, relative to the largest, are zero: a phase that all have is not seen."""
 _DECIMALS = 7
@@ -166,8 +167,8 @@ def _solve(
             step, error[order] = _antennas(
                 a1, a2, nantenna, weight * shape * (cross - power), weight * shape**2 * power
             )
-            # A hand without signal takes any step; its exponential must stay a number.
-            step = np.clip(step.real, -_LARGEST_STEP, _LARGEST_STEP) + 1j * step.imag
+            # A hand without signal knows nothing of the sky.
+            step[(error[order] * sums.noise > _UNKNOWN).any(axis=0)] = 0
             total[order] += step
             cross = cross * np.exp(-shape * (step[a1] + step[a2].conj()))
         pull = np.abs(cross - power) / (np.sqrt(2 * np.log(2)) * sigma)

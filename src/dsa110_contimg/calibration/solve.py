@@ -20,7 +20,7 @@ _ROWS_PER_BLOCK = 6
 _CHANNELS_PER_BLOCK = 16
 """Samples are summed so far before outliers are looked for: interference is flagged by then."""
 _LEAST_AMPLITUDE = 1e-6
-"""Of the median amplitude."""
+"""Minimum amplitude of a gain, relative to the median amplitude."""
 _SYSTEMS_AT_ONCE = 8
 """Their matrices of 96 antennas fill the cache of a core."""
 _TINY = 1e-30
@@ -45,6 +45,10 @@ class Gains:
     values: np.ndarray
     flags: np.ndarray
     snr: np.ndarray
+
+    def channels(self, chosen: np.ndarray) -> "Gains":
+        """The same of some channels."""
+        return Gains(self.values[:, :, chosen], self.flags[:, :, chosen], self.snr[:, :, chosen])
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
@@ -379,9 +383,9 @@ def solve_gains(
                 "look at the flags and at the sky model"
             )
         sigma2 = _noise_per_weight(np.concatenate(residuals))
-    snr = np.abs(gains) / (error * np.sqrt(sigma2))
-    bad |= ~np.isfinite(gains)
     amplitude = np.abs(gains)
+    snr = amplitude / (error * np.sqrt(sigma2))
+    bad |= ~np.isfinite(gains)
     # A hand without signal may converge to a gain that nothing can be divided by.
     bad |= ~(snr >= min_snr) | (amplitude < _LEAST_AMPLITUDE * np.median(amplitude[~bad]))
     gains[bad] = 1.0

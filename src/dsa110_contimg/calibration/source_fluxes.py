@@ -182,8 +182,7 @@ def measure_distant(
     if gains is None:
         calibrated = replace(some, flags=some.flags | channels[:, :, None])
     else:
-        own = Gains(gains.values[:, :, chosen], gains.flags[:, :, chosen], gains.snr[:, :, chosen])
-        calibrated = apply_gains(some, own, also_flagged=channels)
+        calibrated = apply_gains(some, gains.channels(chosen), also_flagged=channels)
     sky = predict.predict(some, near)
     parts = [predict.predict(some, distant.select(np.array([k]))) for k in range(len(distant))]
     measured, noise = _fit(calibrated, [sky, *parts], sky)

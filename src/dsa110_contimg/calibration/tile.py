@@ -176,24 +176,13 @@ def solve_reference(
     near, distant = source_fluxes.apart(vis, model)
     changes = source_fluxes.changes(vis, near, rfi, limits)
     vis = take_out(vis, changes, in_place=overwrite)
-    listed = near
-    near, flux_scale, beam = source_fluxes.measure(vis, listed, rfi, limits)
-    vis = replace(vis, beam=beam.shape)
-    sky = predict.predict(vis, near)
-    raw = solve_channels(vis, sky, rfi, limits)
-    distant = source_fluxes.measure_distant(vis, near, distant, rfi, raw)
-    if len(distant):
-        sky += predict.predict(vis, distant)
-        raw = solve_channels(vis, sky, rfi, limits)
-    vis, raw, crosstalk = _without_crosstalk(vis, sky, raw, rfi, limits, overwrite)
+    seen = _measure_model(vis, near, distant, rfi, limits)
+    vis, raw, crosstalk = _without_crosstalk(seen.vis, seen.sky, seen.gains, rfi, limits, overwrite)
     if crosstalk.pairs:
         # What the sources were measured to be had the crosstalk in it.
-        near, flux_scale, beam = source_fluxes.measure(vis, listed, rfi, limits)
-        vis = replace(vis, beam=beam.shape)
-        sky = predict.predict(vis, near)
-        if len(distant):
-            sky += predict.predict(vis, distant)
-        raw = solve_channels(vis, sky, rfi, limits)
+        seen = _measure_model(vis, near, distant, rfi, limits)
+        vis, raw = seen.vis, seen.gains
+    near, flux_scale, beam, sky = seen.near, seen.flux_scale, seen.beam, seen.sky
     rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
     unmodelled = near.select(np.zeros(0, int))
     if find_unmodelled is not None:
@@ -231,13 +220,53 @@ def solve_reference(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _MeasuredModel:
+    """The model of a tile as the tile shows it.
+
+    Attributes
+    ----------
+    vis : Visibilities
+        With the beam that was measured.
+    near : SkyModel
+        Sources in the main lobe.
+    flux_scale : FluxScale
+    beam : BeamMeasurement
+    sky : ndarray of complex64, shape (nrow, nchan)
+        Of all sources.
+    gains : Gains
+        Of single channels, still in the data.
+    """
+
+    vis: Visibilities
+    near: SkyModel
+    flux_scale: FluxScale
+    beam: BeamMeasurement
+    sky: np.ndarray
+    gains: Gains
+
+
+def _measure_model(
+    vis: Visibilities, near: SkyModel, distant: SkyModel, rfi: np.ndarray, limits: SolveLimits
+) -> _MeasuredModel:
+    """Measure flux scale, beam and the strongest sources of a model, and solve the gains."""
+    near, flux_scale, beam = source_fluxes.measure(vis, near, rfi, limits)
+    vis = replace(vis, beam=beam.shape)
+    sky = predict.predict(vis, near)
+    gains = solve_channels(vis, sky, rfi, limits)
+    distant = source_fluxes.measure_distant(vis, near, distant, rfi, gains)
+    if len(distant):
+        sky += predict.predict(vis, distant)
+        gains = solve_channels(vis, sky, rfi, limits)
+    return _MeasuredModel(vis, near, flux_scale, beam, sky, gains)
+
+
 def _data_minus_model(
     vis: Visibilities, sky: np.ndarray, gains: Gains, rfi: np.ndarray
 ) -> Visibilities:
     """Some channels of a tile, calibrated, without the sources of the model."""
     chosen = some_channels(vis, _ROUGH_CHANNELS)
-    own = Gains(gains.values[:, :, chosen], gains.flags[:, :, chosen], gains.snr[:, :, chosen])
-    thin = apply_gains(vis.channels(chosen), own, also_flagged=rfi[:, chosen])
+    thin = apply_gains(vis.channels(chosen), gains.channels(chosen), also_flagged=rfi[:, chosen])
     return replace(thin, data=thin.data - sky[:, chosen, None])
 
 

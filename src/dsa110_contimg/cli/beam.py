@@ -7,26 +7,24 @@ import numpy as np
 import typer
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
-from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.times import iso
 
 _COLUMNS = ("ra_deg", "dec_deg", "catalog_flux_jy", "measured_flux_jy", "flux_err_jy")
-_UNIX_EPOCH_JD = 2440587.5
-_SECONDS_PER_DAY = 86400.0
 _FREQUENCIES = 8
 
 
 def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List the primary beams that were measured, with their errors."""
     from dsa110_contimg.calibration.beam import BeamMeasurement
+    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import calibration_sets
-    from dsa110_contimg.sky.primary_beam import BeamShape
 
     rows = []
     for row in calibration_sets(Registry.of(load_settings(root=root))):
         if row["beam"]:
-            beam = BeamMeasurement(**row["beam"] | {"shape": BeamShape(**row["beam"]["shape"])})
+            beam = records.from_json(BeamMeasurement, row["beam"])
             said = {key: row[key] for key in ("id", "observed", "apparent_dec_deg")}
             rows.append(said | beam.in_arcmin() | {"n_sources": beam.n_sources})
     if as_json:
@@ -56,14 +54,10 @@ def beam_fit(
     from dsa110_contimg.telescope import DSA110
 
     begin = parse_time(start)
-    if begin is None:
-        raise UsageError("give --start")
     measured = beam_photometry.MosaicPhotometry(*read_columns(photometry, _COLUMNS))
     found, factor = beam_photometry.measure_beam_on_mosaic(
         measured,
-        beam_photometry.drift_scan_pointings(
-            _UNIX_EPOCH_JD + begin / _SECONDS_PER_DAY, tiles, dec, DSA110
-        ),
+        beam_photometry.drift_scan_pointings(begin, tiles, dec, DSA110),
         np.linspace(DSA110.band_bottom_hz, DSA110.band_top_hz, _FREQUENCIES),
         DSA110,
     )
@@ -89,16 +83,19 @@ def beam_fit(
         return
     typer.echo(f"{_words(result)}, from {found.n_sources} sources")
     typer.echo(
-        f"ln(measured / catalogue) over declination: {before[0]:+.3f} +- {before[1]:.3f} a degree, "
-        f"with this beam {after[0]:+.3f} +- {after[1]:.3f}"
+        f"ln(measured / catalogue) over declination: {before[0]:+.3f} +- {before[1]:.3f} "
+        f"per degree, with this beam {after[0]:+.3f} +- {after[1]:.3f}"
     )
     if plot is not None:
         typer.echo(plot)
 
 
 def _words(beam: dict[str, float]) -> str:
+    from dsa110_contimg.telescope import DSA110
+
     return (
-        f"width {beam['width']:.4f} +- {beam['width_error']:.4f} of a dish of 4.65 m, "
+        f"width {beam['width']:.4f} +- {beam['width_error']:.4f} times that of a dish of "
+        f"{DSA110.dish_diameter_m:g} m, "
         f"{beam['east_arcmin']:+.2f} +- {beam['east_error_arcmin']:.2f} arcmin east, "
         f"{beam['north_arcmin']:+.2f} +- {beam['north_error_arcmin']:.2f} arcmin north"
     )

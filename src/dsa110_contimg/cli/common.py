@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, overload
 
 import typer
 from pydantic import BeforeValidator
@@ -111,6 +111,10 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     )  # fmt: skip
 
 
+@overload
+def parse_time(text: str) -> float: ...
+@overload
+def parse_time(text: str | None) -> float | None: ...
 def parse_time(text: str | None) -> float | None:
     """Unix seconds from a number or an ISO time (UTC unless it says otherwise).
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dsa110_contimg.imaging.clean import CleanOptions
+from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.weighting import Weighting
 from dsa110_contimg.sky.model import SkyModel
@@ -78,3 +79,11 @@ class TileImage:
     averaging_loss: float
     remarks: tuple[str, ...] = ()
     fitted: SkyModel | None = None
+
+    def plane(self, pixels: np.ndarray, centre_rad: tuple[float, float], unit: str) -> Image:
+        """One of the images with its place on the sky, ICRS."""
+        middle = float(pixels.shape[0] // 2)
+        return Image(
+            pixels, centre_rad, (middle, middle), self.cell_rad, "SIN", self.beam, unit,
+            self.frequency_hz,
+        )  # fmt: skip

@@ -6,7 +6,6 @@ import numpy as np
 from scipy import ndimage
 
 from dsa110_contimg.imaging.clean import CleanOptions
-from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.parameters import TileImageOptions
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky import astrometry
@@ -20,6 +19,7 @@ _IMAGING = TileImageOptions(
     clean=CleanOptions(niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5),
 )  # fmt: skip
 _FOUND_SIGMA = 7.0
+"""Minimum peak, relative to the noise of the image."""
 _MIN_RESPONSE = 0.1
 """Farther out a small error of the beam is a large one of the flux density."""
 
@@ -38,11 +38,7 @@ def find_unmodelled(rest: Visibilities) -> SkyModel:
         Differences to the model, of either sign, with the beam taken out.
     """
     tile = image_tile(rest, None, _IMAGING)
-    centre = tile.apparent.shape[0] // 2
-    image = Image(
-        tile.apparent, rest.phase_centre_rad, (centre, centre), tile.cell_rad, "SIN", tile.beam,
-        "Jy/beam", tile.frequency_hz,
-    )  # fmt: skip
+    image = tile.plane(tile.apparent, rest.phase_centre_rad, "Jy/beam")
     reach = max(1, round(0.5 * tile.beam.major_rad / tile.cell_rad))
     noise = np.full(image.pixels.shape, tile.rms_jy)
     positions, flux = [np.zeros((0, 3))], [np.zeros(0)]

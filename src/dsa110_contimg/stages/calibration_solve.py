@@ -181,7 +181,6 @@ def solve(
         vis, model, solve_limits(options), overwrite=True, find_unmodelled=find_unmodelled
     )
     middle_s = float(vis.times_s.mean())
-    n_antennas = vis.antennas_present().size
     solved = SolvedSet(
         id=set_id(tile, options),
         path=output,
@@ -203,7 +202,7 @@ def solve(
         beam=solution.beam,
         n_crosstalk=len(solution.crosstalk.pairs),
         crosstalk_rms_jy=solution.crosstalk.rms_jy,
-        crosstalk_sky_loss=solution.crosstalk.still / max(1, n_antennas * (n_antennas - 1) // 2),
+        crosstalk_sky_loss=solution.crosstalk.sky_loss(vis.antennas_present().size),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole(output) as part:

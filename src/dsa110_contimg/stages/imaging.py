@@ -11,7 +11,7 @@ from dsa110_contimg import __version__
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
-from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
+from dsa110_contimg.imaging.fits_image import read_fits, write_fits
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.restore import local_rms
 from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
@@ -378,12 +378,8 @@ def _write_plane(
     tile: ImagedTile, kind: str, pixels: np.ndarray, unit: str, vis: Visibilities,
     result: TileImage, header: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    centre = float(pixels.shape[0] // 2)
-    picture = Image(
-        pixels=pixels, centre_rad=vis.phase_centre_rad, reference_pixel=(centre, centre),
-        cell_rad=result.cell_rad, projection="SIN", beam=result.beam, unit=unit,
-        frequency_hz=result.frequency_hz, header={**header, "PBCOR": kind == "pbcor"},
-    )  # fmt: skip
+    picture = result.plane(pixels, vis.phase_centre_rad, unit)
+    picture = replace(picture, header={**header, "PBCOR": kind == "pbcor"})
     write_fits(tile.file(kind), picture)
 
 
