@@ -7,7 +7,7 @@ import pytest
 
 from conftest import SmallRun
 from dsa110_contimg.calibration import tile as tile_calibration
-from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.tile import CalibratedTile, ReferenceSolution
 from dsa110_contimg.sky.model import SkyModel

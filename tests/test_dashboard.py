@@ -174,7 +174,8 @@ def _paths(site: Site) -> dict[str, str]:
         "mosaics": "/mosaics", "mosaic": f"/mosaics/{mosaic.name}",
         "mosaic_plain": f"/mosaics/{mosaic.name}?viewer=plain", "sources": "/sources",
         "source": f"/sources/{source.id}", "calibration": "/calibration",
-        "calibration_set": f"/calibration/{made['id']}", "jobs": "/jobs",
+        "calibration_set": f"/calibration/{made['id']}", "antennas": "/antennas?by=gain",
+        "jobs": "/jobs",
         "new_job": "/jobs/new/reprocess", "health": "/health", "token": "/login", "rest": "/docs",
         "refusal": "/tiles/none",
     }  # fmt: skip

@@ -30,9 +30,10 @@ class AlertRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, max_length=128, description="What the alert is called")
-    when: Literal["data_age_s", "lag_s", "failing", "disk_free_gb", "night"] = Field(
+    when: Literal["data_age_s", "lag_s", "failing", "antennas", "disk_free_gb", "night"] = Field(
         description="What is watched: seconds since the newest tile, seconds of sky that wait, "
-        "failed tiles and groups, free space (GB); night: a summary once a day"
+        "failed tiles and groups, antennas of the newest tile without signal or not as in their "
+        "reference tile, free space (GB); night: a summary once a day"
     )
     limit: float = Field(
         0.0, description="Broken above this (disk_free_gb: below); night: hour of the day, UTC"
@@ -138,6 +139,9 @@ class Settings(BaseSettings):
         24.0, ge=0, description="Hours to keep what no row names: calibrated Measurement Sets, "
         "and what killed programs left"
     )  # fmt: skip
+    keep_antennas_d: float = Field(
+        90.0, gt=0, description="Days of observation that the history of the antennas covers"
+    )
     housekeeping_interval_s: float = Field(
         3600.0, gt=0, description="Seconds between two rounds of housekeeping"
     )

@@ -51,6 +51,10 @@ class _Figures(Collector):
             value = getattr(flow, name)
             if value is not None:
                 yield GaugeMetricFamily(metric, text, value)
+        yield GaugeMetricFamily(
+            "contimg_antennas_departing", "Antennas of the newest tile not as in its reference "
+            "tile, or without signal", len(flow.antennas),
+        )  # fmt: skip
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

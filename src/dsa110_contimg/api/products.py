@@ -1,5 +1,6 @@
 """What the pipeline holds, over HTTP; read only."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,9 +12,11 @@ from sqlalchemy import select
 from dsa110_contimg import __version__
 from dsa110_contimg.api.problems import MISSING
 from dsa110_contimg.api.security import may_read
+from dsa110_contimg.calibration.antenna_history import find_events
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves, queries
 from dsa110_contimg.registry.models import Product, TileState
+from dsa110_contimg.stages.antenna_record import recorded_antennas
 from dsa110_contimg.streaming.health import health
 
 router = APIRouter(prefix="/api", tags=["products"], dependencies=[Depends(may_read)])
@@ -102,6 +105,33 @@ def download(file: Name, request: Request) -> FileResponse:
 def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any]]:
     """Calibration sets, the newest data first."""
     return queries.calibration_sets(request.app.state.registry, limit)[::-1]
+
+
+@router.get("/antennas")
+def antennas(
+    request: Request, since: Moment = None, until: Moment = None, limit: Limit = 100
+) -> list[dict[str, Any]]:
+    """What happened to antennas over the newest tiles."""
+    tiles = recorded_antennas(request.app.state.registry, since, until, limit)
+    return [asdict(event) for event in find_events(tiles)]
+
+
+@router.get("/antennas/{antenna}", responses=MISSING)
+def antenna(
+    antenna: Name, request: Request, since: Moment = None, until: Moment = None,
+    limit: Limit = 100,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Each polarization of an antenna in the newest tiles, in order of time."""
+    tiles = recorded_antennas(request.app.state.registry, since, until, limit)
+    rows = [
+        {"tile": tile.tile_id, "start": tile.start, **asdict(one)}
+        for tile in tiles
+        for one in tile.antennas
+        if one.antenna == antenna
+    ]
+    if not rows:
+        raise HTTPException(404, f"no tile in this time has an antenna {antenna!r}")
+    return rows
 
 
 @router.get("/sources")

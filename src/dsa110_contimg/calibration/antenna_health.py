@@ -10,10 +10,10 @@ antennas have in common are looked at, since what they have in common may be a s
 
 import itertools
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 
+from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
 from dsa110_contimg.calibration.delay import delay_gains, fit_delays
 from dsa110_contimg.calibration.solve import Gains, refer_phases
@@ -36,48 +36,8 @@ _NEIGHBOURS = 9
 """Antennas at like distance from the centre that an amplitude is compared with."""
 _NOISY = 2.0
 """Variance of the residuals, relative to the median antenna, from which on it is remarkable."""
-
-
-class AntennaState(StrEnum):
-    """State of one polarization of an antenna in a tile."""
-
-    STEADY = "steady"
-    CHANGED = "changed"
-    NOISY = "noisy"
-    FAILED = "failed"
-    UNSOLVED = "unsolved"
-    """The calibration set has no solution for it."""
-
-
-@dataclass(frozen=True)
-class AntennaHealth:
-    """One polarization of an antenna during a tile.
-
-    Attributes
-    ----------
-    antenna : str
-    polarization : int
-        0 and 1 for the first and the last parallel hand.
-    state : AntennaState
-    amplitude, amplitude_error : float
-        Gain over that of the reference tile, relative to antennas as far from the centre.
-    delay_ns, delay_error_ns : float
-        Relative to the reference tile and to the median of all antennas.
-    phase_deg : float
-        Relative to the reference tile and to the reference antenna.
-    noise : float
-        Variance of data minus model, relative to the median antenna.
-    """
-
-    antenna: str
-    polarization: int
-    state: AntennaState
-    amplitude: float = 1.0
-    amplitude_error: float = 0.0
-    delay_ns: float = 0.0
-    delay_error_ns: float = 0.0
-    phase_deg: float = 0.0
-    noise: float = 1.0
+_DECIMALS = 4
+"""More than the errors need; the history of months is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +119,8 @@ class TileGains:
                 self.amplitude[a, p], self.amplitude_error[a, p], 1e9 * self.delay_s[a, p],
                 1e9 * self.delay_error_s[a, p], phase[a, p], noise[a, p],
             )  # fmt: skip
-            found.append(
-                AntennaHealth(
-                    vis.array.names[a], p, state, *(float(np.nan_to_num(x)) for x in numbers)
-                )
-            )
+            values = (round(float(np.nan_to_num(x, posinf=0.0)), _DECIMALS) for x in numbers)
+            found.append(AntennaHealth(vis.array.names[a], p, state, *values))
         return tuple(found)
 
 

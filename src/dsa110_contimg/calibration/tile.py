@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from dsa110_contimg.calibration import predict, source_fluxes
 from dsa110_contimg.calibration.antenna_health import (
-    AntennaHealth,
     antenna_noise,
     noise_weights,
     solve_tile_gains,
 )
+from dsa110_contimg.calibration.antenna_state import AntennaHealth
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import (

@@ -3,6 +3,7 @@
 import typer
 
 from dsa110_contimg.cli import (
+    antennas,
     batch,
     beam,
     bench,
@@ -84,6 +85,7 @@ app.add_typer(db, name="db")
 app.add_typer(benchmarks, name="bench")
 app.add_typer(token, name="token")
 app.add_typer(quarantine, name="quarantine")
+app.command("antennas")(antennas.list_antennas)
 app.command()(calibration.transits)
 app.command()(batch.convert)
 app.command()(batch.calibrate)

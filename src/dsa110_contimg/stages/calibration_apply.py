@@ -9,7 +9,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
-from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.durable import check_new, sync_tree
@@ -65,8 +65,8 @@ class CalibratedTile:
     motion_arcsec : float
         Motion (rms) of the whole sky during the tile, as the ionosphere makes it, taken out; 0
         where it was not significant.
-    departures : tuple of AntennaHealth
-        Polarizations of antennas that are not as they were in the reference tile.
+    antennas : tuple of AntennaHealth
+        Each polarization of each antenna in the data, against the reference tile.
     """
 
     tile: ConvertedTile
@@ -79,7 +79,12 @@ class CalibratedTile:
     flag_causes: dict[str, float] = field(default_factory=dict)
     host: str = ""
     motion_arcsec: float = 0.0
-    departures: tuple[AntennaHealth, ...] = ()
+    antennas: tuple[AntennaHealth, ...] = ()
+
+    @property
+    def departures(self) -> tuple[AntennaHealth, ...]:
+        """Polarizations of antennas that are not as they were in the reference tile."""
+        return tuple(one for one in self.antennas if one.state is not AntennaState.STEADY)
 
 
 @needs(memory_gb=4.0)
@@ -155,7 +160,7 @@ def apply(
         noise_jy=result.noise_jy,
         host=host_of(output) if output is not None else tile.host,
         motion_arcsec=result.motion_rms_rad / astrometry.ARCSEC_RAD,
-        departures=tuple(one for one in result.antennas if one.state is not AntennaState.STEADY),
+        antennas=result.antennas,
         flag_causes={
             "by hand": n_taken / max(1, n_given),
             **result.flag_causes,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg.calibration import tables
-from dsa110_contimg.calibration.antenna_health import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.antenna_state import in_words
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.calibration.source_fluxes import FluxScale
@@ -118,7 +118,10 @@ def write_evidence(
         "mosaic": records.to_json(replace(mosaic, path=target / mosaic.path.name)),
         "validation": records.to_json(validation),
         "images": [records.to_json(image) for image in history.images],
-        "calibrated": [records.to_json(made) for made in history.calibrated],
+        # The database has all antennas.
+        "calibrated": [
+            records.to_json(replace(made, antennas=made.departures)) for made in history.calibrated
+        ],
         "calibration_set": None
         if history.calibration_set is None
         else records.to_json(history.calibration_set),
@@ -324,16 +327,6 @@ def _tile_scale(scale: TileScale | None) -> str:
     return f"{scale.scale:.3f} +- {scale.error:.3f} ({applied})"
 
 
-def _departure(one: AntennaHealth) -> str:
-    """One polarization of an antenna in a few words."""
-    name = f"{one.antenna} {'XY'[one.polarization]}"
-    if one.state == AntennaState.CHANGED:
-        return f"{name}: gain x {one.amplitude:.2f}, delay {one.delay_ns:+.1f} ns"
-    if one.state == AntennaState.NOISY:
-        return f"{name}: noise x {np.sqrt(one.noise):.1f}"
-    return f"{name}: {one.state}"
-
-
 def _calibration_columns(made: CalibratedTile | None) -> list[str]:
     """What calibration says of a tile: flags, phases, antennas, absent sub-bands."""
     if made is None:
@@ -345,7 +338,11 @@ def _calibration_columns(made: CalibratedTile | None) -> list[str]:
         f"{made.phase_rms_deg:.1f}",
         f"{made.motion_arcsec:.1f}",
         ", ".join(dead),
-        ", ".join(_departure(one) for one in made.departures if one.antenna not in dead),
+        ", ".join(
+            f"{one.antenna} {'XY'[one.polarization]}: {in_words(one)}"
+            for one in made.departures
+            if one.antenna not in dead
+        ),
         ", ".join(f"sb{n:02d}" for n in made.tile.absent_subbands),
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.durable import sync_trees
 from dsa110_contimg.errors import PermanentError, UsageError
@@ -23,6 +24,8 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileImage,
 )
+from dsa110_contimg.stages.antenna_record import add_antennas
+from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import COMBINED, KnownSet, SolvedSet
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.imaging import ImagedTile
@@ -146,6 +149,7 @@ class RegistrationStage(Stage):
             raise UsageError(f"{ALL_SKY}: is the name of the sky survey; give another --name")
         claim = context.get("claim")
         images: Sequence[ImagedTile] = context.get("tile_images", ())
+        calibrated: Sequence[CalibratedTile] = context.get("calibrated_tiles", ())
         calibration_set: SolvedSet | None = context.get("calibration_set")
         tables = [calibration_set.path] if calibration_set is not None else []
         sync_trees([*tables, *(image.prefix.parent for image in images)])
@@ -165,6 +169,15 @@ class RegistrationStage(Stage):
                 add_choice(session, mosaic.name, context["calibration_choice"])
             for image in images:
                 add_image(session, image, self.options_key)
+            for made in calibrated:
+                if made.antennas:
+                    add_antennas(
+                        session,
+                        TileAntennas(
+                            made.tile.tile_id, made.tile.start, made.tile.duration_s,
+                            made.calibration_set_id, made.tile.dead_antennas, made.antennas,
+                        ),
+                    )  # fmt: skip
             session.merge(
                 Mosaic(
                     name=mosaic.name,

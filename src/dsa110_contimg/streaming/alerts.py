@@ -143,6 +143,14 @@ def _broken(rule: AlertRule, measured: Pulse) -> str:
                 f"{rule.limit:g}; see 'dsa110-contimg status'"
             )
         return ""
+    if rule.when == "antennas":
+        if len(measured.antennas) > rule.limit:
+            return (
+                f"{len(measured.antennas)} antennas of the newest tile have no signal or are not "
+                f"as in their reference tile, more than {rule.limit:g}: "
+                f"{', '.join(measured.antennas)}; see 'dsa110-contimg antennas'"
+            )
+        return ""
     value = measured.data_age_s if rule.when == "data_age_s" else measured.lag_s
     if value is None or value <= rule.limit:
         return ""

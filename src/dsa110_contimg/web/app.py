@@ -7,6 +7,7 @@ from fastapi.staticfiles import StaticFiles
 
 from dsa110_contimg.settings import origins
 from dsa110_contimg.web import (
+    antennas,
     calibration,
     jobs,
     live,
@@ -30,7 +31,7 @@ def add_dashboard(app: FastAPI) -> None:
     app.state.at_end.insert(0, app.state.watch.close)
     app.state.slow_to_load += _SLOW_TO_LOAD
     app.state.origins = origins(app.state.settings)
-    for part in (overview, nights, mosaics, sources, calibration, jobs, live, session):
+    for part in (overview, nights, mosaics, sources, calibration, antennas, jobs, live, session):
         app.include_router(part.router)
     app.mount("/static", _Files(directory=STATIC), name="static")
 

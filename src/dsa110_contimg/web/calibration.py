@@ -32,8 +32,8 @@ def sets(request: Request) -> Response:
     )  # fmt: skip
 
 
-@router.get("/calibration/antennas")
-def antennas(request: Request) -> Response:
+@router.get("/calibration/antenna-flags")
+def antenna_flags(request: Request) -> Response:
     """Flagged fraction of each antenna's bandpass in the newest sets."""
     found = queries.calibration_sets(request.app.state.registry, _COMPARED)
     columns, values = [], dict[str, dict[str, float]]()
@@ -45,7 +45,7 @@ def antennas(request: Request) -> Response:
         for antenna in told[0]["antennas"]:
             values.setdefault(antenna["name"], {})[row["id"]] = antenna["flagged"]
     rows = sorted(values.items(), key=lambda item: (len(item[0]), item[0]))
-    return page(request, "antennas.html", columns=columns, rows=rows)
+    return page(request, "antenna_flags.html", columns=columns, rows=rows)
 
 
 @router.get("/calibration/{set_id}")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg import times
+from dsa110_contimg.calibration.antenna_history import TileAntennas
+from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.web import words
 
 
@@ -191,6 +193,91 @@ def validity(sets: Sequence[dict[str, Any]], width: int = 760) -> Chart | None:
             )  # fmt: skip
     height = _TOP + row_px * len(sets) + _BOTTOM
     return Chart(width, height, tuple(marks), tuple(_time_ticks(low, high, x)), ())
+
+
+ANTENNA_STEPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "state": (("warn", "changed"), ("busy", "noisy"), ("bad", "failed"), ("wait", "no solution")),
+    "gain": (("busy", "3 %"), ("warn", "10 %"), ("bad", "30 %"), ("wait", "no solution")),
+    "delay": (("busy", "0.1 ns"), ("warn", "0.3 ns"), ("bad", "3 ns"), ("wait", "no solution")),
+    "phase": (("busy", "10°"), ("warn", "30°"), ("bad", "90°"), ("wait", "no solution")),
+    "noise": (("busy", "1.3 times"), ("warn", "2 times"), ("bad", "4 times"),
+              ("wait", "no solution")),
+}  # fmt: skip
+"""What antennas can be coloured by: tones, and from where on each counts."""
+_LIMITS = {
+    "gain": (0.03, 0.1, 0.3), "delay": (0.1, 0.3, 3.0), "phase": (10.0, 30.0, 90.0),
+    "noise": (1.3, 2.0, 4.0),
+}  # fmt: skip
+_STATE_TONES = {"changed": "warn", "noisy": "busy", "failed": "bad", "unsolved": "wait"}
+_ANTENNA_PX = 15
+
+
+def antennas(tiles: Sequence[TileAntennas], by: str, width: int = 760) -> Chart | None:
+    """Antennas against tiles: a mark wherever one departs from its reference tile.
+
+    Parameters
+    ----------
+    tiles : sequence of TileAntennas
+        In order of time; a column each.
+    by : str
+        A key of `ANTENNA_STEPS`.
+    width : int
+    """
+    names = {one.antenna for tile in tiles for one in tile.antennas}
+    names |= {name for tile in tiles for name in tile.no_signal}
+    if not names:
+        return None
+    rows = {name: i for i, name in enumerate(sorted(names, key=lambda name: (len(name), name)))}
+    column_px = (width - _LEFT - _RIGHT) / len(tiles)
+    marks = []
+
+    def mark(column: int, name: str, polarization: int, tone: str, what: str) -> None:
+        tile = tiles[column]
+        title = f"{name} {'XY'[polarization]}, {words.utc(tile.start)} UTC: {what}"
+        marks.append(
+            Mark(
+                round(_LEFT + column * column_px, 1),
+                _TOP + _ANTENNA_PX * rows[name] + 7 * polarization, tone, title,
+                f"/tiles/{tile.tile_id}", round(column_px, 1),
+            )
+        )  # fmt: skip
+
+    for column, tile in enumerate(tiles):
+        for one in tile.antennas:
+            tone = _antenna_tone(one, by)
+            if tone and one.antenna not in tile.no_signal:
+                what = (
+                    f"{one.state}, gain x {one.amplitude:.2f}, delay {one.delay_ns:+.2f} ns, "
+                    f"phase {one.phase_deg:+.0f}°, noise variance x {one.noise:.2f}"
+                )
+                mark(column, one.antenna, one.polarization, tone, what)
+        for name in tile.no_signal:
+            for polarization in (0, 1):
+                mark(column, name, polarization, "wait", "no signal")
+    every = max(1, len(tiles) // 6)
+    return Chart(
+        width, _TOP + _ANTENNA_PX * len(rows) + _BOTTOM, tuple(marks),
+        tuple(
+            Tick(round(_LEFT + i * column_px, 1), words.utc(tiles[i].start, "%H:%M"))
+            for i in range(0, len(tiles), every)
+        ),
+        tuple(Tick(_TOP + _ANTENNA_PX * row + 6.5, name) for name, row in rows.items()),
+    )  # fmt: skip
+
+
+def _antenna_tone(one: AntennaHealth, by: str) -> str:
+    """Colour of one polarization of an antenna; empty where it is as it was."""
+    state = _STATE_TONES.get(one.state, "")
+    if by == "state" or state == "wait":
+        return state
+    if one.state is AntennaState.FAILED:
+        return "wait"
+    value = {
+        "gain": abs(one.amplitude - 1), "delay": abs(one.delay_ns), "phase": abs(one.phase_deg),
+        "noise": one.noise,
+    }[by]  # fmt: skip
+    reached = sum(value >= limit for limit in _LIMITS[by])
+    return ("", "busy", "warn", "bad")[reached]
 
 
 def _scale(low: float, high: float, first: float, last: float) -> Any:

@@ -33,7 +33,8 @@ _SKY_POLICY = (
 )
 NAVIGATION = (
     ("/", "Now"), ("/night", "Night"), ("/mosaics", "Mosaics"), ("/sources", "Sources"),
-    ("/calibration", "Calibration"), ("/jobs", "Jobs"), ("/health", "Health"),
+    ("/calibration", "Calibration"), ("/antennas", "Antennas"), ("/jobs", "Jobs"),
+    ("/health", "Health"),
 )  # fmt: skip
 
 

@@ -12,10 +12,10 @@ from dsa110_contimg.times import DAY_S
 _TONES = {
     "good": ("converted", "published", "done", "passed", "ok", "preferred", "registered",
              "constant"),
-    "busy": ("converting", "processing", "running"),
+    "busy": ("converting", "processing", "running", "noisy"),
     "wait": ("ready", "collecting", "queued", "staged", "cancelled", "normal", "duplicate", "info",
-             "not imaged", "unknown"),
-    "warn": ("warning", "held", "failed", "unreadable", "variable"),
+             "not imaged", "unknown", "unsolved", "no signal"),
+    "warn": ("warning", "held", "failed", "unreadable", "variable", "changed"),
     "bad": ("rejected", "quarantined", "error", "transient", "vanished"),
 }  # fmt: skip
 _TONE_OF = {word: tone for tone, words in _TONES.items() for word in words}
