@@ -10,7 +10,8 @@ from conftest import Processed, SmallRun
 from dsa110_contimg.calibration import predict, source_fluxes, tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.channels import SolveLimits, solve_channels
+from dsa110_contimg.calibration.bandpass import solve_channels
+from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale

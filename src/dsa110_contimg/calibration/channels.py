@@ -71,10 +71,3 @@ def solve_bins(
     snr = np.zeros(shape, np.float32)
     values[:, present], flags[:, present], snr[:, present] = found.values, found.flags, found.snr
     return Gains(values, flags, snr)
-
-
-def solve_channels(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
-) -> Gains:
-    """`solve_bins` of single channels."""
-    return solve_bins(vis, sky, rfi, limits, np.arange(vis.frequencies_hz.size), phase_only=False)

@@ -7,7 +7,7 @@ from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import CalibrationError
 
 _PADDING = 8
-_MIN_CHANNELS = 4
+MIN_CHANNELS = 4
 
 
 def fit_delays(
@@ -38,9 +38,9 @@ def fit_delays(
     CalibrationError
         With fewer than four channels.
     """
-    if frequencies_hz.size < _MIN_CHANNELS:
+    if frequencies_hz.size < MIN_CHANNELS:
         raise CalibrationError(
-            f"{frequencies_hz.size} channels are too few for delays; {_MIN_CHANNELS} are needed"
+            f"{frequencies_hz.size} channels are too few for delays; {MIN_CHANNELS} are needed"
         )
     offset_hz = frequencies_hz - reference_hz
     width = float(np.min(np.diff(frequencies_hz)))
@@ -51,7 +51,7 @@ def fit_delays(
     delays, flags = np.zeros(shape), np.ones(shape, bool)
     for k, a, _, p in np.ndindex(shape):
         good = ~gains.flags[k, a, :, p]
-        if np.count_nonzero(good) < _MIN_CHANNELS:
+        if np.count_nonzero(good) < MIN_CHANNELS:
             continue
         g = gains.values[k, a, good, p]
         weighted = gains.snr[k, a, good, p].astype(float) ** 2 * g / np.abs(g)

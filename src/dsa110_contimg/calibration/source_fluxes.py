@@ -17,8 +17,9 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
 from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.bandpass import solve_channels
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
-from dsa110_contimg.calibration.channels import SolveLimits, solve_channels, some_channels
+from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, weighted_median

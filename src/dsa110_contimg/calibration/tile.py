@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from dsa110_contimg.calibration import predict, source_fluxes
 from dsa110_contimg.calibration.antenna_health import (
@@ -20,13 +19,14 @@ from dsa110_contimg.calibration.antenna_health import (
 )
 from dsa110_contimg.calibration.antenna_state import AntennaHealth
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.beam import BeamMeasurement
-from dsa110_contimg.calibration.channels import (
-    SolveLimits,
-    solve_bins,
+from dsa110_contimg.calibration.bandpass import (
+    MAX_FLAGGED,
+    smoothed,
+    solve_bandpass,
     solve_channels,
-    some_channels,
 )
+from dsa110_contimg.calibration.beam import BeamMeasurement
+from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.crosstalk import (
     Crosstalk,
     added,
@@ -37,8 +37,7 @@ from dsa110_contimg.calibration.crosstalk import (
     subtract_crosstalk,
     unmodelled_power,
 )
-from dsa110_contimg.calibration.intervals import interpolated_in_frequency
-from dsa110_contimg.calibration.solve import Gains, refer_phases, split_bandpass
+from dsa110_contimg.calibration.solve import Gains, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
@@ -50,16 +49,9 @@ from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interfere
 FindSources = Callable[[Visibilities], SkyModel]
 
 MIN_ANTENNAS = 10
-MAX_FLAGGED = 0.5
-WARN_FLAGGED = 0.3
 _SAMPLE_ROWS = 5000
 _ROUGH_CHANNELS = 96
 _CROSSTALK_ROUNDS = 2
-_SMOOTH_HZ = 2.2e6
-"""Bandpasses are smooth over so much; wider channels are left as they are."""
-_BANDPASS_WIDTHS = (1, 2, 4, 8, 16, 32)
-_STRONG_SNR = 2.0
-"""A solution this many times above the least signal-to-noise ratio is no gamble."""
 _MISSING_POWER, _MISSING_NOISE = 1e-4, 0.01
 """Shares of the model's power, and of the noise's, that may be left out of a tile's model."""
 
@@ -183,14 +175,13 @@ def solve_reference(
         seen = _measure_model(vis, near, distant, rfi, limits)
         vis, raw = seen.vis, seen.gains
     near, flux_scale, beam, sky = seen.near, seen.flux_scale, seen.beam, seen.sky
-    rfi = _interference(vis, sky, _smoothed(raw, vis.frequencies_hz))
+    rfi = _interference(vis, sky, smoothed(raw, vis.frequencies_hz))
     unmodelled = near.select(np.zeros(0, int))
     if find_unmodelled is not None:
         unmodelled = find_unmodelled(_data_minus_model(vis, sky, raw, rfi))
         sky += predict.predict(vis, unmodelled)
     alive, n_there, _ = _alive(vis)
-    raw, width = _solve_bandpass(vis, sky, rfi, limits, alive)
-    raw, reference = refer_phases(raw, vis.array.names, limits.reference_antennas)
+    raw, reference, width = solve_bandpass(vis, sky, rfi, limits, alive)
     solved = np.array([a for a in alive if not raw.flags[0, a].all()])
     flagged = float(raw.flags[0, alive].mean())
     if solved.size < MIN_ANTENNAS:
@@ -280,10 +271,9 @@ def _without_crosstalk(
     if rows.size == 0:
         return vis, raw, crosstalk
     for _ in range(_CROSSTALK_ROUNDS):
-        known = _mostly_solved(raw)
-        unmodelled = unmodelled_power(apply_gains(vis.rows(far), known), sky[far], rfi[far])
+        unmodelled = unmodelled_power(apply_gains(vis.rows(far), raw), sky[far], rfi[far])
         found = measure_crosstalk(
-            apply_gains(vis.rows(rows), known), sky[rows], rfi[rows], unmodelled
+            apply_gains(vis.rows(rows), raw), sky[rows], rfi[rows], unmodelled
         )
         if not found.pairs:
             break
@@ -293,12 +283,6 @@ def _without_crosstalk(
         crosstalk = added(crosstalk, found)
         raw = solve_channels(vis, sky, rfi, limits)
     return vis, raw, crosstalk
-
-
-def _mostly_solved(gains: Gains) -> Gains:
-    """Gains without the hands that have none in most channels: these few came by chance."""
-    chance = gains.flags.mean(axis=2, keepdims=True) > MAX_FLAGGED
-    return replace(gains, flags=gains.flags | chance)
 
 
 def calibrate_tile(
@@ -447,15 +431,6 @@ def _interference(
     )  # fmt: skip
 
 
-def _smoothed(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
-    """Gains without what single channels have: lasting interference would fit into those."""
-    step_hz = float(np.median(np.diff(frequencies_hz))) if frequencies_hz.size > 1 else _SMOOTH_HZ
-    values, nchan = gains.values.copy(), 2 * int(_SMOOTH_HZ / step_hz / 2) + 1
-    for part in (values.real, values.imag):
-        part[:] = ndimage.median_filter(part, (1, 1, nchan, 1), mode="mirror")
-    return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
-
-
 def _alive(vis: Visibilities) -> tuple[np.ndarray, int, int]:
     """Antennas with an unflagged sample, how many samples could hold data, and how many do.
 
@@ -466,29 +441,6 @@ def _alive(vis: Visibilities) -> tuple[np.ndarray, int, int]:
     rows = np.isin(vis.antenna1, alive) & np.isin(vis.antenna2, alive)
     could = int(np.count_nonzero(rows)) * int(np.count_nonzero(per_channel))
     return alive, max(1, could), int(per_row.sum())
-
-
-def _solve_bandpass(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits, alive: np.ndarray
-) -> tuple[Gains, int]:
-    """Bandpass of single channels, or where the sky is too weak of several, interpolated.
-
-    Returns
-    -------
-    Gains
-    int
-        Channels a solution.
-    """
-    nchan = vis.frequencies_hz.size
-    for width in _BANDPASS_WIDTHS:
-        channel_bin = np.arange(nchan) // width
-        found = solve_bins(vis, sky, rfi, limits, channel_bin, phase_only=False)
-        weak = found.snr[0, alive] < _STRONG_SNR * max(limits.min_snr, 1.0)
-        if weak.mean() <= WARN_FLAGGED or 2 * width > nchan:
-            break
-    if width == 1:
-        return found, 1
-    return interpolated_in_frequency(found, channel_bin, vis.frequencies_hz), width
 
 
 def _noise_scale(vis: Visibilities, sky: np.ndarray) -> float:
