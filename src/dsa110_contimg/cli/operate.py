@@ -35,14 +35,20 @@ def simulate(
     catalog: Annotated[
         Path | None, typer.Option(help="Also write the sky's catalogue here (CSV)")
     ] = None,
+    troubles: Annotated[
+        Path | None, typer.Option(help="What is wrong with the instrument (TOML)")
+    ] = None,
 ) -> None:
     """Write a synthetic drift scan in the telescope's layout, and its truth."""
     from dsa110_contimg.simulation import hour
+    from dsa110_contimg.simulation.troubles import NO_TROUBLES, read_troubles
 
+    known = NO_TROUBLES if troubles is None else read_troubles(troubles)
     output.mkdir(parents=True, exist_ok=True)
     options = hour.RunOptions(
-        groups=groups, antennas=antennas, channels=channels, apparent_dec_deg=dec, seed=seed
-    )
+        groups=groups, antennas=antennas, channels=channels, apparent_dec_deg=dec, seed=seed,
+        troubles=known,
+    )  # fmt: skip
     run = hour.prepare(options)
     for group in range(groups):
         run.write(output, group)

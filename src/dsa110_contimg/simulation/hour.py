@@ -9,6 +9,7 @@ import numpy as np
 
 from dsa110_contimg.simulation import instrument, observation
 from dsa110_contimg.simulation.sky import KnownSky, random_sky
+from dsa110_contimg.simulation.troubles import NO_TROUBLES, TroubledArray, Troubles
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD, Telescope
 
@@ -38,6 +39,8 @@ class RunOptions:
     noise : bool
     rfi : float
         Share of channels with interference.
+    troubles : Troubles
+        What is wrong with the instrument.
     """
 
     groups: int = 10
@@ -49,6 +52,7 @@ class RunOptions:
     start: datetime = DEFAULT_START
     noise: bool = True
     rfi: float = 0.02
+    troubles: Troubles = NO_TROUBLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +111,13 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
     length_s = ntime * telescope.integration_s
     starts_jd = UNIX_EPOCH_JD + (start_s + length_s * np.arange(options.groups)) / 86400.0
     antennas = instrument.antennas_in_data(options.antennas)
+    troubled = None
+    if options.troubles != NO_TROUBLES:
+        names = instrument.station_names()
+        troubled = TroubledArray(
+            options.troubles, tuple(names[i] for i in antennas),
+            instrument.station_positions_m(telescope)[antennas], start_s, options.seed,
+        )  # fmt: skip
     observatory = observation.Observatory(
         telescope=telescope,
         antennas=antennas,
@@ -115,6 +126,7 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
         apparent_dec_deg=options.apparent_dec_deg,
         sefd_jy=telescope.system_equivalent_flux_density_jy if options.noise else 0.0,
         rfi=options.rfi,
+        troubled=troubled,
     )
     return Run(
         options, observatory, sky or _strip(options, telescope, starts_jd, length_s, rng), starts_jd

@@ -14,6 +14,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.simulation import instrument
+from dsa110_contimg.simulation.troubles import TroubledArray
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
@@ -42,6 +43,8 @@ class Observatory:
         Positions in `antennas` whose signal is zero.
     rfi : float
         Share of the samples of a tile with interference.
+    troubled : TroubledArray or None
+        What is wrong with the antennas.
     """
 
     telescope: Telescope
@@ -52,6 +55,7 @@ class Observatory:
     sefd_jy: float
     dead: tuple[int, ...] = ()
     rfi: float = 0.02
+    troubled: TroubledArray | None = None
 
 
 def observe(
@@ -120,7 +124,10 @@ def _visibilities(
     """Raw visibilities in the files' sign, shape (ntime, nbaseline, nchan, npol)."""
     telescope = observatory.telescope
     site = astrometry.Site.of(telescope)
+    troubled = observatory.troubled
     positions = instrument.station_positions_m(telescope)[observatory.antennas]
+    if troubled is not None:
+        positions = troubled.true_positions_m
     frame = astrometry.EarthFrame(times_jd, site)
     drift = astrometry.meridian_direction(
         np.deg2rad(observatory.apparent_dec_deg), site.longitude_rad
@@ -129,13 +136,29 @@ def _visibilities(
     apparent = sky.apparent_jy(pointings, frequencies, telescope.dish_diameter_m)
     seen = apparent.max(axis=(0, 2)) > 1e-4
     delays_m = (frame.itrf_directions(sky.directions[seen]) - drift) @ positions.T
+    times_s = (times_jd - UNIX_EPOCH_JD) * 86400.0
     ntime, nbaseline = times_jd.size, antenna1.size
     rows1, rows2 = np.tile(antenna1, ntime), np.tile(antenna2, ntime)
     flat = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
-    predict.sum_sources(
-        delays_m, np.ascontiguousarray(apparent[:, seen], np.float32), frequencies, rows1, rows2,
-        np.arange(ntime + 1) * nbaseline, flat, np.zeros((0, 0, 0), np.complex64),
-    )  # fmt: skip
+    flux, voltages = apparent[:, seen], np.zeros((0, 0, 0), np.complex64)
+    if troubled is not None:
+        delays_m += troubled.refracted_m(times_s, drift)[:, None, :]
+        flux = np.broadcast_to(sky.select(seen).spectra_jy(frequencies), flux.shape)
+    # Beams of single antennas are those of the middle of a sub-band.
+    n = observatory.channels_per_subband
+    bands = [slice(c, c + n) for c in range(0, frequencies.size, n)] if troubled else [slice(None)]
+    for band in bands:
+        if troubled is not None:
+            middle_hz = float(frequencies[band].mean())
+            voltages = troubled.voltage_beams(
+                pointings, sky.directions[seen], middle_hz, telescope.dish_diameter_m
+            ).astype(np.complex64)
+        part = np.zeros_like(flat[:, band])
+        predict.sum_sources(
+            delays_m, np.ascontiguousarray(flux[:, :, band], np.float32), frequencies[band],
+            rows1, rows2, np.arange(ntime + 1) * nbaseline, part, voltages,
+        )  # fmt: skip
+        flat[:, band] = part
     model = flat.reshape(ntime, nbaseline, -1)
     auto = antenna1 == antenna2
     sigma = (
@@ -145,15 +168,22 @@ def _visibilities(
     )
     shape = (ntime, nbaseline, frequencies.size, 2)
     data = np.repeat(model[..., None], 2, axis=3)
+    if troubled is not None:
+        data *= troubled.correlated(antenna1, antenna2)[:, None, :].astype(np.float32)
+        data += troubled.crosstalk(antenna1, antenna2, frequencies).astype(np.complex64)
     if sigma:
         noise = rng.normal(0, sigma, (*shape, 2)).astype(np.float32).view(np.complex64)[..., 0]
+        if troubled is not None:
+            noise *= troubled.noise(antenna1, antenna2)[:, None, None].astype(np.float32)
         noise[:, auto] = noise[:, auto].real
         data += noise
     data[:, auto] = np.abs(data[:, auto]) + _AUTO_JY
     if observatory.rfi:
         _add_interference(data, auto, observatory.rfi, rng)
-    for t, jd in enumerate(times_jd):
-        g = observatory.gains.at((jd - UNIX_EPOCH_JD) * 86400.0, frequencies).astype(np.complex64)
+    for t, time_s in enumerate(times_s.tolist()):
+        g = observatory.gains.at(time_s, frequencies).astype(np.complex64)
+        if troubled is not None:
+            g *= troubled.gains(time_s, frequencies).astype(np.complex64)
         g[list(observatory.dead)] = 0
         data[t] *= g[antenna1] * np.conj(g[antenna2])
     return np.conj(data)
