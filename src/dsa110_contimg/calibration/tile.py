@@ -37,6 +37,7 @@ from dsa110_contimg.calibration.crosstalk import (
     subtract_crosstalk,
     unmodelled_power,
 )
+from dsa110_contimg.calibration.far_sources import FarSource, subtract_far_sources
 from dsa110_contimg.calibration.solve import Gains, split_bandpass
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
@@ -118,6 +119,8 @@ class CalibratedTile:
         Share of the samples that were flagged first for each reason.
     antennas : tuple of AntennaHealth
         Of every antenna with data; empty without a model.
+    far_sources : tuple of FarSource
+        Far outside the beam, taken off.
     """
 
     vis: Visibilities
@@ -129,6 +132,7 @@ class CalibratedTile:
     noise_jy: float
     flag_causes: dict[str, float]
     antennas: tuple[AntennaHealth, ...]
+    far_sources: tuple[FarSource, ...]
 
 
 def solve_reference(
@@ -169,6 +173,10 @@ def solve_reference(
     changes = source_fluxes.changes(vis, near, rfi, limits)
     vis = take_out(vis, changes, in_place=overwrite)
     seen = _measure_model(vis, near, distant, rfi, limits)
+    if not overwrite:
+        vis, overwrite = replace(vis, data=vis.data.copy()), True
+    if subtract_far_sources(vis, seen.sky, rfi, seen.gains):
+        seen = _measure_model(vis, near, distant, rfi, limits)
     vis, raw, crosstalk = _without_crosstalk(seen.vis, seen.sky, seen.gains, rfi, limits, overwrite)
     if crosstalk.pairs:
         # What the sources were measured to be had the crosstalk in it.
@@ -307,7 +315,7 @@ def calibrate_tile(
     _, n_there, n_before = _alive(vis)
     calibrated = apply_gains(vis, bandpass, gains, in_place=True)
     n_solved = int(unflagged(calibrated.flags)[0].sum())
-    changes = Changes()
+    changes, far = Changes(), tuple[FarSource, ...]()
     if model is None or len(model) == 0:
         sky = np.zeros(vis.data.shape[:2], np.complex64)
         subtract_crosstalk(calibrated, crosstalk, None)
@@ -330,6 +338,9 @@ def calibrate_tile(
         subtract_crosstalk(calibrated, crosstalk, rough)
         follow(sky, vis, changes)
         rfi = _interference(calibrated, sky, rough)
+        far = subtract_far_sources(calibrated, sky, rfi, rough)
+        if far:
+            rfi = _interference(calibrated, sky, rough)
         tile_gains = solve_tile_gains(calibrated, sky, rfi, limits)
         phases = tile_gains.gains
     moved = np.angle(phases.values[~phases.flags])
@@ -351,6 +362,7 @@ def calibrate_tile(
         phase_rms_deg=float(np.rad2deg(np.sqrt(np.mean(moved**2)))) if moved.size else 0.0,
         motion_rms_rad=changes.motion_rms_rad,
         noise_jy=1 / np.sqrt(typical) if typical > 0 else float("nan"),
+        far_sources=far,
         antennas=() if tile_gains is None else tile_gains.health(calibrated, noise),
         flag_causes={
             "before": 1 - n_before / n_there,

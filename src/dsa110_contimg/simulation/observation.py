@@ -171,6 +171,8 @@ def _visibilities(
     if troubled is not None:
         data *= troubled.correlated(antenna1, antenna2)[:, None, :].astype(np.float32)
         data += troubled.crosstalk(antenna1, antenna2, frequencies).astype(np.complex64)
+        if troubled.troubles.far_jy:
+            data += troubled.far_sources(times_jd, frequencies, frame, drift, antenna1, antenna2)
     if sigma:
         noise = rng.normal(0, sigma, (*shape, 2)).astype(np.float32).view(np.complex64)[..., 0]
         if troubled is not None:

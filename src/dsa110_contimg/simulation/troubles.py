@@ -12,11 +12,14 @@ from scipy import special
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.sky.strong_sources import MOON, SUN, strong_sources
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S, UNIX_EPOCH_JD
 
 _REFRACTION_PERIODS_S = (130.0, 310.0, 900.0)
 _CLOSE_M = 20.0
 """Antennas nearer to each other than this exchange crosstalk."""
+_SUN_RESOLVED_M = 15.0
+"""Baseline at which a disc of half a degree has lost most of its fringes."""
 _FORBID = ConfigDict(extra="forbid")
 
 
@@ -82,6 +85,9 @@ class Troubles:
         Motion of the whole sky in each direction, rms.
     crosstalk_jy : float
         Between antennas nearer than 20 m, constant in time.
+    far_jy : dict of str to float
+        Flux densities with which sidelobes of one hand, rms, hear the Sun, the Moon, Cas A, Cyg A,
+        Tau A or Vir A.
     """
 
     common_drift_per_h: float = 0.0
@@ -99,6 +105,7 @@ class Troubles:
     pointing_scatter_arcmin: float = 0.0
     refraction_arcsec: float = 0.0
     crosstalk_jy: float = 0.0
+    far_jy: dict[str, float] | None = None
 
 
 NO_TROUBLES = Troubles()
@@ -236,6 +243,46 @@ class TroubledArray:
         longitude, latitude = np.arctan2(drift[1], drift[0]), np.arcsin(drift[2])
         sky_axes = astrometry.tangent_axes(float(longitude), float(latitude))[:2]
         return np.asarray(shift_rad @ sky_axes @ self.positions_m.T)
+
+    def far_sources(
+        self, times_jd: np.ndarray, frequencies_hz: np.ndarray, frame: astrometry.EarthFrame,
+        drift: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """What sidelobes hear, shape (ntime, nbaseline, nfreq, 2), Jy.
+
+        The response of each hand of each antenna changes by as much as it is over an hour, and
+        over a quarter of the band.
+        """
+        rng = np.random.default_rng((self.seed, 6))
+        hours = (UNIX_EPOCH_JD + self.start_s / 86400.0 - times_jd) * 24
+        middle_hz = frequencies_hz.mean()
+        quarters = 4 * (frequencies_hz - middle_hz) / np.ptp(frequencies_hz)
+        shape = (times_jd.size, antenna1.size, frequencies_hz.size, _HANDS)
+        heard = np.zeros(shape, np.complex64)
+        known = strong_sources(float(times_jd.mean()))
+        for name, flux_jy in (self.troubles.far_jy or {}).items():
+            parts = rng.normal(size=(3, len(self.names), _HANDS, 2)) @ (1, 1j) / np.sqrt(2)
+            response = (
+                parts[0]
+                + parts[1] * hours[:, None, None, None]
+                + parts[2] * quarters[:, None, None]
+            )
+            paths_m = (frame.itrf_directions(known[name][None])[:, 0] - drift) @ self.positions_m.T
+            turns = paths_m[:, None, :] / SPEED_OF_LIGHT_M_S * frequencies_hz[:, None]
+            voltage = response * np.exp(2j * np.pi * turns)[..., None]
+            visible = np.ones(antenna1.size)
+            if name in (SUN, MOON):
+                lengths_m = np.linalg.norm(
+                    self.positions_m[antenna1] - self.positions_m[antenna2], axis=1
+                )
+                visible = np.exp(-((lengths_m / _SUN_RESOLVED_M) ** 2))
+            heard += (
+                flux_jy * visible[:, None, None]
+                * voltage[:, :, antenna1].transpose(0, 2, 1, 3)
+                * np.conj(voltage[:, :, antenna2].transpose(0, 2, 1, 3))
+            ).astype(np.complex64)  # fmt: skip
+        heard[:, antenna1 == antenna2] = 0
+        return heard
 
     def crosstalk(
         self, antenna1: np.ndarray, antenna2: np.ndarray, frequencies_hz: np.ndarray

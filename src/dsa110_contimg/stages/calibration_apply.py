@@ -10,6 +10,7 @@ import numpy as np
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.far_sources import FarSource
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.durable import check_new, sync_tree
@@ -67,6 +68,8 @@ class CalibratedTile:
         where it was not significant.
     antennas : tuple of AntennaHealth
         Each polarization of each antenna in the data, against the reference tile.
+    far_sources : tuple of FarSource
+        Sun, Moon and strongest sources far outside the beam that were taken off.
     """
 
     tile: ConvertedTile
@@ -80,6 +83,7 @@ class CalibratedTile:
     host: str = ""
     motion_arcsec: float = 0.0
     antennas: tuple[AntennaHealth, ...] = ()
+    far_sources: tuple[FarSource, ...] = ()
 
     @property
     def departures(self) -> tuple[AntennaHealth, ...]:
@@ -161,6 +165,7 @@ def apply(
         host=host_of(output) if output is not None else tile.host,
         motion_arcsec=result.motion_rms_rad / astrometry.ARCSEC_RAD,
         antennas=result.antennas,
+        far_sources=result.far_sources,
         flag_causes={
             "by hand": n_taken / max(1, n_given),
             **result.flag_causes,

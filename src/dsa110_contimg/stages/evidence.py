@@ -330,13 +330,18 @@ def _tile_scale(scale: TileScale | None) -> str:
 def _calibration_columns(made: CalibratedTile | None) -> list[str]:
     """What calibration says of a tile: flags, phases, antennas, absent sub-bands."""
     if made is None:
-        return [""] * 7
+        return [""] * 8
     dead = made.tile.dead_antennas
     return [
         f"{100 * made.flagged_fraction:.1f}",
         ", ".join(f"{100 * v:.1f} {k}" for k, v in made.flag_causes.items() if v >= 5e-4),
         f"{made.phase_rms_deg:.1f}",
         f"{made.motion_arcsec:.1f}",
+        ", ".join(
+            f"{far.name}: {far.rms_jy:.1f} Jy (a source without a model lost "
+            f"{100 * far.sky_loss:.2g} %)"
+            for far in made.far_sources
+        ),
         ", ".join(dead),
         ", ".join(
             f"{one.antenna} {'XY'[one.polarization]}: {in_words(one)}"
@@ -358,7 +363,7 @@ def _tiles_section(
     ]
     columns = (
         "tile", "", "rms (mJy)", "peak (Jy)", "flux scale", "flagged (%)", "why (%)",
-        "phases moved (deg)", "sky moved (arcsec)", "dead antennas",
+        "phases moved (deg)", "sky moved (arcsec)", "taken off short baselines", "dead antennas",
         "notable antennas", "absent sub-bands", "remarks",
     )  # fmt: skip
     scales = dict(zip(mosaic.tile_ids, mosaic.scales, strict=False))

@@ -1,0 +1,106 @@
+"""What sidelobes hear from far outside the beam is found by its fringes and taken off."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.far_sources import subtract_far_sources
+from dsa110_contimg.simulation import hour
+from dsa110_contimg.simulation.troubles import Troubles
+from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.visibilities import conversion
+from dsa110_contimg.visibilities.data import Visibilities
+
+MORNING = datetime.fromisoformat("2026-06-21T15:30:00+00:00")
+NIGHT = datetime.fromisoformat("2026-06-21T08:30:00+00:00")
+
+
+def _residual(
+    folder: Path, start: datetime, **wrong: float | dict[str, float]
+) -> tuple[Visibilities, np.ndarray, hour.Run]:
+    """A tile, calibrated with the truth, and the model of its sky."""
+    options = hour.RunOptions(
+        groups=1, antennas=48, channels=2, seed=5, rfi=0.0, start=start,
+        troubles=Troubles(**wrong),  # type: ignore[arg-type]
+    )  # fmt: skip
+    run = hour.prepare(options)
+    folder.mkdir(exist_ok=True)
+    vis = conversion.read_observation(tuple(run.write(folder, 0)), DSA110).vis
+    gains = run.observatory.gains
+    names = list(vis.array.names)
+    full = np.ones((len(names), vis.frequencies_hz.size, 2), complex)
+    stations = run.observatory.antennas
+    middle = start.timestamp() + 155.0
+    full[stations] = gains.at(middle, vis.frequencies_hz)
+    product = full[vis.antenna1] * full[vis.antenna2].conj()
+    vis = replace(vis, data=(vis.data / product).astype(np.complex64),
+                  weights=(vis.weights * np.abs(product) ** 2).astype(np.float32))  # fmt: skip
+    return vis, predict.predict(vis, run.sky.model()), run
+
+
+def _short_rms_jy(vis: Visibilities, sky: np.ndarray) -> float:
+    """Rms of data minus model on baselines below 60 m, summed over a quarter of the band."""
+    lengths = np.linalg.norm(vis.uvw_m, axis=1)
+    used = (lengths > 0) & (lengths < 60) & ~vis.flags.any(axis=(1, 2))
+    left = (vis.data - sky[:, :, None])[used]
+    return float(np.sqrt(np.mean(np.abs(left.reshape(len(left), 4, -1, 2).mean(axis=2)) ** 2)))
+
+
+@pytest.mark.parametrize(
+    ("start", "far"), [(MORNING, {"Sun": 60.0}), (NIGHT, {"Cas A": 3.0}), (MORNING, {"Tau A": 3.0})]
+)
+def test_a_source_in_the_sidelobes_is_named_and_taken_off(
+    tmp_path: Path, start: datetime, far: dict[str, float]
+) -> None:
+    clean, sky, _ = _residual(tmp_path / "clean", start)
+    spoilt, _, _ = _residual(tmp_path / "spoilt", start, far_jy=far)
+    before, usual = _short_rms_jy(spoilt, sky), _short_rms_jy(clean, sky)
+    found = subtract_far_sources(spoilt, sky, np.zeros(sky.shape, bool))
+    after = _short_rms_jy(spoilt, sky)
+    assert [one.name for one in found] == list(far)
+    assert before > 1.5 * usual
+    assert after < 1.25 * usual
+
+
+def test_nothing_is_taken_off_where_there_is_nothing(tmp_path: Path) -> None:
+    for start in (MORNING, NIGHT):
+        vis, sky, _ = _residual(tmp_path / start.strftime("%H"), start, refraction_arcsec=2.0)
+        before = vis.data.copy()
+        # The drift of the gains within the tile, and two sources without a model.
+        assert subtract_far_sources(vis, sky, np.zeros(sky.shape, bool)) == ()
+        assert np.array_equal(vis.data, before)
+
+
+def test_gains_are_those_of_a_night_and_the_tile_says_what_was_taken_off(tmp_path: Path) -> None:
+    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    solved = {}
+    for name, far in (("clean", {}), ("sunny", {"Sun": 60.0})):
+        options = hour.RunOptions(
+            groups=1, antennas=32, channels=1, seed=5, rfi=0.0, start=MORNING,
+            troubles=Troubles(far_jy=far),
+        )  # fmt: skip
+        run = hour.prepare(options)
+        (tmp_path / name).mkdir()
+        files = tuple(run.write(tmp_path / name, 0))
+        raw = conversion.read_observation(files, DSA110).vis
+        solution = tile_calibration.solve_reference(raw, run.sky.model(), limits)
+        tile = tile_calibration.calibrate_tile(
+            conversion.read_observation(files, DSA110).vis, solution.bandpass, solution.gains,
+            run.sky.model(), limits,
+        )  # fmt: skip
+        solved[name] = solution, tile
+    (clean, dark), (sunny, light) = solved["clean"], solved["sunny"]
+    assert dark.far_sources == ()
+    assert [one.name for one in light.far_sources] == ["Sun"]
+    used = ~(clean.gains.flags | sunny.gains.flags)
+    ratio = np.abs(sunny.gains.values / clean.gains.values)[used]
+    assert used.sum() == (~clean.gains.flags).sum()
+    assert np.std(ratio) < 0.02
+    assert light.noise_jy == pytest.approx(dark.noise_jy, rel=0.05)
+    assert light.flagged_fraction < dark.flagged_fraction + 0.05
