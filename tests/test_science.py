@@ -226,7 +226,7 @@ def test_the_same_tile_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     tmp_path: Path,
 ) -> None:
-    options = hour.RunOptions(groups=1, antennas=24, channels=2, rfi=0.0)
+    options = hour.RunOptions(groups=1, antennas=24, channels=2, integrations=12, rfi=0.0)
     tile = _process(tmp_path, hour.prepare(options).sky, options, size=512, cell=11.0)
     vis = measurement_set.read(tile.ms_path)
     rng = np.random.default_rng(5)
@@ -235,7 +235,7 @@ def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     spoilt = replace(vis, data=(vis.data * turned[:, None, None]).astype(np.complex64))
     image_options = TileImageOptions(
         size=512, cell_rad=11 * astrometry.ARCSEC_RAD, scheme="briggs", robust=0.5,
-        uv_min_lambda=0.0, averaging_loss=0.001, clean=CleanOptions(5000, 4.0, 1.0),
+        uv_min_lambda=0.0, averaging_loss=0.001, clean=CleanOptions(5000, 4.0, 1.0, max_major=5),
     )  # fmt: skip
     rounds = SelfCalibrationOptions(4, 15.0, reference_antennas=DSA110.reference_antennas)
     done = self_calibrate(spoilt, None, image_options, rounds)

@@ -8,6 +8,7 @@ source: it is taken off only if data minus model has more of its fringes than of
 source would have elsewhere in the sky.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -80,15 +81,17 @@ def subtract_far_sources(
         return ()
     axis = vis.pointings[vis.times_jd.size // 2]
     zenith = _zenith(vis)
-    candidates = {
-        name: direction
-        for name, direction in strong_sources(float(vis.times_jd.mean())).items()
-        if astrometry.separation_rad(direction, axis) > _NEAREST_RAD and direction @ zenith > 0
-    }
+    # What the model leaves of the sky in the beam has fringes, too.
+    known, candidates = [axis], dict[str, np.ndarray]()
+    for name, direction in strong_sources(float(vis.times_jd.mean())).items():
+        if astrometry.separation_rad(direction, axis) < _NEAREST_RAD:
+            known.append(direction)
+        elif direction @ zenith > 0:
+            candidates[name] = direction
     found = []
     while candidates:
         some = _some(vis, sky, left_out, gains, rows, pair_of_row)
-        excess = {name: some.excess(direction) for name, direction in candidates.items()}
+        excess = {name: some.excess(candidates[name], known) for name in candidates}
         # The strongest first: others may only have been heard because they are near to it.
         name = max(excess, key=lambda name: excess[name])
         if excess[name] < _MIN_EXCESS:
@@ -229,10 +232,18 @@ class _Fringes:
         logarithm = np.log(np.maximum(power, 1e-3))
         return np.array([logarithm[:_SOME_PAIRS].mean(), logarithm.mean()])
 
-    def excess(self, direction: np.ndarray) -> float:
-        """Logarithm of the power of a source's fringes over that of the strongest decoy."""
-        decoys = [self._power(_about_pole(direction, angle)) for angle in _DECOYS_RAD]
-        return float(np.max(self._power(direction) - np.max(decoys, axis=0)))
+    def excess(self, direction: np.ndarray, known: Sequence[np.ndarray]) -> float:
+        """Logarithm of the power of a source's fringes over that of the strongest decoy.
+
+        Parameters
+        ----------
+        direction : ndarray, shape (3,)
+        known : sequence of ndarray
+            More decoys: directions of what the model may have left.
+        """
+        decoys = [*known, *(_about_pole(direction, angle) for angle in _DECOYS_RAD)]
+        strongest = np.max([self._power(decoy) for decoy in decoys], axis=0)
+        return float(np.max(self._power(direction) - strongest))
 
     def take_off(self, name: str, direction: np.ndarray) -> FarSource:
         """Take a source off the data."""
