@@ -16,6 +16,7 @@ from dsa110_contimg.calibration.antenna_history import AntennaEvent, TileAntenna
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.registry import queries
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import AlertRule
 from dsa110_contimg.stages.antenna_record import add_antennas, recorded_antennas
@@ -33,9 +34,8 @@ def _health(
 
 
 def _night(
-    changes: dict[int, list[AntennaHealth]], n_tiles: int = 6, sets: str = "aaaaaa",
-    no_signal: dict[int, tuple[str, ...]] | None = None,
-) -> list[TileAntennas]:  # fmt: skip
+    changes: dict[int, list[AntennaHealth]], n_tiles: int = 6, sets: str = "aaaaaa"
+) -> list[TileAntennas]:
     """Tiles of two antennas that are steady but for what changes in each tile."""
     tiles = []
     for i in range(n_tiles):
@@ -43,16 +43,16 @@ def _night(
         antennas = tuple(
             other.get((name, p), _health(name, p)) for name in ("24", "103") for p in (0, 1)
         )
-        tiles.append(
-            TileAntennas(
-                f"tile{i}", T0 + i * TILE_S, TILE_S, sets[i], (no_signal or {}).get(i, ()), antennas
-            )
-        )
+        tiles.append(TileAntennas(f"tile{i}", T0 + i * TILE_S, TILE_S, sets[i], antennas))
     return tiles
 
 
 def _jumped(amplitude: float, delay_ns: float = 0.0) -> list[AntennaHealth]:
     return [_health("24", p, AntennaState.CHANGED, amplitude, delay_ns) for p in (0, 1)]
+
+
+def _silent(antenna: str) -> list[AntennaHealth]:
+    return [_health(antenna, p, AntennaState.NO_SIGNAL) for p in (0, 1)]
 
 
 def test_a_steady_night_has_no_events() -> None:
@@ -97,14 +97,26 @@ def test_hands_that_differ_are_told_apart() -> None:
 
 
 def test_an_antenna_without_signal_is_one_event() -> None:
-    (event,) = find_events(_night({}, no_signal={3: ("103",), 4: ("103",)}))
+    (event,) = find_events(_night({3: _silent("103"), 4: _silent("103")}))
     assert (event.antenna, event.polarizations, event.state) == ("103", "XY", "no signal")
     assert (event.n_tiles, event.jumped_at) == (2, T0 + 3 * TILE_S)
 
 
+def test_the_tiles_beside_some_are_the_next_ones(database_url: str) -> None:
+    registry = Registry(database_url, None)
+    tiles = _night({})
+    for tile in tiles:
+        with registry.write() as session:
+            add_antennas(session, tile)
+    starts = [tile.start for tile in tiles]
+    beside = queries.tile_antennas_beside(registry, starts[2], starts[2], 2)
+    assert beside == (starts[1], starts[4])
+    assert queries.tile_antennas_beside(registry, starts[0], starts[-1], 2) == (None, None)
+
+
 def test_what_is_recorded_is_what_is_read(database_url: str) -> None:
     registry = Registry(database_url, None)
-    tiles = _night({4: _jumped(1.5)}, no_signal={5: ("103",)})
+    tiles = _night({4: _jumped(1.5), 5: _silent("103")})
     for tile in tiles:
         with registry.write() as session:
             add_antennas(session, tile)
@@ -132,7 +144,8 @@ def test_a_rule_tells_of_too_many_antennas_that_depart(tmp_path: Path, database_
     rule = AlertRule(name="antennas", when="antennas", limit=1)
     settings = settings_module.load(root=tmp_path, database_url=database_url, alerts=[rule])
     registry = Registry.of(settings)
-    tiles = _night({4: _jumped(1.5), 5: _jumped(1.5)}, no_signal={5: ("103",)})
+    tiles = _night({4: _jumped(1.5), 5: _jumped(1.5) + _silent("103")})
+    assert tiles[5].departing == ("24", "103")
     for tile in tiles[:5]:
         with registry.write() as session:
             add_antennas(session, tile)
@@ -173,7 +186,7 @@ def test_streaming_records_every_tile_and_all_faces_tell_of_a_jump(troubled: Pat
     registry = Registry.of(settings_module.load(root=troubled))
     tiles = recorded_antennas(registry)
     assert len(tiles) == 3
-    assert {len(tile.antennas) + 2 * len(tile.no_signal) for tile in tiles} == {2 * 24}
+    assert {len(tile.antennas) for tile in tiles} == {2 * 24}
     (event,) = [one for one in find_events(tiles) if one.state == "changed"]
     printed = _run("antennas", "--root", troubled)
     assert str(event) in printed.splitlines()

@@ -9,7 +9,7 @@ import pytest
 from conftest import SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.calibration.antenna_history import find_events
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.registry.database import Registry
@@ -211,10 +211,16 @@ def test_troubles_are_read_from_a_file_and_mistakes_are_named(tmp_path: Path) ->
     )  # fmt: skip
     path.write_text("")
     assert read_troubles(path) == NO_TROUBLES
-    for text in ("common_drift = 0.1", "common_drift_per_h = 'much'", "[["):
+    for text in ("common_drift = 0.1", "common_drift_per_h = 'much'", "[[", "far_jy = {Mars = 1.0}",
+                 "[[dead_hands]]\nantenna = '1'\nhand = 2"):  # fmt: skip
         path.write_text(text)
         with pytest.raises(BadInputError, match=r"troubles\.toml"):
             read_troubles(path)
+
+
+def test_an_antenna_that_is_not_in_the_run_is_named() -> None:
+    with pytest.raises(UsageError, match="antennas 999, which have no data"):
+        hour.prepare(replace(OPTIONS, troubles=Troubles(swapped=("999",))))
 
 
 def test_the_pipeline_names_what_is_wrong_and_goes_on(tmp_path: Path, small_run: SmallRun) -> None:

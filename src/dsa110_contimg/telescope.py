@@ -84,3 +84,8 @@ DSA110 = Telescope(
     reference_antennas=("103", *(str(n) for n in range(104, 117))),
     system_equivalent_flux_density_jy=6500.0,
 )
+
+
+def antenna_order(name: str) -> tuple[int, str]:
+    """Key that sorts antennas by number: their names are numbers without leading zeros."""
+    return len(name), name

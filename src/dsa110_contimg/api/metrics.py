@@ -12,6 +12,7 @@ from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.queries import overview, pulse
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.stages.antenna_record import departing_antennas
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(may_read)])
 
@@ -53,7 +54,7 @@ class _Figures(Collector):
                 yield GaugeMetricFamily(metric, text, value)
         yield GaugeMetricFamily(
             "contimg_antennas_departing", "Antennas of the newest tile not as in its reference "
-            "tile, or without signal", len(flow.antennas),
+            "tile, or without signal", len(departing_antennas(self._registry)),
         )  # fmt: skip
 
 

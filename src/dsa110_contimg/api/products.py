@@ -12,7 +12,7 @@ from sqlalchemy import select
 from dsa110_contimg import __version__
 from dsa110_contimg.api.problems import MISSING
 from dsa110_contimg.api.security import may_read
-from dsa110_contimg.calibration.antenna_history import find_events
+from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves, queries
 from dsa110_contimg.registry.models import Product, TileState
@@ -111,7 +111,7 @@ def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any
 def antennas(
     request: Request, since: Moment = None, until: Moment = None, limit: Limit = 100
 ) -> list[dict[str, Any]]:
-    """What happened to antennas over the newest tiles."""
+    """Events of antennas over the newest tiles."""
     tiles = recorded_antennas(request.app.state.registry, since, until, limit)
     return [asdict(event) for event in find_events(tiles)]
 
@@ -123,15 +123,10 @@ def antenna(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Each polarization of an antenna in the newest tiles, in order of time."""
     tiles = recorded_antennas(request.app.state.registry, since, until, limit)
-    rows = [
-        {"tile": tile.tile_id, "start": tile.start, **asdict(one)}
-        for tile in tiles
-        for one in tile.antennas
-        if one.antenna == antenna
-    ]
-    if not rows:
-        raise HTTPException(404, f"no tile in this time has an antenna {antenna!r}")
-    return rows
+    try:
+        return measurements_of(tiles, antenna)
+    except UsageError as error:
+        raise HTTPException(404, str(error)) from error
 
 
 @router.get("/sources")

@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.antenna_state import (
+    MIN_AMPLITUDE_CHANGE,
+    MIN_DELAY_NS,
+    SIGNIFICANT,
+    AntennaHealth,
+    AntennaState,
+)
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
 from dsa110_contimg.calibration.delay import delay_gains, fit_delays
 from dsa110_contimg.calibration.solve import Gains, refer_phases
@@ -22,11 +28,6 @@ from dsa110_contimg.visibilities.data import Visibilities
 
 _BINS = 16
 _MIN_DELAY_BINS = 4
-_SIGNIFICANT = 5.0
-"""A departure counts from this number of standard errors on, and above the minima below."""
-_MIN_AMPLITUDE_CHANGE = 0.1
-_MIN_DELAY_S = 0.3e-9
-"""Turns the phase at the band's edges by 10 degrees."""
 _MIN_COHERENCE = 0.7
 """Minimum coherence of the gains of all bins after delay and phase are removed. An antenna below it
 has changed in a way that a gain and a delay do not describe."""
@@ -37,7 +38,7 @@ _NEIGHBOURS = 9
 _NOISY = 2.0
 """Variance of the residuals, relative to the median antenna, from which on it is remarkable."""
 _DECIMALS = 4
-"""More than the errors need; the history of months is kept."""
+"""More than the errors need: what is kept of months is rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +164,8 @@ def solve_tile_gains(
     usual = _usual_amplitude(absolute, good, vis.array.positions_itrf_m)
     good &= absolute > _MIN_AMPLITUDE * usual
     amplitude, error = absolute / usual, error / usual
-    departs = good & _departs(amplitude - 1, error, good, _MIN_AMPLITUDE_CHANGE)
-    slips = good & _departs(delay, delay_error, good, _MIN_DELAY_S)
+    departs = good & _departs(amplitude - 1, error, good, MIN_AMPLITUDE_CHANGE)
+    slips = good & _departs(delay, delay_error, good, 1e-9 * MIN_DELAY_NS)
     # The phase in mid-band belongs to the delay that is taken out.
     own_delay = np.where(slips, delay, 0.0)
     straight = _turned(solved, centres, reference_hz, own_delay + shared)
@@ -279,5 +280,5 @@ def _departs(
 ) -> np.ndarray:
     """Return True where a difference is large and exceeds the scatter of all antennas."""
     scatter = robust_rms(difference[good]) if good.any() else 0.0
-    limit: np.ndarray = np.maximum(_SIGNIFICANT * np.hypot(error, scatter), minimum)
+    limit: np.ndarray = np.maximum(SIGNIFICANT * np.hypot(error, scatter), minimum)
     return np.abs(difference) > limit

@@ -6,19 +6,23 @@ steady on one side of a tile's border and changed on the other has jumped there.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState, in_words
+from dsa110_contimg.calibration.antenna_state import (
+    MIN_AMPLITUDE_CHANGE,
+    MIN_DELAY_NS,
+    SIGNIFICANT,
+    AntennaHealth,
+    AntennaState,
+    in_words,
+)
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.times import iso
-
-_SAME = 5.0
-"""Two values are one event if they differ by less than this number of standard errors ..."""
-_SAME_AMPLITUDE = 0.1
-_SAME_DELAY_NS = 0.3
-"""... or by less than a change counts from."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,6 @@ class TileAntennas:
     duration_s : float
     calibration_set_id : str
         Whose reference tile the antennas are compared with.
-    no_signal : tuple of str
-        Antennas whose data hold no power; they are not in `antennas`.
     antennas : tuple of AntennaHealth
     """
 
@@ -42,8 +44,13 @@ class TileAntennas:
     start: float
     duration_s: float
     calibration_set_id: str
-    no_signal: tuple[str, ...]
     antennas: tuple[AntennaHealth, ...]
+
+    @property
+    def departing(self) -> tuple[str, ...]:
+        """Antennas that are not steady in both polarizations."""
+        names = {one.antenna for one in self.antennas if one.state is not AntennaState.STEADY}
+        return tuple(sorted(names, key=antenna_order))
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,7 @@ class AntennaEvent:
     antenna : str
     polarizations : str
         "X", "Y" or "XY".
-    state : str
-        An `AntennaState`, or "no signal".
+    state : AntennaState
     what : str
         The departure in words, its values the medians over the tiles.
     since, until : float
@@ -68,7 +74,7 @@ class AntennaEvent:
 
     antenna: str
     polarizations: str
-    state: str
+    state: AntennaState
     what: str
     since: float
     until: float
@@ -84,112 +90,107 @@ class AntennaEvent:
         )
 
 
-NO_SIGNAL = "no signal"
+_Measurement = tuple[TileAntennas, AntennaHealth]
+
+
+def measurements_of(tiles: Sequence[TileAntennas], antenna: str) -> list[dict[str, Any]]:
+    """Return one row for each tile and polarization of an antenna.
+
+    Parameters
+    ----------
+    tiles : sequence of TileAntennas
+    antenna : str
+
+    Raises
+    ------
+    UsageError
+        If no tile has it.
+    """
+    rows = [
+        {"tile": tile.tile_id, "start": tile.start, **asdict(one)}
+        for tile in tiles
+        for one in tile.antennas
+        if one.antenna == antenna
+    ]
+    if not rows:
+        raise UsageError(f"no tile in this time has an antenna {antenna!r}")
+    return rows
 
 
 def find_events(tiles: Sequence[TileAntennas]) -> tuple[AntennaEvent, ...]:
-    """Events of all antennas, in order of antenna and time.
+    """Find the events of all antennas, in order of antenna and time.
 
     Parameters
     ----------
     tiles : sequence of TileAntennas
         In order of time.
     """
-    histories: dict[tuple[str, int], list[tuple[TileAntennas, AntennaHealth | None]]] = {}
+    histories: dict[tuple[str, int], list[_Measurement]] = {}
     for tile in tiles:
         for one in tile.antennas:
-            if one.antenna in tile.no_signal:
-                continue
             histories.setdefault((one.antenna, one.polarization), []).append((tile, one))
-        for name in tile.no_signal:
-            for polarization in (0, 1):
-                histories.setdefault((name, polarization), []).append((tile, None))
-    events = [
-        event for key in sorted(histories, key=_order) for event in _events(key, histories[key])
-    ]
-    return tuple(_of_both_hands(events))
+    ordered = sorted(histories, key=lambda key: (antenna_order(key[0]), key[1]))
+    return tuple(_of_both_hands([event for key in ordered for event in _events(histories[key])]))
 
 
-def _order(key: tuple[str, int]) -> tuple[int, str, int]:
-    """Antennas by number; names of another kind by length."""
-    return (len(key[0]), *key)
-
-
-def _state(one: AntennaHealth | None) -> str:
-    return NO_SIGNAL if one is None else str(one.state)
-
-
-def _goes_on(
-    one: tuple[TileAntennas, AntennaHealth | None], two: tuple[TileAntennas, AntennaHealth | None]
-) -> bool:
-    """True if two consecutive tiles of an antenna belong to one event."""
+def _goes_on(one: _Measurement, two: _Measurement) -> bool:
+    """Return True if two consecutive tiles of an antenna belong to one event."""
     (tile1, before), (tile2, after) = one, two
-    if _state(before) != _state(after):
-        return False
-    if before is None or after is None or before.state is not AntennaState.CHANGED:
-        return True
+    if before.state is not AntennaState.CHANGED or after.state is not AntennaState.CHANGED:
+        return before.state is after.state
     if tile1.calibration_set_id != tile2.calibration_set_id:
         return False
     differences = (
         (before.amplitude - after.amplitude, before.amplitude_error, after.amplitude_error,
-         _SAME_AMPLITUDE),
+         MIN_AMPLITUDE_CHANGE),
         (before.delay_ns - after.delay_ns, before.delay_error_ns, after.delay_error_ns,
-         _SAME_DELAY_NS),
+         MIN_DELAY_NS),
     )  # fmt: skip
     return all(
-        abs(difference) < max(_SAME * float(np.hypot(error1, error2)), minimum)
+        abs(difference) < max(SIGNIFICANT * float(np.hypot(error1, error2)), minimum)
         for difference, error1, error2, minimum in differences
     )
 
 
-def _events(
-    key: tuple[str, int], history: Sequence[tuple[TileAntennas, AntennaHealth | None]]
-) -> Iterator[AntennaEvent]:
-    """Events of one polarization of an antenna."""
+def _events(history: Sequence[_Measurement]) -> Iterator[AntennaEvent]:
+    """Find the events of one polarization of an antenna."""
     begins = [0, *(i + 1 for i, pair in enumerate(pairwise(history)) if not _goes_on(*pair))]
     for first, end in zip(begins, [*begins[1:], len(history)], strict=True):
         (tile, one), last = history[first], history[end - 1][0]
-        if one is not None and one.state is AntennaState.STEADY:
+        if one.state is AntennaState.STEADY:
             continue
-        before = history[first - 1] if first else None
-        after = history[end] if end < len(history) else None
         jumped_at = None
-        if before is not None and _steady_beside(before, tile):
+        if first and _steady_beside(history[first - 1], tile):
             jumped_at = tile.start
-        elif after is not None and _steady_beside(after, last):
-            jumped_at = after[0].start
+        elif end < len(history) and _steady_beside(history[end], last):
+            jumped_at = history[end][0].start
         yield AntennaEvent(
-            antenna=key[0], polarizations="XY"[key[1]], state=_state(one),
+            antenna=one.antenna, polarizations="XY"[one.polarization], state=one.state,
             what=_median_in_words([one for _, one in history[first:end]]), since=tile.start,
             until=last.start + last.duration_s, n_tiles=end - first, jumped_at=jumped_at,
         )  # fmt: skip
 
 
-def _steady_beside(one: tuple[TileAntennas, AntennaHealth | None], tile: TileAntennas) -> bool:
+def _steady_beside(one: _Measurement, tile: TileAntennas) -> bool:
     beside, health = one
     return (
-        health is not None
-        and health.state is AntennaState.STEADY
-        and beside.calibration_set_id == tile.calibration_set_id
+        health.state is AntennaState.STEADY and beside.calibration_set_id == tile.calibration_set_id
     )
 
 
-def _median_in_words(found: Sequence[AntennaHealth | None]) -> str:
-    values = [one for one in found if one is not None]
-    if not values:
-        return NO_SIGNAL
+def _median_in_words(found: Sequence[AntennaHealth]) -> str:
     return in_words(
         replace(
-            values[0],
-            amplitude=float(np.median([one.amplitude for one in values])),
-            delay_ns=float(np.median([one.delay_ns for one in values])),
-            noise=float(np.median([one.noise for one in values])),
+            found[0],
+            amplitude=float(np.median([one.amplitude for one in found])),
+            delay_ns=float(np.median([one.delay_ns for one in found])),
+            noise=float(np.median([one.noise for one in found])),
         )
     )
 
 
 def _of_both_hands(events: Sequence[AntennaEvent]) -> Iterator[AntennaEvent]:
-    """One event instead of two where both polarizations of an antenna do the same."""
+    """Join the events of the two polarizations of an antenna where they are the same."""
     for _, group in groupby(events, key=lambda event: event.antenna):
         left = list(group)
         while left:

@@ -1,4 +1,4 @@
-"""What is known of one polarization of an antenna in a tile."""
+"""State of one polarization of an antenna in a tile, and from where on it counts as changed."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,12 +13,20 @@ class AntennaState(StrEnum):
     FAILED = "failed"
     UNSOLVED = "unsolved"
     """The calibration set has no solution for it."""
+    NO_SIGNAL = "no signal"
+    """Its data hold no power."""
 
 
+SIGNIFICANT = 5.0
+"""A departure counts from this number of standard errors on, and above the minima below."""
+MIN_AMPLITUDE_CHANGE = 0.1
+MIN_DELAY_NS = 0.3
+"""Turns the phase at the band's edges by 10 degrees."""
 _WORDS = {
     AntennaState.STEADY: "steady",
     AntennaState.FAILED: "no gain fits: it receives noise, or another sky",
     AntennaState.UNSOLVED: "no solution in the calibration set: dead, swapped hands or no fringes",
+    AntennaState.NO_SIGNAL: "no signal",
 }
 
 

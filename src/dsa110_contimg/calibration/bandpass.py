@@ -1,4 +1,4 @@
-"""Solve a bandpass, and use no solution of it that rests on few samples."""
+"""Solve a bandpass; use no solution of it that rests on few samples."""
 
 from dataclasses import replace
 
@@ -12,7 +12,9 @@ from dsa110_contimg.calibration.solve import Gains, refer_phases
 from dsa110_contimg.visibilities.data import Visibilities
 
 MAX_FLAGGED = 0.5
-WARN_FLAGGED = 0.3
+"""Maximum share of flagged channels of a hand, and of a bandpass, that is used."""
+_MAX_WEAK = 0.3
+"""Maximum share of weak solutions before more channels are solved together."""
 _SMOOTH_HZ = 2.2e6
 """Bandpasses are smooth over so much; wider channels are left as they are."""
 _WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -56,7 +58,7 @@ def solve_bandpass(
         channel_bin = np.arange(nchan) // width
         found = solve_bins(vis, sky, rfi, limits, channel_bin, phase_only=False)
         weak = found.snr[0, alive] < _STRONG_SNR * max(limits.min_snr, 1.0)
-        if weak.mean() <= WARN_FLAGGED or 2 * width > nchan:
+        if weak.mean() <= _MAX_WEAK or 2 * width > nchan:
             break
     if width == 1:
         found = without_chance(found)
@@ -146,3 +148,17 @@ def smoothed(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
     for part in (values.real, values.imag):
         part[:] = ndimage.median_filter(part, (1, 1, nchan, 1), mode="mirror")
     return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
+
+
+def split_bandpass(raw: Gains) -> tuple[Gains, Gains]:
+    """Bandpass of rms amplitude one and mean phase zero, and the gain that was taken out."""
+    used = ~raw.flags
+    count = np.maximum(used.sum(axis=2, keepdims=True), 1)
+    power = np.sum(np.where(used, np.abs(raw.values) ** 2, 0), axis=2, keepdims=True) / count
+    total = np.sum(np.where(used, raw.values, 0), axis=2, keepdims=True)
+    phase = np.where(np.abs(total) > 0, total / np.maximum(np.abs(total), 1e-30), 1.0)
+    none: np.ndarray = ~np.any(used, axis=2, keepdims=True)
+    gain = np.where(none, 1.0, np.sqrt(power) * phase)
+    snr = np.sqrt(np.sum(np.where(used, raw.snr, 0) ** 2, axis=2, keepdims=True))
+    bandpass = np.where(used, raw.values / gain, 1.0)
+    return Gains(bandpass, raw.flags, raw.snr), Gains(gain, none, snr.astype(np.float32))

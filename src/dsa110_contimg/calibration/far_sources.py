@@ -30,16 +30,18 @@ _NEAREST_RAD = np.deg2rad(8.0)
 _CELLS = 24
 """Along the band; fringes are taken out before samples are summed."""
 _TIME_DEGREE, _BAND_DEGREE = 2, 3
-"""Of the polynomials of each baseline: in five minutes a source moves by a fifth of a sidelobe, and
-over the band sidelobes scale by 13 %."""
+"""Degrees of the polynomials that each baseline gets: in five minutes a source moves by half a
+sidelobe, and over the band sidelobes scale by 13 %."""
 _DECOYS_RAD = np.deg2rad([-50.0, -40.0, -30.0, -20.0, 20.0, 30.0, 40.0, 50.0])
-"""How far about the pole the source is moved to learn what its fringes are worth elsewhere."""
+"""Turns about the pole that make the decoys of a source."""
 _SOME_PAIRS, _SOME_CHANNELS = 100, 96
-"""That are looked at first: so many of the shortest baselines, and of all short ones."""
+"""Detection reads so many of the shortest baselines, as many of all short ones, and so many
+channels."""
 _MIN_EXCESS = 0.3
 """Minimum excess of the logarithm of the power over that of the strongest decoy. Noise makes 0.02,
 sources without a model less than 0.1."""
 _SIGNIFICANT = 5.0
+"""Standard errors of the noise above which a baseline gets an amplitude."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def subtract_far_sources(
         return ()
     axis = vis.pointings[vis.times_jd.size // 2]
     zenith = _zenith(vis)
-    # What the model leaves of the sky in the beam has fringes, too.
+    # The model leaves something of the sky in the beam, which has fringes, too.
     known, candidates = [axis], dict[str, np.ndarray]()
     for name, direction in strong_sources(float(vis.times_jd.mean())).items():
         if astrometry.separation_rad(direction, axis) < _NEAREST_RAD:
@@ -91,7 +93,8 @@ def subtract_far_sources(
     found = []
     while candidates:
         some = _some(vis, sky, left_out, gains, rows, pair_of_row)
-        excess = {name: some.excess(candidates[name], known) for name in candidates}
+        left = [some.power(direction) for direction in known]
+        excess = {name: some.excess(candidates[name], left) for name in candidates}
         # The strongest first: others may only have been heard because they are near to it.
         name = max(excess, key=lambda name: excess[name])
         if excess[name] < _MIN_EXCESS:
@@ -99,22 +102,6 @@ def subtract_far_sources(
         every = _Fringes(vis, sky, left_out, gains, rows, pair_of_row)
         found.append(every.take_off(name, candidates.pop(name)))
     return tuple(found)
-
-
-def _some(
-    vis: Visibilities, sky: np.ndarray, left_out: np.ndarray, gains: Gains | None,
-    rows: np.ndarray, pair_of_row: np.ndarray,
-) -> "_Fringes":  # fmt: skip
-    """Fringes of some baselines and channels."""
-    step = max(1, (int(pair_of_row.max()) + 1) // _SOME_PAIRS)
-    few = (pair_of_row < _SOME_PAIRS) | (pair_of_row % step == 0)
-    _, number = np.unique(pair_of_row[few], return_inverse=True)
-    chosen = some_channels(vis, _SOME_CHANNELS)
-    part = vis.rows(rows[few]).channels(chosen)
-    if gains is not None and gains.values.shape[2] > 1:
-        gains = gains.channels(chosen)
-    cut = np.ix_(rows[few], chosen)
-    return _Fringes(part, sky[cut], left_out[cut], gains, np.arange(part.data.shape[0]), number)
 
 
 def _zenith(vis: Visibilities) -> np.ndarray:
@@ -204,9 +191,9 @@ class _Fringes:
         nbasis = self._basis.shape[1]
         flat = np.moveaxis(weight, 3, 1).reshape(npair * nhand, -1)
         normal = np.einsum("qk,ki,kj->qij", flat, self._basis, self._basis, optimize=True)
-        normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(nbasis) + (
-            np.eye(nbasis) * (flat.sum(axis=1) == 0)[:, None, None]
-        )
+        # Keeps baselines without samples, or with few, solvable.
+        ridge = 1e-9 * np.trace(normal, axis1=1, axis2=2) + 1e-30
+        normal += ridge[:, None, None] * np.eye(nbasis)
         both = [
             np.moveaxis(x, 3, 1).reshape(npair * nhand, -1) @ self._basis for x in (total, centre)
         ]
@@ -216,7 +203,6 @@ class _Fringes:
             for x, y in zip(both, solved, strict=True)
         )
         count = np.maximum(np.count_nonzero(weight, axis=(1, 2)) - nbasis, 1)
-        # Residuals of the cells, from their sums: what each weighs and what its mean is.
         mean_power = np.sum(np.abs(total) ** 2 / np.maximum(weight, 1e-30), axis=(1, 2))
         noise = np.maximum(mean_power - explained, 1e-30) / count
         power = explained / (noise * nbasis)
@@ -226,24 +212,23 @@ class _Fringes:
         amplitudes = solved[0].reshape(npair, nhand, nbasis) * kept[:, :, None]
         return amplitudes, power, kept * share
 
-    def _power(self, direction: np.ndarray) -> np.ndarray:
+    def power(self, direction: np.ndarray) -> np.ndarray:
         """Logarithm of the power of fringes over that of noise, of the shortest and of all."""
         _, power, _ = self._fit(direction)
         logarithm = np.log(np.maximum(power, 1e-3))
         return np.array([logarithm[:_SOME_PAIRS].mean(), logarithm.mean()])
 
-    def excess(self, direction: np.ndarray, known: Sequence[np.ndarray]) -> float:
+    def excess(self, direction: np.ndarray, left: Sequence[np.ndarray]) -> float:
         """Logarithm of the power of a source's fringes over that of the strongest decoy.
 
         Parameters
         ----------
         direction : ndarray, shape (3,)
-        known : sequence of ndarray
-            More decoys: directions of what the model may have left.
+        left : sequence of ndarray
+            Powers of the fringes of what the model may have left.
         """
-        decoys = [*known, *(_about_pole(direction, angle) for angle in _DECOYS_RAD)]
-        strongest = np.max([self._power(decoy) for decoy in decoys], axis=0)
-        return float(np.max(self._power(direction) - strongest))
+        decoys = [self.power(_about_pole(direction, angle)) for angle in _DECOYS_RAD]
+        return float(np.max(self.power(direction) - np.max([*left, *decoys], axis=0)))
 
     def take_off(self, name: str, direction: np.ndarray) -> FarSource:
         """Take a source off the data."""
@@ -265,6 +250,22 @@ class _Fringes:
             name, float(np.sqrt(np.mean(np.abs(taken) ** 2))),
             float(loss.mean(axis=1).sum() / n_pairs),
         )  # fmt: skip
+
+
+def _some(
+    vis: Visibilities, sky: np.ndarray, left_out: np.ndarray, gains: Gains | None,
+    rows: np.ndarray, pair_of_row: np.ndarray,
+) -> _Fringes:  # fmt: skip
+    """Fringes of some baselines and channels."""
+    step = max(1, (int(pair_of_row.max()) + 1) // _SOME_PAIRS)
+    few = (pair_of_row < _SOME_PAIRS) | (pair_of_row % step == 0)
+    _, number = np.unique(pair_of_row[few], return_inverse=True)
+    chosen = some_channels(vis, _SOME_CHANNELS)
+    part = vis.rows(rows[few]).channels(chosen)
+    if gains is not None and gains.values.shape[2] > 1:
+        gains = gains.channels(chosen)
+    cut = np.ix_(rows[few], chosen)
+    return _Fringes(part, sky[cut], left_out[cut], gains, np.arange(part.data.shape[0]), number)
 
 
 def _polynomials(x: np.ndarray, degree: int, reach: np.ndarray | None = None) -> np.ndarray:

@@ -488,17 +488,3 @@ def refer_phases(
     phase = np.where(np.abs(reference) > 0, reference / np.abs(reference), 1.0)
     values = np.where(gains.flags, 1.0, gains.values * np.conj(phase))
     return Gains(values, gains.flags, gains.snr), names[index]
-
-
-def split_bandpass(raw: Gains) -> tuple[Gains, Gains]:
-    """Bandpass of rms amplitude one and mean phase zero, and the gain that was taken out."""
-    used = ~raw.flags
-    count = np.maximum(used.sum(axis=2, keepdims=True), 1)
-    power = np.sum(np.where(used, np.abs(raw.values) ** 2, 0), axis=2, keepdims=True) / count
-    total = np.sum(np.where(used, raw.values, 0), axis=2, keepdims=True)
-    phase = np.where(np.abs(total) > 0, total / np.maximum(np.abs(total), 1e-30), 1.0)
-    none: np.ndarray = ~np.any(used, axis=2, keepdims=True)
-    gain = np.where(none, 1.0, np.sqrt(power) * phase)
-    snr = np.sqrt(np.sum(np.where(used, raw.snr, 0) ** 2, axis=2, keepdims=True))
-    bandpass = np.where(used, raw.values / gain, 1.0)
-    return Gains(bandpass, raw.flags, raw.snr), Gains(gain, none, snr.astype(np.float32))

@@ -24,6 +24,7 @@ from dsa110_contimg.calibration.bandpass import (
     smoothed,
     solve_bandpass,
     solve_channels,
+    split_bandpass,
 )
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits, some_channels
@@ -38,7 +39,7 @@ from dsa110_contimg.calibration.crosstalk import (
     unmodelled_power,
 )
 from dsa110_contimg.calibration.far_sources import FarSource, subtract_far_sources
-from dsa110_contimg.calibration.solve import Gains, split_bandpass
+from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
@@ -168,16 +169,20 @@ def solve_reference(
         )
     if vis.flags.all():
         raise CalibrationError("every visibility of the tile is flagged")
+    if not overwrite:
+        vis = replace(
+            vis, data=vis.data.copy(), flags=vis.flags.copy(),
+            weights=np.array(vis.weights, np.float32, order="C"),
+        )  # fmt: skip
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
     near, distant = source_fluxes.apart(vis, model)
     changes = source_fluxes.changes(vis, near, rfi, limits)
-    vis = take_out(vis, changes, in_place=overwrite)
+    vis = take_out(vis, changes, in_place=True)
     seen = _measure_model(vis, near, distant, rfi, limits)
-    if not overwrite:
-        vis, overwrite = replace(vis, data=vis.data.copy()), True
     if subtract_far_sources(vis, seen.sky, rfi, seen.gains):
         seen = _measure_model(vis, near, distant, rfi, limits)
-    vis, raw, crosstalk = _without_crosstalk(seen.vis, seen.sky, seen.gains, rfi, limits, overwrite)
+    vis = seen.vis
+    raw, crosstalk = _without_crosstalk(vis, seen.sky, seen.gains, rfi, limits)
     if crosstalk.pairs:
         # What the sources were measured to be had the crosstalk in it.
         seen = _measure_model(vis, near, distant, rfi, limits)
@@ -270,14 +275,13 @@ def _data_minus_model(
 
 
 def _without_crosstalk(
-    vis: Visibilities, sky: np.ndarray, raw: Gains, rfi: np.ndarray, limits: SolveLimits,
-    overwrite: bool,
-) -> tuple[Visibilities, Gains, Crosstalk]:  # fmt: skip
-    """Measure crosstalk and gains in turn, and take the crosstalk off the data."""
+    vis: Visibilities, sky: np.ndarray, raw: Gains, rfi: np.ndarray, limits: SolveLimits
+) -> tuple[Gains, Crosstalk]:
+    """Measure crosstalk and gains in turn, and take the crosstalk off the data, in place."""
     rows, far = short_rows(vis), some_long_rows(vis)
     crosstalk = none(vis.frequencies_hz)
     if rows.size == 0:
-        return vis, raw, crosstalk
+        return raw, crosstalk
     for _ in range(_CROSSTALK_ROUNDS):
         unmodelled = unmodelled_power(apply_gains(vis.rows(far), raw), sky[far], rfi[far])
         found = measure_crosstalk(
@@ -285,12 +289,10 @@ def _without_crosstalk(
         )
         if not found.pairs:
             break
-        if not overwrite:
-            vis, overwrite = replace(vis, data=vis.data.copy()), True
         subtract_crosstalk(vis, found, raw)
         crosstalk = added(crosstalk, found)
         raw = solve_channels(vis, sky, rfi, limits)
-    return vis, raw, crosstalk
+    return raw, crosstalk
 
 
 def calibrate_tile(

@@ -1,4 +1,4 @@
-"""The command that says what happens to antennas."""
+"""The command about antennas."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ def list_antennas(
     """List antennas that are not as they were in their reference tile: since when, by how much."""
     from dataclasses import asdict
 
-    from dsa110_contimg.calibration.antenna_history import find_events
+    from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.stages.antenna_record import recorded_antennas
 
@@ -36,14 +36,7 @@ def list_antennas(
     if not tiles:
         raise UsageError("no calibrated tile is known in this time; see --since and --until")
     if antenna is not None:
-        rows = [
-            {"tile": tile.tile_id, "start": tile.start, **asdict(one)}
-            for tile in tiles
-            for one in tile.antennas
-            if one.antenna == antenna
-        ]
-        if not rows:
-            raise UsageError(f"no tile in this time has an antenna {antenna!r}")
+        rows = measurements_of(tiles, antenna)
         if as_json:
             print_json(rows)
             return

@@ -165,7 +165,7 @@ class TileImage(Base):
     )
 
 
-class TileAntennas(Base):
+class TileAntennasRow(Base):
     """Antennas of a tile against the reference tile of its newest calibration.
 
     `antennas` has a list for each field of `AntennaHealth`: months of them are kept.
@@ -176,7 +176,6 @@ class TileAntennas(Base):
     start: Mapped[float] = mapped_column(Float, index=True)
     duration_s: Mapped[float] = mapped_column(Float)
     calibration_set_id: Mapped[str] = mapped_column(String(160))
-    no_signal: Mapped[list[Any]] = mapped_column(RootedJson)
     antennas: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 

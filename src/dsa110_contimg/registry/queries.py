@@ -23,14 +23,13 @@ from dsa110_contimg.registry.models import (
     Product,
     SubbandFile,
     Tile,
-    TileAntennas,
+    TileAntennasRow,
     TileImage,
     TileState,
 )
 
 _Row = TypeVar("_Row")
 _RECENT = 20
-_STEADY = "steady"
 _UNFINISHED_TILES = (
     TileState.COLLECTING, TileState.READY, TileState.CONVERTING, TileState.FAILED,
 )  # fmt: skip
@@ -82,9 +81,6 @@ class Pulse:
         Converted.
     mosaics_last_hour, mosaics_last_day : int
         Finished groups.
-    antennas : tuple of str
-        Those of the newest calibrated tile that have no signal, or are not in both polarizations
-        as they were in its reference tile.
     disk_free_gb : float
     """
 
@@ -95,7 +91,6 @@ class Pulse:
     tiles_last_day: int
     mosaics_last_hour: int
     mosaics_last_day: int
-    antennas: tuple[str, ...]
     disk_free_gb: float
 
 
@@ -125,31 +120,32 @@ def pulse(registry: Registry, directory: Path) -> Pulse:
             tiles_last_day=since(Tile.converted_at, 86400),
             mosaics_last_hour=since(MosaicGroup.finished_at, 3600),
             mosaics_last_day=since(MosaicGroup.finished_at, 86400),
-            antennas=_departing_antennas(session),
             disk_free_gb=shutil.disk_usage(directory).free / 1e9,
         )
 
 
-def _departing_antennas(session: Session) -> tuple[str, ...]:
-    newest = session.scalars(
-        select(TileAntennas).order_by(TileAntennas.start.desc()).limit(1)
-    ).first()
-    if newest is None:
-        return ()
-    states = zip(newest.antennas["antenna"], newest.antennas["state"], strict=True)
-    departing = {name for name, state in states if state != _STEADY} | set(newest.no_signal)
-    return tuple(sorted(departing, key=lambda name: (len(name), name)))
-
-
 def tile_antennas(
     registry: Registry, since: float | None, until: float | None, limit: int
-) -> list[TileAntennas]:
+) -> list[TileAntennasRow]:
     """Rows of the newest tiles, the newest first."""
-    query = _in_time(select(TileAntennas), TileAntennas.start, since, until).limit(limit)
+    query = _in_time(select(TileAntennasRow), TileAntennasRow.start, since, until).limit(limit)
     with registry.read() as session:
         rows = list(session.scalars(query))
         session.expunge_all()
         return rows
+
+
+def tile_antennas_beside(
+    registry: Registry, first: float, last: float, count: int
+) -> tuple[float | None, float | None]:
+    """Start of the last tile before `first`, and of at most the `count`-th after `last`."""
+    start = TileAntennasRow.start
+    with registry.read() as session:
+        before = session.scalar(select(func.max(start)).where(start < first))
+        after = list(
+            session.scalars(select(start).where(start > last).order_by(start).limit(count))
+        )
+    return before, after[-1] if after else None
 
 
 def _counts(session: Session, table: Any) -> dict[str, int]:

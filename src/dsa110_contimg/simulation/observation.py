@@ -117,49 +117,59 @@ def observe(
     return paths
 
 
+def _model(
+    observatory: Observatory, sky: SkyModel, frame: astrometry.EarthFrame, times_s: np.ndarray,
+    drift: np.ndarray, frequencies: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Visibilities of the sky through the antennas' beams, shape (ntime, nbaseline, nchan)."""
+    telescope, troubled = observatory.telescope, observatory.troubled
+    pointings = frame.icrs_direction(drift)
+    apparent = sky.apparent_jy(pointings, frequencies, telescope.dish_diameter_m)
+    seen = apparent.max(axis=(0, 2)) > 1e-4
+    directions = sky.directions[seen]
+    paths = frame.itrf_directions(directions) - drift
+    ntime, nbaseline = times_s.size, antenna1.size
+    rows1, rows2 = np.tile(antenna1, ntime), np.tile(antenna2, ntime)
+    starts = np.arange(ntime + 1) * nbaseline
+    out = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
+    if troubled is None:
+        positions = instrument.station_positions_m(telescope)[observatory.antennas]
+        predict.sum_sources(
+            paths @ positions.T, np.ascontiguousarray(apparent[:, seen], np.float32), frequencies,
+            rows1, rows2, starts, out, np.zeros((0, 0, 0), np.complex64),
+        )  # fmt: skip
+        return out.reshape(ntime, nbaseline, -1)
+    delays_m = paths @ troubled.true_positions_m.T + troubled.refracted_m(times_s, drift)[:, None]
+    flux = sky.select(seen).spectra_jy(frequencies).astype(np.float32)
+    # The beam of each antenna is that of the middle of a sub-band.
+    width = observatory.channels_per_subband
+    for band in (slice(c, c + width) for c in range(0, frequencies.size, width)):
+        voltages = troubled.voltage_beams(
+            pointings, directions, float(frequencies[band].mean()), telescope.dish_diameter_m
+        )
+        part = np.zeros((out.shape[0], width), np.complex64)
+        predict.sum_sources(
+            delays_m, np.repeat(flux[None, :, band], ntime, axis=0), frequencies[band],
+            rows1, rows2, starts, part, voltages.astype(np.complex64),
+        )  # fmt: skip
+        out[:, band] = part
+    return out.reshape(ntime, nbaseline, -1)
+
+
 def _visibilities(
     observatory: Observatory, sky: SkyModel, times_jd: np.ndarray, frequencies: np.ndarray,
     antenna1: np.ndarray, antenna2: np.ndarray, rng: np.random.Generator, width_hz: float,
 ) -> np.ndarray:  # fmt: skip
     """Raw visibilities in the files' sign, shape (ntime, nbaseline, nchan, npol)."""
-    telescope = observatory.telescope
+    telescope, troubled = observatory.telescope, observatory.troubled
     site = astrometry.Site.of(telescope)
-    troubled = observatory.troubled
-    positions = instrument.station_positions_m(telescope)[observatory.antennas]
-    if troubled is not None:
-        positions = troubled.true_positions_m
     frame = astrometry.EarthFrame(times_jd, site)
     drift = astrometry.meridian_direction(
         np.deg2rad(observatory.apparent_dec_deg), site.longitude_rad
     )
-    pointings = frame.icrs_direction(drift)
-    apparent = sky.apparent_jy(pointings, frequencies, telescope.dish_diameter_m)
-    seen = apparent.max(axis=(0, 2)) > 1e-4
-    delays_m = (frame.itrf_directions(sky.directions[seen]) - drift) @ positions.T
     times_s = (times_jd - UNIX_EPOCH_JD) * 86400.0
     ntime, nbaseline = times_jd.size, antenna1.size
-    rows1, rows2 = np.tile(antenna1, ntime), np.tile(antenna2, ntime)
-    flat = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
-    flux, voltages = apparent[:, seen], np.zeros((0, 0, 0), np.complex64)
-    if troubled is not None:
-        delays_m += troubled.refracted_m(times_s, drift)[:, None, :]
-        flux = np.broadcast_to(sky.select(seen).spectra_jy(frequencies), flux.shape)
-    # Beams of single antennas are those of the middle of a sub-band.
-    n = observatory.channels_per_subband
-    bands = [slice(c, c + n) for c in range(0, frequencies.size, n)] if troubled else [slice(None)]
-    for band in bands:
-        if troubled is not None:
-            middle_hz = float(frequencies[band].mean())
-            voltages = troubled.voltage_beams(
-                pointings, sky.directions[seen], middle_hz, telescope.dish_diameter_m
-            ).astype(np.complex64)
-        part = np.zeros_like(flat[:, band])
-        predict.sum_sources(
-            delays_m, np.ascontiguousarray(flux[:, :, band], np.float32), frequencies[band],
-            rows1, rows2, np.arange(ntime + 1) * nbaseline, part, voltages,
-        )  # fmt: skip
-        flat[:, band] = part
-    model = flat.reshape(ntime, nbaseline, -1)
+    model = _model(observatory, sky, frame, times_s, drift, frequencies, antenna1, antenna2)
     auto = antenna1 == antenna2
     sigma = (
         instrument.noise_sigma_jy(observatory.sefd_jy, width_hz, telescope.integration_s)

@@ -1,25 +1,26 @@
-"""What is wrong with an instrument, and what that does to its signals."""
+"""Troubles of an instrument, and what they do to its signals."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
-from scipy import special
 
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis
+from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis, voltage_response
 from dsa110_contimg.sky.strong_sources import MOON, SUN, strong_sources
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S, UNIX_EPOCH_JD
+from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S, UNIX_EPOCH_JD, antenna_order
 
 _REFRACTION_PERIODS_S = (130.0, 310.0, 900.0)
 _CLOSE_M = 20.0
 """Antennas nearer to each other than this exchange crosstalk."""
-_SUN_RESOLVED_M = 15.0
-"""Baseline at which a disc of half a degree has lost most of its fringes."""
+_SUN_RAD = np.deg2rad(0.53)
+"""Diameter of the Sun and of the Moon."""
+FarName = Literal["Sun", "Moon", "Cas A", "Cyg A", "Tau A", "Vir A"]
 _FORBID = ConfigDict(extra="forbid")
 
 
@@ -50,7 +51,7 @@ class DeadHand:
     """A hand (0 or 1) of an antenna that receives noise only."""
 
     antenna: str
-    hand: int
+    hand: Literal[0, 1]
 
 
 @checked_dataclass(frozen=True, config=_FORBID)
@@ -93,7 +94,7 @@ class Troubles:
     common_drift_per_h: float = 0.0
     antenna_drift_per_h: float = 0.0
     jumps: tuple[Jump, ...] = ()
-    delays_ns: dict[str, float] | None = None
+    delays_ns: dict[str, float] = field(default_factory=dict)
     dead_hands: tuple[DeadHand, ...] = ()
     swapped: tuple[str, ...] = ()
     noisy: tuple[str, ...] = ()
@@ -105,7 +106,14 @@ class Troubles:
     pointing_scatter_arcmin: float = 0.0
     refraction_arcsec: float = 0.0
     crosstalk_jy: float = 0.0
-    far_jy: dict[str, float] | None = None
+    far_jy: dict[FarName, float] = field(default_factory=dict)
+
+    @property
+    def antennas(self) -> set[str]:
+        """Antennas that are named."""
+        named = {*self.delays_ns, *self.swapped, *self.noisy}
+        named |= {jump.antenna for jump in self.jumps}
+        return named | {dead.antenna for dead in self.dead_hands}
 
 
 NO_TROUBLES = Troubles()
@@ -136,7 +144,7 @@ def read_troubles(path: Path) -> Troubles:
 class TroubledArray:
     """Troubles of the antennas of a run; what is random about them is the same in all its files.
 
-    Parameters
+    Attributes
     ----------
     troubles : Troubles
     names : tuple of str
@@ -154,6 +162,13 @@ class TroubledArray:
     start_s: float
     seed: int
 
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.troubles.antennas - {*self.names}, key=antenna_order):
+            raise UsageError(
+                f"troubles of antennas {', '.join(unknown)}, which have no data in this run; it "
+                f"has {', '.join(self.names)}"
+            )
+
     def _random(self, what: int, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal numbers of one kind of trouble, the same whatever else is wrong."""
         return np.random.default_rng((self.seed, what)).normal(size=shape)
@@ -169,9 +184,9 @@ class TroubledArray:
         hours = (time_s - self.start_s) / 3600.0
         own = self.troubles.antenna_drift_per_h * self._random(1, (len(self.names), _HANDS))
         amplitude = 1 + hours * (self.troubles.common_drift_per_h + own)
-        delay_ns = np.array([(self.troubles.delays_ns or {}).get(name, 0.0) for name in self.names])
+        delay_ns = np.array([self.troubles.delays_ns.get(name, 0.0) for name in self.names])
         for jump in self.troubles.jumps:
-            if jump.antenna in self.names and time_s - self.start_s >= jump.after_s:
+            if time_s - self.start_s >= jump.after_s:
                 index = self.names.index(jump.antenna)
                 amplitude[index] *= jump.gain
                 delay_ns[index] += jump.delay_ns
@@ -182,8 +197,7 @@ class TroubledArray:
         """Share of the sky that each baseline and hand receives: 0 or 1, shape (nbaseline, 2)."""
         alive = np.ones((len(self.names), _HANDS))
         for dead in self.troubles.dead_hands:
-            if dead.antenna in self.names:
-                alive[self.names.index(dead.antenna), dead.hand] = 0
+            alive[self.names.index(dead.antenna), dead.hand] = 0
         swapped = np.isin(self.names, self.troubles.swapped)
         # The two hands of an unpolarized sky have nothing in common.
         same = swapped[antenna1] == swapped[antenna2]
@@ -219,10 +233,8 @@ class TroubledArray:
             east, north = np.deg2rad(moved_arcmin[a] / 60).tolist()
             cos = beam_axis(pointings, BeamShape(1.0, east, north)) @ directions.T
             sin = np.sqrt(np.maximum(0.0, 1 - cos**2))
-            x = np.maximum(
-                np.pi * dish_m / width[a] * frequency_hz / SPEED_OF_LIGHT_M_S * sin, 1e-6
-            )
-            found[:, :, a] = np.where(cos > 0, 2 * special.j1(x) / x, 0.0)
+            voltage = voltage_response(sin, frequency_hz, dish_m / width[a])
+            found[:, :, a] = np.where(cos > 0, voltage, 0.0)
         return found
 
     def refracted_m(self, times_s: np.ndarray, drift: np.ndarray) -> np.ndarray:
@@ -260,7 +272,7 @@ class TroubledArray:
         shape = (times_jd.size, antenna1.size, frequencies_hz.size, _HANDS)
         heard = np.zeros(shape, np.complex64)
         known = strong_sources(float(times_jd.mean()))
-        for name, flux_jy in (self.troubles.far_jy or {}).items():
+        for name, flux_jy in self.troubles.far_jy.items():
             parts = rng.normal(size=(3, len(self.names), _HANDS, 2)) @ (1, 1j) / np.sqrt(2)
             response = (
                 parts[0]
@@ -275,7 +287,8 @@ class TroubledArray:
                 lengths_m = np.linalg.norm(
                     self.positions_m[antenna1] - self.positions_m[antenna2], axis=1
                 )
-                visible = np.exp(-((lengths_m / _SUN_RESOLVED_M) ** 2))
+                # The transform of a disc, in angle as that of an aperture in metres.
+                visible = voltage_response(np.sin(_SUN_RAD), middle_hz, lengths_m)
             heard += (
                 flux_jy * visible[:, None, None]
                 * voltage[:, :, antenna1].transpose(0, 2, 1, 3)

@@ -76,19 +76,24 @@ _SLOPES_END = 2.83
 """Where the response of an Airy pattern is 0.05."""
 
 
-def power_response(sin_theta: np.ndarray, frequency_hz: np.ndarray, dish_m: float) -> np.ndarray:
-    """Response at an angle from the dish axis, one on axis.
+def voltage_response(
+    sin_theta: np.ndarray | float, frequency_hz: np.ndarray | float, dish_m: np.ndarray | float
+) -> np.ndarray:
+    """Response in voltage at an angle from the dish axis, one on axis.
 
     Parameters
     ----------
-    sin_theta, frequency_hz : ndarray
-        Broadcast together.
-    dish_m : float
-        Diameter of the aperture.
+    sin_theta, frequency_hz, dish_m : ndarray or float
+        Broadcast together; the last is the diameter of the aperture.
     """
     x = np.pi * dish_m / SPEED_OF_LIGHT_M_S * np.asarray(sin_theta) * np.asarray(frequency_hz)
     safe = np.where(np.abs(x) < 1e-6, 1e-6, x)
-    return (2 * special.j1(safe) / safe) ** 2
+    return np.asarray(2 * special.j1(safe) / safe)
+
+
+def power_response(sin_theta: np.ndarray, frequency_hz: np.ndarray, dish_m: float) -> np.ndarray:
+    """Response in power; the square of `voltage_response`."""
+    return voltage_response(sin_theta, frequency_hz, dish_m) ** 2
 
 
 def beam_axis(pointings: np.ndarray, shape: BeamShape) -> np.ndarray:

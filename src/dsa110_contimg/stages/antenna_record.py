@@ -1,4 +1,4 @@
-"""Keep how the antennas of each tile were, and read it."""
+"""Record and read the antennas of each tile."""
 
 from dataclasses import fields
 
@@ -13,12 +13,11 @@ from dsa110_contimg.registry.database import Registry
 def add_antennas(session: Session, tile: TileAntennas) -> None:
     """Record the antennas of a tile; a newer calibration of the tile replaces an older one."""
     session.merge(
-        models.TileAntennas(
+        models.TileAntennasRow(
             tile_id=tile.tile_id,
             start=tile.start,
             duration_s=tile.duration_s,
             calibration_set_id=tile.calibration_set_id,
-            no_signal=list(tile.no_signal),
             antennas={
                 field.name: [getattr(one, field.name) for one in tile.antennas]
                 for field in fields(AntennaHealth)
@@ -46,7 +45,6 @@ def recorded_antennas(
             start=row.start,
             duration_s=row.duration_s,
             calibration_set_id=row.calibration_set_id,
-            no_signal=tuple(row.no_signal),
             antennas=tuple(
                 AntennaHealth(name, polarization, AntennaState(state), *numbers)
                 for name, polarization, state, *numbers in zip(
@@ -56,3 +54,8 @@ def recorded_antennas(
         )
         for row in reversed(queries.tile_antennas(registry, since, until, limit))
     )
+
+
+def departing_antennas(registry: Registry) -> tuple[str, ...]:
+    """Antennas of the newest calibrated tile that are not as in its reference tile."""
+    return tuple(name for tile in recorded_antennas(registry, limit=1) for name in tile.departing)

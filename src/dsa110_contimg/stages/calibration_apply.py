@@ -164,7 +164,10 @@ def apply(
         noise_jy=result.noise_jy,
         host=host_of(output) if output is not None else tile.host,
         motion_arcsec=result.motion_rms_rad / astrometry.ARCSEC_RAD,
-        antennas=result.antennas,
+        antennas=tuple(
+            replace(one, state=AntennaState.NO_SIGNAL) if one.antenna in tile.dead_antennas else one
+            for one in result.antennas
+        ),
         far_sources=result.far_sources,
         flag_causes={
             "by hand": n_taken / max(1, n_given),

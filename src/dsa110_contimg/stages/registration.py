@@ -175,7 +175,7 @@ class RegistrationStage(Stage):
                         session,
                         TileAntennas(
                             made.tile.tile_id, made.tile.start, made.tile.duration_s,
-                            made.calibration_set_id, made.tile.dead_antennas, made.antennas,
+                            made.calibration_set_id, made.antennas,
                         ),
                     )  # fmt: skip
             session.merge(

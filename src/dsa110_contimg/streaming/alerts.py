@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Alert, Event
 from dsa110_contimg.registry.queries import Pulse, pulse
 from dsa110_contimg.settings import AlertRule, Settings
+from dsa110_contimg.stages.antenna_record import departing_antennas
 from dsa110_contimg.streaming import night
 from dsa110_contimg.times import DAY_S
 
@@ -89,7 +91,7 @@ class Alerts:
 def due(registry: Registry, settings: Settings, now: float | None = None) -> list[Message]:
     """What has to be told now; the rows are changed before it is returned."""
     now = time.time() if now is None else now
-    measured = pulse(registry, settings.root)
+    measured, antennas = pulse(registry, settings.root), departing_antennas(registry)
     messages = []
     for rule in settings.alerts:
         with registry.write() as session:
@@ -101,7 +103,7 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
                 state, since = "summary", moment
                 text = night.summary(registry, moment - DAY_S, moment).text()
             else:
-                text = _broken(rule, measured)
+                text = _broken(rule, measured, antennas)
                 if not text and row is None:
                     continue
                 if not text:
@@ -130,7 +132,7 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
     return messages
 
 
-def _broken(rule: AlertRule, measured: Pulse) -> str:
+def _broken(rule: AlertRule, measured: Pulse, antennas: Sequence[str]) -> str:
     """What is wrong, or an empty text."""
     if rule.when == "disk_free_gb":
         if measured.disk_free_gb < rule.limit:
@@ -144,11 +146,11 @@ def _broken(rule: AlertRule, measured: Pulse) -> str:
             )
         return ""
     if rule.when == "antennas":
-        if len(measured.antennas) > rule.limit:
+        if len(antennas) > rule.limit:
             return (
-                f"{len(measured.antennas)} antennas of the newest tile have no signal or are not "
-                f"as in their reference tile, more than {rule.limit:g}: "
-                f"{', '.join(measured.antennas)}; see 'dsa110-contimg antennas'"
+                f"{len(antennas)} antennas of the newest tile have no signal or are not as in "
+                f"their reference tile, more than {rule.limit:g}: {', '.join(antennas)}; see "
+                "'dsa110-contimg antennas'"
             )
         return ""
     value = measured.data_age_s if rule.when == "data_age_s" else measured.lag_s

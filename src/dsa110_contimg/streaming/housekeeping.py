@@ -36,7 +36,7 @@ from dsa110_contimg.registry.models import (
     Step,
     SubbandFile,
     Tile,
-    TileAntennas,
+    TileAntennasRow,
     TileImage,
     TileState,
 )
@@ -177,10 +177,10 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
             some = gone[begin : begin + _ROWS_AT_ONCE]
             session.execute(delete(SubbandFile).where(SubbandFile.path.in_(some)))
         session.execute(delete(Step).where(Step.group_id.not_in(unfinished)))
-        newest = session.scalar(select(func.max(TileAntennas.start)))
+        newest = session.scalar(select(func.max(TileAntennasRow.start)))
         if newest is not None:
             oldest = newest - settings.keep_antennas_d * DAY_S
-            session.execute(delete(TileAntennas).where(TileAntennas.start < oldest))
+            session.execute(delete(TileAntennasRow).where(TileAntennasRow.start < oldest))
     if removals:
         registry.record_event(
             "housekeeping", f"removed {len(removals)} items, {total / 1e9:.2f} GB"

@@ -1,4 +1,4 @@
-"""Antennas against time: what departs from the reference tile, and what that is called."""
+"""The page of antennas against time."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ from fastapi import Depends, Query, Request, Response
 from dsa110_contimg.api.products import Moment
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.calibration.antenna_history import find_events
+from dsa110_contimg.registry import queries
 from dsa110_contimg.stages.antenna_record import recorded_antennas
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.site import page, page_router
@@ -24,11 +25,13 @@ def antennas(
     """The newest tiles, a column each, and events in words."""
     registry = request.app.state.registry
     tiles = recorded_antennas(registry, None, until, _TILES)
-    before = recorded_antennas(registry, None, tiles[0].start - 1, 1) if tiles else ()
-    after = recorded_antennas(registry, tiles[-1].start + 1, None, _TILES) if tiles else ()
+    earlier = later = None
+    if tiles:
+        earlier, later = queries.tile_antennas_beside(
+            registry, tiles[0].start, tiles[-1].start, _TILES
+        )
     return page(
         request, "antennas.html", title="Antennas", by=by, steps=charts.ANTENNA_STEPS,
         chart=charts.antennas(tiles, by), tiles=tiles, events=find_events(tiles)[::-1],
-        earlier=before[-1].start if before else None,
-        later=after[-1].start if after else None,
+        earlier=earlier, later=later,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.registry import queries
+from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.assets import KEEP, picture
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
@@ -44,7 +45,7 @@ def antenna_flags(request: Request) -> Response:
         columns.append(row)
         for antenna in told[0]["antennas"]:
             values.setdefault(antenna["name"], {})[row["id"]] = antenna["flagged"]
-    rows = sorted(values.items(), key=lambda item: (len(item[0]), item[0]))
+    rows = sorted(values.items(), key=lambda item: antenna_order(item[0]))
     return page(request, "antenna_flags.html", columns=columns, rows=rows)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from dsa110_contimg import times
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.web import words
 
 
@@ -195,20 +196,22 @@ def validity(sets: Sequence[dict[str, Any]], width: int = 760) -> Chart | None:
     return Chart(width, height, tuple(marks), tuple(_time_ticks(low, high, x)), ())
 
 
-ANTENNA_STEPS: dict[str, tuple[tuple[str, str], ...]] = {
-    "state": (("warn", "changed"), ("busy", "noisy"), ("bad", "failed"), ("wait", "no solution")),
-    "gain": (("busy", "3 %"), ("warn", "10 %"), ("bad", "30 %"), ("wait", "no solution")),
-    "delay": (("busy", "0.1 ns"), ("warn", "0.3 ns"), ("bad", "3 ns"), ("wait", "no solution")),
-    "phase": (("busy", "10°"), ("warn", "30°"), ("bad", "90°"), ("wait", "no solution")),
-    "noise": (("busy", "1.3 times"), ("warn", "2 times"), ("bad", "4 times"),
-              ("wait", "no solution")),
+_NO_SOLUTION = ("wait", "no solution or signal", 0.0)
+ANTENNA_STEPS: dict[str, tuple[tuple[str, str, float], ...]] = {
+    "state": (("busy", "noisy", 0.0), ("warn", "changed", 0.0), ("bad", "failed", 0.0),
+              _NO_SOLUTION),
+    "gain": (("busy", "3 %", 0.03), ("warn", "10 %", 0.1), ("bad", "30 %", 0.3), _NO_SOLUTION),
+    "delay": (("busy", "0.1 ns", 0.1), ("warn", "0.3 ns", 0.3), ("bad", "3 ns", 3.0),
+              _NO_SOLUTION),
+    "phase": (("busy", "10°", 10.0), ("warn", "30°", 30.0), ("bad", "90°", 90.0), _NO_SOLUTION),
+    "noise": (("busy", "1.3 times", 1.3), ("warn", "2 times", 2.0), ("bad", "4 times", 4.0),
+              _NO_SOLUTION),
 }  # fmt: skip
-"""What antennas can be coloured by: tones, and from where on each counts."""
-_LIMITS = {
-    "gain": (0.03, 0.1, 0.3), "delay": (0.1, 0.3, 3.0), "phase": (10.0, 30.0, 90.0),
-    "noise": (1.3, 2.0, 4.0),
+"""What antennas can be coloured by: each tone, its meaning, and the value from which it counts."""
+_STATE_TONES = {
+    AntennaState.NOISY: "busy", AntennaState.CHANGED: "warn", AntennaState.FAILED: "bad",
+    AntennaState.UNSOLVED: "wait", AntennaState.NO_SIGNAL: "wait", AntennaState.STEADY: "",
 }  # fmt: skip
-_STATE_TONES = {"changed": "warn", "noisy": "busy", "failed": "bad", "unsolved": "wait"}
 _ANTENNA_PX = 15
 
 
@@ -223,40 +226,27 @@ def antennas(tiles: Sequence[TileAntennas], by: str, width: int = 760) -> Chart 
         A key of `ANTENNA_STEPS`.
     width : int
     """
-    names = {one.antenna for tile in tiles for one in tile.antennas}
-    names |= {name for tile in tiles for name in tile.no_signal}
+    names = sorted({one.antenna for tile in tiles for one in tile.antennas}, key=antenna_order)
     if not names:
         return None
-    rows = {name: i for i, name in enumerate(sorted(names, key=lambda name: (len(name), name)))}
+    rows = {name: i for i, name in enumerate(names)}
     column_px = (width - _LEFT - _RIGHT) / len(tiles)
-    marks = []
-
-    def mark(column: int, name: str, polarization: int, tone: str, what: str) -> None:
-        tile = tiles[column]
-        title = f"{name} {'XY'[polarization]}, {words.utc(tile.start)} UTC: {what}"
-        marks.append(
-            Mark(
-                round(_LEFT + column * column_px, 1),
-                _TOP + _ANTENNA_PX * rows[name] + 7 * polarization, tone, title,
-                f"/tiles/{tile.tile_id}", round(column_px, 1),
-            )
-        )  # fmt: skip
-
-    for column, tile in enumerate(tiles):
-        for one in tile.antennas:
-            tone = _antenna_tone(one, by)
-            if tone and one.antenna not in tile.no_signal:
-                what = (
-                    f"{one.state}, gain x {one.amplitude:.2f}, delay {one.delay_ns:+.2f} ns, "
-                    f"phase {one.phase_deg:+.0f}°, noise variance x {one.noise:.2f}"
-                )
-                mark(column, one.antenna, one.polarization, tone, what)
-        for name in tile.no_signal:
-            for polarization in (0, 1):
-                mark(column, name, polarization, "wait", "no signal")
+    marks = tuple(
+        Mark(
+            round(_LEFT + column * column_px, 1),
+            _TOP + _ANTENNA_PX * rows[one.antenna] + 7 * one.polarization, tone,
+            f"{one.antenna} {'XY'[one.polarization]}, {words.utc(tile.start)} UTC: {one.state}, "
+            f"gain x {one.amplitude:.2f}, delay {one.delay_ns:+.2f} ns, phase "
+            f"{one.phase_deg:+.0f}°, noise variance x {one.noise:.2f}",
+            f"/tiles/{tile.tile_id}", round(column_px, 1),
+        )
+        for column, tile in enumerate(tiles)
+        for one in tile.antennas
+        if (tone := _antenna_tone(one, by))
+    )  # fmt: skip
     every = max(1, len(tiles) // 6)
     return Chart(
-        width, _TOP + _ANTENNA_PX * len(rows) + _BOTTOM, tuple(marks),
+        width, _TOP + _ANTENNA_PX * len(rows) + _BOTTOM, marks,
         tuple(
             Tick(round(_LEFT + i * column_px, 1), words.utc(tiles[i].start, "%H:%M"))
             for i in range(0, len(tiles), every)
@@ -267,17 +257,17 @@ def antennas(tiles: Sequence[TileAntennas], by: str, width: int = 760) -> Chart 
 
 def _antenna_tone(one: AntennaHealth, by: str) -> str:
     """Colour of one polarization of an antenna; empty where it is as it was."""
-    state = _STATE_TONES.get(one.state, "")
-    if by == "state" or state == "wait":
-        return state
+    tone = _STATE_TONES[one.state]
+    if by == "state" or tone == "wait":
+        return tone
     if one.state is AntennaState.FAILED:
         return "wait"
     value = {
         "gain": abs(one.amplitude - 1), "delay": abs(one.delay_ns), "phase": abs(one.phase_deg),
         "noise": one.noise,
     }[by]  # fmt: skip
-    reached = sum(value >= limit for limit in _LIMITS[by])
-    return ("", "busy", "warn", "bad")[reached]
+    reached = [step for step, _, limit in ANTENNA_STEPS[by] if 0 < limit <= value]
+    return reached[-1] if reached else ""
 
 
 def _scale(low: float, high: float, first: float, last: float) -> Any:

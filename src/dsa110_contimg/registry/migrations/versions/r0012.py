@@ -15,6 +15,5 @@ def upgrade() -> None:
         sa.Column("start", sa.Float(), nullable=False, index=True),
         sa.Column("duration_s", sa.Float(), nullable=False),
         sa.Column("calibration_set_id", sa.String(160), nullable=False),
-        sa.Column("no_signal", sa.JSON(), nullable=False),
         sa.Column("antennas", sa.JSON(), nullable=False),
     )
