@@ -69,7 +69,8 @@ class AntennaEvent:
         Start of the first and end of the last of these tiles, Unix seconds.
     n_tiles : int
     jumped_at : float or None
-        Where it was steady before, or is steady after; to the length of a tile.
+        Where it was steady before, or is steady after; to the length of a tile. None for noise,
+        which changes gradually and may cross its limit in any tile.
     """
 
     antenna: str
@@ -159,10 +160,10 @@ def _events(history: Sequence[_Measurement]) -> Iterator[AntennaEvent]:
         (tile, one), last = history[first], history[end - 1][0]
         if one.state is AntennaState.STEADY:
             continue
-        jumped_at = None
-        if first and _steady_beside(history[first - 1], tile):
+        sudden, jumped_at = one.state is not AntennaState.NOISY, None
+        if sudden and first and _steady_beside(history[first - 1], tile):
             jumped_at = tile.start
-        elif end < len(history) and _steady_beside(history[end], last):
+        elif sudden and end < len(history) and _steady_beside(history[end], last):
             jumped_at = history[end][0].start
         yield AntennaEvent(
             antenna=one.antenna, polarizations="XY"[one.polarization], state=one.state,
