@@ -7,7 +7,13 @@ import pytest
 
 from conftest import SmallRun
 from dsa110_contimg.calibration import bandpass, predict
-from dsa110_contimg.calibration.bandpass import bridged, solve_bandpass, without_chance
+from dsa110_contimg.calibration.bandpass import (
+    bridged,
+    in_phase,
+    smoothed,
+    solve_bandpass,
+    without_chance,
+)
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.telescope import DSA110
@@ -60,6 +66,58 @@ def test_a_hand_that_is_solved_now_and_then_is_not_solved(rng: np.random.Generat
     assert made.flags[0, 4, :, 0].all()
     others = np.delete(np.arange(5), 4)
     assert np.array_equal(made.flags[0, others], given.flags[0, others])
+
+
+def _with_delays(vis: Visibilities, rng: np.random.Generator) -> tuple[Gains, np.ndarray]:
+    """Gains with large delays, whose common phase is another one in each channel; and the truth."""
+    nant, nchan = len(vis.array.names), vis.frequencies_hz.size
+    offset_hz = vis.frequencies_hz - vis.frequencies_hz.mean()
+    delays_s = rng.normal(0.0, 100e-9, (nant, 1, 2))
+    truth = np.exp(2j * np.pi * delays_s * offset_hz[None, :, None])[None]
+    common = np.exp(1j * rng.uniform(-np.pi, np.pi, (1, 1, nchan, 2)))
+    snr = np.full(truth.shape, 1e4, np.float32)
+    return Gains(truth * common, np.zeros(truth.shape, bool), snr), truth
+
+
+def _fringes(values: np.ndarray) -> np.ndarray:
+    """Products of gains of all baselines, which a common phase leaves alone."""
+    return np.asarray(values[0, :, None] * np.conj(values[0, None]))
+
+
+def _narrow_channels(vis: Visibilities, nchan: int) -> Visibilities:
+    """An array of the frequencies of a tile's middle; without data."""
+    frequencies_hz = vis.frequencies_hz.mean() + 0.98e6 * (np.arange(nchan) - nchan / 2)
+    return replace(vis, frequencies_hz=frequencies_hz)
+
+
+def test_smoothing_leaves_delays_alone(
+    tile: tuple[Visibilities, np.ndarray], rng: np.random.Generator
+) -> None:
+    vis = _narrow_channels(tile[0], 48)
+    given, truth = _with_delays(vis, rng)
+    given.values[0, 3, 20] *= 2.0  # lasting interference
+    made = smoothed(given, vis, LIMITS)
+    assert np.abs(_fringes(made.values) - _fringes(truth)).max() < 0.02
+
+
+def test_phases_agree_where_the_reference_antenna_has_no_solution(
+    tile: tuple[Visibilities, np.ndarray], rng: np.random.Generator
+) -> None:
+    vis = _narrow_channels(tile[0], 48)
+    given, truth = _with_delays(vis, rng)
+    _, reference = in_phase(given, vis, LIMITS)
+    index = vis.array.names.index(reference)
+    # Every antenna lacks as many solutions, so that the reference stays the same.
+    given.flags[0, :, 30] = True
+    given.flags[0, 1::2, 30] = False
+    given.flags[0, :, 10] = ~given.flags[0, :, 30]
+    given.values[given.flags] = 1.0
+    referred, again = in_phase(given, vis, LIMITS)
+    assert again == reference
+    made = bridged(referred, vis.frequencies_hz)
+    assert given.flags[0, index].any()
+    assert not made.flags.any()
+    assert np.abs(_fringes(made.values) - _fringes(truth)).max() < 0.05
 
 
 @pytest.fixture(scope="module")

@@ -291,6 +291,25 @@ def test_applying_gains_divides_data_multiplies_weights_and_spreads_flags(
     assert np.array_equal(done.flags[:, :, 0], vis.flags[:, :, 0])
 
 
+def test_errors_of_gains_do_not_lower_flux_densities(
+    small_run: SmallRun, rng: np.random.Generator
+) -> None:
+    vis = conversion.read_observation(small_run.files[0], DSA110).vis
+    nrow, nchan, npol = 2000, 192, 2
+    vis = replace(
+        vis.rows(slice(0, nrow)), frequencies_hz=1.311e9 + 0.98e6 * np.arange(nchan),
+        data=np.ones((nrow, nchan, npol), np.complex64), flags=np.zeros((nrow, nchan, npol), bool),
+        weights=np.ones((nrow, nchan, npol), np.float32),
+    )  # fmt: skip
+    shape, snr = (1, 117, nchan, npol), 10.0
+    noise = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / snr
+    gains = Gains(1 + noise, np.zeros(shape, bool), np.full(shape, snr, np.float32))
+    done = apply_gains(vis, gains)
+    mean = np.sum(done.weights * done.data.real) / np.sum(done.weights)
+    # With each gain's own power for a weight it is 0.96.
+    assert mean == pytest.approx(1.0, abs=0.01)
+
+
 def test_tables_keep_gains_flags_and_names(processed: Processed, tmp_path: Path) -> None:
     solved = processed.result["calibration_set"]
     tile = processed.result["measurement_sets"][0]

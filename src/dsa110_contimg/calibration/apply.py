@@ -9,6 +9,9 @@ import numpy as np
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.visibilities.data import Visibilities
 
+_NEIGHBOURS_HZ = 2.2e6
+"""Maximum distance of the channels whose gains give a channel its weight."""
+
 
 def apply_gains(
     vis: Visibilities,
@@ -21,8 +24,13 @@ def apply_gains(
 ) -> Visibilities:
     """Calibrated data set.
 
-    ``V_ij -> V_ij / (g_i conj(g_j))``, ``w_ij -> w_ij |g_i g_j|**2``, g being the product of all
-    `gains`; a flagged gain flags its baselines, and flagged samples have no weight.
+    ``V_ij -> V_ij / (g_i conj(g_j))``, ``w_ij -> w_ij P_i P_j``, g being the product of all
+    `gains` and P the mean of ``|g|**2`` over the neighbours of a channel; a flagged gain flags its
+    baselines, and flagged samples have no weight.
+
+    The channel itself is left out of P: a weight with the error of its own gain in it is larger
+    where the divided data are smaller, and all flux densities come out low by ``4 / snr**2``, snr
+    being the signal-to-noise ratio of a gain.
 
     Parameters
     ----------
@@ -53,7 +61,7 @@ def apply_gains(
         weights = np.array(weights, np.float32, order="C")
     hands = (np.arange(npol) // 2, np.arange(npol) % 2) if npol == 4 else (np.arange(npol),) * 2
     inverse = (1 / values).astype(np.complex64)
-    power = (values.real**2 + values.imag**2).astype(np.float32)
+    power = neighbours_power(values, bad, vis.frequencies_hz).astype(np.float32)
     if antenna_weights is not None:
         power = power * antenna_weights[None, :, None, : power.shape[3]].astype(np.float32)
     _divide(
@@ -69,6 +77,42 @@ def apply_gains(
         ),
     )  # fmt: skip
     return replace(vis, data=data, weights=weights, flags=flags)
+
+
+def neighbours_power(
+    values: np.ndarray, flags: np.ndarray, frequencies_hz: np.ndarray
+) -> np.ndarray:
+    """Mean of ``|g|**2`` over the channels next to each, the channel itself left out.
+
+    Parameters
+    ----------
+    values : ndarray of complex, shape (ninterval, nantenna, nchan, npol)
+    flags : ndarray of bool, same shape
+    frequencies_hz : ndarray, shape (nchan,)
+        Ascending.
+
+    Returns
+    -------
+    ndarray, same shape
+        Where no neighbour within 2.2 MHz has a solution, ``|g|**2`` of the channel.
+    """
+    own = values.real**2 + values.imag**2
+    if own.shape[2] == 1:
+        return own
+    first = np.searchsorted(frequencies_hz, frequencies_hz - _NEIGHBOURS_HZ)
+    last = np.searchsorted(frequencies_hz, frequencies_hz + _NEIGHBOURS_HZ, side="right")
+    sums, counts = (
+        _window_sums(array, first, last) - array
+        for array in (np.where(flags, 0.0, own), np.where(flags, 0.0, 1.0))
+    )
+    return np.where(counts > 0.5, sums / np.maximum(counts, 1.0), own)
+
+
+def _window_sums(array: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Sum over channels from `first` up to, not including, `last`."""
+    running = np.cumsum(array, axis=2, dtype=float)
+    running = np.concatenate([np.zeros_like(running[:, :, :1]), running], axis=2)
+    return np.asarray(running[:, :, last] - running[:, :, first])
 
 
 def _per_sample(array: np.ndarray, hand: np.ndarray, nchan: int) -> np.ndarray:

@@ -63,10 +63,10 @@ def solve_bandpass(
     if width == 1:
         found = without_chance(found)
         found = replace(found, flags=found.flags | _on_few_samples(found))
-    # The phase that all antennas have in common is another one in each solution.
-    found, reference = refer_phases(found, vis.array.names, limits.reference_antennas)
     if width == 1:
+        found, reference = in_phase(found, vis, limits)
         return bridged(found, vis.frequencies_hz), reference, 1
+    found, reference = refer_phases(found, vis.array.names, limits.reference_antennas)
     found = interpolated_in_frequency(found, channel_bin, vis.frequencies_hz)
     return found, reference, width
 
@@ -77,6 +77,51 @@ def solve_channels(
     """Solve single channels; see `channels.solve_bins`."""
     single = np.arange(vis.frequencies_hz.size)
     return without_chance(solve_bins(vis, sky, rfi, limits, single, phase_only=False))
+
+
+def in_phase(gains: Gains, vis: Visibilities, limits: SolveLimits) -> tuple[Gains, str]:
+    """Make the phases of single channels relative to those of one antenna.
+
+    The phase that all antennas have in common is another one in each solution. Where the reference
+    antenna has no solution, the others are turned to agree with those of the nearest channel where
+    it has one, their delays apart.
+
+    Parameters
+    ----------
+    gains : Gains
+        Shape (1, nantenna, nchan, npol).
+    vis : Visibilities
+    limits : SolveLimits
+
+    Returns
+    -------
+    gains : Gains
+    reference : str
+        Name of the reference antenna.
+    """
+    gains, reference = refer_phases(gains, vis.array.names, limits.reference_antennas)
+    missing = gains.flags[0, vis.array.names.index(reference)]
+    solved = ~gains.flags[0]
+    if not (missing & solved.any(axis=0)).any() or len(missing) < MIN_CHANNELS:
+        return gains, reference
+    known = Gains(gains.values, gains.flags | missing, gains.snr)
+    straight = gains.values[0] * np.conj(_turns(known, vis.frequencies_hz)[0])
+    values = gains.values.copy()
+    for hand in np.flatnonzero(~missing.all(axis=0)):
+        there = np.flatnonzero(~missing[:, hand])
+        for channel in np.flatnonzero(missing[:, hand]):
+            nearest = there[np.argmin(np.abs(there - channel))]
+            both = solved[:, channel, hand] & solved[:, nearest, hand]
+            common = np.vdot(straight[both, nearest, hand], straight[both, channel, hand])
+            values[0, :, channel, hand] *= np.exp(-1j * np.angle(common))
+    return Gains(np.where(gains.flags, 1.0, values), gains.flags, gains.snr), reference
+
+
+def _turns(gains: Gains, frequencies_hz: np.ndarray) -> np.ndarray:
+    """Phasors of the antennas' delays, of the shape of the gains."""
+    reference_hz = float(frequencies_hz.mean())
+    delays_s, unknown = fit_delays(gains, frequencies_hz, reference_hz)
+    return delay_gains(delays_s, unknown, frequencies_hz, reference_hz).values
 
 
 def without_chance(gains: Gains) -> Gains:
@@ -117,9 +162,7 @@ def bridged(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
     gaps: np.ndarray = gains.flags & ~gains.flags.all(axis=2, keepdims=True)
     if not gaps.any() or frequencies_hz.size < MIN_CHANNELS:
         return gains
-    reference_hz = float(frequencies_hz.mean())
-    delays_s, unknown = fit_delays(gains, frequencies_hz, reference_hz)
-    turn = delay_gains(delays_s, unknown, frequencies_hz, reference_hz).values
+    turn = _turns(gains, frequencies_hz)
     straight = gains.values * np.conj(turn)
     values, flags, snr = gains.values.copy(), gains.flags.copy(), gains.snr.copy()
     for a, p in np.argwhere(gaps[0].any(axis=1)):
@@ -141,13 +184,27 @@ def bridged(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
     return Gains(values, flags, snr)
 
 
-def smoothed(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
-    """Take out what single channels have: lasting interference would fit into those."""
+def smoothed(gains: Gains, vis: Visibilities, limits: SolveLimits) -> Gains:
+    """Take out what single channels have: lasting interference would fit into those.
+
+    Parameters
+    ----------
+    gains : Gains
+        Of single channels of `vis`.
+    vis : Visibilities
+    limits : SolveLimits
+    """
+    frequencies_hz = vis.frequencies_hz
     step_hz = float(np.median(np.diff(frequencies_hz))) if frequencies_hz.size > 1 else _SMOOTH_HZ
-    values, nchan = gains.values.copy(), 2 * int(_SMOOTH_HZ / step_hz / 2) + 1
+    nchan = 2 * int(_SMOOTH_HZ / step_hz / 2) + 1
+    if nchan == 1 or frequencies_hz.size < MIN_CHANNELS:
+        return gains
+    gains, _ = in_phase(gains, vis, limits)
+    turn = _turns(gains, frequencies_hz)
+    values = gains.values * np.conj(turn)
     for part in (values.real, values.imag):
         part[:] = ndimage.median_filter(part, (1, 1, nchan, 1), mode="mirror")
-    return Gains(np.where(np.abs(values) > 0, values, 1.0), gains.flags, gains.snr)
+    return Gains(np.where(np.abs(values) > 0, values * turn, 1.0), gains.flags, gains.snr)
 
 
 def split_bandpass(raw: Gains) -> tuple[Gains, Gains]:

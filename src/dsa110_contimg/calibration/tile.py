@@ -188,7 +188,7 @@ def solve_reference(
         seen = _measure_model(vis, near, distant, rfi, limits)
         vis, raw = seen.vis, seen.gains
     near, flux_scale, beam, sky = seen.near, seen.flux_scale, seen.beam, seen.sky
-    rfi = _interference(vis, sky, smoothed(raw, vis.frequencies_hz))
+    rfi = _interference(vis, sky, smoothed(raw, vis, limits))
     unmodelled = near.select(np.zeros(0, int))
     if find_unmodelled is not None:
         unmodelled = find_unmodelled(_data_minus_model(vis, sky, raw, rfi))
