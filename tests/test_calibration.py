@@ -428,3 +428,32 @@ def test_the_width_of_a_bandpass_solution_follows_the_strength_of_the_sky(
     weak = tile_calibration.solve_reference(replace(vis, data=vis.data + loud), model, limits)
     assert weak.channels_per_solution > 1
     assert weak.bandpass.values.shape == strong.bandpass.values.shape
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.01, 0.03, 0.2])
+def test_sources_tell_how_well_the_catalogue_knows_them(
+    scatter: float, rng: np.random.Generator
+) -> None:
+    found = []
+    for _ in range(50):
+        noise = 10 ** rng.uniform(-4, -1.5, 24)
+        off = rng.normal(0, np.hypot(scatter, noise))
+        off[0] = 1.0  # one source has doubled
+        found.append(source_fluxes.catalogue_scatter(off, noise))
+    expected = float(np.clip(scatter, 0.003, 0.05))
+    assert np.median(found) == pytest.approx(expected, rel=0.25)
+    assert source_fluxes.catalogue_scatter(off[:9], noise[:9]) == 0.05
+
+
+def test_a_catalogue_that_agrees_sets_the_scale_by_the_strong_sources(
+    small_run: SmallRun,
+) -> None:
+    vis = conversion.read_observation(small_run.files[1], DSA110).vis
+    truth = small_run.run.sky.model()
+    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    no_rfi = np.zeros(vis.data.shape[:2], bool)
+    _, exact, _ = source_fluxes.measure(vis, truth, no_rfi, limits)
+    spread = np.random.default_rng(3).normal(1.0, 0.1, len(truth))
+    listed = replace(truth, flux_jy=truth.flux_jy * spread)
+    _, rough, _ = source_fluxes.measure(vis, listed, no_rfi, limits)
+    assert exact.error < 0.5 * rough.error

@@ -3,6 +3,8 @@
 import numpy as np
 
 _SIGMA_PER_MAD = 1.4826
+NORMAL_QUARTILE = 1 / _SIGMA_PER_MAD
+"""Median of the absolute value of a normal deviate."""
 CAUCHY_SCALE = 2.385
 """Residual, in standard errors, at which a Cauchy weight is one half: 95 % efficient for Gaussian
 noise (Holland and Welsch 1977, Communications in Statistics A6, 813)."""

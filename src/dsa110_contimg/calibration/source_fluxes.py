@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
+from scipy import optimize
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
@@ -22,7 +23,7 @@ from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, me
 from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
-from dsa110_contimg.robust import MEDIAN_OVER_MEAN, weighted_median
+from dsa110_contimg.robust import MEDIAN_OVER_MEAN, NORMAL_QUARTILE, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import AntennaBeams
@@ -40,6 +41,10 @@ _DRIFT_PARTS = 4
 _ROWS_AT_ONCE = 20_000
 _CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
 """How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
+_MIN_CATALOGUE_ERROR = 0.003
+"""Sources never agree better with a catalogue than this; what the beam is not known to."""
+_MIN_SOURCES = 10
+"""From so few no scatter about the catalogue is estimated."""
 _UNLIKE_SIGMA = 3.0
 _SIDELOBE = 0.02
 """Response below which a source is in the sidelobes: the first is 0.0175 of an Airy pattern."""
@@ -212,6 +217,8 @@ class _Leading:
     factors : ndarray, shape (npart,)
         Flux densities on the common scale, over those of the model, of every part of it.
     unlike : ndarray of bool, shape (nsource,)
+    known : ndarray, shape (nsource,)
+        How well the catalogue knows each source, as a fraction.
     error : float
         Standard error of the common scale, as a fraction.
     parts : list of ndarray
@@ -223,6 +230,7 @@ class _Leading:
 
     factors: np.ndarray
     unlike: np.ndarray
+    known: np.ndarray
     error: float
     parts: list[np.ndarray]
     calibrated: Visibilities
@@ -238,7 +246,7 @@ def _measure_leading(
     parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
     if others.size:
         parts.append(predict.predict(some, model.select(others)))
-    known = _errors(model.select(leading))
+    listed = known = _errors(model.select(leading))
     factors = np.ones(len(parts))
     for _ in range(_ROUNDS):
         sky = np.zeros_like(parts[0])
@@ -256,12 +264,42 @@ def _measure_leading(
         if not (np.isfinite(scale) and scale > 0):
             return None
         off = measured / scale - 1
-        unlike = (weight > 0) & (np.abs(off) > _UNLIKE_SIGMA * np.sqrt(known**2 + noise**2))
+        unlike = (weight > 0) & (np.abs(off) > _UNLIKE_SIGMA * np.sqrt(listed**2 + noise**2))
         # What the catalogue says counts as far as it agrees.
+        known = np.minimum(listed, catalogue_scatter(off[weight > 0], noise[weight > 0]))
         trust = np.where(unlike, 1.0, known**2 * weight)
         factors[: leading.size] = 1 + off * trust
     error = float(MEDIAN_OVER_MEAN / np.sqrt(weight.sum()))
-    return _Leading(factors, unlike, error, parts, calibrated, sky)
+    return _Leading(factors, unlike, known, error, parts, calibrated, sky)
+
+
+def catalogue_scatter(off: np.ndarray, noise: np.ndarray) -> float:
+    """Scatter of sources about their catalogue, apart from the noise.
+
+    That of most of them: it is what gives the median of ``|off|`` in standard errors the value
+    that it has in a normal distribution.
+
+    Parameters
+    ----------
+    off, noise : ndarray, shape (nsource,)
+        Measured over listed flux density, less one, and its standard error by the noise.
+
+    Returns
+    -------
+    float
+        From 0.003 to 0.05; the latter too of fewer than ten sources.
+    """
+    if off.size < _MIN_SOURCES:
+        return _CATALOGUE_ERROR
+
+    def excess(scatter: float) -> float:
+        return float(np.median(np.abs(off) / np.hypot(scatter, noise))) - NORMAL_QUARTILE
+
+    if excess(_CATALOGUE_ERROR) >= 0:
+        return _CATALOGUE_ERROR
+    if excess(_MIN_CATALOGUE_ERROR) <= 0:
+        return _MIN_CATALOGUE_ERROR
+    return float(optimize.brentq(excess, _MIN_CATALOGUE_ERROR, _CATALOGUE_ERROR, xtol=1e-6))
 
 
 def _measure_beam(some: Visibilities, leading: SkyModel, found: _Leading) -> BeamMeasurement:
@@ -279,7 +317,7 @@ def _measure_beam(some: Visibilities, leading: SkyModel, found: _Leading) -> Bea
             found.calibrated.rows(rows), [one[rows] for one in found.parts], found.sky[rows]
         )
         ratio[k], error[k] = measured[: len(leading)], noise[: len(leading)]
-    sources = DriftingSources(leading, _errors(leading), part, ratio, error, some.beam)
+    sources = DriftingSources(leading, found.known, part, ratio, error, some.beam)
     return measure_beam(sources, some.pointings, some.frequencies_hz, some.nominal_dish_m)
 
 

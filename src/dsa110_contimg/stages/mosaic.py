@@ -174,7 +174,7 @@ def build_mosaic(
     kept, left_out = select_tiles(images, options)
     scales = scales_of(kept) if options.flux_scale else ()
     tiles, beam = _tiles(kept, scales, options.beam_tolerance)
-    area = grid.covering_grid([tile.geometry for tile in tiles])
+    area = grid.covering_grid([tile.geometry for tile in tiles], beam)
     frequency = float(np.mean([image.frequency_hz for image in kept]))
     start, end = kept[0].start, max(image.start + image.duration_s for image in kept)
     header = _header(name, options, kept, scales, start, end)
