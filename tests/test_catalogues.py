@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import RetryableError, UsageError
-from dsa110_contimg.sky import catalogues, vizier
+from dsa110_contimg.sky import astrometry, catalogues, vizier
 from dsa110_contimg.sky.catalogues import ColumnMap
 
-_MOST = 40
-"""Rows that the service of the tests gives at once."""
+_MOST, _RESOLVED_MJY = 40, 120.0
+"""Rows that the service of the tests gives at once; fainter sources have upper limits of sizes."""
 
 
 class _Vizier(BaseHTTPRequestHandler):
@@ -48,7 +48,10 @@ class _Vizier(BaseHTTPRequestHandler):
         ]
         status = "OVERFLOW" if len(rows) > _MOST else "OK"
         cells = "".join(
-            f"<TR><TD>{ra:.6f}</TD><TD>{dec:.6f}</TD><TD>{flux:.3f}</TD></TR>"
+            f"<TR><TD>{ra:.6f}</TD><TD>{dec:.6f}</TD><TD>{flux:.3f}</TD><TD>50</TD><TD>20</TD>"
+            f"<TD>{'' if flux < _RESOLVED_MJY else '-40'}</TD>"
+            f"<TD>{'&lt;' if flux < _RESOLVED_MJY else ' '}</TD>"
+            f"<TD>{'&lt;' if flux < 2 * _RESOLVED_MJY else ''}</TD></TR>"
             for ra, dec, flux in rows[:_MOST]
         )
         page = (
@@ -57,6 +60,11 @@ class _Vizier(BaseHTTPRequestHandler):
             '<FIELD name="RAJ2000" datatype="double" unit="deg"/>'
             '<FIELD name="DEJ2000" datatype="double" unit="deg"/>'
             '<FIELD name="S1.4" datatype="double" unit="mJy"/>'
+            '<FIELD name="MajAxis" datatype="float" unit="arcsec"/>'
+            '<FIELD name="MinAxis" datatype="float" unit="arcsec"/>'
+            '<FIELD name="PA" datatype="float" unit="deg"/>'
+            '<FIELD name="l_MajAxis" datatype="char" arraysize="1"/>'
+            '<FIELD name="l_MinAxis" datatype="char" arraysize="1"/>'
             f"<DATA><TABLEDATA>{cells}</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"
         ).encode()
         self.send_response(200)
@@ -94,6 +102,16 @@ def test_a_survey_comes_whole_though_the_service_holds_rows_back(
     assert np.allclose(found.flux_jy, expected[:, 2] / 1e3, atol=1e-6)
     assert found.frequency_hz == 1.4e9
     assert 'FROM "VIII/65/nvss"' in _Vizier.queries[-1]
+    # Axes with a limit flag are upper limits.
+    assert found.shapes is not None
+    resolved = expected[:, 2] >= _RESOLVED_MJY
+    line = expected[:, 2] < 2 * _RESOLVED_MJY
+    assert 0 < np.count_nonzero(resolved & line) < np.count_nonzero(resolved) < len(found)
+    major_arcsec = found.shapes.major_rad / astrometry.ARCSEC_RAD
+    minor_arcsec = found.shapes.minor_rad / astrometry.ARCSEC_RAD
+    assert np.allclose(major_arcsec, np.where(resolved, 50, 0))
+    assert np.allclose(minor_arcsec, np.where(line, 0, 20))
+    assert np.allclose(np.rad2deg(found.shapes.angle_rad)[resolved], 140)
 
 
 def test_without_network_the_message_says_what_else_to_do() -> None:

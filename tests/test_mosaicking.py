@@ -263,7 +263,7 @@ def test_tiles_of_several_beams_are_brought_to_one_and_weighted_by_their_noise_t
     assert _peak(mosaic, 40.0, 20.0)[0] == pytest.approx(1.0, abs=0.03)
     row, column = np.unravel_index(int(np.nanargmax(mosaic.pixels)), mosaic.pixels.shape)
     box = mosaic.pixels[row - 10 : row + 11, column - 10 : column + 11]
-    assert box.sum() == pytest.approx(common.image(21, CELL).sum(), rel=0.05)
+    assert box.sum() == pytest.approx(common.image(21, mosaic.cell_rad).sum(), rel=0.05)
     far = mosaic.pixels[20:60, 20:60]
     assert far.std() == pytest.approx(read_fits(made.companion("rms")).pixels[20, 20], rel=0.3)
 

@@ -186,7 +186,7 @@ def _sums(
     columns = np.empty((*vis.data.shape[:2], _BEAM_TERMS + 1), np.complex64)
     for k in range(_BEAM_TERMS):
         columns[:, :, k] = predict.predict_apparent(
-            vis, model.directions, apparent * slopes[:, :, k, None]
+            vis, model.directions, apparent * slopes[:, :, k, None], shapes=model.shapes
         )
     columns[:, :, _BEAM_TERMS] = sky
     hands = vis.parallel_hands

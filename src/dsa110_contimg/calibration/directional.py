@@ -53,7 +53,7 @@ def peel(
     start = log_gains.copy()
     for _ in range(_ROUNDS):
         for source in range(nsource):
-            own = model.directions[source : source + 1], apparent_jy[:, source : source + 1]
+            own = model.select(np.array([source])), apparent_jy[:, source : source + 1]
             sums = _sums_of_source(vis, flags, *own, log_gains[:, source], predicted)
             found = solve_log_gains(vis, sums)
             step = found.basis @ (found.antennas[:, :, 0] + found.common)
@@ -75,7 +75,7 @@ def _blocks(vis: Visibilities) -> list[tuple[slice, slice]]:
 
 
 def _sums_of_source(
-    vis: Visibilities, flags: np.ndarray, directions: np.ndarray, apparent_jy: np.ndarray,
+    vis: Visibilities, flags: np.ndarray, source: SkyModel, apparent_jy: np.ndarray,
     log_gains: np.ndarray, predicted: np.ndarray,
 ) -> RowSums:  # fmt: skip
     """Sums of one source's model, and of it plus what all models together leave in the data."""
@@ -84,7 +84,13 @@ def _sums_of_source(
     squares, count = 0.0, 0
     for times, rows in _blocks(vis):
         model = predict.predict_apparent(
-            vis, directions, apparent_jy[times], np.exp(log_gains[times, None]), times, rows
+            vis,
+            source.directions,
+            apparent_jy[times],
+            np.exp(log_gains[times, None]),
+            times,
+            rows,
+            source.shapes,
         )
         cross[rows, 0], power[rows, 0], more, n = sum_parallel_hands(
             vis.data[rows], vis.weights[rows], flags[rows], predicted[rows], model
@@ -95,12 +101,18 @@ def _sums_of_source(
 
 
 def _replace(
-    vis: Visibilities, directions: np.ndarray, apparent_jy: np.ndarray, log_gains: np.ndarray,
+    vis: Visibilities, source: SkyModel, apparent_jy: np.ndarray, log_gains: np.ndarray,
     step: np.ndarray, predicted: np.ndarray,
 ) -> None:  # fmt: skip
     """Change the gains of one source in a model."""
     for times, rows in _blocks(vis):
         for sign, values in ((-1, log_gains[times]), (1, log_gains[times] + step[times])):
             predicted[rows] += sign * predict.predict_apparent(
-                vis, directions, apparent_jy[times], np.exp(values[:, None]), times, rows
+                vis,
+                source.directions,
+                apparent_jy[times],
+                np.exp(values[:, None]),
+                times,
+                rows,
+                source.shapes,
             )

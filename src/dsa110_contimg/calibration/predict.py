@@ -1,4 +1,4 @@
-"""Visibilities of point sources, exactly: w-terms, astrometry and drifting beam.
+"""Visibilities of points and Gaussians: w-terms, astrometry and drifting beam.
 
 Per source the phase is a sum of one term an antenna, so sines are taken per antenna
 and the sum over baselines is multiplications only.
@@ -10,12 +10,17 @@ import numpy as np
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import voltage_slopes
+from dsa110_contimg.sky.shapes import Shapes
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.phasing import phasor
 
 _BLOCK = 64
 """Channels at a time: the phasors of some hundred sources then fit the cache."""
+NO_GAINS, NO_FORMS = np.zeros((0, 0, 0), np.complex64), np.zeros((0, 3))
+_NARROW = 0.06
+"""Relative width of a block of channels over which the visibility of a Gaussian is a parabola of
+frequency to 1e-4."""
 
 
 def predict(vis: Visibilities, model: SkyModel) -> np.ndarray:
@@ -31,7 +36,8 @@ def predict(vis: Visibilities, model: SkyModel) -> np.ndarray:
     ndarray of complex64, shape (nrow, nchan)
     """
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
-    return predict_apparent(vis, model.directions, apparent, antenna_gains(vis, model))
+    gains = antenna_gains(vis, model)
+    return predict_apparent(vis, model.directions, apparent, gains, shapes=model.shapes)
 
 
 def antenna_gains(vis: Visibilities, model: SkyModel) -> np.ndarray | None:
@@ -59,6 +65,7 @@ def mean_apparent_jy(vis: Visibilities, model: SkyModel) -> np.ndarray:
 def predict_apparent(
     vis: Visibilities, directions: np.ndarray, apparent_jy: np.ndarray,
     gains: np.ndarray | None = None, times: slice = slice(None), rows: slice = slice(None),
+    shapes: Shapes | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Visibilities of sources whose apparent flux densities are given.
 
@@ -72,6 +79,8 @@ def predict_apparent(
         Of each antenna towards each source.
     times, rows : slice
         Integrations to predict, and their rows; the arrays above hold only these integrations.
+    shapes : Shapes, optional
+        Of the sources; without them they are points.
 
     Returns
     -------
@@ -83,10 +92,11 @@ def predict_apparent(
     out = np.zeros((antenna1.size, vis.frequencies_hz.size), np.complex64)
     first = times.start or 0
     starts = np.searchsorted(vis.time_index[rows], first + np.arange(jd.size + 1))
-    none = np.zeros((0, 0, 0), np.complex64)
     sum_sources(
         delays, np.ascontiguousarray(apparent_jy, np.float32), vis.frequencies_hz,
-        antenna1, antenna2, starts, out, none if gains is None else gains.astype(np.complex64),
+        antenna1, antenna2, starts, out, NO_GAINS if gains is None else gains.astype(np.complex64),
+        NO_FORMS if shapes is None else shapes.uv_forms(),
+        np.ascontiguousarray(vis.uvw_m[rows, :2]),
     )  # fmt: skip
     return out
 
@@ -112,7 +122,7 @@ def source_delays_m(
 def sum_sources(
     delays_m: np.ndarray, apparent_jy: np.ndarray, frequencies_hz: np.ndarray,
     antenna1: np.ndarray, antenna2: np.ndarray, starts: np.ndarray, out: np.ndarray,
-    gains: np.ndarray,
+    gains: np.ndarray, forms: np.ndarray, uv_m: np.ndarray,
 ) -> None:  # fmt: skip
     """Add sources to visibilities.
 
@@ -130,6 +140,10 @@ def sum_sources(
         Measurement Set sign.
     gains : ndarray of complex64, shape (ntime, nsource, nantenna)
         Of each antenna towards each source; empty where all are one.
+    forms : ndarray, shape (nsource, 3)
+        As of `Shapes.uv_forms`; empty where all are points.
+    uv_m : ndarray, shape (nrow, 2)
+        Not looked at where all are points.
     """
     ntime, nsource, nant = delays_m.shape
     nchan = frequencies_hz.size
@@ -140,10 +154,16 @@ def sum_sources(
     flux = np.zeros((nsource, _BLOCK), np.float32)
     sum_re = np.empty(_BLOCK, np.float32)
     sum_im = np.empty(_BLOCK, np.float32)
+    tapered = np.zeros(_BLOCK, np.float32)
+    share = np.empty(_BLOCK, np.float32)
     for t in range(ntime):
         for c0 in range(0, nchan, _BLOCK):
             n = min(_BLOCK, nchan - c0)
             flux[:, :n] = apparent_jy[t, :, c0 : c0 + n]
+            low_hz, high_hz = frequencies_hz[c0], frequencies_hz[c0 + n - 1]
+            narrow = abs(high_hz - low_hz) < _NARROW * low_hz
+            for k in range(n):
+                share[k] = (frequencies_hz[c0 + k] - low_hz) / (high_hz - low_hz) if k > 0 else 0.0
             for a in range(nant):
                 for s in range(nsource):
                     per_hz = delays_m[t, s, a] / SPEED_OF_LIGHT_M_S
@@ -167,10 +187,33 @@ def sum_sources(
                     sum_re[k] = 0
                     sum_im[k] = 0
                 for s in range(nsource):
+                    per_hz2 = 0.0
+                    if forms.size > 0:
+                        u, v = uv_m[row, 0], uv_m[row, 1]
+                        per_hz2 = forms[s, 0] * u * u + 2 * forms[s, 1] * u * v
+                        per_hz2 += forms[s, 2] * v * v
+                        per_hz2 /= SPEED_OF_LIGHT_M_S**2
+                    seen = flux[s]
+                    if per_hz2 > 0:
+                        seen = tapered
+                        if narrow:
+                            middle_hz = 0.5 * (low_hz + high_hz)
+                            low = np.float32(np.exp(-per_hz2 * low_hz**2))
+                            middle = np.float32(np.exp(-per_hz2 * middle_hz**2))
+                            high = np.float32(np.exp(-per_hz2 * high_hz**2))
+                            slope = np.float32(4 * middle - 3 * low - high)
+                            bend = np.float32(2 * (low + high - 2 * middle))
+                            for k in range(n):
+                                curve = low + share[k] * (slope + bend * share[k])
+                                tapered[k] = flux[s, k] * curve
+                        else:
+                            for k in range(n):
+                                hz = frequencies_hz[c0 + k]
+                                tapered[k] = flux[s, k] * np.exp(-per_hz2 * hz * hz)
                     for k in range(_BLOCK):
                         a_re, a_im = real[i, s, k], imag[i, s, k]
                         b_re, b_im = real[j, s, k], imag[j, s, k]
-                        sum_re[k] += flux[s, k] * (a_re * b_re + a_im * b_im)
-                        sum_im[k] += flux[s, k] * (a_im * b_re - a_re * b_im)
+                        sum_re[k] += seen[k] * (a_re * b_re + a_im * b_im)
+                        sum_im[k] += seen[k] * (a_im * b_re - a_re * b_im)
                 for k in range(n):
                     out[row, c0 + k] += complex(sum_re[k], sum_im[k])

@@ -22,18 +22,29 @@ def catalog_import(
         bool, typer.Option("--peak", help="The column holds peaks; take them for compact sources")
     ] = False,
     frequency: Annotated[float, typer.Option(help="MHz of the flux densities")] = 1400.0,
+    major: Annotated[
+        str | None,
+        typer.Option(help="Column of major axes (FWHM without the survey's beam, arcsec)"),
+    ] = None,
+    minor: Annotated[str | None, typer.Option(help="Column of minor axes")] = None,
+    angle: Annotated[
+        str | None, typer.Option(help="Column of position angles, degrees, north through east")
+    ] = None,
     root: RootOption = None,
 ) -> None:
     """Import a reference catalogue."""
     from dsa110_contimg.sky import catalogues
 
     columns = None
+    sizes = (major, minor, angle)
+    if any(sizes) and not all((*sizes, ra, dec, flux)):
+        raise UsageError("give --major, --minor and --angle together, with --ra, --dec and --flux")
     if ra or dec or flux:
         if not (ra and dec and flux):
             raise UsageError("give all of --ra, --dec and --flux, or none")
         columns = catalogues.ColumnMap(
             ra, dec, flux, catalogues.jansky_per(flux_unit) if flux_unit else None,
-            frequency * 1e6, peak,
+            frequency * 1e6, peak, *sizes,
         )  # fmt: skip
     settings = load_settings(root=root)
     found = catalogues.read_file(file, name, columns)

@@ -42,6 +42,7 @@ def simulate(
     """Write a synthetic drift scan in the telescope's layout, and its truth."""
     from dsa110_contimg.simulation import hour
     from dsa110_contimg.simulation.troubles import NO_TROUBLES, read_troubles
+    from dsa110_contimg.sky import catalogues
 
     known = NO_TROUBLES if troubles is None else read_troubles(troubles)
     output.mkdir(parents=True, exist_ok=True)
@@ -56,12 +57,7 @@ def simulate(
     typer.echo(run.write_truth(output))
     if catalog is not None:
         sky = run.sky.catalogue("simulated")
-        rows = ["ra_deg,dec_deg,flux_jy"]
-        rows += [
-            f"{ra:.8f},{dec:.8f},{flux:.6f}"
-            for ra, dec, flux in zip(sky.ra_deg, sky.dec_deg, sky.flux_jy, strict=True)
-        ]
-        catalog.write_text("\n".join(rows) + "\n")
+        catalogues.table_of(sky).write(catalog, format="ascii.csv", overwrite=True)
         typer.echo(catalog)
 
 

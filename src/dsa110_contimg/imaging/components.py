@@ -1,10 +1,10 @@
-"""Bright compact sources, measured in the visibilities at their catalogue positions.
+"""Bright sources, measured in the visibilities at their catalogue positions.
 
 A CLEAN component sits on a pixel, keeps one flux density for the whole tile and the whole band,
 and leaves a ten-thousandth to a hundredth of a source behind as sidelobes. A source at a known
 position is taken out better by fitting its apparent flux density, with the drift through the beam
-and the spectrum that the model expects, by linear least squares. Only the position and the
-shape of the change come from the catalogue; the flux density comes from the data.
+and the spectrum that the model expects, by linear least squares. Only the position, the size and
+the shape of the change come from the catalogue; the flux density comes from the data.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy as np
 from scipy import linalg
 
 from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.sky.shapes import Shapes, none_of
 from dsa110_contimg.visibilities.averaging import Samples
 
 _ENOUGH_SAMPLES = 500_000
@@ -25,7 +26,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Point sources whose flux densities change with time and frequency.
+    """Sources whose flux densities change with time and frequency.
 
     Attributes
     ----------
@@ -34,22 +35,25 @@ class Sources:
     flux_jy : ndarray of float32, shape (ntime, nbin, nsource)
     bin_edges_hz : ndarray, shape (nbin + 1,)
         Evenly spaced.
+    shapes : Shapes
     """
 
     lmn: np.ndarray
     flux_jy: np.ndarray
     bin_edges_hz: np.ndarray
+    shapes: Shapes
 
     def select(self, index: np.ndarray) -> "Sources":
         """Some of the sources."""
         return Sources(
-            self.lmn[index], np.ascontiguousarray(self.flux_jy[:, :, index]), self.bin_edges_hz
-        )
+            self.lmn[index], np.ascontiguousarray(self.flux_jy[:, :, index]), self.bin_edges_hz,
+            self.shapes.select(index),
+        )  # fmt: skip
 
     def scaled(self, factors: np.ndarray) -> "Sources":
         """Sources so many times as bright."""
         flux = self.flux_jy * factors.astype(np.float32)
-        return Sources(self.lmn, flux, self.bin_edges_hz)
+        return Sources(self.lmn, flux, self.bin_edges_hz, self.shapes)
 
 
 def frequency_bins(frequencies_hz: np.ndarray) -> np.ndarray:
@@ -67,8 +71,8 @@ def source_values(samples: Samples, sources: Sources) -> np.ndarray:
     time, frequency_bin = _cells(samples, sources)
     out = np.zeros(samples.weights.size, np.complex64)
     _add_points(
-        samples.uvw_lambda, _directions(sources.lmn), sources.flux_jy, time, frequency_bin,
-        samples.baseline, _kept(samples, sources.lmn), out,
+        samples.uvw_lambda, _directions(sources.lmn), sources.shapes.uv_forms(), sources.flux_jy,
+        time, frequency_bin, samples.baseline, _kept(samples, sources.lmn), out,
     )  # fmt: skip
     return out
 
@@ -77,9 +81,10 @@ def pixel_values(samples: Samples, lmn: np.ndarray, flux_jy: np.ndarray) -> np.n
     """Samples that constant point sources would give, not smeared; as `source_values`."""
     out = np.zeros(samples.weights.size, np.complex64)
     same = np.zeros(out.size, np.int16)
+    whole = np.ones((samples.smearing.shape[0], flux_jy.size), np.float32)
     _add_points(
-        samples.uvw_lambda, _directions(lmn), flux_jy.astype(np.float32)[None, None], same, same,
-        samples.baseline, np.ones((samples.smearing.shape[0], flux_jy.size), np.float32), out,
+        samples.uvw_lambda, _directions(lmn), none_of(flux_jy.size).uv_forms(),
+        flux_jy.astype(np.float32)[None, None], same, same, samples.baseline, whole, out,
     )  # fmt: skip
     return out
 
@@ -100,7 +105,8 @@ def fit_components(samples: Samples, sources: Sources) -> np.ndarray:
     right = np.zeros(nsource)
     _normal_equations(
         some.uvw_lambda, some.values, some.weights, some.baseline, time, frequency_bin,
-        _directions(sources.lmn), sources.flux_jy, _kept(some, sources.lmn), normal, right,
+        _directions(sources.lmn), sources.shapes.uv_forms(), sources.flux_jy,
+        _kept(some, sources.lmn), normal, right,
     )  # fmt: skip
     normal += np.tril(normal, -1).T
     return np.asarray(linalg.lstsq(normal, right)[0])
@@ -133,11 +139,11 @@ _C2, _C4, _C6, _C8, _C10 = (_f4(x) for x in (-1 / 2, 1 / 24, -1 / 720, 1 / 40320
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _phases(
-    u: np.ndarray, v: np.ndarray, w: np.ndarray, direction: np.ndarray, n: int,
+def _fringes(
+    u: np.ndarray, v: np.ndarray, w: np.ndarray, direction: np.ndarray, form: np.ndarray, n: int,
     cos: np.ndarray, sin: np.ndarray,
 ) -> None:  # fmt: skip
-    """Cosine and sine of ``2 pi (u l + v m + w (n - 1))``, good to 1e-6.
+    """Cosine and sine of ``2 pi (u l + v m + w (n - 1))``, good to 1e-6, of a unit Gaussian.
 
     Taylor series of the half angle, which is at most a quarter turn: without a call or a
     branch in it the loop uses vector instructions.
@@ -151,12 +157,19 @@ def _phases(
         cos_half = _ONE + q * (_C2 + q * (_C4 + q * (_C6 + q * (_C8 + q * _C10))))
         cos[k] = _ONE - _TWO * sin_half * sin_half
         sin[k] = _TWO * sin_half * cos_half
+    a, b, c = form
+    if a + c > 0:
+        for k in range(n):
+            seen = _f4(np.exp(-(a * u[k] * u[k] + 2 * b * u[k] * v[k] + c * v[k] * v[k])))
+            cos[k] *= seen
+            sin[k] *= seen
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _add_points(
-    uvw: np.ndarray, directions: np.ndarray, flux: np.ndarray, time: np.ndarray,
-    frequency_bin: np.ndarray, baseline: np.ndarray, kept: np.ndarray, out: np.ndarray,
+    uvw: np.ndarray, directions: np.ndarray, forms: np.ndarray, flux: np.ndarray,
+    time: np.ndarray, frequency_bin: np.ndarray, baseline: np.ndarray, kept: np.ndarray,
+    out: np.ndarray,
 ) -> None:  # fmt: skip
     u, v, w = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     cos, sin = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
@@ -168,7 +181,7 @@ def _add_points(
             u[k], v[k], w[k] = uvw[first + k]
             real[k] = imag[k] = 0
         for s in range(directions.shape[0]):
-            _phases(u, v, w, directions[s], n, cos, sin)
+            _fringes(u, v, w, directions[s], forms[s], n, cos, sin)
             if constant:
                 same = flux[0, 0, s]
                 for k in range(n):
@@ -187,8 +200,8 @@ def _add_points(
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _normal_equations(
     uvw: np.ndarray, values: np.ndarray, weights: np.ndarray, baseline: np.ndarray,
-    time: np.ndarray, frequency_bin: np.ndarray, directions: np.ndarray, flux: np.ndarray,
-    kept: np.ndarray, normal: np.ndarray, right: np.ndarray,
+    time: np.ndarray, frequency_bin: np.ndarray, directions: np.ndarray, forms: np.ndarray,
+    flux: np.ndarray, kept: np.ndarray, normal: np.ndarray, right: np.ndarray,
 ) -> None:  # fmt: skip
     """Add to the lower triangle of the normal matrix and to the right side."""
     nsource = directions.shape[0]
@@ -200,7 +213,7 @@ def _normal_equations(
         for k in range(n):
             u[k], v[k], w[k] = uvw[first + k]
         for s in range(nsource):
-            _phases(u, v, w, directions[s], n, real[s], imag[s])
+            _fringes(u, v, w, directions[s], forms[s], n, real[s], imag[s])
             total = 0.0
             for k in range(n):
                 at = first + k
@@ -219,9 +232,10 @@ def _normal_equations(
 
 
 def add_components(
-    image: np.ndarray, lmn: np.ndarray, flux_jy: np.ndarray, beam: RestoringBeam, cell_rad: float
-) -> None:
-    """Put restored point sources on an image, at their places between pixels.
+    image: np.ndarray, lmn: np.ndarray, flux_jy: np.ndarray, shapes: Shapes, beam: RestoringBeam,
+    cell_rad: float,
+) -> None:  # fmt: skip
+    """Put restored sources on an image, at their places between pixels.
 
     Parameters
     ----------
@@ -229,13 +243,17 @@ def add_components(
         Jy per beam, changed in place.
     lmn : ndarray, shape (nsource, 3)
     flux_jy : ndarray, shape (nsource,)
+    shapes : Shapes
     beam : RestoringBeam
     cell_rad : float
     """
     npix = image.shape[0]
-    q = beam.quadratic_form(cell_rad)
-    reach = int(np.ceil(3 * beam.major_rad / cell_rad))
-    for (l, m, _), flux in zip(lmn, flux_jy, strict=True):
+    forms, peaks = beam.seen(shapes)
+    wide_rad = np.hypot(beam.major_rad, shapes.major_rad)
+    for (l, m, _), flux, q, extent in zip(
+        lmn, flux_jy * peaks, forms * cell_rad**2, wide_rad, strict=True
+    ):
+        reach = int(np.ceil(3 * extent / cell_rad))
         x, y = npix // 2 - l / cell_rad, npix // 2 + m / cell_rad
         columns = slice(max(0, round(x) - reach), max(0, round(x) + reach + 1))
         rows = slice(max(0, round(y) - reach), max(0, round(y) + reach + 1))

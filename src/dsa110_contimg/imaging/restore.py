@@ -7,6 +7,7 @@ from scipy import fft, interpolate, ndimage, optimize
 
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.sky.shapes import Shapes
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 _FIT_ABOVE, _FIT_FULLY = 0.4, 0.6
@@ -45,6 +46,26 @@ class RestoringBeam:
             np.outer(along, along) / self.major_rad**2
             + np.outer(across, across) / self.minor_rad**2
         )
+
+    def seen(self, shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
+        """Sources of unit flux density as the beam shows them.
+
+        The convolution of two Gaussians has the sum of their second moments.
+
+        Returns
+        -------
+        forms : ndarray, shape (nsource, 2, 2)
+            Matrices Q with ``exp(-(x, y) Q (x, y))``, x west and y north, in rad**-2.
+        peaks : ndarray, shape (nsource,)
+            Jy per beam of 1 Jy.
+        """
+        own = np.linalg.inv(2 * self.quadratic_form(1.0))
+        east_east, east_north, north_north = shapes.covariances_rad2().T
+        moments = own + np.stack(
+            [np.stack([east_east, -east_north], 1), np.stack([-east_north, north_north], 1)], 1
+        )
+        peaks = np.sqrt(np.linalg.det(own) / np.linalg.det(moments))
+        return np.linalg.inv(2 * moments), peaks
 
     def image(self, npix: int, cell_rad: float) -> np.ndarray:
         """Unit-peak Gaussian centred on pixel (npix // 2, npix // 2)."""

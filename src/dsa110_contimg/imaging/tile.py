@@ -20,6 +20,7 @@ from dsa110_contimg.imaging.restore import restore
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.shapes import Shapes, none_of
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
@@ -90,7 +91,12 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     apparent = restore(result.model, result.residual, result.beam, cell_rad)
     apparent /= _kept(smearing, size, cell_rad)
     components.add_components(
-        apparent, unseen.restored_lmn, unseen.restored_jy, result.beam, cell_rad
+        apparent,
+        unseen.restored_lmn,
+        unseen.restored_jy,
+        unseen.restored_shapes,
+        result.beam,
+        cell_rad,
     )
     return TileImage(
         apparent=apparent,
@@ -170,6 +176,7 @@ class _Unseen:
         To be taken off the averaged samples.
     restored_lmn, restored_jy : ndarray
         Direction cosines and apparent flux densities of those that belong into the image.
+    restored_shapes : Shapes
     n_outside : int
         Sources outside the image.
     model : SkyModel or None
@@ -180,6 +187,7 @@ class _Unseen:
     sources: components.Sources | None = None
     restored_lmn: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     restored_jy: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    restored_shapes: Shapes = field(default_factory=lambda: none_of(0))
     n_outside: int = 0
     model: SkyModel | None = None
 
@@ -210,8 +218,9 @@ def _unseen_by_clean(
     edges = components.frequency_bins(vis.frequencies_hz)
     some = model.select(taken)
     flux = some.apparent_jy(vis.beam_axis, 0.5 * (edges[1:] + edges[:-1]), vis.dish_m)
+    shapes = none_of(taken.size) if some.shapes is None else some.shapes
     sources = components.Sources(
-        lmn[taken], np.ascontiguousarray(flux.transpose(0, 2, 1), np.float32), edges
+        lmn[taken], np.ascontiguousarray(flux.transpose(0, 2, 1), np.float32), edges, shapes
     )
     factors = np.ones(taken.size)
     fitted = np.arange(bright.size)
@@ -232,7 +241,8 @@ def _unseen_by_clean(
     restored = inside[taken]
     return _Unseen(
         predicted, sources.scaled(factors).select(averaged), lmn[taken[restored]],
-        (mean[taken] * factors)[restored], beside.size, _scaled(some, factors),
+        (mean[taken] * factors)[restored], shapes.select(restored), beside.size,
+        _scaled(some, factors),
     )  # fmt: skip
 
 

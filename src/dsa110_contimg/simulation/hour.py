@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_contimg.simulation import instrument, observation
-from dsa110_contimg.simulation.sky import KnownSky, random_sky
+from dsa110_contimg.simulation.sky import KnownSky, random_sky, with_extended, with_faint
 from dsa110_contimg.simulation.troubles import NO_TROUBLES, TroubledArray, Troubles
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD, Telescope
@@ -84,13 +84,16 @@ class Run:
     def write_truth(self, directory: Path) -> Path:
         """Write every source's true and catalogue flux density."""
         path = directory / TRUTH_NAME
+        points = np.zeros(self.sky.flux_jy.size, bool)
+        resolved = points if self.sky.shapes is None else self.sky.shapes.resolved
+        columns = {
+            "ra_deg": self.sky.ra_deg, "dec_deg": self.sky.dec_deg, "flux_jy": self.sky.flux_jy,
+            "catalogue_jy": self.sky.catalogue_jy, "extended": resolved,
+        }  # fmt: skip
         rows = [
-            {"ra_deg": ra, "dec_deg": dec, "flux_jy": flux, "catalogue_jy": listed}
-            for ra, dec, flux, listed in zip(
-                self.sky.ra_deg.tolist(), self.sky.dec_deg.tolist(), self.sky.flux_jy.tolist(),
-                self.sky.catalogue_jy.tolist(), strict=True,
-            )
-        ]  # fmt: skip
+            dict(zip(columns, row, strict=True))
+            for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+        ]
         path.write_text(json.dumps(rows, indent=1))
         return path
 
@@ -128,9 +131,12 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
         rfi=options.rfi,
         troubled=troubled,
     )
-    return Run(
-        options, observatory, sky or _strip(options, telescope, starts_jd, length_s, rng), starts_jd
-    )
+    sky = sky or _strip(options, telescope, starts_jd, length_s, rng)
+    if options.troubles.extended:
+        sky = with_extended(sky, options.troubles.extended, options.troubles.extended_arcsec, rng)
+    if options.troubles.faint_mjy:
+        sky = with_faint(sky, 1e-3 * options.troubles.faint_mjy, rng)
+    return Run(options, observatory, sky, starts_jd)
 
 
 def pointing_deg(options: RunOptions, telescope: Telescope = DSA110) -> tuple[float, float]:

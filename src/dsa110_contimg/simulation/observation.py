@@ -132,11 +132,17 @@ def _model(
     rows1, rows2 = np.tile(antenna1, ntime), np.tile(antenna2, ntime)
     starts = np.arange(ntime + 1) * nbaseline
     out = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
+    shapes = sky.select(seen).shapes
+    forms = predict.NO_FORMS if shapes is None else shapes.uv_forms()
+    uv_m = instrument.meridian_uvw_m(
+        instrument.station_positions_m(telescope)[observatory.antennas], rows1, rows2,
+        np.deg2rad(observatory.apparent_dec_deg), astrometry.Site.of(telescope).longitude_rad,
+    )[:, :2].copy()  # fmt: skip
     if troubled is None:
         positions = instrument.station_positions_m(telescope)[observatory.antennas]
         predict.sum_sources(
             paths @ positions.T, np.ascontiguousarray(apparent[:, seen], np.float32), frequencies,
-            rows1, rows2, starts, out, np.zeros((0, 0, 0), np.complex64),
+            rows1, rows2, starts, out, predict.NO_GAINS, forms, uv_m,
         )  # fmt: skip
         return out.reshape(ntime, nbaseline, -1)
     delays_m = paths @ troubled.true_positions_m.T + troubled.refracted_m(times_s, drift)[:, None]
@@ -150,7 +156,7 @@ def _model(
         part = np.zeros((out.shape[0], width), np.complex64)
         predict.sum_sources(
             delays_m, np.repeat(flux[None, :, band], ntime, axis=0), frequencies[band],
-            rows1, rows2, starts, part, voltages.astype(np.complex64),
+            rows1, rows2, starts, part, voltages.astype(np.complex64), forms, uv_m,
         )  # fmt: skip
         out[:, band] = part
     return out.reshape(ntime, nbaseline, -1)

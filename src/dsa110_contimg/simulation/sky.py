@@ -1,14 +1,16 @@
 """A random but known sky over a strip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.shapes import Shapes, none_of
 
 _CATALOGUE_HZ = 1.4e9
+_NVSS_PER_DEG2, _SLOPE = 50.0, -0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,26 +21,32 @@ class KnownSky:
     ----------
     ra_deg, dec_deg : ndarray, shape (nsource,)
     flux_jy, catalogue_jy : ndarray, shape (nsource,)
-        At 1.4 GHz; they differ for sources that vary.
+        At 1.4 GHz; they differ for sources that vary. What the catalogue does not list has zero
+        there.
+    shapes : Shapes or None
+        None if all are points.
     """
 
     ra_deg: np.ndarray
     dec_deg: np.ndarray
     flux_jy: np.ndarray
     catalogue_jy: np.ndarray
+    shapes: Shapes | None = None
 
     def model(self) -> SkyModel:
         """The true sky."""
         directions = astrometry.radec_to_vector(np.deg2rad(self.ra_deg), np.deg2rad(self.dec_deg))
         index = np.full(self.flux_jy.size, DEFAULT_SPECTRAL_INDEX)
-        return SkyModel(directions, self.flux_jy, index, _CATALOGUE_HZ)
+        return SkyModel(directions, self.flux_jy, index, _CATALOGUE_HZ, self.shapes)
 
     def catalogue(self, name: str) -> Catalogue:
         """What is published of it."""
         order = np.argsort(self.dec_deg, kind="stable")
+        order = order[self.catalogue_jy[order] > 0]
         return Catalogue(
-            name, _CATALOGUE_HZ, self.ra_deg[order], self.dec_deg[order], self.catalogue_jy[order]
-        )
+            name, _CATALOGUE_HZ, self.ra_deg[order], self.dec_deg[order], self.catalogue_jy[order],
+            None if self.shapes is None else self.shapes.select(order),
+        )  # fmt: skip
 
 
 def random_sky(
@@ -92,3 +100,51 @@ def random_sky(
     changed = rng.permutation(bright)[:n_variable]
     flux[changed] *= rng.uniform(0.6, 1.6, changed.size)
     return KnownSky(ra % 360, dec, flux, catalogue)
+
+
+def with_extended(
+    sky: KnownSky, count: int, largest_arcsec: float, rng: np.random.Generator
+) -> KnownSky:
+    """Make Gaussians of the strongest sources, apart from the calibrator.
+
+    Their major axes are at least half of the largest, their minor axes at least half of the major.
+    """
+    strongest = np.argsort(-sky.flux_jy, kind="stable")[1 : count + 1]
+    shapes = none_of(sky.flux_jy.size)
+    major = largest_arcsec * astrometry.ARCSEC_RAD * rng.uniform(0.5, 1.0, strongest.size)
+    shapes.major_rad[strongest] = major
+    shapes.minor_rad[strongest] = major * rng.uniform(0.5, 1.0, strongest.size)
+    shapes.angle_rad[strongest] = rng.uniform(0.0, np.pi, strongest.size)
+    return replace(sky, shapes=shapes)
+
+
+def with_faint(sky: KnownSky, faintest_jy: float, rng: np.random.Generator) -> KnownSky:
+    """Add sources below those of the catalogue, over the same part of the sky.
+
+    Fifty per square degree above 2.5 mJy, as NVSS found (Condon et al. 1998, AJ 115, 1693), with
+    counts of the slope -0.8.
+    """
+    brightest_jy = float(sky.catalogue_jy.min())
+    first, last = sky.ra_deg.min(), sky.ra_deg.max()
+    if last - first > 180:  # the strip contains 0 h
+        first, last = np.sort(np.mod(sky.ra_deg + 180, 360))[[0, -1]] - 180
+    low, high = sky.dec_deg.min(), sky.dec_deg.max()
+    area_deg2 = (last - first) * np.rad2deg(np.sin(np.deg2rad(high)) - np.sin(np.deg2rad(low)))
+    counts = [_NVSS_PER_DEG2 * (s / 2.5e-3) ** _SLOPE for s in (faintest_jy, brightest_jy)]
+    count = rng.poisson(area_deg2 * max(0.0, counts[0] - counts[1]))
+    above = rng.uniform(counts[1], counts[0], count)
+    flux = 2.5e-3 * (above / _NVSS_PER_DEG2) ** (1 / _SLOPE)
+    ra = rng.uniform(first, last, count) % 360
+    sines = rng.uniform(np.sin(np.deg2rad(low)), np.sin(np.deg2rad(high)), count)
+    shapes = sky.shapes
+    if shapes is not None:
+        more = none_of(count)
+        shapes = Shapes(
+            np.append(shapes.major_rad, more.major_rad),
+            np.append(shapes.minor_rad, more.minor_rad),
+            np.append(shapes.angle_rad, more.angle_rad),
+        )
+    return KnownSky(
+        np.append(sky.ra_deg, ra), np.append(sky.dec_deg, np.rad2deg(np.arcsin(sines))),
+        np.append(sky.flux_jy, flux), np.append(sky.catalogue_jy, np.zeros(count)), shapes,
+    )  # fmt: skip

@@ -89,6 +89,12 @@ class Troubles:
     far_jy : dict of str to float
         Flux densities with which sidelobes of one hand, rms, hear the Sun, the Moon, Cas A, Cyg A,
         Tau A or Vir A.
+    extended : int
+        Number of the strongest sources that are Gaussians; the catalogue lists their sizes.
+    extended_arcsec : float
+        The largest full width at half maximum among them.
+    faint_mjy : float
+        The faintest source of those that the catalogue does not list; 0 for none.
     """
 
     common_drift_per_h: float = 0.0
@@ -107,6 +113,9 @@ class Troubles:
     refraction_arcsec: float = 0.0
     crosstalk_jy: float = 0.0
     far_jy: dict[FarName, float] = field(default_factory=dict)
+    extended: int = 0
+    extended_arcsec: float = 40.0
+    faint_mjy: float = 0.0
 
     @property
     def antennas(self) -> set[str]:

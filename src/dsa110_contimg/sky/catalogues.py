@@ -8,14 +8,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.shapes import Shapes
 
 DEFAULT_SPECTRAL_INDEX = -0.7
 """Median of extragalactic sources at 1.4 GHz (Condon 1992, ARA&A 30, 575)."""
+_SHAPE_COLUMNS = ("major_arcsec", "minor_arcsec", "angle_deg")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 
 
@@ -31,6 +34,8 @@ class Catalogue:
         ICRS.
     flux_jy : ndarray, shape (nsource,)
         Integrated flux density.
+    shapes : Shapes or None
+        Sizes without the survey's beam; None if it tells none, and all are taken for points.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Catalogue:
     ra_deg: np.ndarray
     dec_deg: np.ndarray
     flux_jy: np.ndarray
+    shapes: Shapes | None = None
 
     def cone(self, ra_deg: float, dec_deg: float, radius_deg: float) -> "Catalogue":
         """Sources within a radius; the declination strip is found by bisection."""
@@ -67,6 +73,7 @@ class Catalogue:
             self.ra_deg[index],
             self.dec_deg[index],
             self.flux_jy[index],
+            None if self.shapes is None else self.shapes.select(index),
         )
 
     def __len__(self) -> int:
@@ -86,6 +93,9 @@ class ColumnMap:
     frequency_hz : float
     peak : bool
         Take a column of peaks for the flux densities of compact sources.
+    major, minor, angle : str or None
+        Columns of the full widths at half maximum without the survey's beam, and of the position
+        angle; None if there are none.
     """
 
     ra: str
@@ -94,6 +104,15 @@ class ColumnMap:
     flux_to_jy: float | None
     frequency_hz: float
     peak: bool = False
+    major: str | None = None
+    minor: str | None = None
+    angle: str | None = None
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """Columns of the sizes; none, or all three."""
+        columns = (self.major, self.minor, self.angle)
+        return tuple(column for column in columns if column is not None)
 
 
 KNOWN_FORMATS: Mapping[str, ColumnMap] = {
@@ -124,7 +143,8 @@ def read_file(path: Path, name: str, columns: ColumnMap | None = None) -> Catalo
     table = _read_table(path)
     if columns is None:
         columns = _recognise(path, table)
-    absent = [c for c in (columns.ra, columns.dec, columns.flux) if c not in table.colnames]
+    wanted = (columns.ra, columns.dec, columns.flux, *columns.shape)
+    absent = [c for c in wanted if c not in table.colnames]
     if absent:
         raise BadInputError(
             f"{path}: has no column {', '.join(absent)}; it has {', '.join(table.colnames[:12])}"
@@ -138,7 +158,48 @@ def read_file(path: Path, name: str, columns: ColumnMap | None = None) -> Catalo
     if not good.any():
         raise BadInputError(f"{path}: no row has a position and a positive flux density")
     order = np.flatnonzero(good)[np.argsort(dec[good], kind="stable")]
-    return Catalogue(name, columns.frequency_hz, ra[order] % 360, dec[order], flux[order])
+    shapes = _shapes(path, table, columns)
+    return Catalogue(
+        name, columns.frequency_hz, ra[order] % 360, dec[order], flux[order],
+        None if shapes is None else shapes.select(order),
+    )  # fmt: skip
+
+
+def shapes_of(
+    major_arcsec: np.ndarray, minor_arcsec: np.ndarray, angle_deg: np.ndarray
+) -> Shapes | None:
+    """Shapes of columns in which points have no size, or zero; None if all are points.
+
+    A source with a major axis alone is a line.
+    """
+    major = np.where(major_arcsec > 0, major_arcsec, 0.0)
+    minor = np.clip(np.where(minor_arcsec > 0, minor_arcsec, 0.0), 0.0, major)
+    if not major.any():
+        return None
+    angle = np.where(np.isfinite(angle_deg), angle_deg, 0.0)
+    return Shapes(
+        major * astrometry.ARCSEC_RAD, minor * astrometry.ARCSEC_RAD, np.deg2rad(angle % 180)
+    )
+
+
+def _shapes(path: Path, table: Any, columns: ColumnMap) -> Shapes | None:
+    """Read the columns of sizes, in arcsec where they have no unit."""
+    from astropy import units
+
+    if not columns.shape:
+        return None
+    found = []
+    for name, unit in zip(columns.shape, (units.arcsec, units.arcsec, units.deg), strict=True):
+        values = _numbers(table[name])
+        if table[name].unit is not None:
+            try:
+                values = (values * table[name].unit).to_value(unit)
+            except (units.UnitConversionError, TypeError) as error:
+                raise BadInputError(
+                    f"{path}: column {name} is in {table[name].unit}, which is no angle"
+                ) from error
+        found.append(values)
+    return shapes_of(*found)
 
 
 def jansky_per(unit: str) -> float:
@@ -217,7 +278,9 @@ def _numbers(column) -> np.ndarray:  # type: ignore[no-untyped-def]
 
 
 def _recognise(path: Path, table) -> ColumnMap:  # type: ignore[no-untyped-def]
-    own = ColumnMap("ra_deg", "dec_deg", "flux_jy", 1.0, table.meta.get("FREQ", 1.4e9))
+    sizes = _SHAPE_COLUMNS if set(_SHAPE_COLUMNS) <= set(table.colnames) else (None, None, None)
+    frequency_hz = table.meta.get("FREQ", 1.4e9)
+    own = ColumnMap("ra_deg", "dec_deg", "flux_jy", 1.0, frequency_hz, False, *sizes)
     for columns in (*KNOWN_FORMATS.values(), own):
         if {columns.ra, columns.dec, columns.flux} <= set(table.colnames):
             return columns
@@ -234,6 +297,16 @@ def catalogue_path(root: Path, name: str) -> Path:
 
 def save(root: Path, catalogue: Catalogue) -> Path:
     """Store a catalogue under the root, replacing one of the same name at once."""
+    path = catalogue_path(root, catalogue.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    table_of(catalogue).write(fresh, format="fits", overwrite=True)
+    fresh.replace(path)
+    return path
+
+
+def table_of(catalogue: Catalogue) -> Any:
+    """The astropy table of a catalogue, with units."""
     from astropy.table import Table
 
     table = Table(
@@ -242,12 +315,17 @@ def save(root: Path, catalogue: Catalogue) -> Path:
         units=("deg", "deg", "Jy"),
         meta={"NAME": catalogue.name, "FREQ": catalogue.frequency_hz},
     )
-    path = catalogue_path(root, catalogue.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    table.write(fresh, format="fits", overwrite=True)
-    fresh.replace(path)
-    return path
+    if (shapes := catalogue.shapes) is not None:
+        sizes = (
+            shapes.major_rad / astrometry.ARCSEC_RAD, shapes.minor_rad / astrometry.ARCSEC_RAD,
+            np.rad2deg(shapes.angle_rad),
+        )  # fmt: skip
+        for column, values, unit in zip(
+            _SHAPE_COLUMNS, sizes, ("arcsec", "arcsec", "deg"), strict=True
+        ):
+            table[column] = values
+            table[column].unit = unit
+    return table
 
 
 def load(root: Path, name: str) -> Catalogue:
@@ -270,11 +348,11 @@ def load(root: Path, name: str) -> Catalogue:
 
     with fits.open(path) as hdus:
         header, table = hdus[1].header, hdus[1].data
-        return Catalogue(
-            name,
-            float(header["FREQ"]),
-            *(np.array(table[c], float) for c in ("ra_deg", "dec_deg", "flux_jy")),
-        )
+        ra, dec, flux = (np.array(table[c], float) for c in ("ra_deg", "dec_deg", "flux_jy"))
+        shapes = None
+        if _SHAPE_COLUMNS[0] in table.columns.names:
+            shapes = shapes_of(*(np.array(table[c], float) for c in _SHAPE_COLUMNS))
+        return Catalogue(name, float(header["FREQ"]), ra, dec, flux, shapes)
 
 
 def names(root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The sky that calibration compares with: point sources times the drifting beam."""
+"""The sky that calibration compares with: sources times the drifting beam."""
 
 from dataclasses import dataclass, replace
 
@@ -6,11 +6,12 @@ import numpy as np
 
 from dsa110_contimg.sky import astrometry, flux_scale, primary_beam
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
+from dsa110_contimg.sky.shapes import Shapes
 
 
 @dataclass(frozen=True, eq=False)
 class SkyModel:
-    """Point sources with power-law spectra.
+    """Points and Gaussians with power-law spectra.
 
     Attributes
     ----------
@@ -20,12 +21,15 @@ class SkyModel:
         At `reference_hz`.
     spectral_index : ndarray, shape (nsource,)
     reference_hz : float
+    shapes : Shapes or None
+        None if all are points.
     """
 
     directions: np.ndarray
     flux_jy: np.ndarray
     spectral_index: np.ndarray
     reference_hz: float
+    shapes: Shapes | None = None
 
     def __len__(self) -> int:
         return self.flux_jy.size
@@ -37,6 +41,7 @@ class SkyModel:
             directions=self.directions[index],
             flux_jy=self.flux_jy[index],
             spectral_index=self.spectral_index[index],
+            shapes=None if self.shapes is None else self.shapes.select(index),
         )
 
     def spectra_jy(self, frequencies_hz: np.ndarray) -> np.ndarray:
@@ -90,7 +95,7 @@ def from_catalogue(catalogue: Catalogue, reference_hz: float, year: float) -> Sk
             flux[near[0]] = here
             index[near[0]] = np.log(above / here) / np.log(1.01)
             flux[near[1:]] = 0
-    return SkyModel(directions, flux, index, reference_hz)
+    return SkyModel(directions, flux, index, reference_hz, catalogue.shapes)
 
 
 def in_beam(

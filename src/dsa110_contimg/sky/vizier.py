@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from dsa110_contimg.errors import RetryableError, UsageError
-from dsa110_contimg.sky.catalogues import Catalogue
+from dsa110_contimg.sky.catalogues import Catalogue, shapes_of
 
 SERVICE = "https://tapvizier.cds.unistra.fr/TAPVizieR/tap"
 _BAND_DEG = 15.0
@@ -27,6 +27,11 @@ class Survey:
         Integrated flux density, mJy.
     frequency_hz : float
     lowest_dec_deg, highest_dec_deg : float
+    shape_columns : tuple of str
+        Full widths at half maximum without the beam in arcsec, and the position angle in degrees;
+        empty if the table has none.
+    limit_columns : tuple of str
+        Columns that hold "<" where an axis is an upper limit.
     """
 
     table: str
@@ -34,15 +39,30 @@ class Survey:
     frequency_hz: float
     lowest_dec_deg: float
     highest_dec_deg: float
+    shape_columns: tuple[str, ...] = ()
+    limit_columns: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is asked for."""
+        numbers = ("RAJ2000", "DEJ2000", self.flux_column, *self.shape_columns)
+        return numbers + self.limit_columns
 
 
 SURVEYS = {
-    "nvss": Survey("VIII/65/nvss", "S1.4", 1.4e9, -40.5, 90.0),
-    "first": Survey("VIII/92/first14", "Fint", 1.4e9, -12.0, 66.0),
+    "nvss": Survey(
+        "VIII/65/nvss", "S1.4", 1.4e9, -40.5, 90.0,
+        ("MajAxis", "MinAxis", "PA"), ("l_MajAxis", "l_MinAxis"),
+    ),
+    "first": Survey("VIII/92/first14", "Fint", 1.4e9, -12.0, 66.0, ("Maj", "Min", "PA")),
     "racs": Survey("J/other/PASA/38.58/galcut", "Ftot", 887.5e6, -90.0, 31.0),
-    "vlass": Survey("J/ApJS/255/30/comp", "Ftot", 3.0e9, -40.5, 90.0),
-    "sumss": Survey("VIII/81B/sumss212", "St", 843e6, -90.0, -29.0),
-}
+    "vlass": Survey(
+        "J/ApJS/255/30/comp", "Ftot", 3.0e9, -40.5, 90.0, ("DCMaj", "DCMin", "DCPA")
+    ),
+    "sumss": Survey(
+        "VIII/81B/sumss212", "St", 843e6, -90.0, -29.0, ("dMajAxis", "dMinAxis", "dPA")
+    ),
+}  # fmt: skip
 
 
 def fetch(
@@ -78,7 +98,7 @@ def fetch(
         for first, last in pairwise(edges)
         for rows in _band(service, survey, min_flux_jy, float(first), float(last))
     ]
-    table = np.concatenate(parts) if parts else np.zeros((0, 3))
+    table = np.concatenate(parts) if parts else np.zeros((0, 6))
     if len(table) == 0:
         raise UsageError(
             f"{name} has no source of {1e3 * min_flux_jy:g} mJy between declinations {low:g} and "
@@ -87,21 +107,31 @@ def fetch(
     # A source on the border of two bands comes with both.
     table = np.unique(table, axis=0)
     order = np.argsort(table[:, 1], kind="stable")
-    ra, dec, flux_mjy = table[order].T
-    return Catalogue(name, survey.frequency_hz, ra % 360, dec, flux_mjy / 1e3)
+    ra, dec, flux_mjy, major, minor, angle = table[order].T
+    return Catalogue(
+        name, survey.frequency_hz, ra % 360, dec, flux_mjy / 1e3, shapes_of(major, minor, angle)
+    )
 
 
 def _band(
     service: str, survey: Survey, min_flux_jy: float, low_deg: float, high_deg: float
 ) -> Iterator[np.ndarray]:
-    """Rows of a declination band, in halves if the service gives no more at once."""
+    """Rows of a declination band, in halves if the service gives no more at once.
+
+    Yields
+    ------
+    ndarray, shape (nrow, 6)
+        Right ascension, declination (deg), flux density (mJy), axes (arcsec) and position angle
+        (deg) of the Gaussian; zero where the source is a point.
+    """
     from pyvo.dal import DALServiceError, TAPService
     from pyvo.dal.exceptions import DALFormatError, DALQueryError
     from requests import RequestException
 
     flux = f'"{survey.flux_column}"'
     query = (
-        f'SELECT "RAJ2000", "DEJ2000", {flux} FROM "{survey.table}" WHERE {flux} >= '
+        f"SELECT {', '.join(_quoted(survey.columns))} "
+        f'FROM "{survey.table}" WHERE {flux} >= '
         f'{1e3 * min_flux_jy:.6g} AND "DEJ2000" BETWEEN {low_deg:.6f} AND {high_deg:.6f}'
     )
     try:
@@ -120,6 +150,17 @@ def _band(
         yield from _band(service, survey, min_flux_jy, low_deg, middle)
         yield from _band(service, survey, min_flux_jy, middle, high_deg)
         return
-    columns = [np.ma.filled(table[name].astype(float), np.nan) for name in table.colnames[:3]]
-    rows = np.stack(columns, axis=1) if len(table) else np.zeros((0, 3))
+    # Services rename columns; the order is that of the query.
+    named = dict(zip(survey.columns, table.colnames, strict=True))
+    rows = np.zeros((len(table), 6))
+    for k, column in enumerate(survey.columns[: 3 + len(survey.shape_columns)]):
+        rows[:, k] = np.ma.filled(table[named[column]].astype(float), np.nan)
+    for k, column in enumerate(survey.limit_columns):
+        flags = np.ma.filled(table[named[column]].astype(str), "")
+        rows[np.char.strip(flags) == "<", 3 + k] = 0
+    rows[:, 3:] = np.nan_to_num(rows[:, 3:])
     yield rows[np.isfinite(rows).all(axis=1)]
+
+
+def _quoted(columns: tuple[str, ...]) -> list[str]:
+    return [f'"{column}"' for column in columns]

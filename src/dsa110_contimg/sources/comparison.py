@@ -20,7 +20,8 @@ class SourceCheck:
     ----------
     ra_deg, dec_deg : float
     catalogue_jy, measured_jy, noise_jy : float
-        Catalogue flux density scaled to the image's frequency; measured peak.
+        Catalogue flux density scaled to the image's frequency; measured flux density of a source
+        of the size that the catalogue tells, and its error by the noise.
     east_arcsec, north_arcsec : float
         Measured minus catalogue position.
     in_ratio : bool
@@ -73,6 +74,10 @@ def against_catalogue(
     scaled = near.flux_jy[index] * (image.frequency_hz / near.frequency_hz) ** (
         DEFAULT_SPECTRAL_INDEX
     )
+    per_peak = np.ones(index.size)
+    if near.shapes is not None and image.beam is not None:
+        per_peak = 1 / image.beam.seen(near.shapes.select(index))[1]
+    measured_jy, noise_jy = per_peak * measured.peak_jy, per_peak * measured.noise_jy
     seen = np.flatnonzero(measured.observed)
     order = seen[np.argsort(-scaled[seen])]
     bright = scaled[order]
@@ -83,13 +88,11 @@ def against_catalogue(
             ra_deg=float(near.ra_deg[index[i]]),
             dec_deg=float(near.dec_deg[index[i]]),
             catalogue_jy=float(scaled[i]),
-            measured_jy=float(measured.peak_jy[i]),
-            noise_jy=float(measured.noise_jy[i]),
+            measured_jy=float(measured_jy[i]),
+            noise_jy=float(noise_jy[i]),
             east_arcsec=float(measured.offset_east_rad[i] / astrometry.ARCSEC_RAD),
             north_arcsec=float(measured.offset_north_rad[i] / astrometry.ARCSEC_RAD),
-            in_ratio=bool(
-                measured.peak_jy[i] >= _STRONG_SIGMA * measured.noise_jy[i] and not leading[i]
-            ),
+            in_ratio=bool(measured_jy[i] >= _STRONG_SIGMA * noise_jy[i] and not leading[i]),
         )
         for i in seen
     )

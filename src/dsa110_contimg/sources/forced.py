@@ -11,6 +11,7 @@ from scipy.spatial import KDTree
 
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.shapes import Shapes, none_of
 
 _TAPS = 4
 _KAISER = 6.0
@@ -25,7 +26,7 @@ class ForcedFluxes:
     Attributes
     ----------
     flux_jy : ndarray, shape (nsource,)
-        Of compact sources; NaN where the image has no pixels, or a brighter position is nearer
+        Integrated; NaN where the image has no pixels, or a brighter position is nearer
         than half a beam.
     error_jy : ndarray, shape (nsource,)
         From the noise alone.
@@ -36,13 +37,15 @@ class ForcedFluxes:
 
 
 def measure(
-    image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray
-) -> ForcedFluxes:
-    """Measure compact sources at fixed positions, all at once.
+    image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray,
+    shapes: Shapes | None = None,
+) -> ForcedFluxes:  # fmt: skip
+    """Measure sources at fixed positions, all at once.
 
     An image is the sky seen through its beam, so the value at a position is the source's peak and
-    what its neighbours add: ``d = B S``, B holding the beam between each two positions. The noise
-    has the beam's correlation, so the errors of S are those of ``sigma^2 B^-1``.
+    what its neighbours add: ``d = B S``, ``B[i, j]`` being what a source j of 1 Jy gives at the
+    position i. The noise has the correlation C of the beam, so S has the covariance
+    ``sigma**2 B^-1 C B^-T``.
 
     Parameters
     ----------
@@ -52,6 +55,8 @@ def measure(
         rms, Jy per beam.
     ra_deg, dec_deg : ndarray, shape (nsource,)
         Where two are too near to be told apart the first is measured.
+    shapes : Shapes, optional
+        Of the sources, without the beam; without them all are points.
     """
     n = len(ra_deg)
     flux, error = np.full(n, np.nan), np.full(n, np.nan)
@@ -72,31 +77,45 @@ def measure(
     ra, dec = np.deg2rad(ra_deg), np.deg2rad(dec_deg)
     east = np.angle(np.exp(1j * (ra[first] - ra[second]))) * np.cos((dec[first] + dec[second]) / 2)
     north = dec[first] - dec[second]
-    # The form's x goes west.
-    q = image.beam.quadratic_form(1.0)
-    shared = np.exp(-(q[0, 0] * east**2 - 2 * q[0, 1] * east * north + q[1, 1] * north**2))
-    m = kept.size
-    rows = np.concatenate([pairs[:, 0], pairs[:, 1], np.arange(m)])
-    columns = np.concatenate([pairs[:, 1], pairs[:, 0], np.arange(m)])
-    beams = sparse.csc_matrix(
-        (np.concatenate([shared, shared, np.ones(m)]), (rows, columns)), shape=(m, m)
-    )
-    flux[kept] = splu(beams).solve(value[kept].astype(float))
-    error[kept] = sigma[kept] * np.sqrt(_inverse_diagonal(beams))
+    known = none_of(n) if shapes is None else shapes
+    forms, peaks = image.beam.seen(known.select(kept))
+    beam = np.broadcast_to(image.beam.quadratic_form(1.0), forms.shape)
+
+    def matrix(forms: np.ndarray, peaks: np.ndarray) -> sparse.csc_matrix:
+        """What each source gives at the positions of all."""
+        m = kept.size
+        # The form's x goes west.
+        first_at_second, second_at_first = (
+            peaks[k] * np.exp(-_squares(forms[k], -east, north)) for k in pairs.T
+        )
+        rows = np.concatenate([pairs[:, 1], pairs[:, 0], np.arange(m)])
+        columns = np.concatenate([pairs[:, 0], pairs[:, 1], np.arange(m)])
+        entries = np.concatenate([first_at_second, second_at_first, peaks])
+        return sparse.csc_matrix((entries, (rows, columns)), shape=(m, m))
+
+    response, correlation = matrix(forms, peaks), matrix(beam, np.ones(kept.size))
+    flux[kept] = splu(response).solve(value[kept].astype(float))
+    error[kept] = sigma[kept] * np.sqrt(_variances(response, correlation))
     return ForcedFluxes(flux, error)
 
 
-def _inverse_diagonal(beams: sparse.csc_matrix) -> np.ndarray:
-    """Diagonal of B^-1: one but for those that have neighbours, who form small clusters."""
-    diagonal = np.ones(beams.shape[0])
-    _, cluster = csgraph.connected_components(beams, directed=False)
+def _squares(forms: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``(x, y) Q (x, y)`` of each form Q."""
+    return np.asarray(forms[:, 0, 0] * x**2 + 2 * forms[:, 0, 1] * x * y + forms[:, 1, 1] * y**2)
+
+
+def _variances(response: sparse.csc_matrix, correlation: sparse.csc_matrix) -> np.ndarray:
+    """Diagonal of ``B^-1 C B^-T``; sources that have neighbours form small clusters."""
+    diagonal = 1 / response.diagonal() ** 2
+    _, cluster = csgraph.connected_components(response, directed=False)
     order = np.argsort(cluster, kind="stable")
     sizes = np.bincount(cluster)
     for members in np.split(order, np.cumsum(sizes)[:-1]):
         if members.size > 1:
-            part = beams[members][:, members].toarray()
-            diagonal[members] = np.diag(np.linalg.inv(part))
-    return diagonal
+            inverse = np.linalg.inv(response[members][:, members].toarray())
+            noise = correlation[members][:, members].toarray()
+            diagonal[members] = np.einsum("ij,jk,ik->i", inverse, noise, inverse)
+    return np.asarray(diagonal)
 
 
 def _apart(vectors: np.ndarray, radius_rad: float) -> np.ndarray:

@@ -93,7 +93,7 @@ def crossmatch(
     place = (found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg)
     match = matching.nearest(*place, radius)
     scaled = near.flux_jy * (image.frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
-    forced = measure(image, noise, near.ra_deg, near.dec_deg)
+    forced = measure(image, noise, near.ra_deg, near.dec_deg, near.shapes)
     scale = _flux_scale(forced, scaled)
     deviation = forced.flux_jy - scale * scaled
     allowed = np.hypot(forced.error_jy, options.flux_tolerance * scaled)
