@@ -8,7 +8,6 @@ source: it is taken off only if data minus model has more of its fringes than of
 source would have elsewhere in the sky.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -43,6 +42,8 @@ where there is no source, with crosstalk of 30 Jy too, and 0.7 for 1 Jy of the S
 (tests/test_far_sources.py)."""
 _SIGNIFICANT = 5.0
 """Standard errors of the noise above which a baseline gets an amplitude."""
+_SAMPLES, _CENTRE, _WEIGHTS = range(3)
+"""What sums over cells hold."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def subtract_far_sources(
     found = []
     while candidates:
         some = _some(vis, sky, left_out, gains, rows, pair_of_row)
-        left = [some.power(direction) for direction in known]
+        left = some.powers(np.array(known)).max(axis=0)
         excess = {name: some.excess(candidates[name], left) for name in candidates}
         # The strongest first: others may only have been heard because they are near to it.
         name = max(excess, key=lambda name: excess[name])
@@ -158,90 +159,100 @@ class _Fringes:
         self._basis = np.einsum("ti,fj->tfij", self._in_time, self._in_band).reshape(
             vis.times_jd.size * ncell, -1
         )
-
-    def _paths_m(self, direction: np.ndarray) -> np.ndarray:
-        """Path of a source relative to the phase centre, of each row."""
-        vis = self._vis
-        paths = source_delays_m(vis.array, vis.times_jd, vis.phase_centre_rad, direction[None])
-        times = vis.time_index[self._rows]
-        return np.asarray(
-            paths[times, 0, vis.antenna1[self._rows]] - paths[times, 0, vis.antenna2[self._rows]]
-        )
-
-    def _fit(self, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Amplitudes of each baseline, shrunk by their noise, and how much of a source they take.
-
-        Returns
-        -------
-        amplitudes : ndarray of complex, shape (npair, nhand, nbasis)
-        power : ndarray, shape (npair, nhand)
-            Chi-square that the fit explains, over what noise would give it.
-        loss : ndarray, shape (npair, nhand)
-            Share of a source in the phase centre that goes with it.
-        """
-        vis = self._vis
-        total = np.zeros(self._shape, np.complex128)
-        centre, weight = np.zeros(self._shape, np.complex128), np.zeros(self._shape)
-        _sum_cells(
-            vis.data, self._sky, vis.flags, vis.weights, self._left_out, self._gain,
-            self._paths_m(direction), vis.frequencies_hz, self._rows, self._pair_of_row,
-            vis.time_index, vis.antenna1, vis.antenna2, self._hands, self._cell_of_channel,
-            total, centre, weight,
-        )  # fmt: skip
-        npair, _, _, nhand = self._shape
-        nbasis = self._basis.shape[1]
-        flat = np.moveaxis(weight, 3, 1).reshape(npair * nhand, -1)
+        # They are the same for all directions.
+        self._weight = np.zeros(self._shape)
+        self._sum(_WEIGHTS, np.zeros(rows.size), np.zeros(self._shape, complex), self._weight)
+        flat = self._by_pair_and_hand(self._weight)
         normal = np.einsum("qk,ki,kj->qij", flat, self._basis, self._basis, optimize=True)
         # Keeps baselines without samples, or with few, solvable.
         ridge = 1e-9 * np.trace(normal, axis1=1, axis2=2) + 1e-30
-        normal += ridge[:, None, None] * np.eye(nbasis)
-        both = [
-            np.moveaxis(x, 3, 1).reshape(npair * nhand, -1) @ self._basis for x in (total, centre)
-        ]
-        solved = [np.linalg.solve(normal, x[:, :, None])[:, :, 0] for x in both]
-        explained, of_centre = (
-            np.sum(x.conj() * y, axis=1).real.reshape(npair, nhand)
-            for x, y in zip(both, solved, strict=True)
-        )
-        count = np.maximum(np.count_nonzero(weight, axis=(1, 2)) - nbasis, 1)
-        mean_power = np.sum(np.abs(total) ** 2 / np.maximum(weight, 1e-30), axis=(1, 2))
-        noise = np.maximum(mean_power - explained, 1e-30) / count
-        power = explained / (noise * nbasis)
-        heard = power - 1 > _SIGNIFICANT / np.sqrt(nbasis)
-        kept = np.where(heard, 1 - 1 / np.maximum(power, 1e-30), 0.0)
-        share = of_centre / np.maximum(weight.sum(axis=(1, 2)), 1e-30)
-        amplitudes = solved[0].reshape(npair, nhand, nbasis) * kept[:, :, None]
-        return amplitudes, power, kept * share
+        self._normal = normal + ridge[:, None, None] * np.eye(self._basis.shape[1])
 
-    def power(self, direction: np.ndarray) -> np.ndarray:
-        """Logarithm of the power of fringes over that of noise, of the shortest and of all."""
-        _, power, _ = self._fit(direction)
-        logarithm = np.log(np.maximum(power, 1e-3))
-        return np.array([logarithm[:_SOME_PAIRS].mean(), logarithm.mean()])
+    def _by_pair_and_hand(self, cells: np.ndarray) -> np.ndarray:
+        """Cells of time and frequency side by side, shape (npair * nhand, ntime * ncell)."""
+        npair, _, _, nhand = self._shape
+        return np.moveaxis(cells, 3, 1).reshape(npair * nhand, -1)
 
-    def excess(self, direction: np.ndarray, left: Sequence[np.ndarray]) -> float:
+    def _sum(self, what: int, paths_m: np.ndarray, total: np.ndarray, weight: np.ndarray) -> None:
+        """Add to sums over cells; see `_sum_cells`."""
+        vis = self._vis
+        _sum_cells(
+            vis.data, self._sky, vis.flags, vis.weights, self._left_out, self._gain, paths_m,
+            vis.frequencies_hz, self._rows, self._pair_of_row, vis.time_index, vis.antenna1,
+            vis.antenna2, self._hands, self._cell_of_channel, what, total, weight,
+        )  # fmt: skip
+
+    def _paths_m(self, directions: np.ndarray) -> np.ndarray:
+        """Paths of sources relative to the phase centre, shape (nsource, nrow)."""
+        vis = self._vis
+        paths = source_delays_m(vis.array, vis.times_jd, vis.phase_centre_rad, directions)
+        times = vis.time_index[self._rows]
+        first, second = vis.antenna1[self._rows], vis.antenna2[self._rows]
+        return np.asarray(paths[times, :, first] - paths[times, :, second]).T.copy()
+
+    def _fit(self, what: int, paths_m: np.ndarray) -> "_Fit":
+        """Fit the amplitudes of all baselines to what comes along paths, shape (nrow,)."""
+        total = np.zeros(self._shape, complex)
+        self._sum(what, paths_m, total, np.zeros((0, 0, 0, 0)))
+        projected = self._by_pair_and_hand(total) @ self._basis
+        solved = np.linalg.solve(self._normal, projected[:, :, None])[:, :, 0]
+        npair, _, _, nhand = self._shape
+        explained = np.sum(projected.conj() * solved, axis=1).real.reshape(npair, nhand)
+        return _Fit(total, solved.reshape(npair, nhand, -1), explained)
+
+    def _power(self, fit: "_Fit") -> np.ndarray:
+        """Chi-square that a fit explains, over what noise would give it, shape (npair, nhand)."""
+        nbasis = self._basis.shape[1]
+        count = np.maximum(np.count_nonzero(self._weight, axis=(1, 2)) - nbasis, 1)
+        squares = np.abs(fit.total) ** 2 / np.maximum(self._weight, 1e-30)
+        noise = np.maximum(np.sum(squares, axis=(1, 2)) - fit.explained, 1e-30) / count
+        return np.asarray(fit.explained / (noise * nbasis))
+
+    def powers(self, directions: np.ndarray) -> np.ndarray:
+        """Logarithms of the power of fringes over that of noise, of some directions.
+
+        Returns
+        -------
+        ndarray, shape (nsource, 2)
+            Mean of the shortest baselines, and of all.
+        """
+        powers = [self._power(self._fit(_SAMPLES, paths)) for paths in self._paths_m(directions)]
+        logarithms = np.log(np.maximum(powers, 1e-3))
+        means = [logarithms[:, :_SOME_PAIRS].mean(axis=(1, 2)), logarithms.mean(axis=(1, 2))]
+        return np.stack(means, axis=1)
+
+    def excess(self, direction: np.ndarray, left: np.ndarray) -> float:
         """Logarithm of the power of a source's fringes over that of the strongest decoy.
 
         Parameters
         ----------
         direction : ndarray, shape (3,)
-        left : sequence of ndarray
-            Powers of the fringes of what the model may have left.
+        left : ndarray, shape (2,)
+            Power of the fringes of what the model may have left.
         """
-        decoys = [self.power(_about_pole(direction, angle)) for angle in _DECOYS_RAD]
-        return float(np.max(self.power(direction) - np.max([*left, *decoys], axis=0)))
+        decoys = [_about_pole(direction, angle) for angle in _DECOYS_RAD]
+        own, *others = self.powers(np.array([direction, *decoys]))
+        return float(np.max(own - np.max([left, *others], axis=0)))
 
     def take_off(self, name: str, direction: np.ndarray) -> FarSource:
         """Take a source off the data."""
         vis = self._vis
-        amplitudes, _, loss = self._fit(direction)
+        (paths_m,) = self._paths_m(direction[None])
+        fit = self._fit(_SAMPLES, paths_m)
+        power = self._power(fit)
+        heard = power - 1 > _SIGNIFICANT / np.sqrt(self._basis.shape[1])
+        # Amplitudes are shrunk by their noise.
+        kept = np.where(heard, 1 - 1 / np.maximum(power, 1e-30), 0.0)
+        amplitudes = fit.amplitudes * kept[:, :, None]
+        of_centre = self._fit(_CENTRE, paths_m).explained
+        loss = kept * of_centre / np.maximum(self._weight.sum(axis=(1, 2)), 1e-30)
         npair, nhand = self._shape[0], self._shape[3]
         shape = (npair, nhand, self._in_time.shape[1], self._in_band.shape[1])
         # Of each polynomial along the band, at each time.
         waves = np.einsum("phij,ti->ptjh", amplitudes.reshape(shape), self._in_time)
         _subtract_waves(
             vis.data, waves.astype(np.complex64), self._of_channels, self._gain,
-            self._paths_m(direction), vis.frequencies_hz, self._rows, self._pair_of_row,
+            paths_m, vis.frequencies_hz, self._rows, self._pair_of_row,
             vis.time_index, vis.antenna1, vis.antenna2, self._hands,
         )  # fmt: skip
         taken = np.einsum("ptjh,cj->ptch", waves, self._in_band)
@@ -251,6 +262,24 @@ class _Fringes:
             name, float(np.sqrt(np.mean(np.abs(taken) ** 2))),
             float(loss.mean(axis=1).sum() / n_pairs),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Amplitudes of baselines.
+
+    Attributes
+    ----------
+    total : ndarray of complex, shape (npair, ntime, ncell, nhand)
+        Weighted sums over cells of what was fitted.
+    amplitudes : ndarray of complex, shape (npair, nhand, nbasis)
+    explained : ndarray, shape (npair, nhand)
+        By how much the fit lowers chi-square.
+    """
+
+    total: np.ndarray
+    amplitudes: np.ndarray
+    explained: np.ndarray
 
 
 def _some(
@@ -290,13 +319,13 @@ def _sum_cells(
     data: np.ndarray, sky: np.ndarray, flags: np.ndarray, weights: np.ndarray,
     left_out: np.ndarray, gain: np.ndarray, path_m: np.ndarray, frequencies_hz: np.ndarray,
     rows: np.ndarray, pair_of_row: np.ndarray, time_index: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, hands: np.ndarray, cell_of_channel: np.ndarray, total: np.ndarray,
-    centre: np.ndarray, weight: np.ndarray,
+    antenna2: np.ndarray, hands: np.ndarray, cell_of_channel: np.ndarray, what: int,
+    total: np.ndarray, weight: np.ndarray,
 ) -> None:  # fmt: skip
-    """Sum data minus model, turned to a source, over cells of time and frequency.
+    """Sum samples, turned to a source, over cells of time and frequency.
 
-    `total` and `centre` (a source of one in the phase centre) are sums with the weights in
-    `weight`.
+    Weighted sums of data minus model, or of a source of one in the phase centre, go into `total`;
+    those of the weights into `weight`; as `what` says.
     """
     for n in range(rows.size):
         row, k = rows[n], pair_of_row[n]
@@ -304,7 +333,9 @@ def _sum_cells(
         for f in range(data.shape[1]):
             if left_out[row, f]:
                 continue
-            turn = phasor(-path_m[n] / SPEED_OF_LIGHT_M_S * frequencies_hz[f])
+            turn = 1.0 + 0.0j
+            if what != _WEIGHTS:
+                turn = phasor(-path_m[n] / SPEED_OF_LIGHT_M_S * frequencies_hz[f])
             c = cell_of_channel[f]
             for h in range(hands.size):
                 p = hands[h]
@@ -317,10 +348,12 @@ def _sum_cells(
                     continue
                 # Divided by the gains, a sample weighs so much more.
                 w *= power
-                value = (data[row, f, p] / g - sky[row, f]) * turn
-                total[k, t, c, h] += w * value
-                centre[k, t, c, h] += w * turn
-                weight[k, t, c, h] += w
+                if what == _SAMPLES:
+                    total[k, t, c, h] += w * (data[row, f, p] / g - sky[row, f]) * turn
+                elif what == _CENTRE:
+                    total[k, t, c, h] += w * turn
+                else:
+                    weight[k, t, c, h] += w
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -78,7 +78,8 @@ def _read_orientation_table() -> tuple[np.ndarray, ...]:
     x = np.asarray(table["PM_x"].to_value("rad"))
     y = np.asarray(table["PM_y"].to_value("rad"))
     good = np.isfinite(mjd) & np.isfinite(ut1_utc) & np.isfinite(x) & np.isfinite(y)
-    return mjd[good], ut1_utc[good], x[good], y[good]
+    # UT1-TAI has no leap seconds, so it is what may be interpolated across one.
+    return mjd[good], (ut1_utc - _tai_utc_s(mjd))[good], x[good], y[good]
 
 
 def orientation_table_end() -> float:
@@ -107,11 +108,9 @@ def earth_orientation(jd_utc: np.ndarray) -> EarthOrientation:
     jd_utc : ndarray, shape (ntime,)
         Julian dates, UTC.
     """
-    mjd, ut1_utc, x, y = _orientation_table()
+    mjd, ut1_tai, x, y = _orientation_table()
     at = np.atleast_1d(jd_utc) - MJD_ZERO_JD
-    # UT1-TAI has no leap seconds, so it is what may be interpolated across one.
-    leap = _tai_utc_s(mjd)
-    ut1 = np.interp(at, mjd, ut1_utc - leap) + _tai_utc_s(at)
+    ut1 = np.interp(at, mjd, ut1_tai) + _tai_utc_s(at)
     return EarthOrientation(
         ut1_utc_s=ut1,
         x_pole_rad=np.interp(at, mjd, x),
