@@ -23,6 +23,7 @@ from dsa110_contimg.simulation.troubles import (
     Troubles,
     read_troubles,
 )
+from dsa110_contimg.sky.astrometry import Site
 from dsa110_contimg.sky.primary_beam import power_response
 from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.antenna_record import recorded_antennas
@@ -35,6 +36,7 @@ OPTIONS = hour.RunOptions(
 )
 TILE_S = 4 * DSA110.integration_s
 OFF_AXIS_DEG = 0.6
+SITE = Site.of(DSA110)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +182,7 @@ def test_neighbours_talk_and_others_do_not(
 ) -> None:
     array = TroubledArray(
         Troubles(crosstalk_jy=30.0), ("1", "2", "3"),
-        np.array([[0.0, 0, 0], [6.0, 0, 0], [90.0, 0, 0]]), 0.0, 1,
+        np.array([[0.0, 0, 0], [6.0, 0, 0], [90.0, 0, 0]]), SITE, 0.0, 1,
     )  # fmt: skip
     heard = array.crosstalk(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]), np.array([1.3e9]))
     assert np.abs(heard[:, 0, 0]) == pytest.approx([0, 30, 0, 0])
@@ -191,7 +193,7 @@ def test_what_is_random_about_one_trouble_does_not_depend_on_the_others() -> Non
     one = Troubles(antenna_drift_per_h=0.1)
     both = Troubles(antenna_drift_per_h=0.1, position_error_m=0.1)
     gains = [
-        TroubledArray(wrong, names, positions, 0.0, 1).gains(3600.0, np.array([1.3e9, 1.4e9]))
+        TroubledArray(wrong, names, positions, SITE, 0.0, 1).gains(3600.0, np.array([1.3e9, 1.4e9]))
         for wrong in (one, both)
     ]
     assert np.array_equal(*gains)

@@ -17,6 +17,7 @@ from dsa110_contimg.calibration.antenna_health import (
     noise_weights,
     solve_tile_gains,
 )
+from dsa110_contimg.calibration.antenna_positions import Misplaced, find_misplaced
 from dsa110_contimg.calibration.antenna_state import AntennaHealth
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import (
@@ -82,6 +83,8 @@ class ReferenceSolution:
     crosstalk : Crosstalk
     n_unmodelled : int
         Sources that were found in data minus model.
+    misplaced : tuple of Misplaced
+        Antennas that do not stand where the files say.
     """
 
     bandpass: Gains
@@ -96,6 +99,7 @@ class ReferenceSolution:
     beam: BeamMeasurement
     crosstalk: Crosstalk
     n_unmodelled: int
+    misplaced: tuple[Misplaced, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +210,8 @@ def solve_reference(
             f"{100 * flagged:.0f} % of the bandpass of the antennas in the data is flagged, "
             f"more than {100 * MAX_FLAGGED:.0f} %"
         )
+    thin, chosen = _some_calibrated(vis, raw, rfi)
+    misplaced = find_misplaced(thin, sky[:, chosen], near, np.zeros(thin.data.shape[:2], bool))
     bandpass, gains = split_bandpass(raw)
     apparent = near.apparent_jy(vis.beam_axis, np.array([near.reference_hz]), vis.dish_m)
     return ReferenceSolution(
@@ -220,6 +226,7 @@ def solve_reference(
         beam=beam,
         crosstalk=crosstalk,
         n_unmodelled=len(unmodelled),
+        misplaced=misplaced,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )
 
@@ -269,9 +276,17 @@ def _data_minus_model(
     vis: Visibilities, sky: np.ndarray, gains: Gains, rfi: np.ndarray
 ) -> Visibilities:
     """Some channels of a tile, calibrated, without the sources of the model."""
+    thin, chosen = _some_calibrated(vis, gains, rfi)
+    return replace(thin, data=thin.data - sky[:, chosen, None])
+
+
+def _some_calibrated(
+    vis: Visibilities, gains: Gains, rfi: np.ndarray
+) -> tuple[Visibilities, np.ndarray]:
+    """Some channels of a tile, calibrated and without interference; and which they are."""
     chosen = some_channels(vis, _ROUGH_CHANNELS)
     thin = apply_gains(vis.channels(chosen), gains.channels(chosen), also_flagged=rfi[:, chosen])
-    return replace(thin, data=thin.data - sky[:, chosen, None])
+    return thin, chosen
 
 
 def _without_crosstalk(

@@ -25,7 +25,7 @@ def list_antennas(
 
     from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.antenna_record import recorded_antennas
+    from dsa110_contimg.stages.antenna_record import misplaced_antennas, recorded_antennas
 
     registry = Registry.of(load_settings(root=root))
     begin, end = parse_time(since), parse_time(until)
@@ -58,3 +58,5 @@ def list_antennas(
     )
     for event in events:
         typer.echo(str(event))
+    for one in misplaced_antennas(registry, tiles):
+        typer.echo(str(one))

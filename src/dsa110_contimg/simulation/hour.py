@@ -119,7 +119,8 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
         names = instrument.station_names()
         troubled = TroubledArray(
             options.troubles, tuple(names[i] for i in antennas),
-            instrument.station_positions_m(telescope)[antennas], start_s, options.seed,
+            instrument.station_positions_m(telescope)[antennas], astrometry.Site.of(telescope),
+            start_s, options.seed,
         )  # fmt: skip
     observatory = observation.Observatory(
         telescope=telescope,

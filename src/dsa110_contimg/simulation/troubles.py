@@ -74,6 +74,8 @@ class Troubles:
         Antennas with three times the noise.
     position_error_m : float
         Of each coordinate of each antenna, rms.
+    misplaced_m : dict of str to tuple of float
+        Metres east, north and up of its listed place where an antenna really stands.
     beam_width : float
         Of the array, over that of the nominal dish.
     beam_east_arcmin, beam_north_arcmin : float
@@ -105,6 +107,7 @@ class Troubles:
     swapped: tuple[str, ...] = ()
     noisy: tuple[str, ...] = ()
     position_error_m: float = 0.0
+    misplaced_m: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     beam_width: float = 1.0
     beam_east_arcmin: float = 0.0
     beam_north_arcmin: float = 0.0
@@ -120,7 +123,7 @@ class Troubles:
     @property
     def antennas(self) -> set[str]:
         """Antennas that are named."""
-        named = {*self.delays_ns, *self.swapped, *self.noisy}
+        named = {*self.delays_ns, *self.misplaced_m, *self.swapped, *self.noisy}
         named |= {jump.antenna for jump in self.jumps}
         return named | {dead.antenna for dead in self.dead_hands}
 
@@ -160,6 +163,7 @@ class TroubledArray:
         Antennas with data.
     positions_m : ndarray, shape (nantenna, 3)
         ITRF, as the files say.
+    site : Site
     start_s : float
         When the run begins, Unix seconds.
     seed : int
@@ -168,6 +172,7 @@ class TroubledArray:
     troubles: Troubles
     names: tuple[str, ...]
     positions_m: np.ndarray
+    site: astrometry.Site
     start_s: float
     seed: int
 
@@ -186,7 +191,11 @@ class TroubledArray:
     def true_positions_m(self) -> np.ndarray:
         """Where the antennas are, shape (nantenna, 3)."""
         error = self.troubles.position_error_m * self._random(0, self.positions_m.shape)
-        return self.positions_m + error
+        true = self.positions_m + error
+        axes = astrometry.tangent_axes(self.site.longitude_rad, self.site.latitude_rad)
+        for name, moved in self.troubles.misplaced_m.items():
+            true[self.names.index(name)] += moved @ axes
+        return true
 
     def gains(self, time_s: float, frequencies_hz: np.ndarray) -> np.ndarray:
         """Factors of the gains at a moment, shape (nantenna, nfreq, 2)."""

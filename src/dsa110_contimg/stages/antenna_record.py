@@ -1,13 +1,17 @@
 """Record and read the antennas of each tile."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.antenna_history import TileAntennas
+from dsa110_contimg.calibration.antenna_positions import Misplaced
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
-from dsa110_contimg.registry import models, queries
+from dsa110_contimg.registry import models, queries, records
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.telescope import antenna_order
 
 
 def add_antennas(session: Session, tile: TileAntennas) -> None:
@@ -54,6 +58,30 @@ def recorded_antennas(
         )
         for row in reversed(queries.tile_antennas(registry, since, until, limit))
     )
+
+
+def misplaced_antennas(registry: Registry, tiles: Sequence[TileAntennas]) -> tuple[Misplaced, ...]:
+    """Antennas that the calibration sets of some tiles found at another place, the newest finding.
+
+    Parameters
+    ----------
+    registry : Registry
+    tiles : sequence of TileAntennas
+    """
+    used = {tile.calibration_set_id for tile in tiles}
+    with registry.read() as session:
+        table = models.CalibrationSet
+        rows = session.scalars(
+            select(table).where(table.id.in_(used)).order_by(table.observed)
+        ).all()
+        newest = {
+            one.antenna: one
+            for row in rows
+            for one in (
+                records.from_json(Misplaced, told) for told in row.quality.get("misplaced", [])
+            )
+        }
+    return tuple(newest[name] for name in sorted(newest, key=antenna_order))
 
 
 def departing_antennas(registry: Registry) -> tuple[str, ...]:

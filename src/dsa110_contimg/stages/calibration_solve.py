@@ -15,6 +15,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.antenna_positions import Misplaced
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
@@ -74,6 +75,8 @@ class SolvedSet:
     crosstalk_rms_jy : float
     crosstalk_sky_loss : float
         Share of its flux density that a source without a model loses in the reference tile.
+    misplaced : tuple of Misplaced
+        Antennas that do not stand where the files say.
         Records of old versions have none of these.
     """
 
@@ -98,6 +101,7 @@ class SolvedSet:
     n_crosstalk: int = 0
     crosstalk_rms_jy: float = 0.0
     crosstalk_sky_loss: float = 0.0
+    misplaced: tuple[Misplaced, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ def solve(
         n_crosstalk=len(solution.crosstalk.pairs),
         crosstalk_rms_jy=solution.crosstalk.rms_jy,
         crosstalk_sky_loss=solution.crosstalk.sky_loss(vis.antennas_present().size),
+        misplaced=solution.misplaced,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole(output) as part:

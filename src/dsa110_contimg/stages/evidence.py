@@ -218,7 +218,7 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}), and "
         f"{solved.n_unmodelled} that the tile itself shows beside them; "
         f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
-        f"{_beam(solved.beam)} {_crosstalk(solved)}"
+        f"{_beam(solved.beam)} {_crosstalk(solved)}{_misplaced(solved)}"
         f"{_why(choice)}",
         pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
     )
@@ -274,6 +274,14 @@ def _crosstalk(solved: SolvedSet) -> str:
         f"{solved.n_crosstalk} baselines; it costs a source that the model does not hold at most "
         f"{100 * solved.crosstalk_sky_loss:.1f} % of its flux density, in the reference tile only. "
     )
+
+
+def _misplaced(solved: SolvedSet) -> str:
+    """Antennas whose places the files tell wrongly."""
+    if not solved.misplaced:
+        return ""
+    said = "; ".join(str(one) for one in solved.misplaced)
+    return f"{said[0].upper()}{said[1:]}: correct the array's table of positions. "
 
 
 def _why(choice: Choice | None) -> str:

@@ -8,7 +8,7 @@ from dsa110_contimg.api.products import Moment
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.calibration.antenna_history import find_events
 from dsa110_contimg.registry import queries
-from dsa110_contimg.stages.antenna_record import recorded_antennas
+from dsa110_contimg.stages.antenna_record import misplaced_antennas, recorded_antennas
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.site import page, page_router
 
@@ -33,5 +33,5 @@ def antennas(
     return page(
         request, "antennas.html", title="Antennas", by=by, steps=charts.ANTENNA_STEPS,
         chart=charts.antennas(tiles, by), tiles=tiles, events=find_events(tiles)[::-1],
-        earlier=earlier, later=later,
+        earlier=earlier, later=later, misplaced=misplaced_antennas(registry, tiles),
     )  # fmt: skip
