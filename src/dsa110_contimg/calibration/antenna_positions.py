@@ -76,11 +76,14 @@ def find_misplaced(
     strongest = model.select(order[:_STRONGEST])
     place, error = np.zeros((here.size, 2)), np.zeros(here.size)
     wrong = np.zeros(here.size, bool)
-    as_listed = predict.predict(vis, strongest)
+    as_listed, moved = None, sky
     for _ in range(_ROUNDS):
         # The phase of a large displacement is not linear in it.
         gains = _gains_of(vis, strongest, here, np.where(wrong[:, None], place, 0.0))
-        moved = sky if not wrong.any() else sky - as_listed + _predict(vis, strongest, gains)
+        if wrong.any():
+            if as_listed is None:
+                as_listed = predict.predict(vis, strongest)
+            moved = sky - as_listed + _predict(vis, strongest, gains)
         found = _solve(vis, moved, _terms(vis, strongest, gains), left_out, here)
         if found is None:
             return ()

@@ -54,6 +54,8 @@ FindSources = Callable[[Visibilities], SkyModel]
 MIN_ANTENNAS = 10
 _SAMPLE_ROWS = 5000
 _ROUGH_CHANNELS = 96
+_PLACE_CHANNELS = 24
+"""Enough to find antennas that are not at their places."""
 _CROSSTALK_ROUNDS = 2
 _MISSING_POWER, _MISSING_NOISE = 1e-4, 0.01
 """Shares of the model's power, and of the noise's, that may be left out of a tile's model."""
@@ -210,7 +212,7 @@ def solve_reference(
             f"{100 * flagged:.0f} % of the bandpass of the antennas in the data is flagged, "
             f"more than {100 * MAX_FLAGGED:.0f} %"
         )
-    thin, chosen = _some_calibrated(vis, raw, rfi)
+    thin, chosen = _some_calibrated(vis, raw, rfi, _PLACE_CHANNELS)
     misplaced = find_misplaced(thin, sky[:, chosen], near, np.zeros(thin.data.shape[:2], bool))
     bandpass, gains = split_bandpass(raw)
     apparent = near.apparent_jy(vis.beam_axis, np.array([near.reference_hz]), vis.dish_m)
@@ -276,15 +278,15 @@ def _data_minus_model(
     vis: Visibilities, sky: np.ndarray, gains: Gains, rfi: np.ndarray
 ) -> Visibilities:
     """Some channels of a tile, calibrated, without the sources of the model."""
-    thin, chosen = _some_calibrated(vis, gains, rfi)
+    thin, chosen = _some_calibrated(vis, gains, rfi, _ROUGH_CHANNELS)
     return replace(thin, data=thin.data - sky[:, chosen, None])
 
 
 def _some_calibrated(
-    vis: Visibilities, gains: Gains, rfi: np.ndarray
+    vis: Visibilities, gains: Gains, rfi: np.ndarray, count: int
 ) -> tuple[Visibilities, np.ndarray]:
     """Some channels of a tile, calibrated and without interference; and which they are."""
-    chosen = some_channels(vis, _ROUGH_CHANNELS)
+    chosen = some_channels(vis, count)
     thin = apply_gains(vis.channels(chosen), gains.channels(chosen), also_flagged=rfi[:, chosen])
     return thin, chosen
 
