@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint accuracy bench growth peers replay poll chaos test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
+.PHONY: demo test install lint accuracy troubles bench growth peers replay poll chaos test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,10 @@ test: lint
 # The README's figures on the independent data set that CONTIMG_REAL_DATA points at.
 accuracy: install
 	$(BIN)/python benchmarks/accuracy.py
+
+# Instruments that are not ideal, simulated and streamed; TROUBLES names some of the lines.
+troubles: install
+	$(BIN)/python benchmarks/troubles.py $(TROUBLES) --seeds $(or $(SEEDS),1) $(FULL)
 
 # How fast each step is, beside other programs; needs Debian's wsclean and aoflagger, installs CASA apart.
 bench: install
