@@ -7,11 +7,10 @@ east and north by themselves (Thompson, Moran and Swenson 2017, section 4.4). A 
 the line of sight does no harm and cannot be seen.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration.antenna_state import Misplaced
 from dsa110_contimg.calibration.baseline_sums import sum_baselines
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
@@ -28,31 +27,6 @@ _MIN_M = 0.1
 _STRONGEST = 64
 _ROUNDS = 12
 _DECIMALS = 3
-
-
-@dataclass(frozen=True)
-class Misplaced:
-    """An antenna at another place than the files say.
-
-    Attributes
-    ----------
-    antenna : str
-    east_m, north_m : float
-        From the listed to the true place, in the plane of the sky at the phase centre.
-    error_m : float
-        Standard error of either.
-    """
-
-    antenna: str
-    east_m: float
-    north_m: float
-    error_m: float
-
-    def __str__(self) -> str:
-        return (
-            f"antenna {self.antenna} stands {self.east_m:+.2f} m east and {self.north_m:+.2f} m "
-            f"north (+- {self.error_m:.2f} m, in the plane of the sky) of where the files put it"
-        )
 
 
 def find_misplaced(

@@ -68,3 +68,28 @@ def in_words(one: AntennaHealth) -> str:
     if one.state is AntennaState.NOISY:
         return f"noise x {one.noise**0.5:.1f}"
     return _WORDS[one.state]
+
+
+@dataclass(frozen=True)
+class Misplaced:
+    """An antenna at another place than the files say.
+
+    Attributes
+    ----------
+    antenna : str
+    east_m, north_m : float
+        From the listed to the true place, in the plane of the sky at the phase centre.
+    error_m : float
+        Standard error of either.
+    """
+
+    antenna: str
+    east_m: float
+    north_m: float
+    error_m: float
+
+    def __str__(self) -> str:
+        return (
+            f"antenna {self.antenna} stands {self.east_m:+.2f} m east and {self.north_m:+.2f} m "
+            f"north (+- {self.error_m:.2f} m, in the plane of the sky) of where the files put it"
+        )

@@ -17,8 +17,8 @@ from dsa110_contimg.calibration.antenna_health import (
     noise_weights,
     solve_tile_gains,
 )
-from dsa110_contimg.calibration.antenna_positions import Misplaced, find_misplaced
-from dsa110_contimg.calibration.antenna_state import AntennaHealth
+from dsa110_contimg.calibration.antenna_positions import find_misplaced
+from dsa110_contimg.calibration.antenna_state import AntennaHealth, Misplaced
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import (
     MAX_FLAGGED,

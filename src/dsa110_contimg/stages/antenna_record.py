@@ -7,8 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.calibration.antenna_history import TileAntennas
-from dsa110_contimg.calibration.antenna_positions import Misplaced
-from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState, Misplaced
 from dsa110_contimg.registry import models, queries, records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.telescope import antenna_order

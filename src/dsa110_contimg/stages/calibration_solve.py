@@ -15,7 +15,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
-from dsa110_contimg.calibration.antenna_positions import Misplaced
+from dsa110_contimg.calibration.antenna_state import Misplaced
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
