@@ -17,7 +17,7 @@ from dsa110_contimg.settings import load
 from dsa110_contimg.sky import matching
 from dsa110_contimg.sources.accuracy import against_truth
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("sample")]
 SCRIPTS = Path(sys.executable).parent
 
 
