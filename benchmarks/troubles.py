@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -44,38 +43,45 @@ def _names() -> list[str]:
 
 
 def lines() -> Mapping[str, hour.RunOptions]:
-    """What is simulated, by name."""
+    """Return the options of each line by its name."""
     a, b, c, d = _names()[5:33:7]
     fourth, fifth = 4 * _TILE_S, 5 * _TILE_S
-    single: dict[str, dict[str, Any]] = {
-        "ideal": {},
-        "common-drift": {"common_drift_per_h": 0.1},
-        "antenna-drift": {"antenna_drift_per_h": 0.05},
-        "gain-jumps": {"jumps": (Jump(a, fourth, gain=1.5), Jump(b, fifth, gain=0.5))},
-        "delay-jumps": {
-            "jumps": (Jump(a, fourth, delay_ns=8.0), Jump(b, fifth, delay_ns=15.0))
-        },
-        "bad-antennas": {
-            "dead_hands": (DeadHand(a, 0), DeadHand(b, 1)), "noisy": (c,), "swapped": (d,),
-        },
-        "wide-beam": {"beam_width": 1.08},
-        "beam-elsewhere": {"beam_east_arcmin": 3.0, "beam_north_arcmin": 15.0},
-        "unequal-beams": {"beam_width_scatter": 0.03},
-        "pointing": {"pointing_scatter_arcmin": 6.0},
-        "ionosphere": {"refraction_arcsec": 4.0},
-        "crosstalk": {"crosstalk_jy": 30.0},
-        "Sun": {"far_jy": {"Sun": 60.0}},
-        "misplaced": {"misplaced_m": {a: (0.8, -0.5, 0.0)}},
-        "resolved-sources": {"extended": 15},
-        "all": {
-            "pointing_scatter_arcmin": 4.0, "beam_width": 1.04, "beam_width_scatter": 0.02,
-            "crosstalk_jy": 5.0, "antenna_drift_per_h": 0.03, "common_drift_per_h": 0.04,
-            "jumps": (Jump(a, fourth, delay_ns=8.0), Jump(b, 6 * _TILE_S, gain=0.6)),
-            "dead_hands": (DeadHand(c, 0),), "noisy": (d,), "refraction_arcsec": 2.0,
-            "position_error_m": 0.01, "extended": 8,
-        },
-    }  # fmt: skip
-    found = {name: replace(_IDEAL, troubles=Troubles(**one)) for name, one in single.items()}
+    single = {
+        "ideal": Troubles(),
+        "common-drift": Troubles(common_drift_per_h=0.1),
+        "antenna-drift": Troubles(antenna_drift_per_h=0.05),
+        "gain-jumps": Troubles(jumps=(Jump(a, fourth, gain=1.5), Jump(b, fifth, gain=0.5))),
+        "delay-jumps": Troubles(
+            jumps=(Jump(a, fourth, delay_ns=8.0), Jump(b, fifth, delay_ns=15.0))
+        ),
+        "bad-antennas": Troubles(
+            dead_hands=(DeadHand(a, 0), DeadHand(b, 1)), noisy=(c,), swapped=(d,)
+        ),
+        "wide-beam": Troubles(beam_width=1.08),
+        "beam-elsewhere": Troubles(beam_east_arcmin=3.0, beam_north_arcmin=15.0),
+        "unequal-beams": Troubles(beam_width_scatter=0.03),
+        "pointing": Troubles(pointing_scatter_arcmin=6.0),
+        "ionosphere": Troubles(refraction_arcsec=4.0),
+        "crosstalk": Troubles(crosstalk_jy=30.0),
+        "Sun": Troubles(far_jy={"Sun": 60.0}),
+        "misplaced": Troubles(misplaced_m={a: (0.8, -0.5, 0.0)}),
+        "resolved-sources": Troubles(extended=15),
+        "all": Troubles(
+            pointing_scatter_arcmin=4.0,
+            beam_width=1.04,
+            beam_width_scatter=0.02,
+            crosstalk_jy=5.0,
+            antenna_drift_per_h=0.03,
+            common_drift_per_h=0.04,
+            jumps=(Jump(a, fourth, delay_ns=8.0), Jump(b, 6 * _TILE_S, gain=0.6)),
+            dead_hands=(DeadHand(c, 0),),
+            noisy=(d,),
+            refraction_arcsec=2.0,
+            position_error_m=0.01,
+            extended=8,
+        ),
+    }
+    found = {name: replace(_IDEAL, troubles=one) for name, one in single.items()}
     delays = dict(zip((a, b, c), (434.0, -193.0, 1550.0), strict=True))
     found["delays"] = replace(_IDEAL, channels=12, troubles=Troubles(delays_ns=delays))
     found["faint-sky"] = replace(_IDEAL, antennas=96, troubles=Troubles(faint_mjy=1.0))
@@ -128,7 +134,7 @@ def _compare(root: Path, run: hour.Run) -> list[str]:
     image = read_fits(path)
     noise = read_fits(path.with_name(f"{path.stem}_rms.fits")).pixels
     sky = run.sky
-    points = np.ones(sky.flux_jy.size, bool) if sky.shapes is None else ~sky.shapes.resolved
+    points = ~sky.resolved
     true_jy = run.sky.model().spectra_jy(np.array([image.frequency_hz]))[:, 0]
     found = against_truth(
         image, noise, sky.ra_deg[points], sky.dec_deg[points], true_jy[points], _MIN_FLUX_JY

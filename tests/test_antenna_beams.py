@@ -64,7 +64,7 @@ def _observed(vis: Visibilities, model: SkyModel, gains: np.ndarray | None) -> V
 
 def _measure(vis: Visibilities, model: SkyModel, strongest: SkyModel) -> AntennaBeams | None:
     sky = predict.predict(vis, model)
-    return measure_antenna_beams(vis, sky, strongest, np.zeros(vis.data.shape[:2], bool))
+    return measure_antenna_beams(vis, sky, strongest)
 
 
 def test_pointing_and_width_of_each_antenna_come_back(

@@ -103,7 +103,6 @@ def test_a_survey_comes_whole_though_the_service_holds_rows_back(
     assert found.frequency_hz == 1.4e9
     assert 'FROM "VIII/65/nvss"' in _Vizier.queries[-1]
     # Axes with a limit flag are upper limits.
-    assert found.shapes is not None
     resolved = expected[:, 2] >= _RESOLVED_MJY
     line = expected[:, 2] < 2 * _RESOLVED_MJY
     assert 0 < np.count_nonzero(resolved & line) < np.count_nonzero(resolved) < len(found)

@@ -25,7 +25,7 @@ from dsa110_contimg.simulation.troubles import Troubles
 from dsa110_contimg.sky import astrometry, catalogues
 from dsa110_contimg.sky.catalogues import Catalogue, ColumnMap
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.shapes import Shapes
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.sources import forced
 from dsa110_contimg.sources.comparison import against_catalogue
 from dsa110_contimg.telescope import DSA110
@@ -98,11 +98,10 @@ def test_a_gaussian_is_predicted_as_the_points_that_make_it_up(
 
 def test_sizes_in_the_catalogue_keep_the_flux_scale(run: hour.Run, vis: Visibilities) -> None:
     truth = run.sky.model()
-    assert truth.shapes is not None
     near = truth.select(np.argsort(-predict.mean_apparent_jy(vis, truth))[:40])
     sky = predict.predict(vis, near)
     scales = []
-    for model in (near, replace(near, shapes=None)):
+    for model in (near, replace(near, shapes=POINTS)):
         copy = replace(vis, data=vis.data.copy(), flags=vis.flags.copy())
         solved = solve_reference(copy, model, LIMITS)
         copy = replace(vis, data=vis.data.copy(), flags=vis.flags.copy())
@@ -202,13 +201,11 @@ def test_sizes_are_read_with_their_units_and_kept(tmp_path: Path) -> None:
     found = catalogues.read_file(tmp_path / "survey.fits", "mine", columns)
     catalogues.save(tmp_path, found)
     kept = catalogues.load(tmp_path, "mine")
-    assert kept.shapes is not None
     assert kept.ra_deg.tolist() == [11.0, 12.0, 10.0]
     assert kept.shapes.major_rad / ARCSEC == pytest.approx([0.0, 60.0, 30.0])
     assert kept.shapes.minor_rad / ARCSEC == pytest.approx([0.0, 60.0, 15.0])
     assert np.rad2deg(kept.shapes.angle_rad) == pytest.approx([0.0, 0.0, 10.0])
     again = catalogues.read_file(catalogues.catalogue_path(tmp_path, "mine"), "again")
-    assert again.shapes is not None
     assert again.shapes.major_rad == pytest.approx(kept.shapes.major_rad)
     table["maj"].unit = "mJy"
     table.write(tmp_path / "wrong.fits")
@@ -219,7 +216,7 @@ def test_sizes_are_read_with_their_units_and_kept(tmp_path: Path) -> None:
 def test_a_catalogue_without_sizes_is_one_of_points(tmp_path: Path) -> None:
     points = Catalogue("points", 1.4e9, np.array([1.0]), np.array([2.0]), np.array([3.0]))
     catalogues.save(tmp_path, points)
-    assert catalogues.load(tmp_path, "points").shapes is None
+    assert catalogues.load(tmp_path, "points").shapes is POINTS
 
 
 def test_import_takes_columns_of_sizes(tmp_path: Path) -> None:
@@ -232,5 +229,4 @@ def test_import_takes_columns_of_sizes(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*call, "--major", "x", "--minor", "y", "--angle", "p"])
     assert done.exit_code == 0, done.output
     shapes = catalogues.load(tmp_path, "mine").shapes
-    assert shapes is not None
-    assert shapes.resolved.tolist() == [True, False]
+    assert (shapes.major_rad > 0).tolist() == [True, False]

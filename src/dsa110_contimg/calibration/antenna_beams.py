@@ -36,7 +36,7 @@ _DECIMALS = 7
 
 
 def measure_antenna_beams(
-    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray
+    vis: Visibilities, sky: np.ndarray, model: SkyModel
 ) -> AntennaBeams | None:
     """Fit width and pointing of each antenna.
 
@@ -48,8 +48,6 @@ def measure_antenna_beams(
         Model of all sources.
     model : SkyModel
         The strongest of them, which show the antennas' beams.
-    left_out : ndarray of bool, shape (nrow, nchan)
-        Samples to leave out, besides those that are flagged.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def measure_antenna_beams(
         None where the antennas differ by no more than noise.
     """
     here = vis.antennas_present()
-    sums = _sums(vis, sky, model, left_out, here)
+    sums = _sums(vis, sky, model, here)
     noise = sums.noise
     if noise <= 0:
         return None
@@ -113,9 +111,7 @@ def _agreement(
     return correlation > max(_LEAST_AGREEMENT, _SIGNIFICANT / np.sqrt(count))
 
 
-def _sums(
-    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray, here: np.ndarray
-) -> BaselineSums:
+def _sums(vis: Visibilities, sky: np.ndarray, model: SkyModel, here: np.ndarray) -> BaselineSums:
     """Sums of all baselines of some antennas."""
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     middle_hz = float(vis.frequencies_hz.mean())
@@ -126,4 +122,4 @@ def _sums(
         )
         for k in range(_BEAM_TERMS)
     ]
-    return sum_baselines(vis, sky, terms, [1.0] * _BEAM_TERMS, left_out, here)
+    return sum_baselines(vis, sky, terms, [1.0] * _BEAM_TERMS, here)

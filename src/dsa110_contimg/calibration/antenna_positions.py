@@ -29,9 +29,7 @@ _ROUNDS = 12
 _DECIMALS = 3
 
 
-def find_misplaced(
-    vis: Visibilities, sky: np.ndarray, model: SkyModel, left_out: np.ndarray
-) -> tuple[Misplaced, ...]:
+def find_misplaced(vis: Visibilities, sky: np.ndarray, model: SkyModel) -> tuple[Misplaced, ...]:
     """Find antennas whose phases differ from source to source as those of another place do.
 
     Parameters
@@ -42,23 +40,15 @@ def find_misplaced(
         Model of all sources.
     model : SkyModel
         Its strongest sources tell the places.
-    left_out : ndarray of bool, shape (nrow, nchan)
-        Samples to leave out, besides those that are flagged.
     """
     here = vis.antennas_present()
     order = np.argsort(-predict.mean_apparent_jy(vis, model), kind="stable")
     strongest = model.select(order[:_STRONGEST])
     place, error = np.zeros((here.size, 2)), np.zeros(here.size)
     wrong = np.zeros(here.size, bool)
-    as_listed, moved = None, sky
+    gains, others, moved = None, None, sky
     for _ in range(_ROUNDS):
-        # The phase of a large displacement is not linear in it.
-        gains = _gains_of(vis, strongest, here, np.where(wrong[:, None], place, 0.0))
-        if wrong.any():
-            if as_listed is None:
-                as_listed = predict.predict(vis, strongest)
-            moved = sky - as_listed + _predict(vis, strongest, gains)
-        found = _solve(vis, moved, _terms(vis, strongest, gains), left_out, here)
+        found = _solve(vis, moved, _terms(vis, strongest, gains), here)
         if found is None:
             return ()
         step, error = found
@@ -68,6 +58,11 @@ def find_misplaced(
         wrong = (distance > _SIGNIFICANT * error) & (distance > _MIN_M)
         if not wrong.any() or np.abs(step[wrong]).max() < 0.3 * error.min():
             break
+        # The phase of a large displacement is not linear in it.
+        if others is None:
+            others = sky - predict.predict(vis, strongest)
+        gains = _gains_of(vis, strongest, here, np.where(wrong[:, None], place, 0.0))
+        moved = others + _predict(vis, strongest, gains)
     # The last bits of matrix products depend on the number of threads.
     return tuple(
         Misplaced(vis.array.names[here[k]], *np.round([*place[k], error[k]], _DECIMALS).tolist())
@@ -76,16 +71,18 @@ def find_misplaced(
 
 
 def _solve(
-    vis: Visibilities, sky: np.ndarray, terms: list[np.ndarray], left_out: np.ndarray,
-    here: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
-    """Displacements (m) relative to the array's, shape (nantenna, 2), and their errors."""
+    vis: Visibilities, sky: np.ndarray, terms: list[np.ndarray], here: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Displacements (m) relative to the array's, shape (nantenna, 2), and their standard errors.
+
+    None if there are no data to solve.
+    """
     middle, half = 0.5 * (vis.times_jd.size - 1), max(1.0, 0.5 * (vis.times_jd.size - 1))
     since = ((vis.time_index - middle) / half).astype(np.float32)[:, None]
     offset_hz = vis.frequencies_hz - vis.frequencies_hz.mean()
     along = (offset_hz / max(float(np.abs(offset_hz).max()), 1.0)).astype(np.float32)
     slopes = [1j * sky * since, 1j * sky * since**2, 1j * sky * along]
-    sums = sum_baselines(vis, sky, [*terms, *slopes], [-1.0] * 5, left_out, here)
+    sums = sum_baselines(vis, sky, [*terms, *slopes], [-1.0] * 5, here)
     if sums.noise <= 0:
         return None
     n, nterm = here.size, _PRIOR.size
@@ -105,7 +102,7 @@ def _solve(
 def _gains_of(
     vis: Visibilities, model: SkyModel, here: np.ndarray, place: np.ndarray
 ) -> np.ndarray:
-    """What displacements make of each source in each antenna, shape (ntime, nsource, nantenna)."""
+    """Gains of displaced antennas towards each source, shape (ntime, nsource, nantenna)."""
     lm = astrometry.direction_cosines(model.directions, *vis.phase_centre_rad)[:, :2]
     displaced = np.zeros((len(vis.array.names), 2))
     displaced[here] = place
@@ -115,18 +112,20 @@ def _gains_of(
 
 
 def _predict(
-    vis: Visibilities, model: SkyModel, gains: np.ndarray, per_hz: np.ndarray | None = None
-) -> np.ndarray:
+    vis: Visibilities, model: SkyModel, gains: np.ndarray | None,
+    per_hz: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Visibilities of a model, each source times a gain and, if given, a factor times frequency."""
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     if per_hz is not None:
         apparent = apparent * (per_hz[:, None] * vis.frequencies_hz)
     own = predict.antenna_gains(vis, model)
-    together = gains if own is None else gains * own
-    return predict.predict_apparent(vis, model.directions, apparent, together, shapes=model.shapes)
+    if own is not None:
+        gains = own if gains is None else gains * own
+    return predict.predict_apparent(vis, model.directions, apparent, gains, shapes=model.shapes)
 
 
-def _terms(vis: Visibilities, model: SkyModel, gains: np.ndarray) -> list[np.ndarray]:
+def _terms(vis: Visibilities, model: SkyModel, gains: np.ndarray | None) -> list[np.ndarray]:
     """Visibilities of a metre east, and of one north, of the first antenna of each baseline."""
     lm = astrometry.direction_cosines(model.directions, *vis.phase_centre_rad)[:, :2]
     return [

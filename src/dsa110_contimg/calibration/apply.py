@@ -61,7 +61,7 @@ def apply_gains(
         weights = np.array(weights, np.float32, order="C")
     hands = (np.arange(npol) // 2, np.arange(npol) % 2) if npol == 4 else (np.arange(npol),) * 2
     inverse = (1 / values).astype(np.complex64)
-    power = neighbours_power(values, bad, vis.frequencies_hz).astype(np.float32)
+    power = _neighbours_power(values, bad, vis.frequencies_hz).astype(np.float32)
     if antenna_weights is not None:
         power = power * antenna_weights[None, :, None, : power.shape[3]].astype(np.float32)
     _divide(
@@ -79,7 +79,7 @@ def apply_gains(
     return replace(vis, data=data, weights=weights, flags=flags)
 
 
-def neighbours_power(
+def _neighbours_power(
     values: np.ndarray, flags: np.ndarray, frequencies_hz: np.ndarray
 ) -> np.ndarray:
     """Mean of ``|g|**2`` over the channels next to each, the channel itself left out.

@@ -63,7 +63,6 @@ def solve_bandpass(
     if width == 1:
         found = without_chance(found)
         found = replace(found, flags=found.flags | _on_few_samples(found))
-    if width == 1:
         found, reference = in_phase(found, vis, limits)
         return bridged(found, vis.frequencies_hz), reference, 1
     found, reference = refer_phases(found, vis.array.names, limits.reference_antennas)

@@ -1,4 +1,4 @@
-"""Fit, to data minus model, terms that belong to single antennas.
+"""Sum over baselines what a fit of terms that belong to single antennas needs.
 
 Data minus model of the antennas i and j is ``sum_k (p_ik + s_k p_jk) T_k``, where ``T_k`` is the
 visibility that a unit of the term k makes in the first antenna of a baseline, and ``s_k`` its sign
@@ -83,7 +83,7 @@ class BaselineSums:
 
 def sum_baselines(
     vis: Visibilities, sky: np.ndarray, terms: Sequence[np.ndarray], sign: Sequence[float],
-    left_out: np.ndarray, here: np.ndarray,
+    here: np.ndarray,
 ) -> BaselineSums:  # fmt: skip
     """Sum over all baselines of some antennas.
 
@@ -97,8 +97,6 @@ def sum_baselines(
         Those besides gain and phase, whose visibilities are the model and a quarter turn of it.
     sign : sequence of float
         Of each of `terms` in the second antenna of a baseline.
-    left_out : ndarray of bool, shape (nrow, nchan)
-        Samples to leave out, besides those that are flagged.
     here : ndarray of int
         Antennas with data; numbers in the sums are places in this list.
     """
@@ -112,7 +110,7 @@ def sum_baselines(
         vis.weights[some][:, :, hands]
         * np.abs(vis.data[some][:, :, hands] - sky[some, :, None]) ** 2
     )
-    kept = ~(vis.flags[some][:, :, hands] | left_out[some, :, None])
+    kept = ~vis.flags[some][:, :, hands]
     noise = float(np.median(squares[kept]) / (2 * np.log(2))) if kept.any() else 0.0
     pair = index[vis.antenna1] * nantenna + index[vis.antenna2]
     pairs, pair_of_row = np.unique(pair, return_inverse=True)
@@ -120,8 +118,8 @@ def sum_baselines(
     gram = np.zeros((pairs.size, nterm, nterm))
     cross = np.zeros((pairs.size, nterm))
     _accumulate(
-        vis.data, vis.weights, vis.flags, left_out, columns, pair_of_row, np.array(hands),
-        _CLIP * noise, gram, cross,
+        vis.data, vis.weights, vis.flags, columns, pair_of_row, np.array(hands), _CLIP * noise,
+        gram, cross,
     )  # fmt: skip
     first, second = np.divmod(pairs, nantenna)
     place = vis.array.positions_itrf_m[here]
@@ -132,9 +130,8 @@ def sum_baselines(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _accumulate(
-    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, left_out: np.ndarray,
-    columns: np.ndarray, pair_of_row: np.ndarray, hands: np.ndarray, clip: float,
-    gram: np.ndarray, cross: np.ndarray,
+    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, columns: np.ndarray,
+    pair_of_row: np.ndarray, hands: np.ndarray, clip: float, gram: np.ndarray, cross: np.ndarray,
 ) -> None:  # fmt: skip
     """Add to the sums of each baseline over products of columns, and of columns with the rest.
 
@@ -145,8 +142,6 @@ def _accumulate(
     for row in range(data.shape[0]):
         pair = pair_of_row[row]
         for f in range(data.shape[1]):
-            if left_out[row, f]:
-                continue
             terms[:nterm] = columns[row, f]
             terms[nterm] = 1j * terms[nterm - 1]
             total, rest = 0.0, 0j

@@ -160,8 +160,7 @@ class _Fringes:
             vis.times_jd.size * ncell, -1
         )
         # They are the same for all directions.
-        self._weight = np.zeros(self._shape)
-        self._sum(_WEIGHTS, np.zeros(rows.size), np.zeros(self._shape, complex), self._weight)
+        self._weight = self._sum(_WEIGHTS, np.zeros(rows.size)).real.copy()
         flat = self._by_pair_and_hand(self._weight)
         normal = np.einsum("qk,ki,kj->qij", flat, self._basis, self._basis, optimize=True)
         # Keeps baselines without samples, or with few, solvable.
@@ -173,14 +172,15 @@ class _Fringes:
         npair, _, _, nhand = self._shape
         return np.moveaxis(cells, 3, 1).reshape(npair * nhand, -1)
 
-    def _sum(self, what: int, paths_m: np.ndarray, total: np.ndarray, weight: np.ndarray) -> None:
-        """Add to sums over cells; see `_sum_cells`."""
-        vis = self._vis
+    def _sum(self, what: int, paths_m: np.ndarray) -> np.ndarray:
+        """Sums over cells of what comes along paths; see `_sum_cells`."""
+        vis, total = self._vis, np.zeros(self._shape, complex)
         _sum_cells(
             vis.data, self._sky, vis.flags, vis.weights, self._left_out, self._gain, paths_m,
             vis.frequencies_hz, self._rows, self._pair_of_row, vis.time_index, vis.antenna1,
-            vis.antenna2, self._hands, self._cell_of_channel, what, total, weight,
+            vis.antenna2, self._hands, self._cell_of_channel, what, total,
         )  # fmt: skip
+        return total
 
     def _paths_m(self, directions: np.ndarray) -> np.ndarray:
         """Paths of sources relative to the phase centre, shape (nsource, nrow)."""
@@ -192,8 +192,7 @@ class _Fringes:
 
     def _fit(self, what: int, paths_m: np.ndarray) -> "_Fit":
         """Fit the amplitudes of all baselines to what comes along paths, shape (nrow,)."""
-        total = np.zeros(self._shape, complex)
-        self._sum(what, paths_m, total, np.zeros((0, 0, 0, 0)))
+        total = self._sum(what, paths_m)
         projected = self._by_pair_and_hand(total) @ self._basis
         solved = np.linalg.solve(self._normal, projected[:, :, None])[:, :, 0]
         npair, _, _, nhand = self._shape
@@ -320,12 +319,12 @@ def _sum_cells(
     left_out: np.ndarray, gain: np.ndarray, path_m: np.ndarray, frequencies_hz: np.ndarray,
     rows: np.ndarray, pair_of_row: np.ndarray, time_index: np.ndarray, antenna1: np.ndarray,
     antenna2: np.ndarray, hands: np.ndarray, cell_of_channel: np.ndarray, what: int,
-    total: np.ndarray, weight: np.ndarray,
+    total: np.ndarray,
 ) -> None:  # fmt: skip
     """Sum samples, turned to a source, over cells of time and frequency.
 
-    Weighted sums of data minus model, or of a source of one in the phase centre, go into `total`;
-    those of the weights into `weight`; as `what` says.
+    `what` says of what: data minus model or a source of one in the phase centre, with weights, or
+    the weights themselves.
     """
     for n in range(rows.size):
         row, k = rows[n], pair_of_row[n]
@@ -353,7 +352,7 @@ def _sum_cells(
                 elif what == _CENTRE:
                     total[k, t, c, h] += w * turn
                 else:
-                    weight[k, t, c, h] += w
+                    total[k, t, c, h] += w
 
 
 @numba.njit(cache=True, error_model="numpy")

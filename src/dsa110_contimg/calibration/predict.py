@@ -10,14 +10,14 @@ import numpy as np
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import voltage_slopes
-from dsa110_contimg.sky.shapes import Shapes
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.phasing import phasor
 
 _BLOCK = 64
 """Channels at a time: the phasors of some hundred sources then fit the cache."""
-NO_GAINS, NO_FORMS = np.zeros((0, 0, 0), np.complex64), np.zeros((0, 3))
+NO_GAINS = np.zeros((0, 0, 0), np.complex64)
 _NARROW = 0.06
 """Relative width of a block of channels over which the visibility of a Gaussian is a parabola of
 frequency to 1e-4."""
@@ -65,7 +65,7 @@ def mean_apparent_jy(vis: Visibilities, model: SkyModel) -> np.ndarray:
 def predict_apparent(
     vis: Visibilities, directions: np.ndarray, apparent_jy: np.ndarray,
     gains: np.ndarray | None = None, times: slice = slice(None), rows: slice = slice(None),
-    shapes: Shapes | None = None,
+    shapes: Shapes = POINTS,
 ) -> np.ndarray:  # fmt: skip
     """Visibilities of sources whose apparent flux densities are given.
 
@@ -79,8 +79,7 @@ def predict_apparent(
         Of each antenna towards each source.
     times, rows : slice
         Integrations to predict, and their rows; the arrays above hold only these integrations.
-    shapes : Shapes, optional
-        Of the sources; without them they are points.
+    shapes : Shapes
 
     Returns
     -------
@@ -95,8 +94,7 @@ def predict_apparent(
     sum_sources(
         delays, np.ascontiguousarray(apparent_jy, np.float32), vis.frequencies_hz,
         antenna1, antenna2, starts, out, NO_GAINS if gains is None else gains.astype(np.complex64),
-        NO_FORMS if shapes is None else shapes.uv_forms(),
-        np.ascontiguousarray(vis.uvw_m[rows, :2]),
+        shapes.uv_forms(), np.ascontiguousarray(vis.uvw_m[rows, :2]),
     )  # fmt: skip
     return out
 

@@ -42,9 +42,9 @@ _ROWS_AT_ONCE = 20_000
 _CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
 """How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
 _MIN_CATALOGUE_ERROR = 0.003
-"""Sources never agree better with a catalogue than this; what the beam is not known to."""
+"""Minimum scatter of sources about a catalogue: the beam is known no better."""
 _MIN_SOURCES = 10
-"""From so few no scatter about the catalogue is estimated."""
+"""Minimum number of sources whose scatter about the catalogue is estimated."""
 _UNLIKE_SIGMA = 3.0
 _SIDELOBE = 0.02
 """Response below which a source is in the sidelobes: the first is 0.0175 of an Airy pattern."""
@@ -145,10 +145,8 @@ def _antenna_beams(
     strongest = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
     sky = predict.predict(some, model)
     gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
-    calibrated = apply_gains(some, gains)
-    return measure_antenna_beams(
-        calibrated, sky, model.select(strongest[:_ANTENNA_SOURCES]), channels
-    )
+    calibrated = apply_gains(some, gains, also_flagged=channels)
+    return measure_antenna_beams(calibrated, sky, model.select(strongest[:_ANTENNA_SOURCES]))
 
 
 def apart(vis: Visibilities, model: SkyModel) -> tuple[SkyModel, SkyModel]:
@@ -276,8 +274,8 @@ def _measure_leading(
 def catalogue_scatter(off: np.ndarray, noise: np.ndarray) -> float:
     """Scatter of sources about their catalogue, apart from the noise.
 
-    That of most of them: it is what gives the median of ``|off|`` in standard errors the value
-    that it has in a normal distribution.
+    With this scatter, the median of ``|off|`` in standard errors is that of a normal distribution,
+    so a few sources that have changed do not count.
 
     Parameters
     ----------
@@ -287,7 +285,7 @@ def catalogue_scatter(off: np.ndarray, noise: np.ndarray) -> float:
     Returns
     -------
     float
-        From 0.003 to 0.05; the latter too of fewer than ten sources.
+        Between 0.003 and 0.05; 0.05 if there are fewer than ten sources.
     """
     if off.size < _MIN_SOURCES:
         return _CATALOGUE_ERROR

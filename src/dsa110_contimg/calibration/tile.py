@@ -213,7 +213,7 @@ def solve_reference(
             f"more than {100 * MAX_FLAGGED:.0f} %"
         )
     thin, chosen = _some_calibrated(vis, raw, rfi, _PLACE_CHANNELS)
-    misplaced = find_misplaced(thin, sky[:, chosen], near, np.zeros(thin.data.shape[:2], bool))
+    misplaced = find_misplaced(thin, sky[:, chosen], near)
     bandpass, gains = split_bandpass(raw)
     apparent = near.apparent_jy(vis.beam_axis, np.array([near.reference_hz]), vis.dish_m)
     return ReferenceSolution(

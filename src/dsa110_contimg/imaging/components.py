@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg
 
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.sky.shapes import Shapes, none_of
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.visibilities.averaging import Samples
 
 _ENOUGH_SAMPLES = 500_000
@@ -83,7 +83,7 @@ def pixel_values(samples: Samples, lmn: np.ndarray, flux_jy: np.ndarray) -> np.n
     same = np.zeros(out.size, np.int16)
     whole = np.ones((samples.smearing.shape[0], flux_jy.size), np.float32)
     _add_points(
-        samples.uvw_lambda, _directions(lmn), none_of(flux_jy.size).uv_forms(),
+        samples.uvw_lambda, _directions(lmn), POINTS.each(flux_jy.size).uv_forms(),
         flux_jy.astype(np.float32)[None, None], same, same, samples.baseline, whole, out,
     )  # fmt: skip
     return out

@@ -20,7 +20,7 @@ from dsa110_contimg.imaging.restore import restore
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.shapes import Shapes, none_of
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
@@ -187,7 +187,7 @@ class _Unseen:
     sources: components.Sources | None = None
     restored_lmn: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     restored_jy: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    restored_shapes: Shapes = field(default_factory=lambda: none_of(0))
+    restored_shapes: Shapes = POINTS
     n_outside: int = 0
     model: SkyModel | None = None
 
@@ -218,7 +218,7 @@ def _unseen_by_clean(
     edges = components.frequency_bins(vis.frequencies_hz)
     some = model.select(taken)
     flux = some.apparent_jy(vis.beam_axis, 0.5 * (edges[1:] + edges[:-1]), vis.dish_m)
-    shapes = none_of(taken.size) if some.shapes is None else some.shapes
+    shapes = some.shapes.each(taken.size)
     sources = components.Sources(
         lmn[taken], np.ascontiguousarray(flux.transpose(0, 2, 1), np.float32), edges, shapes
     )

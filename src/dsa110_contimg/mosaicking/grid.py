@@ -149,7 +149,7 @@ def covering_grid(tiles: Sequence[Image], beam: RestoringBeam | None = None) -> 
     Right ascension 0 h and the poles need no special case, because the centre is the mean of unit
     vectors; a strip's ends lie in the widest gap between tiles. No pixel is larger on the sky than
     the smallest of a tile, nor larger than a fifth of the beam: a parabola through the highest
-    pixels is 0.5 % below the peak with four cells across the beam, and 0.2 % with five.
+    pixels is 0.6 % below the peak with four cells across the beam, and 0.25 % with five.
 
     Parameters
     ----------

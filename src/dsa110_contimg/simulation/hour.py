@@ -84,11 +84,9 @@ class Run:
     def write_truth(self, directory: Path) -> Path:
         """Write every source's true and catalogue flux density."""
         path = directory / TRUTH_NAME
-        points = np.zeros(self.sky.flux_jy.size, bool)
-        resolved = points if self.sky.shapes is None else self.sky.shapes.resolved
         columns = {
             "ra_deg": self.sky.ra_deg, "dec_deg": self.sky.dec_deg, "flux_jy": self.sky.flux_jy,
-            "catalogue_jy": self.sky.catalogue_jy, "extended": resolved,
+            "catalogue_jy": self.sky.catalogue_jy, "extended": self.sky.resolved,
         }  # fmt: skip
         rows = [
             dict(zip(columns, row, strict=True))

@@ -132,8 +132,7 @@ def _model(
     rows1, rows2 = np.tile(antenna1, ntime), np.tile(antenna2, ntime)
     starts = np.arange(ntime + 1) * nbaseline
     out = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
-    shapes = sky.select(seen).shapes
-    forms = predict.NO_FORMS if shapes is None else shapes.uv_forms()
+    forms = sky.select(seen).shapes.uv_forms()
     uv_m = instrument.meridian_uvw_m(
         instrument.station_positions_m(telescope)[observatory.antennas], rows1, rows2,
         np.deg2rad(observatory.apparent_dec_deg), astrometry.Site.of(telescope).longitude_rad,

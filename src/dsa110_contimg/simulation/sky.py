@@ -7,10 +7,11 @@ import numpy as np
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.shapes import Shapes, none_of
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 
 _CATALOGUE_HZ = 1.4e9
 _NVSS_PER_DEG2, _SLOPE = 50.0, -0.8
+"""Sources above 2.5 mJy per square degree, and the slope of their integral counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +24,19 @@ class KnownSky:
     flux_jy, catalogue_jy : ndarray, shape (nsource,)
         At 1.4 GHz; they differ for sources that vary. What the catalogue does not list has zero
         there.
-    shapes : Shapes or None
-        None if all are points.
+    shapes : Shapes
     """
 
     ra_deg: np.ndarray
     dec_deg: np.ndarray
     flux_jy: np.ndarray
     catalogue_jy: np.ndarray
-    shapes: Shapes | None = None
+    shapes: Shapes = POINTS
+
+    @property
+    def resolved(self) -> np.ndarray:
+        """True for sources that are no points, shape (nsource,)."""
+        return self.shapes.each(self.flux_jy.size).major_rad > 0
 
     def model(self) -> SkyModel:
         """The true sky."""
@@ -45,7 +50,7 @@ class KnownSky:
         order = order[self.catalogue_jy[order] > 0]
         return Catalogue(
             name, _CATALOGUE_HZ, self.ra_deg[order], self.dec_deg[order], self.catalogue_jy[order],
-            None if self.shapes is None else self.shapes.select(order),
+            self.shapes.select(order),
         )  # fmt: skip
 
 
@@ -110,7 +115,7 @@ def with_extended(
     Their major axes are at least half of the largest, their minor axes at least half of the major.
     """
     strongest = np.argsort(-sky.flux_jy, kind="stable")[1 : count + 1]
-    shapes = none_of(sky.flux_jy.size)
+    shapes = Shapes(*np.zeros((3, sky.flux_jy.size)))
     major = largest_arcsec * astrometry.ARCSEC_RAD * rng.uniform(0.5, 1.0, strongest.size)
     shapes.major_rad[strongest] = major
     shapes.minor_rad[strongest] = major * rng.uniform(0.5, 1.0, strongest.size)
@@ -136,15 +141,12 @@ def with_faint(sky: KnownSky, faintest_jy: float, rng: np.random.Generator) -> K
     flux = 2.5e-3 * (above / _NVSS_PER_DEG2) ** (1 / _SLOPE)
     ra = rng.uniform(first, last, count) % 360
     sines = rng.uniform(np.sin(np.deg2rad(low)), np.sin(np.deg2rad(high)), count)
-    shapes = sky.shapes
-    if shapes is not None:
-        more = none_of(count)
-        shapes = Shapes(
-            np.append(shapes.major_rad, more.major_rad),
-            np.append(shapes.minor_rad, more.minor_rad),
-            np.append(shapes.angle_rad, more.angle_rad),
-        )
+    known, none = sky.shapes.each(sky.flux_jy.size), np.zeros(count)
+    shapes = Shapes(
+        np.append(known.major_rad, none), np.append(known.minor_rad, none),
+        np.append(known.angle_rad, none),
+    )  # fmt: skip
     return KnownSky(
         np.append(sky.ra_deg, ra), np.append(sky.dec_deg, np.rad2deg(np.arcsin(sines))),
-        np.append(sky.flux_jy, flux), np.append(sky.catalogue_jy, np.zeros(count)), shapes,
+        np.append(sky.flux_jy, flux), np.append(sky.catalogue_jy, none), shapes,
     )  # fmt: skip

@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.shapes import Shapes
+from dsa110_contimg.sky.shapes import POINTS, Shapes
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 DEFAULT_SPECTRAL_INDEX = -0.7
 """Median of extragalactic sources at 1.4 GHz (Condon 1992, ARA&A 30, 575)."""
@@ -34,8 +37,8 @@ class Catalogue:
         ICRS.
     flux_jy : ndarray, shape (nsource,)
         Integrated flux density.
-    shapes : Shapes or None
-        Sizes without the survey's beam; None if it tells none, and all are taken for points.
+    shapes : Shapes
+        Without the survey's beam; all are taken for points if it tells no sizes.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Catalogue:
     ra_deg: np.ndarray
     dec_deg: np.ndarray
     flux_jy: np.ndarray
-    shapes: Shapes | None = None
+    shapes: Shapes = POINTS
 
     def cone(self, ra_deg: float, dec_deg: float, radius_deg: float) -> "Catalogue":
         """Sources within a radius; the declination strip is found by bisection."""
@@ -73,7 +76,7 @@ class Catalogue:
             self.ra_deg[index],
             self.dec_deg[index],
             self.flux_jy[index],
-            None if self.shapes is None else self.shapes.select(index),
+            self.shapes.select(index),
         )
 
     def __len__(self) -> int:
@@ -158,36 +161,31 @@ def read_file(path: Path, name: str, columns: ColumnMap | None = None) -> Catalo
     if not good.any():
         raise BadInputError(f"{path}: no row has a position and a positive flux density")
     order = np.flatnonzero(good)[np.argsort(dec[good], kind="stable")]
-    shapes = _shapes(path, table, columns)
-    return Catalogue(
-        name, columns.frequency_hz, ra[order] % 360, dec[order], flux[order],
-        None if shapes is None else shapes.select(order),
-    )  # fmt: skip
+    shapes = _shapes(path, table, columns).select(order)
+    return Catalogue(name, columns.frequency_hz, ra[order] % 360, dec[order], flux[order], shapes)
 
 
-def shapes_of(
-    major_arcsec: np.ndarray, minor_arcsec: np.ndarray, angle_deg: np.ndarray
-) -> Shapes | None:
-    """Shapes of columns in which points have no size, or zero; None if all are points.
+def shapes_of(major_arcsec: np.ndarray, minor_arcsec: np.ndarray, angle_deg: np.ndarray) -> Shapes:
+    """Shapes of columns in which points have no size, or zero.
 
     A source with a major axis alone is a line.
     """
     major = np.where(major_arcsec > 0, major_arcsec, 0.0)
     minor = np.clip(np.where(minor_arcsec > 0, minor_arcsec, 0.0), 0.0, major)
     if not major.any():
-        return None
+        return POINTS
     angle = np.where(np.isfinite(angle_deg), angle_deg, 0.0)
     return Shapes(
         major * astrometry.ARCSEC_RAD, minor * astrometry.ARCSEC_RAD, np.deg2rad(angle % 180)
     )
 
 
-def _shapes(path: Path, table: Any, columns: ColumnMap) -> Shapes | None:
+def _shapes(path: Path, table: "Table", columns: ColumnMap) -> Shapes:
     """Read the columns of sizes, in arcsec where they have no unit."""
     from astropy import units
 
     if not columns.shape:
-        return None
+        return POINTS
     found = []
     for name, unit in zip(columns.shape, (units.arcsec, units.arcsec, units.deg), strict=True):
         values = _numbers(table[name])
@@ -305,7 +303,7 @@ def save(root: Path, catalogue: Catalogue) -> Path:
     return path
 
 
-def table_of(catalogue: Catalogue) -> Any:
+def table_of(catalogue: Catalogue) -> "Table":
     """The astropy table of a catalogue, with units."""
     from astropy.table import Table
 
@@ -315,7 +313,8 @@ def table_of(catalogue: Catalogue) -> Any:
         units=("deg", "deg", "Jy"),
         meta={"NAME": catalogue.name, "FREQ": catalogue.frequency_hz},
     )
-    if (shapes := catalogue.shapes) is not None:
+    shapes = catalogue.shapes
+    if shapes.major_rad.size > 0:
         sizes = (
             shapes.major_rad / astrometry.ARCSEC_RAD, shapes.minor_rad / astrometry.ARCSEC_RAD,
             np.rad2deg(shapes.angle_rad),
@@ -349,7 +348,7 @@ def load(root: Path, name: str) -> Catalogue:
     with fits.open(path) as hdus:
         header, table = hdus[1].header, hdus[1].data
         ra, dec, flux = (np.array(table[c], float) for c in ("ra_deg", "dec_deg", "flux_jy"))
-        shapes = None
+        shapes = POINTS
         if _SHAPE_COLUMNS[0] in table.columns.names:
             shapes = shapes_of(*(np.array(table[c], float) for c in _SHAPE_COLUMNS))
         return Catalogue(name, float(header["FREQ"]), ra, dec, flux, shapes)

@@ -6,7 +6,7 @@ import numpy as np
 
 from dsa110_contimg.sky import astrometry, flux_scale, primary_beam
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
-from dsa110_contimg.sky.shapes import Shapes
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +21,14 @@ class SkyModel:
         At `reference_hz`.
     spectral_index : ndarray, shape (nsource,)
     reference_hz : float
-    shapes : Shapes or None
-        None if all are points.
+    shapes : Shapes
     """
 
     directions: np.ndarray
     flux_jy: np.ndarray
     spectral_index: np.ndarray
     reference_hz: float
-    shapes: Shapes | None = None
+    shapes: Shapes = POINTS
 
     def __len__(self) -> int:
         return self.flux_jy.size
@@ -41,7 +40,7 @@ class SkyModel:
             directions=self.directions[index],
             flux_jy=self.flux_jy[index],
             spectral_index=self.spectral_index[index],
-            shapes=None if self.shapes is None else self.shapes.select(index),
+            shapes=self.shapes.select(index),
         )
 
     def spectra_jy(self, frequencies_hz: np.ndarray) -> np.ndarray:

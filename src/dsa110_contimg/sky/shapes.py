@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """Elliptical Gaussians.
+    """Elliptical Gaussians; `POINTS`, of no length, stands for any number of points.
 
     Attributes
     ----------
@@ -21,13 +21,14 @@ class Shapes:
     minor_rad: np.ndarray
     angle_rad: np.ndarray
 
-    @property
-    def resolved(self) -> np.ndarray:
-        """True for what is not a point, shape (nsource,)."""
-        return self.major_rad > 0
+    def each(self, count: int) -> "Shapes":
+        """The same with a shape for each of so many sources."""
+        return self if self.major_rad.size == count else Shapes(*np.zeros((3, count)))
 
     def select(self, index: np.ndarray) -> "Shapes":
         """Those of an index or mask."""
+        if self.major_rad.size == 0:
+            return self
         return Shapes(self.major_rad[index], self.minor_rad[index], self.angle_rad[index])
 
     def covariances_rad2(self) -> np.ndarray:
@@ -45,7 +46,7 @@ class Shapes:
         return np.stack(moments, axis=1) / (8 * np.log(2))
 
     def uv_forms(self) -> np.ndarray:
-        """Coefficients (a, b, c) of the visibilities, shape (nsource, 3).
+        """Coefficients (a, b, c) of the visibilities, shape (nsource, 3); none of `POINTS`.
 
         A source of unit flux density at the phase centre gives
         ``exp(-(a u**2 + 2 b u v + c v**2))``, u and v in wavelengths: the Fourier transform of a
@@ -54,6 +55,4 @@ class Shapes:
         return 2 * np.pi**2 * self.covariances_rad2()
 
 
-def none_of(count: int) -> Shapes:
-    """As many points."""
-    return Shapes(*np.zeros((3, count)))
+POINTS = Shapes(*np.zeros((3, 0)))

@@ -75,8 +75,8 @@ def against_catalogue(
         DEFAULT_SPECTRAL_INDEX
     )
     per_peak = np.ones(index.size)
-    if near.shapes is not None and image.beam is not None:
-        per_peak = 1 / image.beam.seen(near.shapes.select(index))[1]
+    if image.beam is not None:
+        per_peak = 1 / image.beam.seen(near.shapes.select(index).each(index.size))[1]
     measured_jy, noise_jy = per_peak * measured.peak_jy, per_peak * measured.noise_jy
     seen = np.flatnonzero(measured.observed)
     order = seen[np.argsort(-scaled[seen])]

@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.shapes import Shapes, none_of
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 
 _TAPS = 4
 _KAISER = 6.0
@@ -38,7 +38,7 @@ class ForcedFluxes:
 
 def measure(
     image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray,
-    shapes: Shapes | None = None,
+    shapes: Shapes = POINTS,
 ) -> ForcedFluxes:  # fmt: skip
     """Measure sources at fixed positions, all at once.
 
@@ -55,8 +55,8 @@ def measure(
         rms, Jy per beam.
     ra_deg, dec_deg : ndarray, shape (nsource,)
         Where two are too near to be told apart the first is measured.
-    shapes : Shapes, optional
-        Of the sources, without the beam; without them all are points.
+    shapes : Shapes
+        Of the sources, without the beam.
     """
     n = len(ra_deg)
     flux, error = np.full(n, np.nan), np.full(n, np.nan)
@@ -77,8 +77,7 @@ def measure(
     ra, dec = np.deg2rad(ra_deg), np.deg2rad(dec_deg)
     east = np.angle(np.exp(1j * (ra[first] - ra[second]))) * np.cos((dec[first] + dec[second]) / 2)
     north = dec[first] - dec[second]
-    known = none_of(n) if shapes is None else shapes
-    forms, peaks = image.beam.seen(known.select(kept))
+    forms, peaks = image.beam.seen(shapes.each(n).select(kept))
     beam = np.broadcast_to(image.beam.quadratic_form(1.0), forms.shape)
 
     def matrix(forms: np.ndarray, peaks: np.ndarray) -> sparse.csc_matrix:
