@@ -7,7 +7,8 @@ together: the beam, one flux density a source (the catalogue's as prior, with Ca
 some have changed), and the gain that all sources share.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +27,8 @@ _MIN_RESPONSE = 0.05
 _ROUNDS = 30
 _STEPS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60)])
 """For derivatives by width and pointing."""
+_OTHER_BEAM_SIGMA = 5.0
+"""A beam that differs by so many standard errors from the known one has changed since."""
 _CONVERGED = 1e-3
 """The iteration stops when no parameter changes by more than this part of its standard error."""
 
@@ -41,6 +44,10 @@ class BeamMeasurement:
     east_error_rad, north_error_rad : float
     n_sources : int
         0 where there were too few, and the shape is what it was.
+    hands : tuple of BeamMeasurement
+        The same of each polarization by itself, where both were measured: X, then Y.
+    alone : BeamMeasurement or None
+        What the tile itself gave, where a beam known from other observations took part.
     """
 
     shape: BeamShape
@@ -48,6 +55,18 @@ class BeamMeasurement:
     east_error_rad: float = _PRIOR_OFFSET_RAD
     north_error_rad: float = _PRIOR_OFFSET_RAD
     n_sources: int = 0
+    hands: "tuple[BeamMeasurement, ...]" = ()
+    alone: "BeamMeasurement | None" = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """Width and pointing (rad) east and north."""
+        return np.array([self.shape.width, self.shape.east_rad, self.shape.north_rad])
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors of `values`."""
+        return np.array([self.width_error, self.east_error_rad, self.north_error_rad])
 
     def in_arcmin(self) -> dict[str, float]:
         """Width and pointing of the array's beam for people, with standard errors."""
@@ -161,3 +180,46 @@ def measure_beam(
     shape = np.round(beam, 8).tolist()
     error = np.round(excess * np.sqrt(np.diag(covariance)[:3]) * _STEPS, 8).tolist()
     return BeamMeasurement(BeamShape(*shape), error[0], error[1], error[2], n_sources)
+
+
+def combine(measured: Sequence[BeamMeasurement]) -> BeamMeasurement:
+    """Combine independent measurements of one beam.
+
+    The weighted mean of each parameter. Where measurements scatter by more than their errors, those
+    are scaled up by the same factor (Particle Data Group, Review of Particle Physics, section
+    "Procedures: unconstrained averaging"). Beams of single antennas are left out.
+
+    Parameters
+    ----------
+    measured : sequence of BeamMeasurement
+        At least one. Where all have measured each polarization, these are combined too.
+    """
+    values = np.array([one.values for one in measured])
+    errors = np.array([one.errors for one in measured])
+    weights = errors**-2
+    mean = (weights * values).sum(axis=0) / weights.sum(axis=0)
+    chi2 = (weights * (values - mean) ** 2).sum(axis=0)
+    excess = np.sqrt(np.maximum(1.0, chi2 / max(1, len(measured) - 1)))
+    error = excess / np.sqrt(weights.sum(axis=0))
+    hands = zip(*(one.hands for one in measured), strict=False)
+    width_error, east_error_rad, north_error_rad = error.tolist()
+    return BeamMeasurement(
+        BeamShape(*mean.tolist()), width_error, east_error_rad, north_error_rad,
+        sum(one.n_sources for one in measured), tuple(combine(one) for one in hands),
+    )  # fmt: skip
+
+
+def with_known(measured: BeamMeasurement, known: BeamMeasurement | None) -> BeamMeasurement:
+    """Combine what a tile shows of its beam with what other observations have shown.
+
+    The tile's own measurement stands alone if the beam has changed since.
+    """
+    if known is None:
+        return measured
+    if not measured.n_sources:
+        return replace(known, alone=measured)
+    pull = (measured.values - known.values) / np.hypot(measured.errors, known.errors)
+    if np.abs(pull).max() > _OTHER_BEAM_SIGMA:
+        return replace(measured, alone=measured)
+    both = combine([measured, known])
+    return replace(both, hands=measured.hands, alone=measured)

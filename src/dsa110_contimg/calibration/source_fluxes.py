@@ -19,7 +19,12 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
-from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
+from dsa110_contimg.calibration.beam import (
+    BeamMeasurement,
+    DriftingSources,
+    measure_beam,
+    with_known,
+)
 from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
@@ -77,8 +82,9 @@ class FluxScale:
 
 
 def measure(
-    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
-) -> tuple[SkyModel, FluxScale, BeamMeasurement]:
+    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits,
+    known_beam: BeamMeasurement | None = None,
+) -> tuple[SkyModel, FluxScale, BeamMeasurement]:  # fmt: skip
     """Measure the leading sources of a model, and the beam that they are seen through.
 
     Parameters
@@ -90,6 +96,8 @@ def measure(
     rfi : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
     limits : SolveLimits
+    known_beam : BeamMeasurement, optional
+        From other observations.
 
     Returns
     -------
@@ -99,7 +107,8 @@ def measure(
     BeamMeasurement
     """
     some, channels = _thinned(vis, rfi)
-    beam = BeamMeasurement(vis.beam)
+    beam = known_beam or BeamMeasurement(vis.beam)
+    some = replace(some, beam=beam.shape)
     by_catalogue = model, FluxScale(0, float(_errors(model).min())), beam
     if len(model) < 2 or some.frequencies_hz.size == 0:
         return by_catalogue
@@ -109,11 +118,12 @@ def measure(
         found = _measure_leading(some, channels, model, leading, limits)
         if found is None:
             return by_catalogue
-        beam = _measure_beam(some, model.select(leading), found)
+        beam = with_known(_measure_beam(some, model.select(leading), found), known_beam)
         some = replace(some, beam=beam.shape)
     found = _measure_leading(some, channels, model, leading, limits)
     if found is None:
         return by_catalogue
+    beam = replace(beam, hands=_beams_of_hands(some, model.select(leading), found))
     measured = _with_factors(model, leading, found)
     antennas = _antenna_beams(replace(vis, beam=beam.shape), measured, rfi, limits)
     if antennas is not None:
@@ -317,6 +327,22 @@ def _measure_beam(some: Visibilities, leading: SkyModel, found: _Leading) -> Bea
         ratio[k], error[k] = measured[: len(leading)], noise[: len(leading)]
     sources = DriftingSources(leading, found.known, part, ratio, error, some.beam)
     return measure_beam(sources, some.pointings, some.frequencies_hz, some.nominal_dish_m)
+
+
+def _beams_of_hands(
+    some: Visibilities, leading: SkyModel, found: _Leading
+) -> tuple[BeamMeasurement, ...]:
+    """Measure the beam of each polarization; none where they cannot both be measured."""
+    hands = some.parallel_hands
+    if len(hands) < 2:
+        return ()
+    beams = []
+    for hand in hands:
+        flags = found.calibrated.flags.copy()
+        flags[:, :, [other for other in hands if other != hand]] = True
+        alone = replace(found, calibrated=replace(found.calibrated, flags=flags))
+        beams.append(_measure_beam(some, leading, alone))
+    return tuple(beams) if all(beam.n_sources for beam in beams) else ()
 
 
 def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:

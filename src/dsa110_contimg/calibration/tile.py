@@ -144,7 +144,7 @@ class CalibratedTile:
 
 def solve_reference(
     vis: Visibilities, model: SkyModel, limits: SolveLimits, overwrite: bool = False,
-    find_unmodelled: FindSources | None = None,
+    find_unmodelled: FindSources | None = None, known_beam: BeamMeasurement | None = None,
 ) -> ReferenceSolution:  # fmt: skip
     """Solve bandpass and gains on the reference tile.
 
@@ -163,6 +163,8 @@ def solve_reference(
     find_unmodelled : callable, optional
         Finds in data minus model what the model lacks. Sources below the limit of the catalogue
         would otherwise go into the gains of all tiles.
+    known_beam : BeamMeasurement, optional
+        Primary beam from other observations.
 
     Raises
     ------
@@ -184,14 +186,14 @@ def solve_reference(
     near, distant = source_fluxes.apart(vis, model)
     changes = source_fluxes.changes(vis, near, rfi, limits)
     vis = take_out(vis, changes, in_place=True)
-    seen = _measure_model(vis, near, distant, rfi, limits)
+    seen = _measure_model(vis, near, distant, rfi, limits, known_beam)
     if subtract_far_sources(vis, seen.sky, rfi, seen.gains):
-        seen = _measure_model(vis, near, distant, rfi, limits)
+        seen = _measure_model(vis, near, distant, rfi, limits, known_beam)
     vis = seen.vis
     raw, crosstalk = _without_crosstalk(vis, seen.sky, seen.gains, rfi, limits)
     if crosstalk.pairs:
         # What the sources were measured to be had the crosstalk in it.
-        seen = _measure_model(vis, near, distant, rfi, limits)
+        seen = _measure_model(vis, near, distant, rfi, limits, known_beam)
         vis, raw = seen.vis, seen.gains
     near, flux_scale, beam, sky = seen.near, seen.flux_scale, seen.beam, seen.sky
     rfi = _interference(vis, sky, smoothed(raw, vis, limits))
@@ -260,10 +262,11 @@ class _MeasuredModel:
 
 
 def _measure_model(
-    vis: Visibilities, near: SkyModel, distant: SkyModel, rfi: np.ndarray, limits: SolveLimits
-) -> _MeasuredModel:
+    vis: Visibilities, near: SkyModel, distant: SkyModel, rfi: np.ndarray, limits: SolveLimits,
+    known_beam: BeamMeasurement | None,
+) -> _MeasuredModel:  # fmt: skip
     """Measure flux scale, beam and the strongest sources of a model, and solve the gains."""
-    near, flux_scale, beam = source_fluxes.measure(vis, near, rfi, limits)
+    near, flux_scale, beam = source_fluxes.measure(vis, near, rfi, limits, known_beam)
     vis = replace(vis, beam=beam.shape)
     sky = predict.predict(vis, near)
     gains = solve_channels(vis, sky, rfi, limits)

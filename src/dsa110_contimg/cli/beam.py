@@ -1,40 +1,145 @@
 """Commands about the primary beam."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.times import iso
+
+if TYPE_CHECKING:
+    from dsa110_contimg.calibration.beam import BeamMeasurement
+    from dsa110_contimg.settings import Settings
 
 _COLUMNS = ("ra_deg", "dec_deg", "catalog_flux_jy", "measured_flux_jy", "flux_err_jy")
 _FREQUENCIES = 8
 
 
 def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
-    """List the primary beams that were measured, with their errors."""
+    """List the primary beams that calibration sets measured, and those stored for later ones."""
+    from dsa110_contimg.stages import stored_beams
+
+    settings = load_settings(root=root)
+    measured = [
+        {"kind": "measured"}
+        | {key: row[key] for key in ("id", "observed", "apparent_dec_deg")}
+        | _in_arcmin(beam)
+        for row, beam in _measured_beams(settings)
+    ]
+    stored: list[dict[str, Any]] = [
+        {
+            "kind": "stored", "name": one.name, "valid_from": one.valid_from,
+            "dec_min_deg": one.dec_min_deg, "dec_max_deg": one.dec_max_deg,
+            "sets": list(one.set_ids),
+        }
+        | _in_arcmin(one.beam)
+        for one in stored_beams.load_all(settings.root)
+    ]  # fmt: skip
+    if as_json:
+        print_json([*measured, *stored])
+        return
+    if not measured and not stored:
+        typer.echo("no primary beam has been measured")
+    for row in measured:
+        typer.echo(
+            f"{row['id']}  observed {iso(row['observed'])}  Dec {row['apparent_dec_deg']:.2f}  "
+            + _words(row)
+        )
+    for row in stored:
+        typer.echo(
+            f"{row['name']}  serves from {iso(row['valid_from'])}, Dec {row['dec_min_deg']:g} to "
+            f"{row['dec_max_deg']:g}  {_words(row)}, from {len(row['sets'])} sets"
+        )
+
+
+def beam_combine(
+    name: Annotated[str, typer.Argument(help="Name of the beam that is stored")],
+    since: Annotated[str | None, typer.Option(help="Take sets observed from then on")] = None,
+    until: Annotated[str | None, typer.Option(help="Take sets observed before")] = None,
+    valid_from: Annotated[
+        str | None,
+        typer.Option(help="Serve tiles observed from then on. Default: the last set taken"),
+    ] = None,
+    dec_min: Annotated[float, typer.Option(min=-90, max=90, help="Apparent, degrees")] = -90,
+    dec_max: Annotated[float, typer.Option(min=-90, max=90, help="Apparent, degrees")] = 90,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write (PNG)")] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Combine the primary beams of calibration sets, and store the result for later tiles."""
+    from dsa110_contimg.calibration.beam import combine
+    from dsa110_contimg.durable import check_new
+    from dsa110_contimg.quality import plots
+    from dsa110_contimg.stages import stored_beams
+
+    settings = load_settings(root=root)
+    if plot is not None:
+        check_new([plot])
+    begin, end = parse_time(since), parse_time(until)
+    taken = [
+        (row, beam)
+        for row, beam in _measured_beams(settings)
+        if (begin is None or row["observed"] >= begin)
+        and (end is None or row["observed"] < end)
+        and dec_min <= row["apparent_dec_deg"] <= dec_max
+        and row["standing"] != "rejected"
+    ]
+    if not taken:
+        raise UsageError(
+            "no calibration set within these limits has measured its beam; "
+            "'dsa110-contimg beam list' shows those that have"
+        )
+    rows, beams = zip(*taken, strict=True)
+    observed = [row["observed"] for row in rows]
+    stored = stored_beams.StoredBeam(
+        name, parse_time(valid_from) if valid_from is not None else max(observed), dec_min, dec_max,
+        tuple(row["id"] for row in rows), combine(beams),
+    )  # fmt: skip
+    path = stored_beams.save(settings.root, stored)
+    if plot is not None:
+        unit = np.array([1.0, *2 * [60 * np.rad2deg(1.0)]])
+        plot.write_bytes(
+            plots.beam_history(
+                observed, np.array([one.values for one in beams]) * unit,
+                np.array([one.errors for one in beams]) * unit,
+                stored.beam.values * unit, stored.beam.errors * unit,
+            )
+        )  # fmt: skip
+    if as_json:
+        print_json(
+            {"name": name, "path": str(path), "valid_from": stored.valid_from,
+             "sets": list(stored.set_ids)} | _in_arcmin(stored.beam)
+        )  # fmt: skip
+        return
+    typer.echo(f"{path}: {_words(stored.beam.in_arcmin())}, from {len(rows)} sets")
+    typer.echo(f"serves tiles observed from {iso(stored.valid_from)} on")
+
+
+def _measured_beams(settings: "Settings") -> list[tuple[dict[str, Any], "BeamMeasurement"]]:
+    """Calibration sets, and what each measured of its beam without the help of others."""
     from dsa110_contimg.calibration.beam import BeamMeasurement
     from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import calibration_sets
 
-    rows = []
-    for row in calibration_sets(Registry.of(load_settings(root=root))):
+    measured = []
+    for row in calibration_sets(Registry.of(settings)):
         if row["beam"]:
             beam = records.from_json(BeamMeasurement, row["beam"])
-            said = {key: row[key] for key in ("id", "observed", "apparent_dec_deg")}
-            rows.append(said | beam.in_arcmin() | {"n_sources": beam.n_sources})
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        typer.echo(
-            f"{row['id']}  observed {iso(row['observed'])}  Dec {row['apparent_dec_deg']:.2f}  "
-            + _words(row)
-        )
+            alone = replace(beam.alone, hands=beam.hands) if beam.alone is not None else beam
+            if alone.n_sources:
+                measured.append((row, alone))
+    return measured
+
+
+def _in_arcmin(beam: "BeamMeasurement") -> dict[str, Any]:
+    """A beam and those of its polarizations."""
+    hands = {hand: one.in_arcmin() for hand, one in zip("xy", beam.hands, strict=False)}
+    return beam.in_arcmin() | {"n_sources": beam.n_sources, "hands": hands}
 
 
 def beam_fit(
@@ -90,12 +195,21 @@ def beam_fit(
         typer.echo(plot)
 
 
-def _words(beam: dict[str, float]) -> str:
+def _words(beam: dict[str, Any]) -> str:
     from dsa110_contimg.telescope import DSA110
 
-    return (
+    said = (
         f"width {beam['width']:.4f} +- {beam['width_error']:.4f} times that of a dish of "
-        f"{DSA110.dish_diameter_m:g} m, "
+        f"{DSA110.dish_diameter_m:g} m, {_pointing(beam)}"
+    )
+    for hand, one in beam.get("hands", {}).items():
+        said += f"; {hand.upper()} alone {one['width']:.4f} +- {one['width_error']:.4f}"
+        said += f", {_pointing(one)}"
+    return said
+
+
+def _pointing(beam: dict[str, float]) -> str:
+    return (
         f"{beam['east_arcmin']:+.2f} +- {beam['east_error_arcmin']:.2f} arcmin east, "
         f"{beam['north_arcmin']:+.2f} +- {beam['north_error_arcmin']:.2f} arcmin north"
     )

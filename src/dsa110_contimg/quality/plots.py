@@ -64,6 +64,38 @@ def ratios_over_declination(dec_deg: np.ndarray, ratio: np.ndarray, corrected: n
     return _png(figure)
 
 
+def beam_history(
+    observed: Sequence[float], values: np.ndarray, errors: np.ndarray, mean: np.ndarray,
+    mean_error: np.ndarray,
+) -> bytes:  # fmt: skip
+    """Width and pointing of the primary beam over time, and what they combine to.
+
+    Parameters
+    ----------
+    observed : sequence of float
+        Unix seconds.
+    values, errors : ndarray, shape (nset, 3)
+        Width relative to the dish's, pointing east and north (arcmin).
+    mean, mean_error : ndarray, shape (3,)
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    times = np.array([round(1e3 * second) for second in observed], "datetime64[ms]")
+    labels = ("width / dish's", "east (arcmin)", "north (arcmin)")
+    for k, axes in enumerate(figure.subplots(3, 1, sharex=True)):
+        axes.errorbar(
+            times, values[:, k], errors[:, k], fmt=".", ms=6, elinewidth=0.8, color="#1f5fa8"
+        )
+        axes.axhline(mean[k], color="0.3", lw=0.8)
+        axes.axhspan(mean[k] - mean_error[k], mean[k] + mean_error[k], color="0.85", lw=0)
+        axes.set_ylabel(labels[k])
+    figure.autofmt_xdate()
+    return _png(figure)
+
+
 def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) -> bytes:
     """Amplitude and phase of every antenna's bandpass, shape (nantenna, nchan, npol)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -30,6 +30,7 @@ from dsa110_contimg.registry import records
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.sources.unmodelled import find_unmodelled
+from dsa110_contimg.stages import stored_beams
 from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
 from dsa110_contimg.visibilities import measurement_set, observations
@@ -68,6 +69,8 @@ class SolvedSet:
         Of the bandpass; more than one where the sky was weak.
     flux_scale : FluxScale or None
     beam : BeamMeasurement or None
+    known_beam : str
+        Name of the stored beam that took part; empty if none did.
     n_unmodelled : int
         Sources that the catalogue does not hold, or differently, found in data minus model.
     n_crosstalk : int
@@ -97,6 +100,7 @@ class SolvedSet:
     channels_per_solution: int = 1
     flux_scale: FluxScale | None = None
     beam: BeamMeasurement | None = None
+    known_beam: str = ""
     n_unmodelled: int = 0
     n_crosstalk: int = 0
     crosstalk_rms_jy: float = 0.0
@@ -180,16 +184,21 @@ def solve(
     check_new([output])
     vis = measurement_set.read(tile.ms_path)
     apply_manual(vis, manual_flags)
+    observed = tile.start + tile.duration_s / 2
+    known = stored_beams.serving(root, observed, tile.apparent_dec_deg)
+    if known is not None:
+        vis = replace(vis, beam=known.beam.shape)
     model = sky_model(vis, root, options)
     solution = tile_calibration.solve_reference(
-        vis, model, solve_limits(options), overwrite=True, find_unmodelled=find_unmodelled
-    )
+        vis, model, solve_limits(options), overwrite=True, find_unmodelled=find_unmodelled,
+        known_beam=known.beam if known is not None else None,
+    )  # fmt: skip
     middle_s = float(vis.times_s.mean())
     solved = SolvedSet(
         id=set_id(tile, options),
         path=output,
         tile_id=tile.tile_id,
-        observed=tile.start + tile.duration_s / 2,
+        observed=observed,
         apparent_dec_deg=tile.apparent_dec_deg,
         reference_antenna=solution.reference_antenna,
         flagged_fraction=solution.flagged_fraction,
@@ -204,6 +213,7 @@ def solve(
         channels_per_solution=solution.channels_per_solution,
         flux_scale=solution.flux_scale,
         beam=solution.beam,
+        known_beam=known.name if known is not None else "",
         n_crosstalk=len(solution.crosstalk.pairs),
         crosstalk_rms_jy=solution.crosstalk.rms_jy,
         crosstalk_sky_loss=solution.crosstalk.sky_loss(vis.antennas_present().size),

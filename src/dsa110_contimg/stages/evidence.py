@@ -218,7 +218,7 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}), and "
         f"{solved.n_unmodelled} that the tile itself shows beside them; "
         f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
-        f"{_beam(solved.beam)} {_crosstalk(solved)}{_misplaced(solved)}"
+        f"{_beam(solved)} {_crosstalk(solved)}{_misplaced(solved)}"
         f"{_why(choice)}",
         pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
     )
@@ -235,21 +235,37 @@ def _scale(scale: FluxScale | None) -> str:
     return said + (f" Unlike the catalogue (times): {', '.join(unlike)}." if unlike else "")
 
 
-def _beam(beam: BeamMeasurement | None) -> str:
-    """What was measured of the primary beam."""
-    if beam is None or not beam.n_sources:
+def _beam(solved: SolvedSet) -> str:
+    """What is known of the primary beam, and from where."""
+    beam = solved.beam
+    if beam is None or (not beam.n_sources and not solved.known_beam):
         return "Primary beam: that of the dish; too few sources to measure it."
-    east, north, east_error, north_error = (
-        np.rad2deg(angle) * 60
-        for angle in (
-            beam.shape.east_rad, beam.shape.north_rad, beam.east_error_rad, beam.north_error_rad
+    said = f"Primary beam: {_width_and_centre(beam)} of where it was expected"
+    if not solved.known_beam:
+        said += f", measured on {beam.n_sources} drifting sources. "
+    elif beam.alone is None or not beam.alone.n_sources:
+        said += f", as stored in {solved.known_beam}; too few sources to measure it. "
+    elif beam.shape == beam.alone.shape:
+        said += (
+            f", measured on {beam.n_sources} drifting sources. The stored beam {solved.known_beam} "
+            "does not fit them and was left out. "
         )
-    )  # fmt: skip
+    else:
+        said += (
+            f", from the stored beam {solved.known_beam} and {beam.alone.n_sources} drifting "
+            f"sources, which alone give {_width_and_centre(beam.alone)}. "
+        )
+    for name, hand in zip("XY", beam.hands, strict=False):
+        said += f"{name} alone: {_width_and_centre(hand)}. "
+    return said + _antenna_beams(beam.shape.antennas)
+
+
+def _width_and_centre(beam: BeamMeasurement) -> str:
+    value = beam.in_arcmin()
     return (
-        f"Primary beam, measured on {beam.n_sources} drifting sources: width "
-        f"{beam.shape.width:.3f} +- {beam.width_error:.3f} of the dish's, centre "
-        f"{east:+.1f} +- {east_error:.1f} arcmin east and {north:+.1f} +- {north_error:.1f} "
-        f"arcmin north of where it was expected. {_antenna_beams(beam.shape.antennas)}"
+        f"width {value['width']:.3f} +- {value['width_error']:.3f} of the dish's, centre "
+        f"{value['east_arcmin']:+.1f} +- {value['east_error_arcmin']:.1f} arcmin east and "
+        f"{value['north_arcmin']:+.1f} +- {value['north_error_arcmin']:.1f} arcmin north"
     )
 
 
