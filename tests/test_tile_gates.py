@@ -80,7 +80,7 @@ def _turned(image: Image) -> Image:
         (_with_pixels(_ringed), "rings make"),
         (_with_pixels(_holed), "3 pixels of its image are not finite"),
         (_turned, "another strip"),
-        (lambda image: replace(image, cell_rad=1.1 * CELL), "cell of 11.00 arcsec"),
+        (lambda image: replace(image, cell_rad=1.3 * CELL), "cell of 13.00 arcsec"),
     ],
     ids=["noise", "shift", "flux", "stripes", "rings", "nan", "declination", "cell"],
 )

@@ -49,7 +49,9 @@ def tile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Visibilities, SkyMod
 
 def test_they_are_found_where_they_are(tile: tuple[Visibilities, SkyModel, SkyModel]) -> None:
     vis, model, differs = tile
-    found = find_unmodelled(replace(vis, data=vis.data - predict.predict(vis, model)[:, :, None]))
+    found, _ = find_unmodelled(
+        replace(vis, data=vis.data - predict.predict(vis, model)[:, :, None])
+    )
     apparent = predict.mean_apparent_jy(vis, differs)
     clear = differs.select(np.flatnonzero(np.abs(apparent) > 0.015))
     assert len(clear) > 30

@@ -49,7 +49,8 @@ from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
 
-FindSources = Callable[[Visibilities], SkyModel]
+FindSources = Callable[[Visibilities], tuple[SkyModel, float]]
+"""Finds sources in data minus model, and the root of the sum of squares of those it cannot find."""
 
 MIN_ANTENNAS = 10
 _SAMPLE_ROWS = 5000
@@ -85,6 +86,8 @@ class ReferenceSolution:
     crosstalk : Crosstalk
     n_unmodelled : int
         Sources that were found in data minus model.
+    unmodelled_jy : float
+        Root of the sum of squares of apparent flux densities of those that were not.
     misplaced : tuple of Misplaced
         Antennas that do not stand where the files say.
     """
@@ -101,6 +104,7 @@ class ReferenceSolution:
     beam: BeamMeasurement
     crosstalk: Crosstalk
     n_unmodelled: int
+    unmodelled_jy: float
     misplaced: tuple[Misplaced, ...]
 
 
@@ -197,9 +201,9 @@ def solve_reference(
         vis, raw = seen.vis, seen.gains
     near, flux_scale, beam, sky = seen.near, seen.flux_scale, seen.beam, seen.sky
     rfi = _interference(vis, sky, smoothed(raw, vis, limits))
-    unmodelled = near.select(np.zeros(0, int))
+    unmodelled, unmodelled_jy = near.select(np.zeros(0, int)), 0.0
     if find_unmodelled is not None:
-        unmodelled = find_unmodelled(_data_minus_model(vis, sky, raw, rfi))
+        unmodelled, unmodelled_jy = find_unmodelled(_data_minus_model(vis, sky, raw, rfi))
         sky += predict.predict(vis, unmodelled)
     alive, n_there, _ = _alive(vis)
     raw, reference, width = solve_bandpass(vis, sky, rfi, limits, alive)
@@ -230,6 +234,7 @@ def solve_reference(
         beam=beam,
         crosstalk=crosstalk,
         n_unmodelled=len(unmodelled),
+        unmodelled_jy=unmodelled_jy,
         misplaced=misplaced,
         rfi_fraction=np.count_nonzero(rfi) / n_there,
     )

@@ -80,6 +80,8 @@ class CleanResult:
         Jy per beam.
     beam : RestoringBeam
         Of the psf.
+    thermal_jy : float
+        Noise by the weights of the samples.
     n_iterations, n_major : int
     """
 
@@ -87,6 +89,7 @@ class CleanResult:
     residual: np.ndarray
     psf: np.ndarray
     beam: RestoringBeam
+    thermal_jy: float
     n_iterations: int
     n_major: int
 
@@ -120,15 +123,16 @@ def clean(
     share = np.array([band.weights.sum(dtype=float) for band in bands])
     share /= share.sum()
     beam = fitted_beam(samples, weights, cell_rad, options.threads)
+    thermal_jy = float(np.sqrt(sum(share[b] ** 2 * _noise2(band) for b, band in enumerate(bands))))
     n_iterations = n_major = 0
     if options.niter > 0:
         n_iterations, n_major = _major_cycles(
-            bands, share, grid, psf, residual, model, beam, options
+            bands, share, grid, psf, residual, model, beam, thermal_jy, options
         )
     model, residual, psf = (
         np.einsum("b,bij->ij", share.astype(np.float32), cube) for cube in (model, residual, psf)
     )
-    return CleanResult(model, residual, psf, beam, n_iterations, n_major)
+    return CleanResult(model, residual, psf, beam, thermal_jy, n_iterations, n_major)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,12 +199,11 @@ class _Grid:
 
 def _major_cycles(
     bands: list[_Band], share: np.ndarray, grid: _Grid, psf: np.ndarray, residual: np.ndarray,
-    model: np.ndarray, beam: RestoringBeam, options: CleanOptions,
+    model: np.ndarray, beam: RestoringBeam, noise_jy: float, options: CleanOptions,
 ) -> tuple[int, int]:  # fmt: skip
     """CLEAN `residual` into `model`, shape (nband, npix, npix); minor and major cycles made."""
     dirty_peak = float(np.abs(residual).max())
-    noise = float(np.sqrt(sum(share[b] ** 2 * _noise2(band) for b, band in enumerate(bands))))
-    accuracy = float(np.clip(_GRIDDING_ERROR * noise / dirty_peak, *_ACCURACIES))
+    accuracy = float(np.clip(_GRIDDING_ERROR * noise_jy / dirty_peak, *_ACCURACIES))
     settings = _settings(np.einsum("b,bij->ij", share, psf), beam, grid, options)
     left, predicted = [band.samples.values.copy() for band in bands], np.zeros_like(model)
     n_major = n_iterations = 0

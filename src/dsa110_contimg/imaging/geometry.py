@@ -14,6 +14,9 @@ from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
 
 CELLS_PER_BEAM = 4.0
+_CELLS_PER_TAPERED_BEAM = 3.0
+"""Where the number of pixels and the field are given, and only a taper makes the beam wider. A beam
+of four cells would have more noise from sidelobes and from sources that it does not tell apart."""
 HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
@@ -29,7 +32,7 @@ def _even(pixels: float) -> int:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Pixels, taper, and how the imaging weights lie.
+    """Pixels, taper, Briggs' robustness, and how the imaging weights lie.
 
     `rough` are generously averaged samples; `baseline_weights` are their imaging weights by
     baseline, the table those of each integration and frequency bin.
@@ -38,6 +41,7 @@ class Geometry:
     size: int
     cell_rad: float
     taper_rad: float
+    robust: float
     rough: averaging.Samples
     baseline_weights: np.ndarray
     time_frequency_weights: np.ndarray
@@ -46,12 +50,12 @@ class Geometry:
 
 
 def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -> Geometry:
-    """Pixels and resolution of the image: never fewer than four cells across the beam.
+    """Pixels and resolution of the image.
 
-    Without a cell of the user's, the image covers the half-power beam of the dish at least; where
-    the array resolves more than so many pixels hold, a taper (beyond any of the user's) widens
-    the restoring beam to four cells. A user's cell that is too coarse is made finer and the image
-    larger.
+    Without a cell of the user's, the image covers the half-power beam of the dish at least, with
+    four cells across the restoring beam; where the array resolves more than the number of pixels
+    holds, with three, and a taper (beyond any of the user's) widens the beam if it must. A user's
+    cell that is too coarse for four is made finer and the image larger.
     """
     # Not what was measured of the beam: images of all tiles shall have one grid.
     wavelength_m = SPEED_OF_LIGHT_M_S / vis.frequencies_hz.mean()
@@ -61,22 +65,32 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     )
     rough = samples_of(vis, flags, options.size, coarsest, ROUGH_LOSS)
     field = options.size * coarsest
+    robust = options.robust
+    if robust is None:
+        robust = weighting.best_robust(
+            rough.uvw_lambda, rough.weights, options.size, coarsest, vis.unmodelled_jy
+        )
 
     def minor_axis(cell: float, taper: float) -> float:
         weights = weighting.imaging_weights(
-            rough.uvw_lambda, rough.weights, _even(field / cell), cell, options.scheme,
-            options.robust, taper,
-        )  # fmt: skip
+            rough.uvw_lambda,
+            rough.weights,
+            _even(field / cell),
+            cell,
+            options.scheme,
+            robust,
+            taper,
+        )
         return clean.fitted_beam(rough, weights, cell, options.clean.threads).minor_rad
 
     def settled(size: int, cell: float, taper: float, *remarks: str) -> Geometry:
         weights = weighting.imaging_weights(
-            rough.uvw_lambda, rough.weights, size, cell, options.scheme, options.robust, taper
+            rough.uvw_lambda, rough.weights, size, cell, options.scheme, robust, taper
         )
         table, centres = weights_by_time_and_frequency(rough, weights, vis)
         per_baseline = rough.baseline_weights(weights)
         return Geometry(
-            size, float(cell), float(taper), rough, per_baseline, table, centres, remarks
+            size, float(cell), float(taper), robust, rough, per_baseline, table, centres, remarks
         )
 
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
@@ -84,7 +98,7 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     minor = minor_axis(0.5 / longest, given)
     # The beam depends on the weights, they on the field; the field is settled by now.
     cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
-    if options.cell_rad is not None and options.cell_rad > cell > 0:
+    if options.cell_rad is not None and options.cell_rad > cell > 0 and not options.exact_cell:
         size = _even(field / cell)
         return settled(
             size, cell, given,
@@ -96,25 +110,29 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
         return settled(options.size, options.cell_rad, given)
     if cell >= coarsest:
         return settled(options.size, cell, given)
-    wanted = CELLS_PER_BEAM * coarsest
+    wanted = _CELLS_PER_TAPERED_BEAM * coarsest
 
     def shortfall(taper: float) -> float:
         return minor_axis(coarsest, taper) - wanted
 
     # The grid drops baselines beyond its edge, which may widen the beam enough by itself.
-    taper = given
-    if shortfall(given) < 0:
-        widest = given + 2 * wanted
-        while shortfall(widest) < 0:
-            widest *= 2
-            if widest > _MAX_TAPER * wanted:
-                raise ImagingError(
-                    "no taper gives the image a beam of four cells: too few baselines are left "
-                    "unflagged; look at the flags of the tile"
-                )
-        taper = optimize.brentq(
-            shortfall, given, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False
-        )
+    missing = shortfall(given)
+    if missing >= 0:
+        return settled(
+            options.size, coarsest, given,
+            f"{_CELLS_PER_TAPERED_BEAM + missing / coarsest:.1f} cells across the beam (minor "
+            f"axis), so that {options.size} pixels cover the half-power beam; give --size and "
+            "--cell for more",
+        )  # fmt: skip
+    widest = given + 2 * wanted
+    while shortfall(widest) < 0:
+        widest *= 2
+        if widest > _MAX_TAPER * wanted:
+            raise ImagingError(
+                "no taper gives the image a beam of three cells: too few baselines are left "
+                "unflagged; look at the flags of the tile"
+            )
+    taper = optimize.brentq(shortfall, given, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False)
     return settled(
         options.size, coarsest, taper,
         f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "

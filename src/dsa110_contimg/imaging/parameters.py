@@ -18,18 +18,22 @@ class TileImageOptions:
     size: int
     cell_rad: float | None
     scheme: Weighting
-    robust: float
+    robust: float | None
+    """None for what `weighting.best_robust` finds."""
     uv_min_lambda: float
     averaging_loss: float
     clean: CleanOptions
     uv_max_lambda: float = float("inf")
     taper_rad: float = 0.0
+    exact_cell: bool = False
+    """Keep `cell_rad` even where it is too coarse for the beam."""
 
     def as_imaged(self, image: "TileImage") -> "TileImageOptions":
         """Options for another image of the same geometry."""
         return replace(
-            self, size=image.apparent.shape[0], cell_rad=image.cell_rad, taper_rad=image.taper_rad
-        )
+            self, size=image.apparent.shape[0], cell_rad=image.cell_rad, taper_rad=image.taper_rad,
+            robust=image.robust, exact_cell=True,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +50,9 @@ class TileImage:
         Jy per pixel.
     primary_beam : ndarray
         Response with the weights that were imaged.
-    cell_rad, taper_rad, frequency_hz, rms_jy : float
-        `rms_jy` is the residual's, before beam correction.
+    cell_rad, taper_rad, robust, frequency_hz : float
+    rms_jy, thermal_jy : float
+        Noise before beam correction: measured on the residual, and by the weights of the data.
     beam : RestoringBeam
     n_iterations, n_major, n_samples, n_components, n_subtracted : int
         `n_components` counts sources fitted in the visibilities, which `model` does not hold;
@@ -68,8 +73,10 @@ class TileImage:
     primary_beam: np.ndarray
     cell_rad: float
     taper_rad: float
+    robust: float
     frequency_hz: float
     rms_jy: float
+    thermal_jy: float
     beam: RestoringBeam
     n_iterations: int
     n_major: int

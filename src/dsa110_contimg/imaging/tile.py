@@ -106,8 +106,10 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         primary_beam=beam_response,
         cell_rad=cell_rad,
         taper_rad=geometry.taper_rad,
+        robust=geometry.robust,
         frequency_hz=float(np.average(samples.frequency_hz, weights=weights)),
         rms_jy=robust_rms(result.residual),
+        thermal_jy=result.thermal_jy,
         beam=result.beam,
         n_iterations=result.n_iterations,
         n_major=result.n_major,
@@ -147,7 +149,7 @@ def _averaged(
         )
         weights = weighting.imaging_weights(
             samples.uvw_lambda, samples.weights, geometry.size, geometry.cell_rad,
-            options.scheme, options.robust, geometry.taper_rad,
+            options.scheme, geometry.robust, geometry.taper_rad,
         )  # fmt: skip
         smearing = samples.mean_smearing(weights)
         loss = averaging.edge_loss(smearing, 0.5 * geometry.size * geometry.cell_rad)

@@ -9,6 +9,9 @@ from typing import Literal
 import numba
 import numpy as np
 
+ROBUST = 0.5
+"""Briggs' R where neither the user nor the sky asks for less."""
+_MIN_ROBUST = -0.5
 _PADDING = 1.2
 """The uv plane of a field so many times as wide is what density is counted on."""
 Weighting = Literal["natural", "uniform", "briggs"]
@@ -20,7 +23,7 @@ def imaging_weights(
     npix: int,
     cell_rad: float,
     scheme: Weighting = "briggs",
-    robust: float = 0.5,
+    robust: float = ROBUST,
     taper_rad: float = 0.0,
 ) -> np.ndarray:
     """Weights of samples in an image.
@@ -50,16 +53,54 @@ def imaging_weights(
     return scaled
 
 
+def best_robust(
+    uvw_lambda: np.ndarray, weights: np.ndarray, npix: int, cell_rad: float, unmodelled_jy: float
+) -> float:
+    """Briggs' R that makes the sum of thermal noise and sidelobes smallest.
+
+    With weight ``W`` of a uv cell in the image and ``N`` by its noise, the variance of the image is
+    ``(sum W**2 / N + U**2 / 2 sum W**2) / (sum W)**2``: noise, and sidelobes of sources whose flux
+    densities squared add up to ``U**2``, at places that are not known. It is smallest for
+    ``W = N / (1 + N U**2 / 2)``, which is Briggs' weight with ``f**2 = U**2 / 2``.
+
+    Parameters
+    ----------
+    uvw_lambda, weights, npix, cell_rad
+        As of `imaging_weights`.
+    unmodelled_jy : float
+        U, for sources that stay in the image with their sidelobes.
+
+    Returns
+    -------
+    float
+        Between -0.5 and 0.5: weights closer to natural would widen the beam.
+    """
+    if unmodelled_jy <= 0:
+        return ROBUST
+    grid, _ = _gridded(uvw_lambda, weights, npix, cell_rad)
+    mean = np.sum(grid**2) / np.sum(weights, dtype=float)
+    robust = np.log10(5.0 / np.sqrt(0.5 * unmodelled_jy**2 * mean))
+    return float(np.clip(robust, _MIN_ROBUST, ROBUST))
+
+
+def _gridded(
+    uvw_lambda: np.ndarray, weights: np.ndarray, npix: int, cell_rad: float
+) -> tuple[np.ndarray, float]:
+    """Sums of weights in the cells of half the uv plane, and the width of the field (rad)."""
+    npix = 2 * int(np.ceil(_PADDING * npix / 2))
+    field_rad = npix * cell_rad
+    grid = np.zeros((npix, npix // 2 + 1))
+    _grid_weights(uvw_lambda, weights, field_rad, grid)
+    return grid, field_rad
+
+
 def _density_weights(
     uvw_lambda: np.ndarray, weights: np.ndarray, npix: int, cell_rad: float, scheme: Weighting,
     robust: float,
 ) -> np.ndarray:  # fmt: skip
     if scheme == "natural":
         return weights.astype(np.float32)
-    npix = 2 * int(np.ceil(_PADDING * npix / 2))
-    field_rad = npix * cell_rad
-    grid = np.zeros((npix, npix // 2 + 1))
-    _grid_weights(uvw_lambda, weights, field_rad, grid)
+    grid, field_rad = _gridded(uvw_lambda, weights, npix, cell_rad)
     if scheme == "uniform":
         return _divide(uvw_lambda, weights, field_rad, grid, 0.0, 1.0)
     f2 = (5.0 * 10.0**-robust) ** 2 / (np.sum(grid**2) / np.sum(weights, dtype=float))

@@ -8,7 +8,8 @@ import numpy as np
 from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
 
 _SIGNIFICANT = 3.0
-_SAME_CELL = 0.01
+_SAME_CELL = 0.2
+"""Tiles are resampled: cells follow the flags of a tile, and only another setup differs more."""
 
 
 @dataclass(frozen=True)

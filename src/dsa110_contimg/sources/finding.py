@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class SourceList:
-    """Sources found in an image, one for each Gaussian that was fitted.
+    """Sources found in an image.
 
     Attributes
     ----------
@@ -98,10 +98,10 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
     import bdsf
     from bdsf import multi_proc
 
-    # By default PyBDSF drops a Gaussian that reaches beyond its island, which noise and sidelobes
-    # make small: every eighth source of ten sigma on a crowded sky.
     # PyBDSF forks helpers even for one core, which would take more than this process's slot.
     multi_proc.parallel_map = _serial_map
+    # By default it drops a Gaussian that reaches beyond its island, which noise and sidelobes make
+    # small: every eighth source of ten sigma on a crowded sky.
     found = bdsf.process_image(
         str(path), thresh_isl=threshold_sigma * 2 / 3, thresh_pix=threshold_sigma,
         frequency=frequency_hz, quiet=True, ncores=1, debug=False, outdir=scratch,
@@ -109,9 +109,9 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
     )  # fmt: skip
     rows = [
         (
-            *g.centre_sky, 3600 * g.centre_skyE[0], 3600 * g.centre_skyE[1],
-            g.peak_flux, g.peak_fluxE, g.total_flux, g.total_fluxE,
+            *s.posn_sky_centroid, 3600 * s.posn_sky_centroidE[0], 3600 * s.posn_sky_centroidE[1],
+            s.peak_flux_max, s.peak_flux_maxE, s.total_flux, s.total_fluxE,
         )
-        for g in sorted(found.gaussians, key=lambda g: -g.total_flux)
+        for s in sorted(found.sources, key=lambda s: -s.total_flux)
     ]  # fmt: skip
     return np.array(rows, float).reshape(-1, 8)

@@ -6,8 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 from dsa110_contimg.imaging.clean import CleanOptions
-from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.tile import image_tile
+from dsa110_contimg.imaging.weighting import ROBUST
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sky.model import SkyModel
@@ -15,17 +16,21 @@ from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.visibilities.data import Visibilities
 
 _IMAGING = TileImageOptions(
-    size=1024, cell_rad=None, scheme="briggs", robust=0.5, uv_min_lambda=0.0, averaging_loss=0.005,
-    clean=CleanOptions(niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5),
+    size=1024, cell_rad=None, scheme="briggs", robust=ROBUST, uv_min_lambda=0.0,
+    averaging_loss=0.005, clean=CleanOptions(
+        niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5
+    ),
 )  # fmt: skip
 _FOUND_SIGMA = 7.0
 """Minimum peak, relative to the noise of the image."""
+_LOBE_BEAMS = 1.5
+"""Reach of the main lobe of the point spread function, in major axes of the beam."""
 _MIN_RESPONSE = 0.1
 """Farther out a small error of the beam is a large one of the flux density."""
 
 
-def find_unmodelled(rest: Visibilities) -> SkyModel:
-    """Find compact sources, and what sources of the model have too much.
+def find_unmodelled(rest: Visibilities) -> tuple[SkyModel, float]:
+    """Find compact sources, what sources of the model have too much, and what is left of the sky.
 
     Parameters
     ----------
@@ -36,6 +41,9 @@ def find_unmodelled(rest: Visibilities) -> SkyModel:
     -------
     SkyModel
         Differences to the model, of either sign, with the beam taken out.
+    float
+        Root of the sum of squares of apparent flux densities of sources that CLEAN does not find:
+        what they add to the noise of the image, over the rms of the point spread function (Jy).
     """
     tile = image_tile(rest, None, _IMAGING)
     image = tile.plane(tile.apparent, rest.phase_centre_rad, "Jy/beam")
@@ -60,7 +68,15 @@ def find_unmodelled(rest: Visibilities) -> SkyModel:
         )
         flux.append(sign * found.peak_jy[seen] / tile.primary_beam[row[seen], column[seen]])
     jansky = np.concatenate(flux)
-    return SkyModel(
+    found_sources = SkyModel(
         np.concatenate(positions), jansky, np.full(jansky.size, DEFAULT_SPECTRAL_INDEX),
         tile.frequency_hz,
     )  # fmt: skip
+    return found_sources, _left_jy(tile)
+
+
+def _left_jy(tile: TileImage) -> float:
+    excess = max(0.0, tile.rms_jy**2 - tile.thermal_jy**2)
+    y, x = np.indices(tile.psf.shape) - tile.psf.shape[0] // 2
+    sidelobes = tile.psf[np.hypot(x, y) * tile.cell_rad > _LOBE_BEAMS * tile.beam.major_rad]
+    return float(np.sqrt(excess / np.mean(sidelobes**2, dtype=float)))

@@ -123,6 +123,7 @@ def apply(
     if output is not None:
         check_new([output])
     vis = measurement_set.read(tile.ms_path)
+    vis = replace(vis, unmodelled_jy=calibration_set.unmodelled_jy)
     if calibration_set.beam is not None:
         vis = replace(vis, beam=calibration_set.beam.shape)
     n_given = int(unflagged(vis.flags)[0].sum()) if manual_flags else 0
@@ -146,8 +147,9 @@ def apply(
     )
     if output is None:
         measurement_set.add_corrected_data(
-            tile.ms_path, result.vis.data, result.vis.flags, result.vis.beam
-        )
+            tile.ms_path, result.vis.data, result.vis.flags, result.vis.beam,
+            result.vis.unmodelled_jy,
+        )  # fmt: skip
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         measurement_set.write(output, replace(calibrated, notes=notes), spectral_weights=True)

@@ -73,6 +73,8 @@ class SolvedSet:
         Name of the stored beam that took part; empty if none did.
     n_unmodelled : int
         Sources that the catalogue does not hold, or differently, found in data minus model.
+    unmodelled_jy : float
+        What is left after these, as in `Visibilities`.
     n_crosstalk : int
         Baselines whose crosstalk is taken off.
     crosstalk_rms_jy : float
@@ -102,6 +104,7 @@ class SolvedSet:
     beam: BeamMeasurement | None = None
     known_beam: str = ""
     n_unmodelled: int = 0
+    unmodelled_jy: float = 0.0
     n_crosstalk: int = 0
     crosstalk_rms_jy: float = 0.0
     crosstalk_sky_loss: float = 0.0
@@ -207,6 +210,7 @@ def solve(
         rfi_fraction=solution.rfi_fraction,
         n_model_sources=len(model),
         n_unmodelled=solution.n_unmodelled,
+        unmodelled_jy=solution.unmodelled_jy,
         sky_catalog=options.sky_catalog,
         bandpass_valid_s=options.bandpass_valid_h * 3600,
         gains_valid_s=options.gains_valid_h * 3600,

@@ -338,7 +338,7 @@ def _write(tile: ImagedTile, vis: Visibilities, result: TileImage, options: Imag
         "ORIGIN": f"dsa110-contimg {__version__}",
         "CALSET": (tile.calibration_set_id, "calibration set"),
         "WEIGHTNG": options.weighting,
-        "ROBUST": options.robust,
+        "ROBUST": result.robust,
         "CLEANIT": (tile.n_iterations, "CLEAN iterations"),
         "IMAGER": options.imager,
         "TAPER": (result.taper_rad / astrometry.ARCSEC_RAD, "[arcsec] width of the uv taper"),

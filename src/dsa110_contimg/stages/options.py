@@ -92,7 +92,13 @@ class ImagingOptions(SkyModelOptions):
     weighting: Literal["briggs", "natural", "uniform"] = Field(
         "briggs", description="Imaging weights"
     )
-    robust: float = Field(0.5, ge=-2, le=2, description="Briggs' robustness")
+    robust: float | None = Field(
+        None,
+        ge=-2,
+        le=2,
+        description="Briggs' robustness. Default: 0.5, and down to -0.5 where sidelobes of faint "
+        "sources are more than the noise",
+    )
     deconvolver: Literal["hogbom", "multiscale"] = Field(
         "hogbom", description="multiscale is slower and better where emission is extended"
     )

@@ -88,8 +88,8 @@ def load_all(root: Path) -> list[StoredBeam]:
             stored.append(records.from_json(StoredBeam, json.loads(path.read_text())))
         except ValueError as error:
             raise BadInputError(
-                f"{path}: is not a stored beam ({str(error).splitlines()[0]}); remove it and make it anew with "
-                "'dsa110-contimg beam combine'"
+                f"{path}: is not a stored beam ({str(error).splitlines()[0]}); remove it and make "
+                "it anew with 'dsa110-contimg beam combine'"
             ) from error
     return sorted(stored, key=lambda one: (one.valid_from, one.name))
 

@@ -63,6 +63,9 @@ class Visibilities:
         History of the data, one line a step.
     beam : BeamShape
         What is known of the primary beam.
+    unmodelled_jy : float
+        Root of the sum of squares of apparent flux densities of sources that neither a model holds
+        nor CLEAN finds; zero where it was not measured.
     """
 
     data: np.ndarray
@@ -83,6 +86,7 @@ class Visibilities:
     field_name: str
     notes: tuple[str, ...] = ()
     beam: BeamShape = NOMINAL_BEAM
+    unmodelled_jy: float = 0.0
 
     @property
     def beam_axis(self) -> np.ndarray:

@@ -28,6 +28,9 @@ dish axis. It is no POINTING table because xradio's schema refuses its own readi
 BEAM_KEYWORD = "PRIMARY_BEAM"
 """Keyword of the main table where the beam was measured: width over that of the dish, and where its
 centre is from the dish axis, east and north (rad)."""
+UNMODELLED_KEYWORD = "UNMODELLED_JY"
+"""Keyword of the main table where the sky without a model was measured: `unmodelled_jy` of
+`Visibilities`."""
 CORR_TYPE = {-1: 5, -2: 8, -3: 6, -4: 7, -5: 9, -6: 12, -7: 10, -8: 11}
 """Stokes enumeration of casacore for AIPS polarization numbers (RR LL RL LR XX YY XY YX)."""
 
@@ -199,8 +202,7 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
     )  # fmt: skip
     ra, dec = astrometry.vector_to_radec(vis.pointings)
     ms.putkeyword(DRIFT_KEYWORD, np.stack([times_s, ra, dec], axis=1))
-    if vis.beam != NOMINAL_BEAM:
-        ms.putkeyword(BEAM_KEYWORD, json.dumps(dataclasses.asdict(vis.beam)))
+    _put_findings(ms, vis.beam, vis.unmodelled_jy)
     if vis.notes:
         n = len(vis.notes)
         subtable(
@@ -285,6 +287,7 @@ def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibili
             field_name=_column(ms, "FIELD", "NAME")[number],
             notes=tuple(_column(ms, "HISTORY", "MESSAGE")),
             beam=_beam(ms),
+            unmodelled_jy=_unmodelled_jy(ms),
         )
     return _ascending(vis)
 
@@ -298,6 +301,25 @@ def _beam(ms: Any) -> BeamShape:
         columns = {name: tuple(values) for name, values in shape["antennas"].items()}
         shape["antennas"] = AntennaBeams(**columns)
     return BeamShape(**shape)
+
+
+def _unmodelled_jy(ms: Any) -> float:
+    if UNMODELLED_KEYWORD not in ms.keywordnames():
+        return 0.0
+    return float(ms.getkeyword(UNMODELLED_KEYWORD))
+
+
+def _put_findings(ms: Any, beam: BeamShape, unmodelled_jy: float) -> None:
+    """Write what was found out about beam and sky, in place of what was known before."""
+    known = ms.keywordnames()
+    if beam != NOMINAL_BEAM:
+        ms.putkeyword(BEAM_KEYWORD, json.dumps(dataclasses.asdict(beam)))
+    elif BEAM_KEYWORD in known:
+        ms.removekeyword(BEAM_KEYWORD)
+    if unmodelled_jy:
+        ms.putkeyword(UNMODELLED_KEYWORD, unmodelled_jy)
+    elif UNMODELLED_KEYWORD in known:
+        ms.removekeyword(UNMODELLED_KEYWORD)
 
 
 def _one_field(path: Path, ms: Any, field: str | None) -> tuple[int, Any]:
@@ -380,11 +402,12 @@ def phase_centre_deg(path: Path) -> tuple[float, float]:
 
 
 def add_corrected_data(
-    path: Path, corrected: np.ndarray, flags: np.ndarray, beam: BeamShape = NOMINAL_BEAM
-) -> None:
+    path: Path, corrected: np.ndarray, flags: np.ndarray, beam: BeamShape = NOMINAL_BEAM,
+    unmodelled_jy: float = 0.0,
+) -> None:  # fmt: skip
     """Add or replace CORRECTED_DATA and FLAG of a user's own Measurement Set, in place.
 
-    The beam that the data were calibrated with is written beside them.
+    What calibration found out about the beam and the sky is written with them.
     """
     from casacore import tables
 
@@ -401,10 +424,7 @@ def add_corrected_data(
             ms.addcols(tables.maketabdesc([description]))
         ms.putcol("CORRECTED_DATA", corrected)
         ms.putcol("FLAG", flags)
-        if beam != NOMINAL_BEAM:
-            ms.putkeyword(BEAM_KEYWORD, json.dumps(dataclasses.asdict(beam)))
-        elif BEAM_KEYWORD in ms.keywordnames():
-            ms.removekeyword(BEAM_KEYWORD)
+        _put_findings(ms, beam, unmodelled_jy)
 
 
 def _open(path: Path, readonly: bool = True) -> Any:
