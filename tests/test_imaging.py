@@ -392,3 +392,28 @@ def test_a_source_near_the_edge_stays_in_the_image(processed: Processed, jansky:
     row, middle = size - from_edge, size // 2
     peak = tile.apparent[row - 1 : row + 2, middle - 1 : middle + 2].max()
     assert peak == pytest.approx(predict.mean_apparent_jy(vis, model)[1], rel=0.1)
+
+
+def test_the_best_robustness_leaves_the_least_noise_and_sidelobes(rng: np.random.Generator) -> None:
+    samples = _samples(rng, [(0.0, 0.0, 1.0)])
+    # Dense enough that weights by density and by noise differ much.
+    samples = replace(samples, uvw_lambda=0.1 * samples.uvw_lambda)
+    uvw, natural = samples.uvw_lambda, samples.weights
+
+    def variance(robust: float, unmodelled_jy: float) -> float:
+        """Of an image of noise and of one source at an unknown place."""
+        weights = weighting.imaging_weights(uvw, natural, NPIX, CELL, "briggs", robust)
+        psf = gridding.dirty_image(samples, samples.values, weights, NPIX, CELL)
+        thermal2 = np.sum(weights.astype(float) ** 2 / natural) / weights.sum(dtype=float) ** 2
+        return float(thermal2 + unmodelled_jy**2 * np.mean(psf**2, dtype=float))
+
+    none = weighting.best_robust(uvw, natural, NPIX, CELL, 0.0)
+    assert none == weighting.ROBUST
+    tried = np.geomspace(0.1, 1e4, 60) / np.sqrt(natural.sum(dtype=float))
+    found = np.array([weighting.best_robust(uvw, natural, NPIX, CELL, one) for one in tried])
+    assert (found[0], found[-1]) == (0.5, -0.5)
+    inside = np.flatnonzero(np.abs(found) < 0.4)
+    for k in inside[[0, -1]]:
+        best = variance(found[k], tried[k])
+        assert best < variance(found[k] + 0.5, tried[k])
+        assert best < variance(found[k] - 0.5, tried[k])

@@ -73,3 +73,26 @@ def test_they_no_longer_go_into_the_gains(tile: tuple[Visibilities, SkyModel, Sk
         errors.append(np.std(gains / gains.mean()))
         assert (solved.n_unmodelled > 0) == (find is not None)
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_what_cannot_be_found_is_measured_as_a_whole(
+    tile: tuple[Visibilities, SkyModel, SkyModel],
+) -> None:
+    vis, _, _ = tile
+    rng = np.random.default_rng(7)
+    noise = rng.normal(0, _NOISE_JY, (*vis.data.shape, 2)).astype(np.float32)
+    rest = replace(vis, data=noise.view(np.complex64)[..., 0])
+    _, nothing_jy = find_unmodelled(rest)
+    east, north = rng.uniform(-1.2, 1.2, (2, 1500))
+    ra, dec = vis.phase_centre_rad
+    places = astrometry.radec_to_vector(
+        ra + np.deg2rad(east) / np.cos(dec), dec + np.deg2rad(north)
+    )
+    faint = SkyModel(places, np.full(1500, 0.004), np.full(1500, -0.7), 1.4e9)
+    expected = np.sqrt(np.sum(predict.mean_apparent_jy(vis, faint) ** 2))
+    found, left_jy = find_unmodelled(
+        replace(rest, data=rest.data + predict.predict(vis, faint)[:, :, None])
+    )
+    assert len(found) < 75
+    assert left_jy == pytest.approx(expected, rel=0.25)
+    assert nothing_jy < 0.3 * expected

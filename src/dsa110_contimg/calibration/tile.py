@@ -287,7 +287,10 @@ def _data_minus_model(
 ) -> Visibilities:
     """Some channels of a tile, calibrated, without the sources of the model."""
     thin, chosen = _some_calibrated(vis, gains, rfi, _ROUGH_CHANNELS)
-    return replace(thin, data=thin.data - sky[:, chosen, None])
+    scale = _noise_scale(thin, sky[:, chosen])
+    return replace(
+        thin, data=thin.data - sky[:, chosen, None], weights=thin.weights / np.float32(scale)
+    )
 
 
 def _some_calibrated(

@@ -215,13 +215,21 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
         f"Set {solved.id}: reference antenna {solved.reference_antenna}, "
         f"{100 * solved.flagged_fraction:.1f} % of the bandpass flagged, median "
         f"signal-to-noise {solved.median_snr:.0f}, {solved.n_model_sources} model sources "
-        f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog}), and "
-        f"{solved.n_unmodelled} that the tile itself shows beside them; "
-        f"{solved.channels_per_solution} channels a solution. {_scale(solved.flux_scale)} "
+        f"of {solved.model_flux_jy:.2f} Jy apparent in all ({solved.sky_catalog})"
+        f"{_unmodelled(solved)}; "
+        f"{solved.channels_per_solution} channels per solution. {_scale(solved.flux_scale)} "
         f"{_beam(solved)} {_crosstalk(solved)}{_misplaced(solved)}"
         f"{_why(choice)}",
         pictures=[("Bandpass of every antenna; one colour a polarization", plot)],
     )
+
+
+def _unmodelled(solved: SolvedSet) -> str:
+    """What the sky holds besides the catalogue."""
+    said = f" and {solved.n_unmodelled} found in the tile itself" if solved.n_unmodelled else ""
+    if solved.unmodelled_jy:
+        said += f", without sources too faint to find of {1e3 * solved.unmodelled_jy:.0f} mJy (rms)"
+    return said
 
 
 def _scale(scale: FluxScale | None) -> str:
