@@ -105,7 +105,7 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
     found = bdsf.process_image(
         str(path), thresh_isl=threshold_sigma * 2 / 3, thresh_pix=threshold_sigma,
         frequency=frequency_hz, quiet=True, ncores=1, debug=False, outdir=scratch,
-        mean_map="zero", flag_maxsize_fwhm=0.0,
+        mean_map="zero", flag_maxsize_fwhm=0.15,
     )  # fmt: skip
     rows = [
         (
