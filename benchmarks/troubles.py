@@ -24,7 +24,7 @@ from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.simulation import hour, instrument
 from dsa110_contimg.simulation.troubles import DeadHand, Jump, Troubles
 from dsa110_contimg.sky import catalogues, matching
-from dsa110_contimg.sources.accuracy import against_truth
+from dsa110_contimg.sources.accuracy import against_truth, noise_over_stated
 from dsa110_contimg.telescope import DSA110
 
 _SCRIPTS = Path(sys.executable).parent
@@ -129,7 +129,7 @@ def _compare(root: Path, run: hour.Run) -> list[str]:
             [str(_SCRIPTS / "dsa110-contimg"), "status", "--json", "--root", str(root)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return ["held", json.dumps(json.loads(done.stdout)["mosaics"]), *[""] * 6]
+        return ["held", json.dumps(json.loads(done.stdout)["mosaics"]), *[""] * 7]
     (path,) = published
     image = read_fits(path)
     noise = read_fits(path.with_name(f"{path.stem}_rms.fits")).pixels
@@ -147,11 +147,12 @@ def _compare(root: Path, run: hour.Run) -> list[str]:
         *place, sky.ra_deg, sky.dec_deg, np.full(int(strong.sum()), _MATCH_ARCSEC)
     )
     seen = np.isfinite(image.pixels)
+    stated = noise_over_stated(image, noise, sky.ra_deg, sky.dec_deg, true_jy, sky.shapes)
     area = float(np.count_nonzero(seen)) * np.rad2deg(image.cell_rad) ** 2
     return [
         "yes", f"{found.compared.sum()}", f"{found.median_ratio:.4f}", f"{found.scatter:.4f}",
         f"{found.median_offset_arcsec:.2f}", f"{1e3 * robust_rms(image.pixels[seen]):.3f}",
-        f"{area:.1f}", f"{(match.index >= 0).mean():.3f}",
+        f"{stated:.3f}", f"{area:.1f}", f"{(match.index >= 0).mean():.3f}",
     ]  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def main() -> int:
         parser.error(f"no line {', '.join(unknown)}; there are {', '.join(known)}")
     titles = (
         "trouble", "seed", "published", "sources", "flux density / truth", "scatter",
-        "position (arcsec)", "rms (mJy)", "area (deg2)", "reliability", "seconds",
+        "position (arcsec)", "rms (mJy)", "noise / stated", "area (deg2)", "reliability", "seconds",
     )  # fmt: skip
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     for name in given.names or known:

@@ -9,6 +9,7 @@ from scipy import ndimage, spatial
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sources.accuracy import noise_over_stated
 from dsa110_contimg.sources.finding import find_sources
 
 CELL = 10 * astrometry.ARCSEC_RAD
@@ -70,3 +71,15 @@ def test_one_source_is_one_row(tmp_path: Path, rng: np.random.Generator, wide: f
     resolved = ndimage.gaussian_filter(image.pixels, SIGMA * np.sqrt(wide**2 - 1))
     image = Image(**{**vars(image), "pixels": resolved})
     assert len(_found(tmp_path, image, 6.0)) == 1
+
+
+def test_the_noise_is_measured_without_the_sources(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    places = rng.uniform(10, 290, (800, 2))
+    jansky = 4 * NOISE_JY * rng.uniform(size=800) ** -1.0
+    image = _image(places, jansky, 300, rng)
+    ra, dec = image.wcs.all_pix2world(places[:, 1], places[:, 0], 0)
+    stated = np.full(image.pixels.shape, 1.25 * NOISE_JY)
+    assert noise_over_stated(image, stated, ra, dec, jansky) == pytest.approx(0.8, rel=0.05)
+    assert noise_over_stated(image, stated, ra[:0], dec[:0], jansky[:0]) > 1.2

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.imaging.components import add_components
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.sources.comparison import isolated
 from dsa110_contimg.sources.photometry import measure_at
 
@@ -97,3 +99,37 @@ def against_truth(
         north_arcsec=found.offset_north_rad / astrometry.ARCSEC_RAD,
         compared=found.observed & alone & (flux_jy >= min_flux_jy),
     )
+
+
+def noise_over_stated(
+    image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray, flux_jy: np.ndarray,
+    shapes: Shapes = POINTS,
+) -> float:  # fmt: skip
+    """Scatter of an image without its true sources, in units of the stated noise.
+
+    Parameters
+    ----------
+    image : Image
+        Corrected for the primary beam, Jy per beam.
+    noise : ndarray, shape of the image
+        rms, Jy per beam.
+    ra_deg, dec_deg, flux_jy : ndarray, shape (nsource,)
+        All sources, faint ones too.
+    shapes : Shapes
+
+    Returns
+    -------
+    float
+        Robust; 1 where the stated noise is right.
+    """
+    if image.beam is None:
+        raise ValueError("an image without a restoring beam")
+    x, y = image.wcs.all_world2pix(ra_deg, dec_deg, 0)
+    ny, nx = image.pixels.shape
+    near = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+    middle, cell = ny // 2, image.cell_rad
+    lmn = np.column_stack([middle - x, y - middle, np.ones(x.size)])[near] * cell
+    rest = image.pixels.astype(float)
+    add_components(rest, lmn, -flux_jy[near], shapes.each(x.size).select(near), image.beam, cell)
+    scaled = rest / noise
+    return robust_rms(scaled[np.isfinite(scaled)])
