@@ -263,7 +263,7 @@ def _settings(
     settings.trimmed_image_width = settings.trimmed_image_height = grid.npix
     settings.pixel_scale.x = settings.pixel_scale.y = grid.cell_rad
     settings.major_iteration_count = options.max_major
-    settings.major_loop_gain = _safe_major_gain(psf, beam, grid.cell_rad, options.major_gain)
+    settings.major_loop_gain = safe_major_gain(psf, beam, grid.cell_rad, options.major_gain)
     settings.thread_count = options.threads
     if options.local_rms:
         settings.local_rms.method = radler.LocalRmsMethod.rms_window
@@ -302,7 +302,7 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _safe_major_gain(psf: np.ndarray, beam: RestoringBeam, cell_rad: float, wanted: float) -> float:
+def safe_major_gain(psf: np.ndarray, beam: RestoringBeam, cell_rad: float, wanted: float) -> float:
     """Major gain that stops a cycle above the sidelobes of the peak it began with.
 
     Components cleaned out of sidelobes feed on each other and diverge; CASA's tclean stops at the

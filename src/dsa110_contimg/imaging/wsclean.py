@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_contimg.errors import ImagingError, RetryableError, UsageError
+from dsa110_contimg.imaging import clean, gridding, weighting
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
@@ -67,6 +68,10 @@ def image_with_wsclean(
     residual = found.get("residual", found["dirty"]).pixels
     if restored.beam is None:
         raise ImagingError("wsclean could not fit a restoring beam")
+    if not np.isfinite(restored.pixels).all():
+        raise ImagingError(
+            "wsclean's CLEAN diverged; flag more data, lower --major-gain or raise --auto-mask"
+        )
     rough = geometry.rough
     return TileImage(
         apparent=restored.pixels,
@@ -98,27 +103,40 @@ def image_with_wsclean(
 def _arguments(
     prefix: Path, geometry: Geometry, column: str, options: TileImageOptions
 ) -> list[str]:
-    clean = options.clean
+    given = options.clean
     arguments = [
         "-quiet", "-name", prefix, "-size", geometry.size, geometry.size,
         "-scale", f"{geometry.cell_rad / astrometry.ARCSEC_RAD}asec", "-pol", "I",
         "-weight", options.scheme, *([geometry.robust] if options.scheme == "briggs" else []),
-        "-niter", clean.niter, "-mgain", clean.major_gain, "-nmiter", clean.max_major,
-        "-auto-mask", clean.auto_mask_sigma, "-auto-threshold", clean.auto_threshold_sigma,
-        "-minuv-l", options.uv_min_lambda, "-data-column", column, "-j", clean.threads,
+        "-niter", given.niter, "-mgain", _major_gain(geometry, options), "-nmiter", given.max_major,
+        "-auto-mask", given.auto_mask_sigma, "-auto-threshold", given.auto_threshold_sigma,
+        "-minuv-l", options.uv_min_lambda, "-data-column", column, "-j", given.threads,
         "-no-update-model-required",
     ]  # fmt: skip
     if np.isfinite(options.uv_max_lambda):
         arguments += ["-maxuv-l", options.uv_max_lambda]
     if geometry.taper_rad > 0:
         arguments += ["-taper-gaussian", f"{geometry.taper_rad / astrometry.ARCSEC_RAD}asec"]
-    if clean.multiscale:
+    if given.multiscale:
         arguments += ["-multiscale"]
-    if clean.local_rms:
+    if given.local_rms:
         arguments += ["-local-rms"]
-    if clean.bands > 1:
+    if given.bands > 1:
         arguments += [
-            "-channels-out", clean.bands, "-join-channels", "-fit-spectral-pol",
-            clean.spectral_terms,
+            "-channels-out", given.bands, "-join-channels", "-fit-spectral-pol",
+            given.spectral_terms,
         ]  # fmt: skip
     return [str(argument) for argument in arguments]
+
+
+def _major_gain(geometry: Geometry, options: TileImageOptions) -> float:
+    """Major gain with which WSClean does not clean sidelobes either."""
+    rough, size, cell_rad = geometry.rough, geometry.size, geometry.cell_rad
+    weights = weighting.imaging_weights(
+        rough.uvw_lambda, rough.weights, size, cell_rad, options.scheme, geometry.robust,
+        geometry.taper_rad,
+    )  # fmt: skip
+    ones, threads = np.ones(weights.size, np.complex64), options.clean.threads
+    psf = gridding.dirty_image(rough, ones, weights, size, cell_rad, threads, w_terms=False)
+    beam = clean.fitted_beam(rough, weights, cell_rad, threads)
+    return clean.safe_major_gain(psf, beam, cell_rad, options.clean.major_gain)
