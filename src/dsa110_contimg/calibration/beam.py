@@ -28,7 +28,7 @@ _ROUNDS = 30
 _STEPS = np.array([0.01, np.deg2rad(1 / 60), np.deg2rad(1 / 60)])
 """For derivatives by width and pointing."""
 _OTHER_BEAM_SIGMA = 5.0
-"""A beam that differs by so many standard errors from the known one has changed since."""
+"""Minimum difference from the known beam, in standard errors, for a beam that has changed."""
 _CONVERGED = 1e-3
 """The iteration stops when no parameter changes by more than this part of its standard error."""
 

@@ -225,7 +225,7 @@ def calibration_section(solved: SolvedSet, choice: Choice | None) -> Section:
 
 
 def _unmodelled(solved: SolvedSet) -> str:
-    """What the sky holds besides the catalogue."""
+    """Describe the sky besides the catalogue."""
     said = f" and {solved.n_unmodelled} found in the tile itself" if solved.n_unmodelled else ""
     if solved.unmodelled_jy:
         said += f", without sources too faint to find of {1e3 * solved.unmodelled_jy:.0f} mJy (rms)"
@@ -244,7 +244,7 @@ def _scale(scale: FluxScale | None) -> str:
 
 
 def _beam(solved: SolvedSet) -> str:
-    """What is known of the primary beam, and from where."""
+    """Describe the primary beam, and what it is known from."""
     beam = solved.beam
     if beam is None or (not beam.n_sources and not solved.known_beam):
         return "Primary beam: that of the dish; too few sources to measure it."

@@ -43,7 +43,7 @@ class StoredBeam:
 
 
 def beam_path(root: Path, name: str) -> Path:
-    """Where a beam of a name lies."""
+    """Return the path of the beam of a name."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r}: a name has letters, digits and any of _ . + - only")
     return root / "beams" / f"{name}.json"
