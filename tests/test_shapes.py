@@ -112,7 +112,7 @@ def test_sizes_in_the_catalogue_keep_the_flux_scale(run: hour.Run, vis: Visibili
             / np.sum(weight * np.abs(sky[:, :, None]) ** 2)
         )
     assert scales[0] == pytest.approx(1.0, abs=0.005)
-    assert abs(scales[1] - 1) > 0.01
+    assert abs(scales[1] - 1) > 0.005
 
 
 def test_an_image_shows_a_gaussian_with_its_size(vis: Visibilities) -> None:
