@@ -15,8 +15,8 @@ from dsa110_contimg.visibilities.data import Visibilities
 
 CELLS_PER_BEAM = 4.0
 _CELLS_PER_TAPERED_BEAM = 3.0
-"""Where the number of pixels and the field are given, and only a taper makes the beam wider. A beam
-of four cells would have more noise from sidelobes and from sources that it does not tell apart."""
+"""Minimum before a taper widens the beam of an image of given pixels and field. A beam of four cells
+would have more noise from sidelobes and from sources that it does not tell apart."""
 HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
 _CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
