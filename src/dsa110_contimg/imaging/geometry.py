@@ -15,7 +15,7 @@ from dsa110_contimg.visibilities.data import Visibilities
 
 CELLS_PER_BEAM = 4.0
 _CELLS_PER_TAPERED_BEAM = 3.0
-"""Minimum before a taper widens the beam of an image of given pixels and field. A beam of four cells
+"""Minimum before a taper widens the beam of an image of given size. A beam of four cells
 would have more noise from sidelobes and from sources that it does not tell apart."""
 HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
