@@ -264,7 +264,7 @@ def test_a_primary_calibrator_keeps_its_flux_density(small_run: SmallRun) -> Non
         measured, scale, _ = source_fluxes.measure(
             vis, replace(truth, flux_jy=listed), no_rfi, limits
         )
-    assert measured.flux_jy[brightest] / truth.flux_jy[brightest] == pytest.approx(1.0, abs=0.02)
+    assert measured.flux_jy[brightest] / truth.flux_jy[brightest] == pytest.approx(1.0, abs=0.03)
     assert scale.error < 0.015
 
 

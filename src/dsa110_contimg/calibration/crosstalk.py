@@ -30,6 +30,8 @@ _SIGNIFICANT = 5.0
 _UNLIKE_SKY = 10.0
 """Excess over the power expected of sources, in units of it. One baseline sees all sources with one
 amplitude and phase in all its channels, so it exceeds this with a probability of exp(-11)."""
+_MODEL_ERROR = 0.01
+"""Of the sky that the model holds, as a fraction: flux densities and beam are known no better."""
 _ROWS_FOR_SKY = 20_000
 
 
@@ -57,6 +59,11 @@ class Crosstalk:
     def rms_jy(self) -> float:
         """Root mean square over baselines, channels and hands."""
         return float(np.sqrt(np.mean(np.abs(self.values_jy) ** 2))) if self.pairs else 0.0
+
+    def source_error_jy(self, n_antennas: int) -> float:
+        """Standard error that it makes in a source that is measured on all baselines."""
+        squares = (np.abs(self.values_jy) ** 2).mean(axis=(1, 2)).sum()
+        return float(np.sqrt(squares)) / max(1, n_antennas * (n_antennas - 1) // 2)
 
     def sky_loss(self, n_antennas: int) -> float:
         """Share of its flux density that a source without a model loses in the reference tile."""
@@ -126,7 +133,7 @@ def measure_crosstalk(
     left_out : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
     unmodelled_jy2 : float
-        As of `unmodelled_power`.
+        As of `unmodelled_power`. What is wrong with the model comes on top.
     """
     nantenna = len(vis.array.names)
     code = vis.antenna1.astype(np.int64) * nantenna + vis.antenna2
@@ -135,18 +142,22 @@ def measure_crosstalk(
     shape = (pairs.size, vis.frequencies_hz.size, hands.size)
     total, count = np.zeros(shape, np.complex128), np.zeros(shape, np.int64)
     squares, turned = np.zeros(shape), np.zeros(shape, np.complex128)
+    modelled = np.zeros(shape, np.complex128)
     _sum_at_rest(
         vis.data, sky, vis.flags, left_out, _w_shift_m(vis), vis.frequencies_hz, hands,
-        pair_of_row, total, squares, turned, count,
+        pair_of_row, total, squares, turned, modelled, count,
     )  # fmt: skip
-    known = count > 1
+    known = count > 2
     mean = np.where(known, total / np.maximum(count, 1), 0)
-    variance = (squares - count * np.abs(mean) ** 2) / np.maximum(count * (count - 1), 1)
+    # Not count - 1: the mean square over the sample variance is then one for noise alone.
+    variance = (squares - count * np.abs(mean) ** 2) / np.maximum(count * (count - 2), 1)
     known &= variance > 0
     safe = np.where(known, variance, 1.0)
     still = np.abs(turned / np.maximum(count, 1)) ** 2
+    wrong = np.abs(_MODEL_ERROR * modelled / np.maximum(count, 1)) ** 2
     noise = np.count_nonzero(known, axis=1, keepdims=True)
-    sources = np.sum(np.where(known, unmodelled_jy2 * still / safe, 0), axis=1, keepdims=True)
+    sky_jy2 = unmodelled_jy2 * still + wrong
+    sources = np.sum(np.where(known, sky_jy2 / safe, 0), axis=1, keepdims=True)
     power = np.sum(np.where(known, np.abs(mean) ** 2 / safe, 0), axis=1, keepdims=True)
     expected = noise + sources
     seen = power - expected > _SIGNIFICANT * np.sqrt(np.maximum(noise, 1)) + _UNLIKE_SKY * sources
@@ -243,9 +254,10 @@ def _w_shift_m(vis: Visibilities) -> np.ndarray:
 def _sum_at_rest(
     data: np.ndarray, sky: np.ndarray, flags: np.ndarray, left_out: np.ndarray,
     w_shift_m: np.ndarray, frequencies_hz: np.ndarray, hands: np.ndarray, pair_of_row: np.ndarray,
-    total: np.ndarray, squares: np.ndarray, turned: np.ndarray, count: np.ndarray,
+    total: np.ndarray, squares: np.ndarray, turned: np.ndarray, modelled: np.ndarray,
+    count: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add data minus model in the Earth's frame, and the turn to it, to the sums of each pair."""
+    """Add data minus model in the Earth's frame, the turn to it and the model, to the sums."""
     for row in range(data.shape[0]):
         k = pair_of_row[row]
         for f in range(data.shape[1]):
@@ -259,6 +271,7 @@ def _sum_at_rest(
                 value = (data[row, f, p] - sky[row, f]) * turn
                 total[k, f, h] += value
                 turned[k, f, h] += turn
+                modelled[k, f, h] += sky[row, f] * turn
                 squares[k, f, h] += value.real * value.real + value.imag * value.imag
                 count[k, f, h] += 1
 

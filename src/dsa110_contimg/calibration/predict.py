@@ -17,6 +17,8 @@ from dsa110_contimg.visibilities.phasing import phasor
 
 _BLOCK = 64
 """Channels at a time: the phasors of some hundred sources then fit the cache."""
+_LANES = 16
+"""Loops over channels run in multiples of this, for vector instructions."""
 NO_GAINS = np.zeros((0, 0, 0), np.complex64)
 _NARROW = 0.06
 """Relative width of a block of channels over which the visibility of a Gaussian is a parabola of
@@ -157,6 +159,7 @@ def sum_sources(
     for t in range(ntime):
         for c0 in range(0, nchan, _BLOCK):
             n = min(_BLOCK, nchan - c0)
+            width = min(_BLOCK, -(-n // _LANES) * _LANES)
             flux[:, :n] = apparent_jy[t, :, c0 : c0 + n]
             low_hz, high_hz = frequencies_hz[c0], frequencies_hz[c0 + n - 1]
             narrow = abs(high_hz - low_hz) < _NARROW * low_hz
@@ -181,7 +184,7 @@ def sum_sources(
                         imag[a, s, k] = value.imag
             for row in range(starts[t], starts[t + 1]):
                 i, j = antenna1[row], antenna2[row]
-                for k in range(_BLOCK):
+                for k in range(width):
                     sum_re[k] = 0
                     sum_im[k] = 0
                 for s in range(nsource):
@@ -208,7 +211,7 @@ def sum_sources(
                             for k in range(n):
                                 hz = frequencies_hz[c0 + k]
                                 tapered[k] = flux[s, k] * np.exp(-per_hz2 * hz * hz)
-                    for k in range(_BLOCK):
+                    for k in range(width):
                         a_re, a_im = real[i, s, k], imag[i, s, k]
                         b_re, b_im = real[j, s, k], imag[j, s, k]
                         sum_re[k] += seen[k] * (a_re * b_re + a_im * b_im)

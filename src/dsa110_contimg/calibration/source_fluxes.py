@@ -8,14 +8,12 @@ measured on that scale. Some rounds of this and the gains follow the majority, w
 few.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 from scipy import optimize
 
-from dsa110_contimg.calibration import predict
+from dsa110_contimg.calibration import predict, source_factors
 from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
@@ -27,6 +25,7 @@ from dsa110_contimg.calibration.beam import (
 )
 from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.source_factors import Equations
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, NORMAL_QUARTILE, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
@@ -35,18 +34,19 @@ from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.visibilities.data import Visibilities
 
 _CHANNELS = 16
-_BEAM_CHANNELS = 48
-"""For the last measurement of the beam: with 16 of 192 channels its noise tilted the flux densities
-of a strip by 4 %."""
-_SOURCES = 24
-_ANTENNA_CHANNELS, _ANTENNA_SOURCES = 96, 64
-"""For the beams of single antennas, which take all the signal there is."""
+"""For the changes within a tile, and at a time in a measurement on more channels."""
+_SAMPLES = 350_000, 8, 16
+_FINE_SAMPLES = 2_200_000, 48, 192
+_ANTENNA_SAMPLES = 2_200_000, 48, 96
+"""Rows times channels of a first measurement, the last one (with 350 000 samples, the noise of the
+beam tilted the flux densities of a strip by 4 %), and that of the antennas' beams; with the minimum
+and maximum number of channels."""
+_SOURCES, _ANTENNA_SOURCES = 24, 64
 _ROUNDS = 4
 _BEAM_ROUNDS = 2
 """Of flux densities and beam in turn."""
 _DRIFT_PARTS = 4
 """Of a tile, in which sources are measured while they drift through the beam."""
-_ROWS_AT_ONCE = 20_000
 _CATALOGUE_ERROR, _PRIMARY_ERROR = 0.05, 0.01
 """How well a catalogue tells what a source is now, and Perley and Butler a primary calibrator."""
 _MIN_CATALOGUE_ERROR = 0.003
@@ -60,8 +60,6 @@ _DISTANT = 8
 """Most sources in the sidelobes that are measured."""
 _SEEN_SIGMA = 5.0
 _SAME_RAD = astrometry.ARCSEC_RAD
-_CLIP = 20.0
-"""Times the variance of a real component: noise exceeds it once in twenty thousand samples."""
 
 
 @dataclass(frozen=True)
@@ -109,39 +107,38 @@ def measure(
     FluxScale
     BeamMeasurement
     """
-    some, channels = _thinned(vis, rfi)
+    chosen = _channels(vis, _SAMPLES)
+    some, channels = vis.channels(chosen), rfi[:, chosen]
     beam = known_beam or BeamMeasurement(vis.beam)
     some = replace(some, beam=beam.shape)
+    found = None
     by_catalogue = model, FluxScale(0, float(_errors(model).min())), beam
     if len(model) < 2 or some.frequencies_hz.size == 0:
         return by_catalogue
     brightest_first = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
     leading = brightest_first[:_SOURCES]
-    factors = None
     for _ in range(_BEAM_ROUNDS):
         found = _measure_leading(some, channels, model, leading, limits)
         if found is None:
             return by_catalogue
-        factors = found.factors
         beam = with_known(_measure_beam(some, model.select(leading), found), known_beam)
         some = replace(some, beam=beam.shape)
-    many, many_rfi = _thinned(replace(vis, beam=beam.shape), rfi, _BEAM_CHANNELS)
-    found = _measure_leading(many, many_rfi, model, leading, limits, factors)
+    vis = replace(vis, beam=beam.shape)
+    found = found and _measure_finely(vis, rfi, model, leading, limits, found.factors)
     if found is None:
         return by_catalogue
-    beam = with_known(_measure_beam(many, model.select(leading), found), known_beam)
-    beam = replace(beam, hands=_beams_of_hands(many, model.select(leading), found))
-    some = replace(some, beam=beam.shape)
-    found = _measure_leading(some, channels, model, leading, limits)
+    own = _measure_beam(vis, model.select(leading), found)
+    hands = _beams_of_hands(vis, model.select(leading), found)
+    beam = replace(with_known(own, known_beam), hands=hands)
+    vis = replace(vis, beam=beam.shape)
+    antennas = _antenna_beams(vis, _with_factors(model, leading, found), rfi, limits)
+    if antennas is not None:
+        beam = replace(beam, shape=replace(beam.shape, antennas=antennas))
+        vis = replace(vis, beam=beam.shape)
+    found = _measure_finely(vis, rfi, model, leading, limits, found.factors)
     if found is None:
         return by_catalogue
     measured = _with_factors(model, leading, found)
-    antennas = _antenna_beams(replace(vis, beam=beam.shape), measured, rfi, limits)
-    if antennas is not None:
-        beam = replace(beam, shape=replace(beam.shape, antennas=antennas))
-        some = replace(some, beam=beam.shape)
-        found = _measure_leading(some, channels, model, leading, limits) or found
-        measured = _with_factors(model, leading, found)
     ra, dec = np.rad2deg(astrometry.vector_to_radec(model.directions[leading]))
     told = tuple(
         (float(ra[k]) % 360, float(dec[k]), float(found.factors[k]))
@@ -161,7 +158,7 @@ def _antenna_beams(
     vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
 ) -> AntennaBeams | None:
     """Measure what antennas' beams differ by, in data that are not calibrated yet."""
-    chosen = some_channels(vis, _ANTENNA_CHANNELS)
+    chosen = _channels(vis, _ANTENNA_SAMPLES)
     some, channels = vis.channels(chosen), rfi[:, chosen]
     strongest = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
     sky = predict.predict(some, model)
@@ -210,7 +207,7 @@ def measure_distant(
         calibrated = apply_gains(some, gains.channels(chosen), also_flagged=channels)
     sky = predict.predict(some, near)
     parts = [predict.predict(some, distant.select(np.array([k]))) for k in range(len(distant))]
-    measured, noise = _fit(calibrated, [sky, *parts], sky)
+    measured, noise = source_factors.set_up(calibrated, np.stack([sky, *parts]), sky).solve()
     factors, noise = measured[1:], noise[1:]
     seen = factors > _SEEN_SIGMA * noise
     return replace(distant, flux_jy=distant.flux_jy * factors).select(seen)
@@ -218,7 +215,8 @@ def measure_distant(
 
 def changes(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> Changes:
     """What changes during a tile that is not calibrated yet; parameters as of `measure`."""
-    some, channels = _thinned(vis, rfi)
+    chosen = some_channels(vis, _CHANNELS)
+    some, channels = vis.channels(chosen), rfi[:, chosen]
     if some.frequencies_hz.size == 0:
         return Changes()
     sky = predict.predict(some, model)
@@ -240,59 +238,112 @@ class _Leading:
         How well the catalogue knows each source, as a fraction.
     error : float
         Standard error of the common scale, as a fraction.
-    parts : list of ndarray
-        Visibilities of each leading source, and of all others together.
-    calibrated : Visibilities
-    sky : ndarray
-        Sum of the parts with their factors.
+    equations : Equations
+        Of each leading source, and of all others together.
+    frequencies_hz : ndarray
+        Of the channels that were used.
     """
 
     factors: np.ndarray
     unlike: np.ndarray
     known: np.ndarray
     error: float
-    parts: list[np.ndarray]
-    calibrated: Visibilities
-    sky: np.ndarray
+    equations: Equations
+    frequencies_hz: np.ndarray
 
 
 def _measure_leading(
     some: Visibilities, channels: np.ndarray, model: SkyModel, leading: np.ndarray,
-    limits: SolveLimits, factors: np.ndarray | None = None,
+    limits: SolveLimits,
 ) -> _Leading | None:  # fmt: skip
-    """Solve gains and flux densities in turn; None where no scale can be found.
-
-    Once, if the factors of the flux densities are given to start with.
-    """
-    others = np.setdiff1d(np.arange(len(model)), leading)
-    parts = [predict.predict(some, model.select(np.array([k]))) for k in leading]
-    if others.size:
-        parts.append(predict.predict(some, model.select(others)))
+    """Solve gains and flux densities in turn; None where no scale can be found."""
+    parts = _predict_parts(some, model, leading)
     listed = known = _errors(model.select(leading))
-    rounds, factors = (_ROUNDS, np.ones(len(parts))) if factors is None else (1, factors.copy())
-    for _ in range(rounds):
-        sky = np.zeros_like(parts[0])
-        for factor, part in zip(factors, parts, strict=True):
-            sky += np.float32(factor) * part
-        # Weak single channels count too: all of them together are measured.
-        gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
-        calibrated = apply_gains(some, gains, also_flagged=channels)
-        measured, noise = _fit(calibrated, parts, sky)
-        measured, noise = measured[: leading.size], noise[: leading.size]
-        weight = np.where(np.isfinite(noise), 1 / (known**2 + noise**2), 0.0)
-        if np.count_nonzero(weight) < 2:
+    factors = np.ones(len(parts))
+    found = None
+    for _ in range(_ROUNDS):
+        equations = _set_up(some, channels, parts, factors, limits)
+        found = _agree(equations, some.frequencies_hz, listed, known)
+        if found is None:
             return None
-        scale = weighted_median(measured, weight)
-        if not (np.isfinite(scale) and scale > 0):
-            return None
-        off = measured / scale - 1
-        unlike = (weight > 0) & (np.abs(off) > _UNLIKE_SIGMA * np.sqrt(listed**2 + noise**2))
-        # What the catalogue says counts as far as it agrees.
-        known = np.minimum(listed, catalogue_scatter(off[weight > 0], noise[weight > 0]))
-        trust = np.where(unlike, 1.0, known**2 * weight)
-        factors[: leading.size] = 1 + off * trust
+        factors, known = found.factors, found.known
+    return found
+
+
+def _measure_finely(
+    vis: Visibilities, rfi: np.ndarray, model: SkyModel, leading: np.ndarray, limits: SolveLimits,
+    factors: np.ndarray,
+) -> _Leading | None:  # fmt: skip
+    """Measure once more, on many channels, some of them at a time."""
+    chosen = _channels(vis, _FINE_SAMPLES)
+    equations = None
+    for block in np.array_split(chosen, -(-chosen.size // _CHANNELS)):
+        some = vis.channels(block)
+        parts = _predict_parts(some, model, leading)
+        these = _set_up(some, rfi[:, block], parts, factors, limits, by_hand=True)
+        equations = these if equations is None else equations + these
+    if equations is None:
+        return None
+    listed = _errors(model.select(leading))
+    found = _agree(equations, vis.frequencies_hz[chosen], listed, listed)
+    return found and _agree(equations, found.frequencies_hz, listed, found.known)
+
+
+def _predict_parts(some: Visibilities, model: SkyModel, leading: np.ndarray) -> np.ndarray:
+    """Visibilities of each leading source, and of all others together."""
+    others = np.setdiff1d(np.arange(len(model)), leading)
+    single = [np.array([k]) for k in leading]
+    sources = [*single, others] if others.size else single
+    parts = np.empty((len(sources), *some.data.shape[:2]), np.complex64)
+    for part, these in zip(parts, sources, strict=True):
+        part[:] = predict.predict(some, model.select(these))
+    return parts
+
+
+def _set_up(
+    some: Visibilities, channels: np.ndarray, parts: np.ndarray, factors: np.ndarray,
+    limits: SolveLimits, by_hand: bool = False,
+) -> Equations:  # fmt: skip
+    """Calibrate with the sum of the parts, and set up the equations of their factors."""
+    sky = np.zeros_like(parts[0])
+    for factor, part in zip(factors, parts, strict=True):
+        sky += np.float32(factor) * part
+    # Weak single channels count too: all of them together are measured.
+    gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
+    calibrated = apply_gains(some, gains, also_flagged=channels)
+    n_drift = min(_DRIFT_PARTS, some.times_jd.size)
+    return source_factors.set_up(calibrated, parts, sky, n_drift, by_hand)
+
+
+def _agree(
+    equations: Equations, frequencies_hz: np.ndarray, listed: np.ndarray, known: np.ndarray
+) -> _Leading | None:
+    """Find the scale that the leading sources agree on; None if there is none.
+
+    Parameters
+    ----------
+    equations : Equations
+    frequencies_hz : ndarray
+    listed, known : ndarray, shape (nsource,)
+        How well a catalogue knows the leading sources, as fractions: commonly, and this one as far
+        as the sources agree with it.
+    """
+    measured, noise = equations.solve()
+    measured, noise = measured[: listed.size], noise[: listed.size]
+    weight = np.where(np.isfinite(noise), 1 / (known**2 + noise**2), 0.0)
+    if np.count_nonzero(weight) < 2:
+        return None
+    scale = weighted_median(measured, weight)
+    if not (np.isfinite(scale) and scale > 0):
+        return None
+    off = measured / scale - 1
+    unlike = (weight > 0) & (np.abs(off) > _UNLIKE_SIGMA * np.sqrt(listed**2 + noise**2))
+    known = np.minimum(listed, catalogue_scatter(off[weight > 0], noise[weight > 0]))
+    trust = np.where(unlike, 1.0, known**2 * weight)
+    factors = np.ones(equations.right.shape[-1])
+    factors[: listed.size] = 1 + off * trust
     error = float(MEDIAN_OVER_MEAN / np.sqrt(weight.sum()))
-    return _Leading(factors, unlike, known, error, parts, calibrated, sky)
+    return _Leading(factors, unlike, known, error, equations, frequencies_hz)
 
 
 def catalogue_scatter(off: np.ndarray, noise: np.ndarray) -> float:
@@ -324,39 +375,27 @@ def catalogue_scatter(off: np.ndarray, noise: np.ndarray) -> float:
     return float(optimize.brentq(excess, _MIN_CATALOGUE_ERROR, _CATALOGUE_ERROR, xtol=1e-6))
 
 
-def _measure_beam(some: Visibilities, leading: SkyModel, found: _Leading) -> BeamMeasurement:
-    """Measure the leading sources in parts of the tile, and the beam with them."""
-    ntime = some.times_jd.size
-    n_parts = min(_DRIFT_PARTS, ntime)
-    part = np.arange(ntime) * n_parts // ntime
-    ratio = np.zeros((n_parts, len(leading)))
-    error = np.full(ratio.shape, np.inf)
-    for k in range(n_parts):
-        rows = np.isin(some.time_index, np.flatnonzero(part == k))
-        if not rows.any():
-            continue
-        measured, noise = _fit(
-            found.calibrated.rows(rows), [one[rows] for one in found.parts], found.sky[rows]
-        )
-        ratio[k], error[k] = measured[: len(leading)], noise[: len(leading)]
-    sources = DriftingSources(leading, found.known, part, ratio, error, some.beam)
-    return measure_beam(sources, some.pointings, some.frequencies_hz, some.nominal_dish_m)
+def _measure_beam(
+    vis: Visibilities, leading: SkyModel, found: _Leading, hand: int | None = None
+) -> BeamMeasurement:
+    """Measure the beam, of all polarizations or of one, with the leading sources as they drift."""
+    n_drift = len(found.equations.right)
+    solved = [found.equations.solve(drift, hand) for drift in range(n_drift)]
+    ratio, error = np.array(solved)[:, :, : len(leading)].swapaxes(0, 1)
+    part = source_factors.drift_part(vis.times_jd.size, n_drift)
+    sources = DriftingSources(leading, found.known, part, ratio, error, vis.beam)
+    return measure_beam(sources, vis.pointings, found.frequencies_hz, vis.nominal_dish_m)
 
 
 def _beams_of_hands(
-    some: Visibilities, leading: SkyModel, found: _Leading
+    vis: Visibilities, leading: SkyModel, found: _Leading
 ) -> tuple[BeamMeasurement, ...]:
     """Measure the beam of each polarization; none where they cannot both be measured."""
-    hands = some.parallel_hands
-    if len(hands) < 2:
+    n_hands = len(vis.parallel_hands)
+    if n_hands < 2:
         return ()
-    beams = []
-    for hand in hands:
-        flags = found.calibrated.flags.copy()
-        flags[:, :, [other for other in hands if other != hand]] = True
-        alone = replace(found, calibrated=replace(found.calibrated, flags=flags))
-        beams.append(_measure_beam(some, leading, alone))
-    return tuple(beams) if all(beam.n_sources for beam in beams) else ()
+    beams = tuple(_measure_beam(vis, leading, found, hand) for hand in range(n_hands))
+    return beams if all(beam.n_sources for beam in beams) else ()
 
 
 def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:
@@ -370,86 +409,13 @@ def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:
     return replace(model, flux_jy=flux)
 
 
-def _thinned(
-    vis: Visibilities, rfi: np.ndarray, count: int = _CHANNELS
-) -> tuple[Visibilities, np.ndarray]:
-    """All baselines and times, some of the channels that came; and their interference."""
-    chosen = some_channels(vis, count)
-    return vis.channels(chosen), rfi[:, chosen]
+def _channels(vis: Visibilities, samples: tuple[int, int, int]) -> np.ndarray:
+    """Choose channels that hold a number of samples, between a minimum and a maximum."""
+    total, minimum, maximum = samples
+    return some_channels(vis, int(np.clip(total // max(1, len(vis.data)), minimum, maximum)))
 
 
 def _errors(model: SkyModel) -> np.ndarray:
     """How well the model's flux densities are known, as fractions."""
     primary = [flux_scale.at_position(direction) is not None for direction in model.directions]
     return np.where(primary, _PRIMARY_ERROR, _CATALOGUE_ERROR)
-
-
-def _fit(
-    vis: Visibilities, parts: list[np.ndarray], sky: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Real factors of the parts that make up the data, by linear least squares; and their errors.
-
-    Samples far from the sky so far are interference and take no part. The parts may overlap on
-    the sky: errors are those of the whole covariance.
-    """
-    noise2 = _noise_per_weight(vis, sky)
-    normal, right = np.zeros((len(parts), len(parts))), np.zeros(len(parts))
-    for rows in _blocks(len(vis.data)):
-        data, weight = (array[rows][:, :, vis.parallel_hands] for array in (vis.data, vis.weights))
-        off = weight * np.abs(data - sky[rows, :, None]) ** 2
-        weight = np.where(
-            vis.flags[rows][:, :, vis.parallel_hands] | (off > _CLIP * noise2), 0, weight
-        )
-        columns = np.stack([part[rows].ravel() for part in parts], axis=1)
-        weighted = (weight * data).sum(axis=2).ravel()
-        _accumulate(columns, weight.sum(axis=2).ravel(), weighted, normal, right)
-    normal += np.tril(normal, -1).T
-    inverse = np.linalg.pinv(normal, hermitian=True)
-    noise = np.sqrt(np.clip(np.diag(inverse), 0, None) * noise2)
-    # A part that is nowhere in the data is not measured.
-    return inverse @ right, np.where(np.diag(normal) > 0, noise, np.inf)
-
-
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _accumulate(
-    columns: np.ndarray, weight: np.ndarray, weighted: np.ndarray, normal: np.ndarray,
-    right: np.ndarray,
-) -> None:  # fmt: skip
-    """Add samples to the lower half of the normal equations.
-
-    Not as products of matrices: their last bits depend on how many threads BLAS has.
-
-    Parameters
-    ----------
-    columns : ndarray of complex64, shape (nsample, npart)
-    weight : ndarray, shape (nsample,)
-    weighted : ndarray of complex64, shape (nsample,)
-        Weight times data.
-    normal, right : ndarray, shape (npart, npart) and (npart,)
-    """
-    count = columns.shape[1]
-    for n in range(columns.shape[0]):
-        w = weight[n]
-        if w > 0:
-            for k in range(count):
-                a = columns[n, k]
-                right[k] += a.real * weighted[n].real + a.imag * weighted[n].imag
-                x, y = w * a.real, w * a.imag
-                for m in range(k + 1):
-                    b = columns[n, m]
-                    normal[k, m] += x * b.real + y * b.imag
-
-
-def _noise_per_weight(vis: Visibilities, sky: np.ndarray) -> float:
-    """Robust variance of sqrt(weight) times the residual, a real component."""
-    rows = slice(None, None, max(1, len(vis.data) // _ROWS_AT_ONCE))
-    data, weight, flags = (
-        array[rows][:, :, vis.parallel_hands] for array in (vis.data, vis.weights, vis.flags)
-    )
-    squares = weight * np.abs(data - sky[rows, :, None]) ** 2
-    return float(np.median(squares[~flags]) / (2 * np.log(2))) if not flags.all() else 1.0
-
-
-def _blocks(nrow: int) -> Iterator[slice]:
-    for begin in range(0, nrow, _ROWS_AT_ONCE):
-        yield slice(begin, begin + _ROWS_AT_ONCE)

@@ -58,6 +58,8 @@ _ROUGH_CHANNELS = 96
 _PLACE_CHANNELS = 24
 """Enough to find antennas that are not at their places."""
 _CROSSTALK_ROUNDS = 2
+_NEGLIGIBLE = 1e-3
+"""Error that crosstalk may leave in a source's flux density, as a share of the brightest source."""
 _MISSING_POWER, _MISSING_NOISE = 1e-4, 0.01
 """Shares of the model's power, and of the noise's, that may be left out of a tile's model."""
 
@@ -195,7 +197,8 @@ def solve_reference(
         seen = _measure_model(vis, near, distant, rfi, limits, known_beam)
     vis = seen.vis
     raw, crosstalk = _without_crosstalk(vis, seen.sky, seen.gains, rfi, limits)
-    if crosstalk.pairs:
+    brightest_jy = predict.mean_apparent_jy(vis, seen.near).max()
+    if crosstalk.source_error_jy(len(vis.array.names)) > _NEGLIGIBLE * brightest_jy:
         # What the sources were measured to be had the crosstalk in it.
         seen = _measure_model(vis, near, distant, rfi, limits, known_beam)
         vis, raw = seen.vis, seen.gains
