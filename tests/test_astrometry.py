@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from astropy.time import Time
+from astropy.utils import iers
+from astropy_iers_data import IERS_A_FILE
 
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import UNIX_EPOCH_JD
+from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD
 from dsa110_contimg.visibilities import phasing
 
 SITE = astrometry.Site(np.deg2rad(37.2334051), np.deg2rad(-118.2830001), 1188.05)
@@ -99,6 +102,17 @@ def test_a_drift_scan_steps_through_sidereal_time() -> None:
     between = geometry.pointings[11] + geometry.pointings[12]
     between /= np.linalg.norm(between)
     assert astrometry.separation_rad(middle, between) < astrometry.ARCSEC_RAD
+
+
+def test_earth_orientation_is_that_of_astropy() -> None:
+    table = iers.IERS_A.open(IERS_A_FILE)
+    mjd = np.array([41684.3, 50000.5, 57753.9, 57754.1, 60000.0, float(table["MJD"][-2].value)])
+    ours = astrometry.earth_orientation(mjd + MJD_ZERO_JD)
+    when = Time(mjd, format="mjd", scale="utc")
+    assert ours.ut1_utc_s == pytest.approx(table.ut1_utc(when).to_value("s"), abs=1e-6)
+    x, y = table.pm_xy(when)
+    assert ours.x_pole_rad == pytest.approx(x.to_value("rad"), abs=1e-12)
+    assert ours.y_pole_rad == pytest.approx(y.to_value("rad"), abs=1e-12)
 
 
 def test_data_later_than_the_orientation_table_are_still_placed_and_said_to_be() -> None:

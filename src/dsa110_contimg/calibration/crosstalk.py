@@ -30,7 +30,7 @@ _SIGNIFICANT = 5.0
 _UNLIKE_SKY = 10.0
 """Excess over the power expected of sources, in units of it. One baseline sees all sources with one
 amplitude and phase in all its channels, so it exceeds this with a probability of exp(-11)."""
-_MODEL_ERROR = 0.01
+_MODEL_ERROR = 0.003
 """Of the sky that the model holds, as a fraction: flux densities and beam are known no better."""
 _ROWS_FOR_SKY = 20_000
 

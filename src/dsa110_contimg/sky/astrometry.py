@@ -10,6 +10,7 @@ says so (a wrong UT1-UTC of 0.1 s is 1.5 arcsec in right ascension).
 import threading
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import erfa
 import numpy as np
@@ -19,6 +20,7 @@ from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD, Telescope
 _READING = threading.Lock()
 ARCSEC_RAD = np.pi / (180 * 3600)
 _WGS84 = 1
+_FINALS_WIDTH = 188
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,35 @@ class EarthOrientation:
 
 
 def _orientation_table() -> tuple[np.ndarray, ...]:
-    # A second of work: threads that ask together wait for one of them.
+    # Threads that ask together wait for one of them.
     with _READING:
         return _read_orientation_table()
 
 
 @cache
 def _read_orientation_table() -> tuple[np.ndarray, ...]:
-    from astropy.utils import iers
+    """Read MJD, UT1-TAI (s) and the pole (rad) from finals2000A.all.
+
+    Columns as of the format's description (IERS Rapid Service, readme.finals2000A), Bulletin B
+    before Bulletin A. Astropy's reader takes a second, which every worker would pay.
+    """
     from astropy_iers_data import IERS_A_FILE
 
-    table = iers.IERS_A.open(IERS_A_FILE)
-    mjd = np.asarray(table["MJD"].value)
-    ut1_utc = np.asarray(table["UT1_UTC"].to_value("s"))
-    x = np.asarray(table["PM_x"].to_value("rad"))
-    y = np.asarray(table["PM_y"].to_value("rad"))
+    lines = np.array(Path(IERS_A_FILE).read_bytes().splitlines(), dtype=f"S{_FINALS_WIDTH}")
+    characters = lines.view("S1").reshape(lines.size, _FINALS_WIDTH)
+
+    def column(first: int, last: int) -> np.ndarray:
+        texts = np.ascontiguousarray(characters[:, first - 1 : last]).view(f"S{last - first + 1}")
+        stripped = np.char.strip(texts[:, 0])
+        return np.asarray(np.where(stripped == b"", b"nan", stripped).astype(float))
+
+    def better(bulletin_b: np.ndarray, bulletin_a: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(bulletin_b), bulletin_b, bulletin_a)
+
+    mjd = column(8, 15)
+    ut1_utc = better(column(155, 165), column(59, 68))
+    x = better(column(135, 144), column(19, 27)) * ARCSEC_RAD
+    y = better(column(145, 154), column(38, 46)) * ARCSEC_RAD
     good = np.isfinite(mjd) & np.isfinite(ut1_utc) & np.isfinite(x) & np.isfinite(y)
     # UT1-TAI has no leap seconds, so it is what may be interpolated across one.
     return mjd[good], (ut1_utc - _tai_utc_s(mjd))[good], x[good], y[good]
@@ -125,7 +141,8 @@ def _tai_utc_s(mjd: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         # ERFA calls a date some years past its own release dubious: leap seconds unknown.
         warnings.simplefilter("ignore", erfa.ErfaWarning)
-        utc1, utc2 = np.full(np.shape(mjd), MJD_ZERO_JD), np.asarray(mjd, float)
+        # At the beginning of the day: one that ends with a leap second is stretched by ERFA.
+        utc1, utc2 = np.full(np.shape(mjd), MJD_ZERO_JD), np.floor(mjd)
         tai1, tai2 = erfa.utctai(utc1, utc2)
     return np.round(((tai1 - utc1) + (tai2 - utc2)) * 86400.0)
 
