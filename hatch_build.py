@@ -52,9 +52,12 @@ def fetch() -> tuple[bytes, bytes]:
         raise OSError("npm is not installed")
     with tempfile.TemporaryDirectory() as folder:
         packed = subprocess.run(
-            [npm, "pack", PACKAGE, "--json"], cwd=folder, check=True, capture_output=True,
+            [npm, "pack", PACKAGE, "--json"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
             timeout=_PATIENCE_S,
-        )  # fmt: skip
+        )
         with tarfile.open(Path(folder) / json.loads(packed.stdout)[0]["filename"]) as archive:
             files = [
                 archive.extractfile(f"package/{name}") for name in ("dist/aladin.js", "LICENSE")

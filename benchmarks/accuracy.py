@@ -38,9 +38,14 @@ def main() -> int:
         catalogue = data / "nvss_50mjy.fits.gz"
         _run(root, "dsa110-contimg", "catalog", "import", catalogue, "--name", "nvss")
         _run(
-            root, "dsa110-contimg-convert-stream", "--once", "--input-dir", data / "uvh5-sample",
-            "--output-dir", root / "ms",
-        )  # fmt: skip
+            root,
+            "dsa110-contimg-convert-stream",
+            "--once",
+            "--input-dir",
+            data / "uvh5-sample",
+            "--output-dir",
+            root / "ms",
+        )
         _run(root, "dsa110-contimg-streaming-mosaic", "--once")
         mosaics = (root / "products" / "mosaics").glob("mosaic_*.fits")
         (mosaic,) = (path for path in mosaics if path.stem.count("_") == 2)

@@ -89,9 +89,16 @@ class Bench:
         for r, shared in enumerate(self.solve.peer_s):
             whole.peer_s.append(sum(step.peer_s[r] for step in chain) + shared / _SHARED_BY)
         return [
-            self.convert, self.flag, self.bandpass, self.solve, self.apply, self.image,
-            self.averaged, self.large, whole,
-        ]  # fmt: skip
+            self.convert,
+            self.flag,
+            self.bandpass,
+            self.solve,
+            self.apply,
+            self.image,
+            self.averaged,
+            self.large,
+            whole,
+        ]
 
     def _convert(self, tag: str) -> list[Any]:
         work = self._work
@@ -127,25 +134,42 @@ class Bench:
         sets = ours.run(steps.solve, calls, self.solve)
         note("apply")
         calls = [
-            {"work": work, "tile": tiles[k], "calibration_set": sets[0],
-             "output": work / f"ms/cal{tag}_{k}.ms"}
+            {
+                "work": work,
+                "tile": tiles[k],
+                "calibration_set": sets[0],
+                "output": work / f"ms/cal{tag}_{k}.ms",
+            }
             for k in _PAIR
-        ]  # fmt: skip
+        ]
         return sets, ours.run(steps.apply, calls, self.apply)
 
     def _casa(self, ms: Path, reference_antenna: str) -> None:
         note(self.solve.peer)
         steps.give_model(ms, self._work)
         warm(ms)
-        every = {"solint": "inf", "combine": "scan", "refant": reference_antenna, "minblperant": 4,
-                 "vis": str(ms)}  # fmt: skip
+        every = {
+            "solint": "inf",
+            "combine": "scan",
+            "refant": reference_antenna,
+            "minblperant": 4,
+            "vis": str(ms),
+        }
         bandpass_s, gaincal_s, applycal_s = peer_programs.casa(
             self._work,
             ("bandpass", {**every, "caltable": "casa.b"}),
-            ("gaincal", {**every, "caltable": "casa.g", "gaintype": "G", "calmode": "p",
-                         "gaintable": ["casa.b"]}),
+            (
+                "gaincal",
+                {
+                    **every,
+                    "caltable": "casa.g",
+                    "gaintype": "G",
+                    "calmode": "p",
+                    "gaintable": ["casa.b"],
+                },
+            ),
             ("applycal", {"vis": str(ms), "gaintable": ["casa.b", "casa.g"], "flagbackup": False}),
-        )  # fmt: skip
+        )
         self.bandpass.peer_s.append(bandpass_s)
         self.solve.peer_s.append(bandpass_s + gaincal_s)
         self.apply.peer_s.append(applycal_s + self.flag.peer_s[-1])
@@ -167,10 +191,25 @@ class Bench:
         note(f"{step.peer}, {image.size} px")
         prefix = self._work / "ws"
         seconds = peer_programs.wsclean(
-            ms, prefix, image.size, image.cell_arcsec, "-weight", "briggs", "0.5", "-niter", "2000",
-            "-mgain", "0.8", "-auto-mask", "5", "-auto-threshold", "1.5", "-j", steps.WORKERS,
+            ms,
+            prefix,
+            image.size,
+            image.cell_arcsec,
+            "-weight",
+            "briggs",
+            "0.5",
+            "-niter",
+            "2000",
+            "-mgain",
+            "0.8",
+            "-auto-mask",
+            "5",
+            "-auto-threshold",
+            "1.5",
+            "-j",
+            steps.WORKERS,
             *extra,
-        )  # fmt: skip
+        )
         rms = robust_rms(read_fits(Path(f"{prefix}-residual.fits")).pixels)
         step.peer_s.append(seconds)
         step.remark = f"rms {1e3 * image.rms_jy:.3f} mJy, peer {1e3 * rms:.3f} mJy"
@@ -188,8 +227,10 @@ def main() -> int:
     peers = not options.without_peers
     missing = [name for name in ("wsclean", "aoflagger") if shutil.which(name) is None]
     if peers and missing:
-        sys.exit(f"{' and '.join(missing)} not found: install Debian's packages of these names, "
-                 "or give --without-peers")  # fmt: skip
+        sys.exit(
+            f"{' and '.join(missing)} not found: install Debian's packages of these names, "
+            "or give --without-peers"
+        )
     ours = Ours()
     with tempfile.TemporaryDirectory(prefix="contimg-bench-") as folder:
         full = Path(folder) / "full"
@@ -228,14 +269,17 @@ def _report(steps_: list[Step], flags: list[tuple[str, Any]], options: argparse.
                 "channels": 16 * options.channels,
                 "flags": {name: asdict(quality) for name, quality in flags},
                 "steps": [
-                    {**asdict(step), "ours_per_hour": step.ours_per_hour,
-                     "peer_per_hour": step.peer_per_hour if step.peer_s else None}
+                    {
+                        **asdict(step),
+                        "ours_per_hour": step.ours_per_hour,
+                        "peer_per_hour": step.peer_per_hour if step.peer_s else None,
+                    }
                     for step in steps_
                 ],
             },
             indent=1,
         )
-    )  # fmt: skip
+    )
     print(options.json)
     return 0
 

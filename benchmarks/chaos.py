@@ -223,8 +223,14 @@ def busy_seconds(root: Path, processes: list[int]) -> float:
     return total
 
 
-def drive(place: Installation, run: hour.Run, kills: int, pace_s: float, seed: int,
-          cluster: Cluster | None = None) -> dict[str, object]:  # fmt: skip
+def drive(
+    place: Installation,
+    run: hour.Run,
+    kills: int,
+    pace_s: float,
+    seed: int,
+    cluster: Cluster | None = None,
+) -> dict[str, object]:
     """Run both daemons to the end, killing as often as asked on the way."""
     rng = random.Random(seed)
     begin = time.monotonic()
@@ -290,8 +296,11 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
     with place.registry() as registry, registry.read() as session:
         held = {row.id: set(row.tile_ids) for row in session.scalars(_HELD)}
         # Without some sub-bands a mosaic may fail a gate that it passed with them.
-        faults += [f"group {group} is held, undisturbed it was not" for group, ids in held.items()
-                   if ids <= same and group not in held_there]  # fmt: skip
+        faults += [
+            f"group {group} is held, undisturbed it was not"
+            for group, ids in held.items()
+            if ids <= same and group not in held_there
+        ]
         found = {row.id: row.tile_ids for row in session.scalars(select(MosaicGroup))}
         mosaics = Counter(session.scalars(select(Mosaic.group_id)))
         rows = {row.path: row.sha256 for row in session.scalars(select(Product))}
@@ -303,12 +312,16 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
         f"group {group}: {mosaics[group]} mosaics" for group in groups if mosaics[group] != 1
     ]
     on_disk = {
-        str(path) for folder in ("mosaics", "catalogues")
+        str(path)
+        for folder in ("mosaics", "catalogues")
         for path in (place.root / "products" / folder).iterdir()
-    }  # fmt: skip
+    }
     faults += [f"{path}: row without file or file without row" for path in on_disk ^ set(rows)]
-    faults += [f"{path}: not what its row says" for path in on_disk & set(rows)
-               if sha256(Path(path)) != rows[path]]  # fmt: skip
+    faults += [
+        f"{path}: not what its row says"
+        for path in on_disk & set(rows)
+        if sha256(Path(path)) != rows[path]
+    ]
     compared = 0
     for group, tile_ids in groups.items():
         if not set(tile_ids) <= same:
@@ -320,11 +333,16 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
                     faults.append(f"{name}: differs from the undisturbed one")
     faults += leftovers(place)
     figures = {
-        "tiles": len(here), "tiles_with_other_subbands": len(here) - len(same),
-        "groups": len(found), "products": len(rows), "compared_byte_for_byte": compared,
-        "files": dict(files), "held": len(held), "held_undisturbed": len(held_there),
+        "tiles": len(here),
+        "tiles_with_other_subbands": len(here) - len(same),
+        "groups": len(found),
+        "products": len(rows),
+        "compared_byte_for_byte": compared,
+        "files": dict(files),
+        "held": len(held),
+        "held_undisturbed": len(held_there),
         "tiles_lost_with_their_disk": len(again),
-    }  # fmt: skip
+    }
     return figures, faults
 
 
@@ -333,14 +351,21 @@ def leftovers(place: Installation) -> list[str]:
     for _ in range(2):
         done = subprocess.run(
             [PROGRAMS / "dsa110-contimg", "housekeeping", "--json", "--root", str(place.root)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     faults = [f"left after housekeeping: {one['path']}" for one in json.loads(done.stdout)]
     with place.registry() as registry, registry.read() as session:
-        named = {Path(path) for path in session.scalars(
-            select(Tile.ms_path).where(Tile.state == TileState.CONVERTED))}  # fmt: skip
-    faults += [f"{path}: no row names it" for path in (place.root / "ms").iterdir()
-               if path not in named]  # fmt: skip
+        named = {
+            Path(path)
+            for path in session.scalars(
+                select(Tile.ms_path).where(Tile.state == TileState.CONVERTED)
+            )
+        }
+    faults += [
+        f"{path}: no row names it" for path in (place.root / "ms").iterdir() if path not in named
+    ]
     faults += [
         f"{path}: hidden" for path in (place.root / "products").rglob(".*") if path.name != ".lock"
     ]
@@ -349,9 +374,13 @@ def leftovers(place: Installation) -> list[str]:
 
 
 def under_fire(
-    kind: str, base: Path, run: hour.Run, files: list[list[Path]], calm: Installation,
+    kind: str,
+    base: Path,
+    run: hour.Run,
+    files: list[list[Path]],
+    calm: Installation,
     options: argparse.Namespace,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """The same observations on one kind of installation; prints figures, gives faults."""
     with contextlib.ExitStack() as stack:
         more = {}
@@ -399,11 +428,13 @@ def main() -> int:
     parser.add_argument("--pace", type=float, default=2.0, help="mean seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--on", nargs="*", choices=["sqlite", "postgresql", "cluster", "hosts"],
+        "--on",
+        nargs="*",
+        choices=["sqlite", "postgresql", "cluster", "hosts"],
         default=["sqlite", "postgresql"],
         help="cluster: PostgreSQL and two workers of a Dask cluster; hosts: these have network "
         "namespaces and disks of their own",
-    )  # fmt: skip
+    )
     parser.add_argument("--directory", type=Path, help="keep everything here")
     options = parser.parse_args()
     base = options.directory or Path(tempfile.mkdtemp(prefix="chaos_"))

@@ -153,8 +153,10 @@ class Cluster:
         with (self.root / f"{program}.log").open("ab") as log:
             return subprocess.Popen(
                 [*where, PROGRAMS / "dsa110-contimg", program, *options, "--root", self.root],
-                stdout=log, stderr=log, env={**os.environ, **self._environment},
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+            )
 
     def _listens(self) -> bool:
         with socket.socket() as probe:

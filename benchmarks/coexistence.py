@@ -85,9 +85,17 @@ class Batch:
         self._port = free_port()
         self._log = (place.root / "serve.log").open("wb")
         self._server = subprocess.Popen(
-            [PROGRAMS / "dsa110-contimg", "serve", "--port", str(self._port),
-             "--root", str(place.root)], stdout=self._log, stderr=self._log,
-        )  # fmt: skip
+            [
+                PROGRAMS / "dsa110-contimg",
+                "serve",
+                "--port",
+                str(self._port),
+                "--root",
+                str(place.root),
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60.0)
         until(self._answers, 60.0, 0.1)
 
@@ -103,20 +111,25 @@ class Batch:
         for number in range(JOBS):
             name = f"job_{number}"
             method = ("mean", "weighted", "pbweighted")[number % 3]
-            body = {"type": "mosaic", "params": {"name": name, "method": method,
-                                                 "until": self._until}}  # fmt: skip
+            body = {
+                "type": "mosaic",
+                "params": {"name": name, "method": method, "until": self._until},
+            }
             jobs[name] = self._client.post("/api/jobs/", json=body).raise_for_status().json()["id"]
         mosaic = [PROGRAMS / "dsa110-contimg-mosaic"]
         root = ["--root", self._place.root]
         output = self._place.root / "products" / "by_hand.fits"
         subprocess.run(
             [*mosaic, "plan", "--name", "by_hand", "--until", str(self._until), *root],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         subprocess.run(
             [*mosaic, "build", "--name", "by_hand", "--output", output, *root],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         found = {"by_hand": sha256(output)}
         for name, job in jobs.items():
             until(lambda job=job: self._ended(job), 900.0)
@@ -184,8 +197,10 @@ def main() -> int:
         figures = seconds | {f"mean lag {name}": mean for name, mean in means.items()}
         print(json.dumps({key: round(value, 1) for key, value in figures.items()}))
         print(json.dumps({name: [round(one, 1) for one in found] for name, found in lag.items()}))
-        print(f"{len(compared)} streamed and {len(alone)} batch products compared, "
-              f"streaming's lag is {ratio:.2f} times as long beside batch")  # fmt: skip
+        print(
+            f"{len(compared)} streamed and {len(alone)} batch products compared, "
+            f"streaming's lag is {ratio:.2f} times as long beside batch"
+        )
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return conclude(faults)

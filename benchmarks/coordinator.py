@@ -42,16 +42,31 @@ def fill(registry: Registry, count: int, files: int) -> None:
         session.execute(
             insert(Tile),
             [
-                {"id": f"t{n:06d}", "time_key": float(n), "start": 309.0 * n, "state": "ready",
-                 "apparent_dec_deg": 16.2, "last_arrival": 309.0 * n, "n_subbands": files}
+                {
+                    "id": f"t{n:06d}",
+                    "time_key": float(n),
+                    "start": 309.0 * n,
+                    "state": "ready",
+                    "apparent_dec_deg": 16.2,
+                    "last_arrival": 309.0 * n,
+                    "n_subbands": files,
+                }
                 for n in range(count)
             ],
-        )  # fmt: skip
+        )
         rows = [
-            {"path": f"/in/t{n:06d}_sb{k:02d}.hdf5", "size": 1, "mtime_ns": 0, "subband": k,
-             "first_seen": 0.0, "state": FileState.REGISTERED, "tile_id": f"t{n:06d}"}
-            for n in range(count) for k in range(files)
-        ]  # fmt: skip
+            {
+                "path": f"/in/t{n:06d}_sb{k:02d}.hdf5",
+                "size": 1,
+                "mtime_ns": 0,
+                "subband": k,
+                "first_seen": 0.0,
+                "state": FileState.REGISTERED,
+                "tile_id": f"t{n:06d}",
+            }
+            for n in range(count)
+            for k in range(files)
+        ]
         if rows:
             session.execute(insert(SubbandFile), rows)
 
@@ -104,10 +119,17 @@ class Instant:
         future: Future[Any] = Future()
         future.set_result(
             ConvertedTile(
-                tile_id=output.name[:7], ms_path=output, start=0.0, duration_s=309.0, ra_deg=0.0,
-                dec_deg=16.0, apparent_dec_deg=16.2, n_subbands=16, warnings=("one warning",),
+                tile_id=output.name[:7],
+                ms_path=output,
+                start=0.0,
+                duration_s=309.0,
+                ra_deg=0.0,
+                dec_deg=16.0,
+                apparent_dec_deg=16.2,
+                n_subbands=16,
+                warnings=("one warning",),
             )
-        )  # fmt: skip
+        )
         return future
 
 
@@ -148,8 +170,11 @@ def main() -> int:
     faults = []
     if figures["claims_a_second_postgresql"] < _FEWEST_CLAIMS:
         faults.append(f"fewer than {_FEWEST_CLAIMS:.0f} claims a second")
-    faults += [f"{name} above {_MOST_MS:.0f}" for name, value in figures.items()
-               if name.startswith("ms") and value > _MOST_MS]  # fmt: skip
+    faults += [
+        f"{name} above {_MOST_MS:.0f}"
+        for name, value in figures.items()
+        if name.startswith("ms") and value > _MOST_MS
+    ]
     return conclude(faults)
 
 

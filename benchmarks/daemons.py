@@ -109,8 +109,10 @@ class Installation:
         with (self.root / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [PROGRAMS / name, *arguments, "--root", str(self.root), *options],
-                stdout=log, stderr=log, env={**os.environ, **self.environment},
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+            )
         self.running[name] = process
         return process
 

@@ -39,8 +39,20 @@ _SIZE = (2500, 10_000)
 _NAME = "mosaic_large"
 _PAGE_MS, _SEEN_MS, _MOVE_MS = 300.0, 2000.0, 200.0
 _TIMES = 5
-_MOVES = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "+", "+", "ArrowLeft", "ArrowUp",
-          "-", "-", "-")  # fmt: skip
+_MOVES = (
+    "ArrowLeft",
+    "ArrowRight",
+    "ArrowUp",
+    "ArrowDown",
+    "+",
+    "+",
+    "+",
+    "ArrowLeft",
+    "ArrowUp",
+    "-",
+    "-",
+    "-",
+)
 
 
 def fill(registry: Registry) -> None:
@@ -48,21 +60,50 @@ def fill(registry: Registry) -> None:
     rng = np.random.default_rng(1)
     now = time.time()
     with registry.write() as session:
-        session.execute(insert(Tile), [
-            {"id": f"t{n:06d}", "time_key": float(n), "start": now - 309.24 * n,
-             "state": "converted", "apparent_dec_deg": 16.2, "last_arrival": now,
-             "n_subbands": 16, "converted_at": now, "ms_path": "",
-             "converted": {"dead_antennas": ["33"]}}
-            for n in range(TILES)
-        ])  # fmt: skip
-        session.execute(insert(Source), [
-            {"name": f"DSA T{n:06d}", "ra_deg": float(ra), "dec_deg": float(dec), "origin": "nvss",
-             "eta": float(eta), "modulation": float(size), "n_epochs": 100, "mean_jy": 0.1,
-             "behaviour": "constant", "dip": False}
-            for n, (ra, dec, eta, size) in enumerate(zip(
-                rng.uniform(0, 360, SOURCES), rng.uniform(14, 18.5, SOURCES),
-                rng.exponential(size=SOURCES), rng.exponential(0.05, SOURCES), strict=True))
-        ])  # fmt: skip
+        session.execute(
+            insert(Tile),
+            [
+                {
+                    "id": f"t{n:06d}",
+                    "time_key": float(n),
+                    "start": now - 309.24 * n,
+                    "state": "converted",
+                    "apparent_dec_deg": 16.2,
+                    "last_arrival": now,
+                    "n_subbands": 16,
+                    "converted_at": now,
+                    "ms_path": "",
+                    "converted": {"dead_antennas": ["33"]},
+                }
+                for n in range(TILES)
+            ],
+        )
+        session.execute(
+            insert(Source),
+            [
+                {
+                    "name": f"DSA T{n:06d}",
+                    "ra_deg": float(ra),
+                    "dec_deg": float(dec),
+                    "origin": "nvss",
+                    "eta": float(eta),
+                    "modulation": float(size),
+                    "n_epochs": 100,
+                    "mean_jy": 0.1,
+                    "behaviour": "constant",
+                    "dip": False,
+                }
+                for n, (ra, dec, eta, size) in enumerate(
+                    zip(
+                        rng.uniform(0, 360, SOURCES),
+                        rng.uniform(14, 18.5, SOURCES),
+                        rng.exponential(size=SOURCES),
+                        rng.exponential(0.05, SOURCES),
+                        strict=True,
+                    )
+                )
+            ],
+        )
 
 
 def enlarge(registry: Registry, root: Path) -> None:
@@ -83,13 +124,30 @@ def enlarge(registry: Registry, root: Path) -> None:
         write_fits(
             path, replace(image, pixels=np.ascontiguousarray(pixels), reference_pixel=middle)
         )
-        rows.append(Product(path=str(path), kind=kind, name=_NAME, sha256="0" * 64,
-                            size=path.stat().st_size, published=time.time()))  # fmt: skip
+        rows.append(
+            Product(
+                path=str(path),
+                kind=kind,
+                name=_NAME,
+                sha256="0" * 64,
+                size=path.stat().st_size,
+                published=time.time(),
+            )
+        )
     record = json.loads(json.dumps(demo.record))
     record["mosaic"]["name"] = _NAME
     with registry.write() as session:
-        session.add(Mosaic(name=_NAME, start=demo.start + 1, method=demo.method, record=record,
-                           state="published", verdict="passed", crossmatch="done"))  # fmt: skip
+        session.add(
+            Mosaic(
+                name=_NAME,
+                start=demo.start + 1,
+                method=demo.method,
+                record=record,
+                state="published",
+                verdict="passed",
+                crossmatch="done",
+            )
+        )
         session.add_all(rows)
     sky_survey.start_update(registry, root, InlineExecutor()).result()
 
@@ -198,17 +256,30 @@ def main() -> int:
     port = free_port()
     server = subprocess.Popen(
         [PROGRAMS / "dsa110-contimg", "serve", "--port", str(port), "--root", root],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}"
     found: dict[str, Any] = {}
     try:
         until(lambda: _answers(url), 60.0, 0.1)
         with registry.read() as session:
             tile, source = (session.scalars(select(table.id)).first() for table in (Tile, Source))
-        pages = ("/", "/night", f"/tiles/{tile}", "/groups", "/mosaics", f"/mosaics/{_NAME}",
-                 "/sources", f"/sources/{source}", "/sources?q=180+16", "/calibration", "/jobs",
-                 "/jobs/new/pipeline", "/health")  # fmt: skip
+        pages = (
+            "/",
+            "/night",
+            f"/tiles/{tile}",
+            "/groups",
+            "/mosaics",
+            f"/mosaics/{_NAME}",
+            "/sources",
+            f"/sources/{source}",
+            "/sources?q=180+16",
+            "/calibration",
+            "/jobs",
+            "/jobs/new/pipeline",
+            "/health",
+        )
         with sync_playwright() as play, _browser(play) as browser:
             first_content_ms(browser, f"{url}/login")
             found["nothing_ms"] = _median_ms(browser, "data:text/html,<p>nothing</p>")

@@ -69,9 +69,12 @@ def _inject(ms: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
     for _ in range(_BURSTS):
         start, length = rng.integers(ntime - 4), rng.integers(1, 5)
         on.append(
-            (rng.integers(nchan - 32), rng.integers(8, 33),
-             (np.arange(ntime) >= start) & (np.arange(ntime) < start + length))
-        )  # fmt: skip
+            (
+                rng.integers(nchan - 32),
+                rng.integers(8, 33),
+                (np.arange(ntime) >= start) & (np.arange(ntime) < start + length),
+            )
+        )
     for _ in range(_PULSES):
         on.append((0, nchan, np.arange(ntime) == rng.integers(ntime)))
     baseline = vis.antenna1 * (vis.antenna2.max() + 1) + vis.antenna2

@@ -23,9 +23,14 @@ from dsa110_contimg.simulation import hour
 from dsa110_contimg.visibilities.observations import unix_seconds
 
 _SETTINGS = {
-    "group_size": 10, "group_overlap": 2, "poll_interval_s": 5.0, "settle_s": 3.0,
-    "mosaic_interval_s": 60.0, "lease_s": 120.0, "leftover_s": 1.0,
-}  # fmt: skip
+    "group_size": 10,
+    "group_overlap": 2,
+    "poll_interval_s": 5.0,
+    "settle_s": 3.0,
+    "mosaic_interval_s": 60.0,
+    "lease_s": 120.0,
+    "leftover_s": 1.0,
+}
 _PATIENCE_S = 7200.0
 
 
@@ -69,11 +74,12 @@ def throughput(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, 
     imaged = sum(count for _, count, _ in found)
     shutil.rmtree(place.root.parent)
     return {
-        "seconds": round(seconds, 1), "groups": found,
+        "seconds": round(seconds, 1),
+        "groups": found,
         "imaged_tiles_per_hour": round(3600 * imaged / seconds, 1),
         "new_tiles_per_hour": round(3600 * len(files) / seconds, 1),
         "times_real_time": round(len(files) * 309.0 / seconds, 1),
-    }  # fmt: skip
+    }
 
 
 def latency(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, object]:
@@ -85,8 +91,10 @@ def latency(base: Path, run: hour.Run, files: list[list[Path]]) -> dict[str, obj
         feed(place, files[9:10])
         begin = time.monotonic()
         until(lambda: [g[0] for g in groups(place)] in (["published"], ["held"]), _PATIENCE_S, 1.0)
-        return {"last_subband_to_mosaic_s": round(time.monotonic() - begin, 1),
-                "groups": groups(place)}  # fmt: skip
+        return {
+            "last_subband_to_mosaic_s": round(time.monotonic() - begin, 1),
+            "groups": groups(place),
+        }
     finally:
         place.stop()
         shutil.rmtree(place.root.parent)

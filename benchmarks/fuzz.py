@@ -100,8 +100,12 @@ def change_values(path: Path, rng: random.Random) -> str:
 
 
 DAMAGES: tuple[Callable[[Path, random.Random], str], ...] = (
-    flip_bits, overwrite, cut, change_shape, change_values,
-)  # fmt: skip
+    flip_bits,
+    overwrite,
+    cut,
+    change_shape,
+    change_values,
+)
 
 
 def read(path: Path, header_done: Callable[[], object]) -> str:

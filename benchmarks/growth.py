@@ -54,13 +54,24 @@ def image_sizes(ours: steps.Ours, work: Path) -> list[dict[str, Any]]:
     rows = []
     for size in _SIZES:
         step = steps.Step("image")
-        call = {"work": work, "ms_path": work / "ms/cal.ms", "prefix": work / f"images/{size}",
-                "size": size, "cell": 6.0}  # fmt: skip
+        call = {
+            "work": work,
+            "ms_path": work / "ms/cal.ms",
+            "prefix": work / f"images/{size}",
+            "size": size,
+            "cell": 6.0,
+        }
         (image,) = ours.run(steps.image, [call], step)
         rows.append(
-            {"asked": size, "size": image.size, "gridded": image.n_samples,
-             "major_cycles": image.n_major, "seconds": step.ours_s[0], "peak_gib": step.peak_gib}
-        )  # fmt: skip
+            {
+                "asked": size,
+                "size": image.size,
+                "gridded": image.n_samples,
+                "major_cycles": image.n_major,
+                "seconds": step.ours_s[0],
+                "peak_gib": step.peak_gib,
+            }
+        )
     return rows
 
 

@@ -47,10 +47,20 @@ class Server:
             self.port = free_port()
         with (self.root / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [PROGRAMS / "dsa110-contimg", "serve", "--port", str(self.port), "--root",
-                 self.root, "--parallel-jobs", str(self.parallel)],
-                stdout=log, stderr=log, env={**os.environ, **self.environment},
-            )  # fmt: skip
+                [
+                    PROGRAMS / "dsa110-contimg",
+                    "serve",
+                    "--port",
+                    str(self.port),
+                    "--root",
+                    self.root,
+                    "--parallel-jobs",
+                    str(self.parallel),
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+            )
         until(self.answers, 60.0, 0.05)
 
     def answers(self) -> bool:
@@ -143,12 +153,17 @@ def pixels(path: Path) -> bytes:
 
 def alive(pids: list[int]) -> list[int]:
     """Processes that still run."""
-    return [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()
-            and b"dsa110_contimg" in Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
+    return [
+        pid
+        for pid in pids
+        if Path(f"/proc/{pid}/cmdline").exists()
+        and b"dsa110_contimg" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
-def run(root: Path, registry: Registry, jobs: int, kills: int, pace_s: float, parallel: int,
-        seed: int) -> tuple[dict[str, object], list[str]]:  # fmt: skip
+def run(
+    root: Path, registry: Registry, jobs: int, kills: int, pace_s: float, parallel: int, seed: int
+) -> tuple[dict[str, object], list[str]]:
     """Submit, kill, wait, judge; figures and faults."""
     server = Server(root, parallel)
     begin = time.monotonic()
@@ -162,9 +177,12 @@ def run(root: Path, registry: Registry, jobs: int, kills: int, pace_s: float, pa
     finally:
         server.stop()
     figures = {
-        "jobs": jobs, "kills": done, "seconds": round(time.monotonic() - begin, 1),
-        "states": dict(counts(registry)), "processes_at_kills": len(server.orphans),
-    }  # fmt: skip
+        "jobs": jobs,
+        "kills": done,
+        "seconds": round(time.monotonic() - begin, 1),
+        "states": dict(counts(registry)),
+        "processes_at_kills": len(server.orphans),
+    }
     return figures, faults
 
 
@@ -188,14 +206,21 @@ def main() -> int:
             ("dsa110-contimg-streaming-mosaic", ["--once"]),
         ):
             subprocess.run(
-                [PROGRAMS / program, *arguments, "--root", place.root], check=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                [PROGRAMS / program, *arguments, "--root", place.root],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         with place.registry() as registry:
             figures, faults = run(
-                place.root, registry, options.jobs, options.kills, options.pace,
-                options.parallel, options.seed,
-            )  # fmt: skip
+                place.root,
+                registry,
+                options.jobs,
+                options.kills,
+                options.pace,
+                options.parallel,
+                options.seed,
+            )
     finally:
         shutil.rmtree(base, ignore_errors=True)
     print(json.dumps(figures, indent=1))

@@ -64,48 +64,124 @@ def fill(registry: Registry, now: float) -> None:
             with registry.write() as session:
                 session.execute(insert(table), [make(n) for n in numbers[begin : begin + _BATCH]])
 
-    rows(Tile, lambda n: {
-        "id": f"t{n:06d}", "time_key": float(n), "start": float(starts[n]), "state": "converted",
-        "apparent_dec_deg": 16.2, "last_arrival": float(starts[n]), "n_subbands": 16,
-        "ms_path": f"/data/ms/t{n:06d}.ms", "converted": {"dead_antennas": ["33", "87"]},
-        "converted_at": float(starts[n]) + 60,
-    }, range(TILES))  # fmt: skip
-    rows(MosaicGroup, lambda n: {
-        "id": f"t{n:06d}", "start": float(starts[n]), "state": "published",
-        "tile_ids": [f"t{k:06d}" for k in range(n, min(n + 10, TILES))],
-        "finished_at": float(starts[n]) + 600,
-    }, mosaics)  # fmt: skip
-    gates = [{"name": f"gate {k}", "value": 1.0, "limit": "at most 2", "verdict": "passed",
-              "note": ""} for k in range(10)]  # fmt: skip
-    rows(Mosaic, lambda n: {
-        "name": f"mosaic_t{n:06d}", "group_id": f"t{n:06d}", "start": float(starts[n]),
-        "method": "mean", "state": "published", "verdict": "passed", "crossmatch": "done",
-        "record": {"mosaic": {"tile_ids": [f"t{k:06d}" for k in range(n, n + 10)]},
-                   "validation": {"gates": gates}},
-    }, mosaics)  # fmt: skip
-    rows(CalibrationSet, lambda n: {
-        "id": f"t{n:06d}_set", "tile_id": f"t{n:06d}", "path": f"/data/caltables/t{n:06d}",
-        "observed": float(starts[n]), "apparent_dec_deg": 16.2, "bandpass_valid_s": 86400.0,
-        "gains_valid_s": 3600.0, "quality": quality, "standing": "normal", "remark": "",
-    }, mosaics)  # fmt: skip
+    rows(
+        Tile,
+        lambda n: {
+            "id": f"t{n:06d}",
+            "time_key": float(n),
+            "start": float(starts[n]),
+            "state": "converted",
+            "apparent_dec_deg": 16.2,
+            "last_arrival": float(starts[n]),
+            "n_subbands": 16,
+            "ms_path": f"/data/ms/t{n:06d}.ms",
+            "converted": {"dead_antennas": ["33", "87"]},
+            "converted_at": float(starts[n]) + 60,
+        },
+        range(TILES),
+    )
+    rows(
+        MosaicGroup,
+        lambda n: {
+            "id": f"t{n:06d}",
+            "start": float(starts[n]),
+            "state": "published",
+            "tile_ids": [f"t{k:06d}" for k in range(n, min(n + 10, TILES))],
+            "finished_at": float(starts[n]) + 600,
+        },
+        mosaics,
+    )
+    gates = [
+        {"name": f"gate {k}", "value": 1.0, "limit": "at most 2", "verdict": "passed", "note": ""}
+        for k in range(10)
+    ]
+    rows(
+        Mosaic,
+        lambda n: {
+            "name": f"mosaic_t{n:06d}",
+            "group_id": f"t{n:06d}",
+            "start": float(starts[n]),
+            "method": "mean",
+            "state": "published",
+            "verdict": "passed",
+            "crossmatch": "done",
+            "record": {
+                "mosaic": {"tile_ids": [f"t{k:06d}" for k in range(n, n + 10)]},
+                "validation": {"gates": gates},
+            },
+        },
+        mosaics,
+    )
+    rows(
+        CalibrationSet,
+        lambda n: {
+            "id": f"t{n:06d}_set",
+            "tile_id": f"t{n:06d}",
+            "path": f"/data/caltables/t{n:06d}",
+            "observed": float(starts[n]),
+            "apparent_dec_deg": 16.2,
+            "bandpass_valid_s": 86400.0,
+            "gains_valid_s": 3600.0,
+            "quality": quality,
+            "standing": "normal",
+            "remark": "",
+        },
+        mosaics,
+    )
     places = rng.uniform((0, 14), (360, 18.5), (SOURCES, 2))
-    rows(Source, lambda n: {
-        "id": n + 1, "name": f"DSA J{n:06d}", "ra_deg": float(places[n, 0]),
-        "dec_deg": float(places[n, 1]), "origin": "nvss", "eta": float(rng.exponential()),
-        "modulation": 0.1, "n_epochs": EPOCHS, "mean_jy": 0.1, "max_snr": 20.0,
-        "behaviour": "constant", "dip": False,
-    }, range(SOURCES))  # fmt: skip
-    rows(MeasuredImage, lambda n: {
-        "id": n + 1, "name": f"mosaic_e{n:03d}", "kind": "mosaic", "observed": now - 86400.0 * n,
-        "frequency_hz": 1.4e9, "scale": 1.0, "scale_error": 0.01,
-    }, range(EPOCHS))  # fmt: skip
-    rows(Measurement, lambda n: {
-        "source_id": n // EPOCHS + 1, "image_id": n % EPOCHS + 1, "flux_jy": 0.1, "error_jy": 0.005,
-    }, range(SOURCES * EPOCHS))  # fmt: skip
-    rows(Job, lambda n: {
-        "type": "mosaic", "params": {"name": f"j{n}"}, "state": "done", "created": now - n,
-        "started": now - n, "ended": now - n,
-    }, range(5000))  # fmt: skip
+    rows(
+        Source,
+        lambda n: {
+            "id": n + 1,
+            "name": f"DSA J{n:06d}",
+            "ra_deg": float(places[n, 0]),
+            "dec_deg": float(places[n, 1]),
+            "origin": "nvss",
+            "eta": float(rng.exponential()),
+            "modulation": 0.1,
+            "n_epochs": EPOCHS,
+            "mean_jy": 0.1,
+            "max_snr": 20.0,
+            "behaviour": "constant",
+            "dip": False,
+        },
+        range(SOURCES),
+    )
+    rows(
+        MeasuredImage,
+        lambda n: {
+            "id": n + 1,
+            "name": f"mosaic_e{n:03d}",
+            "kind": "mosaic",
+            "observed": now - 86400.0 * n,
+            "frequency_hz": 1.4e9,
+            "scale": 1.0,
+            "scale_error": 0.01,
+        },
+        range(EPOCHS),
+    )
+    rows(
+        Measurement,
+        lambda n: {
+            "source_id": n // EPOCHS + 1,
+            "image_id": n % EPOCHS + 1,
+            "flux_jy": 0.1,
+            "error_jy": 0.005,
+        },
+        range(SOURCES * EPOCHS),
+    )
+    rows(
+        Job,
+        lambda n: {
+            "type": "mosaic",
+            "params": {"name": f"j{n}"},
+            "state": "done",
+            "created": now - n,
+            "started": now - n,
+            "ended": now - n,
+        },
+        range(5000),
+    )
 
 
 def publish(registry: Registry, root: Path, now: float) -> None:
@@ -115,9 +191,15 @@ def publish(registry: Registry, root: Path, now: float) -> None:
     noise = np.random.default_rng(2).normal(0, 1e-3, _SIZE).astype(np.float32)
     cell_rad = np.deg2rad(6 / 3600)
     image = Image(
-        pixels=noise, centre_rad=(0.5, 0.3), reference_pixel=(_SIZE[1] / 2, _SIZE[0] / 2),
-        cell_rad=cell_rad, projection="TAN", beam=None, unit="Jy/beam", frequency_hz=1.4e9,
-    )  # fmt: skip
+        pixels=noise,
+        centre_rad=(0.5, 0.3),
+        reference_pixel=(_SIZE[1] / 2, _SIZE[0] / 2),
+        cell_rad=cell_rad,
+        projection="TAN",
+        beam=None,
+        unit="Jy/beam",
+        frequency_hz=1.4e9,
+    )
     files = {"mosaic": folder / f"{_NAME}.fits", "rms": folder / f"{_NAME}_rms.fits"}
     for path in files.values():
         write_fits(path, image)
@@ -125,17 +207,20 @@ def publish(registry: Registry, root: Path, now: float) -> None:
         record = {"mosaic": {"tile_ids": []}, "validation": {"gates": []}}
         session.add(
             Mosaic(
-                name=_NAME, start=now, method="mean", state="published", verdict="passed",
-                crossmatch="done", record=record,
+                name=_NAME,
+                start=now,
+                method="mean",
+                state="published",
+                verdict="passed",
+                crossmatch="done",
+                record=record,
             )
-        )  # fmt: skip
+        )
         for kind, path in files.items():
             size = path.stat().st_size
             session.add(
-                Product(
-                    path=str(path), kind=kind, name=_NAME, sha256="", size=size, published=now
-                )
-            )  # fmt: skip
+                Product(path=str(path), kind=kind, name=_NAME, sha256="", size=size, published=now)
+            )
 
 
 def full_size_tile(root: Path) -> str:
@@ -145,9 +230,18 @@ def full_size_tile(root: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="load_files_") as folder:
         files = run.write(Path(folder), 0)
         subprocess.run(
-            [PROGRAMS / "dsa110-contimg", "convert", *files, "--output", root / "full.ms",
-             "--root", root], check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                PROGRAMS / "dsa110-contimg",
+                "convert",
+                *files,
+                "--output",
+                root / "full.ms",
+                "--root",
+                root,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     return "full.ms"
 
 
@@ -163,13 +257,20 @@ def questions(now: float) -> dict[str, Callable[[random.Random], str]]:
         "light curve": lambda r: f"/api/sources/{r.randint(1, SOURCES)}/lightcurve",
         "status": lambda _: "/api/status",
         "status of a job": lambda r: f"/api/jobs/{r.randint(1, 5000)}/status",
-        "cut-out": lambda r: f"/api/mosaics/{_NAME}/cutout?ra={ra + r.uniform(-5, 5):.3f}"
-        f"&dec={dec + r.uniform(-1, 1):.3f}&size=20",
-    }  # fmt: skip
+        "cut-out": lambda r: (
+            f"/api/mosaics/{_NAME}/cutout?ra={ra + r.uniform(-5, 5):.3f}"
+            f"&dec={dec + r.uniform(-1, 1):.3f}&size=20"
+        ),
+    }
 
 
-async def client(number: int, session: httpx.AsyncClient, seconds: float, now: float,
-                 took_ms: dict[str, list[float]]) -> None:  # fmt: skip
+async def client(
+    number: int,
+    session: httpx.AsyncClient,
+    seconds: float,
+    now: float,
+    took_ms: dict[str, list[float]],
+) -> None:
     """Ask once a second."""
     rng = random.Random(number)
     asked = questions(now)
@@ -214,8 +315,10 @@ def main() -> int:
         with (root / "serve.log").open("wb") as log:
             server = subprocess.Popen(
                 [PROGRAMS / "dsa110-contimg", "serve", "--port", str(port), "--root", root],
-                stdout=log, stderr=log, env={**os.environ, "CONTIMG_SKY_CATALOG": "nvss"},
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "CONTIMG_SKY_CATALOG": "nvss"},
+            )
 
         def running() -> bool:
             try:
@@ -239,12 +342,18 @@ def main() -> int:
             p50, p99 = np.percentile(values, [50, 99])
             figures = {"p50_ms": p50, "p99_ms": p99, "most_ms": max(values)}
             told[kind] = {"asked": len(values), **{k: round(v, 1) for k, v in figures.items()}}
-        bound = [v for kind, values in took_ms.items() if "list" in kind or "status" in kind
-                 for v in values]  # fmt: skip
+        bound = [
+            v
+            for kind, values in took_ms.items()
+            if "list" in kind or "status" in kind
+            for v in values
+        ]
         p99 = float(np.percentile(bound, 99))
         print(json.dumps(told, indent=1))
-        print(f"lists and status: p99 {p99:.0f} ms of {len(bound)} answers; a full-size job ran: "
-              f"{busy}")  # fmt: skip
+        print(
+            f"lists and status: p99 {p99:.0f} ms of {len(bound)} answers; a full-size job ran: "
+            f"{busy}"
+        )
         return int(p99 > _LIMIT_MS or not busy)
     finally:
         if server is not None:

@@ -43,10 +43,24 @@ def casa(work: Path, *calls: tuple[str, dict[str, Any]]) -> list[float]:
 def wsclean(ms: Path, prefix: Path, size: int, cell_arcsec: float, *extra: object) -> float:
     """Seconds that WSClean takes for `prefix`-image.fits and so on, of total intensity."""
     seconds, _ = run(
-        ["wsclean", "-quiet", "-name", prefix, "-size", size, size, "-scale",
-         f"{cell_arcsec}asec", "-pol", "I", "-no-update-model-required", *extra, ms],
+        [
+            "wsclean",
+            "-quiet",
+            "-name",
+            prefix,
+            "-size",
+            size,
+            size,
+            "-scale",
+            f"{cell_arcsec}asec",
+            "-pol",
+            "I",
+            "-no-update-model-required",
+            *extra,
+            ms,
+        ],
         cwd=prefix.parent,
-    )  # fmt: skip
+    )
     return seconds
 
 

@@ -147,10 +147,14 @@ def check_casa(done: Processed) -> Iterator[Check]:
     rng = np.random.default_rng(1)
     shape = gains.gains.values.shape
     delays = tables.DelayTable(
-        rng.uniform(-_LARGEST_DELAY_S, _LARGEST_DELAY_S, shape), np.zeros(shape, bool),
-        gains.times_s, gains.interval_s, gains.antenna_names, float(vis.frequencies_hz.mean()),
+        rng.uniform(-_LARGEST_DELAY_S, _LARGEST_DELAY_S, shape),
+        np.zeros(shape, bool),
+        gains.times_s,
+        gains.interval_s,
+        gains.antenna_names,
+        float(vis.frequencies_hz.mean()),
         gains.reference_antenna,
-    )  # fmt: skip
+    )
     ours = {"our.k": delays, "our.b": bandpass, "our.g": gains}
     for name, table in ours.items():
         if isinstance(table, tables.DelayTable):
@@ -162,8 +166,12 @@ def check_casa(done: Processed) -> Iterator[Check]:
     catalogue_model = predict.predict(vis, _model(done, vis))
     peer_programs.give_model(copy, catalogue_model)
     # Its default fills flagged channels from their neighbours; we flag them.
-    apply = {"vis": str(copy), "flagbackup": False, "applymode": "calflag",
-             "interp": ["linear", "linear,linearflag", "linear"]}  # fmt: skip
+    apply = {
+        "vis": str(copy),
+        "flagbackup": False,
+        "applymode": "calflag",
+        "interp": ["linear", "linear,linearflag", "linear"],
+    }
     peer_programs.casa(done.work, ("applycal", {**apply, "gaintable": list(ours)}))
     yield _difference("CASA applies our K, B, G", copy, _apply(vis, delays, bandpass, gains), 1e-4)
 
@@ -175,14 +183,24 @@ def check_casa(done: Processed) -> Iterator[Check]:
         done.work,
         ("gaincal", {**solve, "caltable": "its.k", "gaintype": "K", "solint": "inf"}),
         ("bandpass", {**solve, "caltable": "its.b", "solint": "inf", "gaintable": ["its.k"]}),
-        ("gaincal", {**solve, "caltable": "its.g", "solint": "60s", "calmode": "ap",
-                     "gaintable": ["its.k", "its.b"]}),
+        (
+            "gaincal",
+            {
+                **solve,
+                "caltable": "its.g",
+                "solint": "60s",
+                "calmode": "ap",
+                "gaintable": ["its.k", "its.b"],
+            },
+        ),
         ("applycal", {**apply, "gaintable": ["its.k", "its.b", "its.g"]}),
-    )  # fmt: skip
+    )
     theirs = _apply(
-        vis, tables.read_delays(done.work / "its.k"), tables.read(done.work / "its.b"),
+        vis,
+        tables.read_delays(done.work / "its.k"),
+        tables.read(done.work / "its.b"),
         tables.read(done.work / "its.g"),
-    )  # fmt: skip
+    )
     yield _difference("we apply CASA's K, B, G", copy, theirs, 1e-4)
 
 
@@ -199,9 +217,10 @@ def _apply(
     )
     solved = [(slopes, delays.times_s), *((table.gains, table.times_s) for table in others)]
     return apply_gains(
-        vis, *(interpolated(gains, middles, vis.times_s, False) for gains, middles in solved),
+        vis,
+        *(interpolated(gains, middles, vis.times_s, False) for gains, middles in solved),
         interval=vis.time_index,
-    )  # fmt: skip
+    )
 
 
 def _difference(what: str, ms: Path, ours: Visibilities, most: float) -> Check:
@@ -227,19 +246,39 @@ def check_dirty(done: Processed) -> Iterator[Check]:
     vis = _as_wsclean_weighs(measurement_set.read(done.calibrated))
     size, cell_rad = 1024, 8 * astrometry.ARCSEC_RAD
     samples = averaging.stokes_i_samples(
-        vis.data, vis.flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
-        vis.frequencies_hz, 0.5 * size * cell_rad, 0.0,
-    )  # fmt: skip
+        vis.data,
+        vis.flags,
+        vis.weights,
+        vis.uvw_m,
+        vis.antenna1,
+        vis.antenna2,
+        vis.time_index,
+        vis.frequencies_hz,
+        0.5 * size * cell_rad,
+        0.0,
+    )
     weights = weighting.imaging_weights(
         samples.uvw_lambda, samples.weights, size, cell_rad, "natural", 0.0, 0.0
     )
     ours = gridding.dirty_image(samples, samples.values, weights, size, cell_rad)
     prefix = done.work / "dirty"
-    peer_programs.wsclean(done.calibrated, prefix, size, cell_rad / astrometry.ARCSEC_RAD,
-                          "-weight", "natural", "-use-wgridder", "-niter", "0")  # fmt: skip
+    peer_programs.wsclean(
+        done.calibrated,
+        prefix,
+        size,
+        cell_rad / astrometry.ARCSEC_RAD,
+        "-weight",
+        "natural",
+        "-use-wgridder",
+        "-niter",
+        "0",
+    )
     theirs = read_fits(Path(f"{prefix}-dirty.fits")).pixels
-    yield Check("dirty image as WSClean's, of the peak",
-                float(np.abs(ours - theirs).max() / np.abs(theirs).max()), 1e-3)  # fmt: skip
+    yield Check(
+        "dirty image as WSClean's, of the peak",
+        float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
+        1e-3,
+    )
 
 
 def check_restored(done: Processed) -> Iterator[Check]:
@@ -252,9 +291,14 @@ def check_restored(done: Processed) -> Iterator[Check]:
     vis = measurement_set.read(faint.calibrated)
     size, cell_rad = 1600, 3.75 * astrometry.ARCSEC_RAD
     options = TileImageOptions(
-        size=size, cell_rad=cell_rad, scheme="briggs", robust=0.5, uv_min_lambda=0.0,
-        averaging_loss=0.0, clean=CleanOptions(20000, 4.0, 1.0),
-    )  # fmt: skip
+        size=size,
+        cell_rad=cell_rad,
+        scheme="briggs",
+        robust=0.5,
+        uv_min_lambda=0.0,
+        averaging_loss=0.0,
+        clean=CleanOptions(20000, 4.0, 1.0),
+    )
     first = tile.image_tile(vis, None, replace(options, clean=CleanOptions(0, 4.0, 1.0)))
     beam = (
         f"{first.beam.major_rad / astrometry.ARCSEC_RAD}asec",
@@ -263,11 +307,25 @@ def check_restored(done: Processed) -> Iterator[Check]:
     )
     prefix = done.work / "clean"
     peer_programs.wsclean(
-        faint.calibrated, prefix, size, cell_rad / astrometry.ARCSEC_RAD, "-weight", "briggs",
-        "0.5", "-beam-shape", *beam,
-        "-use-wgridder", "-niter", "20000", "-mgain", "0.8", "-auto-mask", "4",
-        "-auto-threshold", "1",
-    )  # fmt: skip
+        faint.calibrated,
+        prefix,
+        size,
+        cell_rad / astrometry.ARCSEC_RAD,
+        "-weight",
+        "briggs",
+        "0.5",
+        "-beam-shape",
+        *beam,
+        "-use-wgridder",
+        "-niter",
+        "20000",
+        "-mgain",
+        "0.8",
+        "-auto-mask",
+        "4",
+        "-auto-threshold",
+        "1",
+    )
     theirs = read_fits(Path(f"{prefix}-image.fits"))
     their_rms = robust_rms(read_fits(Path(f"{prefix}-residual.fits")).pixels)
     for loss in (0.0, 0.001):
@@ -295,9 +353,22 @@ def check_truth(done: Processed) -> Iterator[Check]:
     response = float(beam.pixels[round(float(y)), round(float(x))])
     prefix = done.work / "bright"
     peer_programs.wsclean(
-        done.calibrated, prefix, 2048, 4.0, "-weight", "briggs", "0.5", "-niter", "3000",
-        "-mgain", "0.6", "-auto-mask", "5", "-auto-threshold", "1.5",
-    )  # fmt: skip
+        done.calibrated,
+        prefix,
+        2048,
+        4.0,
+        "-weight",
+        "briggs",
+        "0.5",
+        "-niter",
+        "3000",
+        "-mgain",
+        "0.6",
+        "-auto-mask",
+        "5",
+        "-auto-threshold",
+        "1.5",
+    )
     for name, image in (("ours", ours), ("WSClean's", read_fits(Path(f"{prefix}-image.fits")))):
         noise = np.full(image.pixels.shape, 1e-3)
         found = measure_at(image, noise, np.array([ra]), np.array([dec]))
@@ -306,8 +377,11 @@ def check_truth(done: Processed) -> Iterator[Check]:
         yield Check(
             f"brightest source, {name}: flux / truth {ratio:.4f}, off", abs(ratio - 1), 0.03
         )
-        yield Check(f"brightest source, {name}: arcsec from truth",
-                    float(offset) / astrometry.ARCSEC_RAD, 2.0)  # fmt: skip
+        yield Check(
+            f"brightest source, {name}: arcsec from truth",
+            float(offset) / astrometry.ARCSEC_RAD,
+            2.0,
+        )
 
 
 def check_xradio(done: Processed) -> Iterator[Check]:
@@ -336,8 +410,10 @@ def main() -> int:
             for result in check(done):
                 good &= result.good
                 verdict = "ok  " if result.good else "BAD "
-                print(f"{verdict} {result.what}: {result.found:.3g} (at most {result.most:g})",
-                      flush=True)  # fmt: skip
+                print(
+                    f"{verdict} {result.what}: {result.found:.3g} (at most {result.most:g})",
+                    flush=True,
+                )
     return 0 if good else 1
 
 

@@ -37,10 +37,13 @@ def main() -> int:
                 status = path.stat()
                 session.add(
                     SubbandFile(
-                        path=str(path), size=1, mtime_ns=status.st_mtime_ns, first_seen=0.0,
+                        path=str(path),
+                        size=1,
+                        mtime_ns=status.st_mtime_ns,
+                        first_seen=0.0,
                         state=FileState.REGISTERED,
                     )
-                )  # fmt: skip
+                )
         watch = ingest.Watch(registry, incoming)
         times = []
         for _ in range(20):

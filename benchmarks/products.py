@@ -51,9 +51,15 @@ def _tiles(n: int, size: int) -> list[combine.Tile]:
 
     def tile(number: int) -> combine.Tile:
         image = Image(
-            pixels, (float(np.deg2rad(40 + 1.29 * number)), float(np.deg2rad(16.0))),
-            (size / 2, size / 2), _CELL, "SIN", _BEAM, "Jy/beam", 1.4e9,
-        )  # fmt: skip
+            pixels,
+            (float(np.deg2rad(40 + 1.29 * number)), float(np.deg2rad(16.0))),
+            (size / 2, size / 2),
+            _CELL,
+            "SIN",
+            _BEAM,
+            "Jy/beam",
+            1.4e9,
+        )
         return combine.Tile(image, 0.01, lambda: (image, response))
 
     return [tile(number) for number in range(n)]
@@ -78,9 +84,13 @@ def mosaic() -> dict[str, Any]:
 
     def theirs(parallel: int | bool) -> np.ndarray:
         pixels, _ = reproject_and_coadd(
-            inputs, wcs, shape_out=area.shape, reproject_function=reproject_interp,
-            order="bicubic", parallel=parallel,
-        )  # fmt: skip
+            inputs,
+            wcs,
+            shape_out=area.shape,
+            reproject_function=reproject_interp,
+            order="bicubic",
+            parallel=parallel,
+        )
         return np.asarray(pixels)
 
     one_s, pixels = _timed(lambda: theirs(False), 1)
@@ -135,9 +145,12 @@ def sources() -> dict[str, Any]:
     match_s, _ = _timed(lambda: matching.nearest(ra, dec, ra[::-1], dec[::-1], 10.0), 3)
     n = 1_000_000
     sky = Catalogue(
-        "big", 1.4e9, rng.uniform(0, 360, n),
-        np.sort(np.rad2deg(np.arcsin(rng.uniform(-1, 1, n)))), rng.uniform(0, 1, n),
-    )  # fmt: skip
+        "big",
+        1.4e9,
+        rng.uniform(0, 360, n),
+        np.sort(np.rad2deg(np.arcsin(rng.uniform(-1, 1, n)))),
+        rng.uniform(0, 1, n),
+    )
     with tempfile.TemporaryDirectory() as folder:
         catalogues.save(Path(folder), sky)
         load_s, stored = _timed(lambda: catalogues.load(Path(folder), "big"), 3)

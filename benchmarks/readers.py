@@ -64,10 +64,19 @@ def check_catalogues(mosaic: Path) -> Iterator[tuple[str, bool, str]]:
     expected = Table.read(stem.with_suffix(".fits"), hdu=1)
     for suffix in (".fits", ".vot"):
         read = subprocess.run(
-            ["stilts", "tpipe", f"in={stem.with_suffix(suffix)}", "omode=out", "out=-", "ofmt=csv",
-             "cmd=keepcols 'ra_deg dec_deg peak_jy'"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                "stilts",
+                "tpipe",
+                f"in={stem.with_suffix(suffix)}",
+                "omode=out",
+                "out=-",
+                "ofmt=csv",
+                "cmd=keepcols 'ra_deg dec_deg peak_jy'",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if read.returncode:
             yield f"STILTS {stem.name}{suffix}", False, read.stderr[-300:]
             continue
@@ -182,8 +191,9 @@ def _spot(page: Page, ra_deg: float, dec_deg: float) -> float | None:
     x, y = page.evaluate("([a, d]) => Array.from(window.aladin.world2pix(a, d))", [ra_deg, dec_deg])
     arcsec_a_pixel = _FIELD_DEG * 3600 / 1000
     half = 100
-    light = _brightness(page)[round(y) - half : round(y) + half + 1,
-                              round(x) - half : round(x) + half + 1]  # fmt: skip
+    light = _brightness(page)[
+        round(y) - half : round(y) + half + 1, round(x) - half : round(x) + half + 1
+    ]
     dark = float(np.median(light))
     if light.max() < dark + 60:
         return None

@@ -64,10 +64,11 @@ def follow(place: Installation, workers: int, tiles: int) -> dict[str, float]:
         Tiles an hour, and how busy each thing is, 0 to 1.
     """
     times = {
-        "coordinator": place.coordinator_s, "scheduler": place.scheduler_s,
+        "coordinator": place.coordinator_s,
+        "scheduler": place.scheduler_s,
         "storage": place.gigabytes / place.storage_gb_s,
         "network": place.gigabytes / place.network_gb_s,
-    }  # fmt: skip
+    }
     free_at = dict.fromkeys(times, 0.0)
     free_workers = [0.0] * workers
     busy: dict[str, float] = dict.fromkeys(times, 0.0)
@@ -111,10 +112,21 @@ def bench_scale(options: list[str]) -> list[dict[str, Any]]:
     """What `bench scale` measures on this machine."""
     with tempfile.TemporaryDirectory(prefix="scaling_") as root:
         done = subprocess.run(
-            [PROGRAMS / "dsa110-contimg", "bench", "scale", "--workers", "1,2", "--json",
-             "--root", root, *options],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                PROGRAMS / "dsa110-contimg",
+                "bench",
+                "scale",
+                "--workers",
+                "1,2",
+                "--json",
+                "--root",
+                root,
+                *options,
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows
 
@@ -123,10 +135,11 @@ def successor(place: Installation, antennas: int = 2000, of: int = 96) -> Instal
     """The same sky with more antennas: bytes go with their square, work nearly so."""
     ratio = antennas / of
     return replace(
-        place, name=place.name.replace(str(of), str(antennas), 1),
+        place,
+        name=place.name.replace(str(of), str(antennas), 1),
         worker_s=place.worker_s * ratio**_WORK_EXPONENT,
         gigabytes=place.gigabytes * ratio**2,
-    )  # fmt: skip
+    )
 
 
 def table(place: Installation) -> list[Mapping[str, float]]:
@@ -139,8 +152,12 @@ def table(place: Installation) -> list[Mapping[str, float]]:
 def main() -> int:
     """Measure, follow, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--coordinator-ms", type=float, required=True,
-                        help="a tile's cost on PostgreSQL, of make coordinator")  # fmt: skip
+    parser.add_argument(
+        "--coordinator-ms",
+        type=float,
+        required=True,
+        help="a tile's cost on PostgreSQL, of make coordinator",
+    )
     parser.add_argument("--storage-gb-s", type=float, default=2.0)
     parser.add_argument("--network-gb-s", type=float, default=1.25, help="default: 10 Gbit/s")
     parser.add_argument("--small", action="store_true", help="small tiles, to try the program")
@@ -150,21 +167,29 @@ def main() -> int:
     tasks = dask_tasks_a_second()
     one = measured[0]
     dsa = Installation(
-        "96 antennas", 3600.0 / one["tiles_per_hour"], options.coordinator_ms / 1e3,
-        _CALLS_A_TILE / tasks, _gigabytes(one["tile_gb"]), options.storage_gb_s,
+        "96 antennas",
+        3600.0 / one["tiles_per_hour"],
+        options.coordinator_ms / 1e3,
+        _CALLS_A_TILE / tasks,
+        _gigabytes(one["tile_gb"]),
+        options.storage_gb_s,
         options.network_gb_s,
-    )  # fmt: skip
+    )
     own = replace(
-        dsa, name="96 antennas, Measurement Sets on the workers' own disks",
+        dsa,
+        name="96 antennas, Measurement Sets on the workers' own disks",
         gigabytes=_gigabytes(one["tile_gb"], own_disks=True),
-    )  # fmt: skip
+    )
     print(json.dumps({"measured": measured, "dask_tasks_a_second": round(tasks)}, indent=1))
     for place in (dsa, own, successor(dsa), successor(own)):
-        print(f"\n{place.name}: {place.worker_s:.1f} s and {place.gigabytes:.1f} GB a tile; real "
-              f"time is {3600 / _TILE_S:.1f} tiles/h")  # fmt: skip
-        print(f"{'workers':>8} {'tiles/h':>10} {'x real time':>12}  busy: " + " ".join(
-            f"{name:>12}" for name in _BUSY
-        ))  # fmt: skip
+        print(
+            f"\n{place.name}: {place.worker_s:.1f} s and {place.gigabytes:.1f} GB a tile; real "
+            f"time is {3600 / _TILE_S:.1f} tiles/h"
+        )
+        print(
+            f"{'workers':>8} {'tiles/h':>10} {'x real time':>12}  busy: "
+            + " ".join(f"{name:>12}" for name in _BUSY)
+        )
         for row in table(place):
             rate = row["tiles_per_hour"]
             print(

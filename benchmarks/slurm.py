@@ -58,20 +58,35 @@ class Slurm:
         self._configuration = base / "slurm.conf"
         self._configuration.write_text(
             _CONFIG.format(
-                base=base, host=socket.gethostname(), cpus=os.cpu_count(),
-                memory=memory_mb * 9 // 10, ports=_free_ports(2),
+                base=base,
+                host=socket.gethostname(),
+                cpus=os.cpu_count(),
+                memory=memory_mb * 9 // 10,
+                ports=_free_ports(2),
             )
-        )  # fmt: skip
+        )
         self.environment = {"SLURM_CONF": str(self._configuration)}
         key = base / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         base.chmod(0o755)
         self._start(
-            ["munged", "--foreground", "--force", "--key-file", key, "--socket",
-             base / "munge.socket", "--pid-file", base / "munge.pid", "--log-file",
-             base / "munge.log", "--seed-file", base / "munge.seed"]
-        )  # fmt: skip
+            [
+                "munged",
+                "--foreground",
+                "--force",
+                "--key-file",
+                key,
+                "--socket",
+                base / "munge.socket",
+                "--pid-file",
+                base / "munge.pid",
+                "--log-file",
+                base / "munge.log",
+                "--seed-file",
+                base / "munge.seed",
+            ]
+        )
         until((base / "munge.socket").exists, 30.0, 0.1)
         self._start(["slurmctld", "-D", "-f", self._configuration])
         self._start(["slurmd", "-D", "-f", self._configuration])
@@ -80,9 +95,12 @@ class Slurm:
     def ask(self, *command: str) -> str:
         """What one of SLURM's programs says; empty while the controller does not answer."""
         done = subprocess.run(
-            command, env={**os.environ, **self.environment}, capture_output=True, text=True,
+            command,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
         return done.stdout.strip()
 
     def jobs(self) -> list[str]:
@@ -100,10 +118,11 @@ class Slurm:
     def _start(self, command: list[object]) -> None:
         self._running.append(
             subprocess.Popen(
-                [str(part) for part in command], stdout=subprocess.DEVNULL,
+                [str(part) for part in command],
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        )  # fmt: skip
+        )
 
 
 def _free_ports(count: int) -> list[int]:
@@ -116,8 +135,9 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def stream(place: Installation, tiles: int, last_start: float, slurm: Slurm | None,
-           cancels: int) -> dict[str, float]:  # fmt: skip
+def stream(
+    place: Installation, tiles: int, last_start: float, slurm: Slurm | None, cancels: int
+) -> dict[str, float]:
     """Both daemons to the end; cancels some jobs on the way."""
     rng = random.Random(1)
     begin = time.monotonic()
@@ -138,8 +158,11 @@ def stream(place: Installation, tiles: int, last_start: float, slurm: Slurm | No
                 cancelled += 1
     finally:
         place.stop()
-    return {"seconds": round(time.monotonic() - begin, 1), "most_jobs": most,
-            "cancelled": cancelled}  # fmt: skip
+    return {
+        "seconds": round(time.monotonic() - begin, 1),
+        "most_jobs": most,
+        "cancelled": cancelled,
+    }
 
 
 def main() -> int:

@@ -173,9 +173,11 @@ def report(samples: list[Sample], groups: dict[str, int], warm_up: int) -> int:
             faults.append(f"{name} has {opened:g} descriptors more")
     tiles = last.tiles - first.tiles
     per_1000 = (last.database_mb - first.database_mb) * 1000 / max(1, tiles)
-    print(f"database: {per_1000:.2f} MB per 1000 tiles; at most {max(s.waiting for s in samples)} "
-          f"tiles waited; {tiles / (last.seconds - first.seconds) * 3600:.0f} tiles/h; "
-          f"groups {groups}")  # fmt: skip
+    print(
+        f"database: {per_1000:.2f} MB per 1000 tiles; at most {max(s.waiting for s in samples)} "
+        f"tiles waited; {tiles / (last.seconds - first.seconds) * 3600:.0f} tiles/h; "
+        f"groups {groups}"
+    )
     if per_1000 > _DATABASE_MB_PER_1000:
         faults.append("the database grows too fast")
     return conclude(faults)

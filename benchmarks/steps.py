@@ -180,10 +180,14 @@ def load_programs(ours: Ours, work: Path) -> None:
     calls = [{"work": work, "tile": tiles[k], "output": work / f"cal/{k}"} for k in pair]
     sets = ours.run(solve, calls)
     calls = [
-        {"work": work, "tile": tiles[k], "calibration_set": sets[k],
-         "output": work / f"ms/cal{k}.ms"}
+        {
+            "work": work,
+            "tile": tiles[k],
+            "calibration_set": sets[k],
+            "output": work / f"ms/cal{k}.ms",
+        }
         for k in pair
-    ]  # fmt: skip
+    ]
     applied = ours.run(apply, calls)
     calls = [
         {"work": work, "ms_path": applied[k].ms_path, "prefix": work / f"images/{k}"} for k in pair

@@ -91,8 +91,9 @@ def lines() -> Mapping[str, hour.RunOptions]:
 def _run(root: Path, program: str, *arguments: object) -> None:
     subprocess.run(
         [str(_SCRIPTS / program), *map(str, arguments), "--root", str(root)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
 
 
 def measure(options: hour.RunOptions) -> list[str]:
@@ -107,9 +108,14 @@ def measure(options: hour.RunOptions) -> list[str]:
         catalogues.save(root, run.sky.catalogue("nvss"))
         begun = time.monotonic()
         _run(
-            root, "dsa110-contimg-convert-stream", "--once", "--input-dir", incoming,
-            "--output-dir", root / "ms",
-        )  # fmt: skip
+            root,
+            "dsa110-contimg-convert-stream",
+            "--once",
+            "--input-dir",
+            incoming,
+            "--output-dir",
+            root / "ms",
+        )
         converting_s = time.monotonic() - begun
         shutil.rmtree(incoming)
         begun = time.monotonic()
@@ -127,8 +133,10 @@ def _compare(root: Path, run: hour.Run) -> list[str]:
     if not published:
         done = subprocess.run(
             [str(_SCRIPTS / "dsa110-contimg"), "status", "--json", "--root", str(root)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return ["held", json.dumps(json.loads(done.stdout)["mosaics"]), *[""] * 7]
     (path,) = published
     image = read_fits(path)
@@ -150,10 +158,16 @@ def _compare(root: Path, run: hour.Run) -> list[str]:
     stated = noise_over_stated(image, noise, sky.ra_deg, sky.dec_deg, true_jy, sky.shapes)
     area = float(np.count_nonzero(seen)) * np.rad2deg(image.cell_rad) ** 2
     return [
-        "yes", f"{found.compared.sum()}", f"{found.median_ratio:.4f}", f"{found.scatter:.4f}",
-        f"{found.median_offset_arcsec:.2f}", f"{1e3 * robust_rms(image.pixels[seen]):.3f}",
-        f"{stated:.3f}", f"{area:.1f}", f"{(match.index >= 0).mean():.3f}",
-    ]  # fmt: skip
+        "yes",
+        f"{found.compared.sum()}",
+        f"{found.median_ratio:.4f}",
+        f"{found.scatter:.4f}",
+        f"{found.median_offset_arcsec:.2f}",
+        f"{1e3 * robust_rms(image.pixels[seen]):.3f}",
+        f"{stated:.3f}",
+        f"{area:.1f}",
+        f"{(match.index >= 0).mean():.3f}",
+    ]
 
 
 def main() -> int:
@@ -168,9 +182,19 @@ def main() -> int:
     if unknown:
         parser.error(f"no line {', '.join(unknown)}; there are {', '.join(known)}")
     titles = (
-        "trouble", "seed", "published", "sources", "flux density / truth", "scatter",
-        "position (arcsec)", "rms (mJy)", "noise / stated", "area (deg2)", "reliability", "seconds",
-    )  # fmt: skip
+        "trouble",
+        "seed",
+        "published",
+        "sources",
+        "flux density / truth",
+        "scatter",
+        "position (arcsec)",
+        "rms (mJy)",
+        "noise / stated",
+        "area (deg2)",
+        "reliability",
+        "seconds",
+    )
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     for name in given.names or known:
         for seed in given.seeds:

@@ -32,9 +32,11 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            self._command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             env=dict(os.environ),
-        )  # fmt: skip
+        )
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -46,28 +46,48 @@ def draw(centre_deg: tuple[float, float], sky: Sky, seed: int) -> tuple[Image, n
         box = np.s_[max(j - 15, 0) : max(j + 16, 0), max(i - 15, 0) : max(i + 16, 0)]
         dx, dy = x[box] - column, y[box] - row
         apparent.pixels[box] += (
-            flux * response[box]
+            flux
+            * response[box]
             * np.exp(-(q[0, 0] * dx**2 + 2 * q[0, 1] * dx * dy + q[1, 1] * dy**2))
-        )  # fmt: skip
+        )
     return apparent, response
 
 
 def imaged_tile(
-    folder: Path, name: str, start: float, centre_deg: tuple[float, float], sky: Sky, seed: int,
-    root: Path, catalogue: str, spoil: Callable[[Image], Image] = lambda image: image,
-) -> ImagedTile:  # fmt: skip
+    folder: Path,
+    name: str,
+    start: float,
+    centre_deg: tuple[float, float],
+    sky: Sky,
+    seed: int,
+    root: Path,
+    catalogue: str,
+    spoil: Callable[[Image], Image] = lambda image: image,
+) -> ImagedTile:
     """The same on disk, spoilt if wished, as the imaging stage leaves it."""
     apparent, response = draw(centre_deg, sky, seed)
     apparent = spoil(apparent)
     made = ImagedTile(
-        tile_id=name, prefix=folder / name, calibration_set_id="c", start=start, duration_s=309.0,
+        tile_id=name,
+        prefix=folder / name,
+        calibration_set_id="c",
+        start=start,
+        duration_s=309.0,
         ra_deg=float(np.rad2deg(apparent.centre_rad[0])) % 360,
-        dec_deg=float(np.rad2deg(apparent.centre_rad[1])), rms_jy=robust_rms(apparent.pixels),
-        peak_jy=float(apparent.pixels.max()), beam_major_rad=BEAM.major_rad,
-        beam_minor_rad=BEAM.minor_rad, beam_angle_rad=BEAM.position_angle_rad,
-        cell_arcsec=apparent.cell_rad / astrometry.ARCSEC_RAD, frequency_hz=1.4e9, size=NPIX,
-        n_iterations=1, n_major=1, n_samples=1, n_subtracted=0,
-    )  # fmt: skip
+        dec_deg=float(np.rad2deg(apparent.centre_rad[1])),
+        rms_jy=robust_rms(apparent.pixels),
+        peak_jy=float(apparent.pixels.max()),
+        beam_major_rad=BEAM.major_rad,
+        beam_minor_rad=BEAM.minor_rad,
+        beam_angle_rad=BEAM.position_angle_rad,
+        cell_arcsec=apparent.cell_rad / astrometry.ARCSEC_RAD,
+        frequency_hz=1.4e9,
+        size=NPIX,
+        n_iterations=1,
+        n_major=1,
+        n_samples=1,
+        n_subtracted=0,
+    )
     write_fits(made.file("image"), apparent)
     write_fits(made.file("pb"), replace(apparent, pixels=response))
     return replace(made, check=check_tile(made, root, catalogue))

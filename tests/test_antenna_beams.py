@@ -67,9 +67,7 @@ def _measure(vis: Visibilities, model: SkyModel, strongest: SkyModel) -> Antenna
     return measure_antenna_beams(vis, sky, strongest)
 
 
-def test_pointing_and_width_of_each_antenna_come_back(
-    tile: tuple[Visibilities, SkyModel],
-) -> None:
+def test_pointing_and_width_of_each_antenna_come_back(tile: tuple[Visibilities, SkyModel]) -> None:
     vis, model = tile
     rng = np.random.default_rng(3)
     n = len(vis.array.names)
@@ -130,11 +128,13 @@ def test_slopes_are_those_of_the_voltage(tile: tuple[Visibilities, SkyModel]) ->
     )
     small, zero, one = np.array([1e-4]), np.zeros(1), np.ones(1)
     steps = [
-        (_voltages(vis, model, 1 + sign * small, zero, zero),
-         _voltages(vis, model, one, sign * small, zero),
-         _voltages(vis, model, one, zero, sign * small))
+        (
+            _voltages(vis, model, 1 + sign * small, zero, zero),
+            _voltages(vis, model, one, sign * small, zero),
+            _voltages(vis, model, one, zero, sign * small),
+        )
         for sign in (1, -1)
-    ]  # fmt: skip
+    ]
     inside = np.any(slopes != 0, axis=2)
     assert inside.mean() > 0.5
     for k, (above, below) in enumerate(zip(*steps, strict=True)):
@@ -172,9 +172,12 @@ def test_a_strong_source_takes_gains_of_its_own(tile: tuple[Visibilities, SkyMod
     predicted = predict.predict(seen, true)
     few = true.select(strongest)
     ratio = peel(
-        seen, seen.flags, few, few.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m),
+        seen,
+        seen.flags,
+        few,
+        few.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m),
         predicted,
-    )  # fmt: skip
+    )
     left = seen.data - predicted[:, :, None]
     assert np.sqrt(np.mean(np.abs(left) ** 2) / 2) == pytest.approx(_NOISE_JY, rel=0.02)
     assert ratio[0] == pytest.approx(1.05**2, rel=0.005)

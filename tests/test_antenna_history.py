@@ -27,9 +27,13 @@ T0, TILE_S = 1769378721.0, 309.24
 
 
 def _health(
-    antenna: str, polarization: int, state: AntennaState = AntennaState.STEADY,
-    amplitude: float = 1.0, delay_ns: float = 0.0, noise: float = 1.0,
-) -> AntennaHealth:  # fmt: skip
+    antenna: str,
+    polarization: int,
+    state: AntennaState = AntennaState.STEADY,
+    amplitude: float = 1.0,
+    delay_ns: float = 0.0,
+    noise: float = 1.0,
+) -> AntennaHealth:
     return AntennaHealth(antenna, polarization, state, amplitude, 0.01, delay_ns, 0.02, noise=noise)
 
 

@@ -47,9 +47,13 @@ def test_misplaced_antennas_are_found_with_their_distance(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"pointing_scatter_arcmin": 6.0, "beam_width_scatter": 0.03},
-              {"refraction_arcsec": 4.0, "position_error_m": 0.01}]
-)  # fmt: skip
+    "wrong",
+    [
+        {},
+        {"pointing_scatter_arcmin": 6.0, "beam_width_scatter": 0.03},
+        {"refraction_arcsec": 4.0, "position_error_m": 0.01},
+    ],
+)
 def test_antennas_at_their_places_are_left_in_peace(
     tmp_path: Path, wrong: dict[str, float]
 ) -> None:

@@ -47,9 +47,11 @@ def _finished(client: httpx.Client, job: int) -> dict[str, object]:
 def test_a_mosaic_job_runs_for_real(server: httpx.Client, processed: Processed) -> None:
     answer = server.post(
         "/api/jobs/",
-        json={"type": "mosaic",
-              "params": {"name": "my_mosaic", "method": "pbweighted", "since": 1700000000}},
-    )  # fmt: skip
+        json={
+            "type": "mosaic",
+            "params": {"name": "my_mosaic", "method": "pbweighted", "since": 1700000000},
+        },
+    )
     assert answer.status_code == 201
     job = answer.json()["id"]
     assert isinstance(job, int)
@@ -104,11 +106,7 @@ def test_published_products_are_not_replaced_by_a_job(
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        {"Host": "evil.example"},
-        {"Origin": "https://evil.example"},
-        {"X-Forwarded-For": "10.0.0.1"},
-    ],
+    [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"X-Forwarded-For": "10.0.0.1"}],
 )
 def test_only_a_local_request_may_write(headers: dict[str, str], server: httpx.Client) -> None:
     body = {"type": "mosaic", "params": {"name": "x"}}
@@ -198,8 +196,19 @@ def test_each_stage_is_a_job_and_gives_what_the_command_line_gives(
     made = client.submit("image", ms=str(calibrated.relative_to(root)), options=options).wait(120)
     prefix = Path(made["prefix"])
     assert prefix.is_relative_to(root / "products" / "jobs")
-    command = [SCRIPTS / "dsa110-contimg", "image", calibrated, "--output", tmp_path / "t",
-               "--size", "256", "--averaging-loss", "0", "--root", root]  # fmt: skip
+    command = [
+        SCRIPTS / "dsa110-contimg",
+        "image",
+        calibrated,
+        "--output",
+        tmp_path / "t",
+        "--size",
+        "256",
+        "--averaging-loss",
+        "0",
+        "--root",
+        root,
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     ours = read_fits(prefix.with_name(f"{prefix.name}.image.fits"))
     theirs = read_fits(tmp_path / "t.image.fits")

@@ -62,11 +62,18 @@ def test_apparent_positions_and_w_agree_with_pyuvdata(dec_deg: float) -> None:
         phasing.delay_axes(frame, ra, dec), positions, np.array([0]), np.array([1])
     )[:, 0]
     theirs = uvphasing.calc_uvw(
-        app_ra=app_ra, app_dec=app_dec, frame_pa=angle, lst_array=lst, use_ant_pos=True,
-        antenna_positions=positions, antenna_numbers=np.arange(2),
-        ant_1_array=np.zeros(24, int), ant_2_array=np.ones(24, int),
-        telescope_lat=SITE.latitude_rad, telescope_lon=SITE.longitude_rad,
-    )  # fmt: skip
+        app_ra=app_ra,
+        app_dec=app_dec,
+        frame_pa=angle,
+        lst_array=lst,
+        use_ant_pos=True,
+        antenna_positions=positions,
+        antenna_numbers=np.arange(2),
+        ant_1_array=np.zeros(24, int),
+        ant_2_array=np.ones(24, int),
+        telescope_lat=SITE.latitude_rad,
+        telescope_lon=SITE.longitude_rad,
+    )
     # The Measurement Set's baseline is the negative of pyuvdata's.
     assert np.abs(ours[:, 2] + theirs[:, 2]).max() < 1e-6
     # u and v differ by aberration, which pyuvdata leaves out: 1e-4 in scale, and in rotation

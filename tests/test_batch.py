@@ -25,16 +25,23 @@ SCRIPTS = Path(sys.executable).parent
 
 
 def run(
-    program: str, *arguments: object, root: Path | None = None,
+    program: str,
+    *arguments: object,
+    root: Path | None = None,
     prepare: Callable[[], None] | None = None,
-) -> subprocess.CompletedProcess[str]:  # fmt: skip
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CONTIMG_ROOT")}
     if root is not None:
         environment["CONTIMG_ROOT"] = str(root)
     return subprocess.run(
-        [str(SCRIPTS / program), *map(str, arguments)], env=environment, capture_output=True,
-        text=True, timeout=300, check=False, preexec_fn=prepare,
-    )  # fmt: skip
+        [str(SCRIPTS / program), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=prepare,
+    )
 
 
 def mosaic(*arguments: object, root: Path) -> subprocess.CompletedProcess[str]:
@@ -47,15 +54,21 @@ def test_plan_and_build_as_fits(method: str, processed: Processed, tmp_path: Pat
     assert planned.returncode == 0, planned.stderr
     assert "3 tiles" in planned.stdout
     output = tmp_path / "out.fits"
-    dry = mosaic("build", "--name", f"m_{method}", "--output", output, "--dry-run",
-                 root=processed.root)  # fmt: skip
+    dry = mosaic(
+        "build", "--name", f"m_{method}", "--output", output, "--dry-run", root=processed.root
+    )
     assert dry.returncode == 0, dry.stderr
     assert list(tmp_path.iterdir()) == []
     built = mosaic("build", "--name", f"m_{method}", "--output", output, root=processed.root)
     assert built.returncode == 0, built.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "out.fits", "out.json", "out.png", "out_coverage.fits", "out_rms.fits", "out_weight.fits",
-    ]  # fmt: skip
+        "out.fits",
+        "out.json",
+        "out.png",
+        "out_coverage.fits",
+        "out_rms.fits",
+        "out_weight.fits",
+    ]
     pixels = read_fits(output).pixels
     published = read_fits(processed.result["published"].path).pixels
     if method == "mean":
@@ -70,8 +83,15 @@ def test_build_as_casa_image_equals_the_fits(processed: Processed, tmp_path: Pat
 
     assert mosaic("plan", "--name", "c", root=processed.root).returncode == 0
     for suffix in ("fits", "image"):
-        done = mosaic("build", "--name", "c", "--output", tmp_path / f"a.{suffix}", "--overwrite",
-                      root=processed.root)  # fmt: skip
+        done = mosaic(
+            "build",
+            "--name",
+            "c",
+            "--output",
+            tmp_path / f"a.{suffix}",
+            "--overwrite",
+            root=processed.root,
+        )
         assert done.returncode == 0, done.stderr
     picture = read_fits(tmp_path / "a.fits")
     casa = images.image(str(tmp_path / "a.image"))
@@ -131,13 +151,15 @@ def test_a_stored_plan_is_shown_edited_built_and_forgotten(
     processed: Processed, tmp_path: Path
 ) -> None:
     root = processed.root
-    planned = mosaic("plan", "--name", "whole", "--method", "weighted", "--max-noise-ratio", "3",
-                     root=root)  # fmt: skip
+    planned = mosaic(
+        "plan", "--name", "whole", "--method", "weighted", "--max-noise-ratio", "3", root=root
+    )
     assert planned.returncode == 0, planned.stderr
     document = json.loads(mosaic("plans", "whole", "--json", root=root).stdout)
     assert (document["options"]["method"], document["options"]["max_noise_ratio"]) == (
-        "weighted", 3.0,
-    )  # fmt: skip
+        "weighted",
+        3.0,
+    )
     document["tiles"] = document["tiles"][:2]
     (tmp_path / "edited.json").write_text(json.dumps(document))
     edited = mosaic("plan", "--name", "part", "--file", tmp_path / "edited.json", root=root)
@@ -180,8 +202,9 @@ def test_an_output_is_never_overwritten_unasked(processed: Processed, tmp_path: 
     assert mosaic("plan", "--name", "o", root=processed.root).returncode == 0
     (tmp_path / "a.fits").write_text("mine")
     for extra in ((), ("--dry-run",)):
-        done = mosaic("build", "--name", "o", "--output", tmp_path / "a.fits", *extra,
-                      root=processed.root)  # fmt: skip
+        done = mosaic(
+            "build", "--name", "o", "--output", tmp_path / "a.fits", *extra, root=processed.root
+        )
         assert done.returncode == 1
         assert "exists already" in done.stderr
     assert (tmp_path / "a.fits").read_text() == "mine"
@@ -203,9 +226,15 @@ def test_a_directory_without_write_permission_is_refused(
     closed.mkdir(mode=0o500)
     assert mosaic("plan", "--name", "p", root=processed.root).returncode == 0
     done = run(
-        "dsa110-contimg-mosaic", "build", "--name", "p", "--output", closed / "a.fits",
-        root=processed.root, prepare=_obey_permissions,
-    )  # fmt: skip
+        "dsa110-contimg-mosaic",
+        "build",
+        "--name",
+        "p",
+        "--output",
+        closed / "a.fits",
+        root=processed.root,
+        prepare=_obey_permissions,
+    )
     assert done.returncode == 1
     assert "may not be written" in done.stderr
     assert list(closed.iterdir()) == []
@@ -224,9 +253,20 @@ def test_each_stage_runs_on_explicit_files(
         ("apply", ms, "--tables", tmp_path / "set", "--output", cal, *small),
         ("apply", ms, "--tables", tmp_path / "set", *small),
         ("image", cal, "--output", tmp_path / "img", "--size", "512", "--robust", "0", *small),
-        ("image", ms, "--column", "CORRECTED_DATA", "--output", tmp_path / "col", "--size", "512",
-         "--robust", "0", *small),
-    ]  # fmt: skip
+        (
+            "image",
+            ms,
+            "--column",
+            "CORRECTED_DATA",
+            "--output",
+            tmp_path / "col",
+            "--size",
+            "512",
+            "--robust",
+            "0",
+            *small,
+        ),
+    ]
     for step in steps:
         done = run(tool, *step, root=root)
         assert done.returncode == 0, done.stderr
@@ -239,8 +279,12 @@ def test_each_stage_runs_on_explicit_files(
 
 
 def test_help_and_errors_come_without_a_traceback(tmp_path: Path) -> None:
-    for program in ("dsa110-contimg", "dsa110-contimg-mosaic", "dsa110-contimg-convert-stream",
-                    "dsa110-contimg-streaming-mosaic"):  # fmt: skip
+    for program in (
+        "dsa110-contimg",
+        "dsa110-contimg-mosaic",
+        "dsa110-contimg-convert-stream",
+        "dsa110-contimg-streaming-mosaic",
+    ):
         done = run(program, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
@@ -260,17 +304,32 @@ def test_a_catalogue_is_imported_and_searched(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(
         "name,ra,dec,s\na,10.0,20.0,500\nb,10.5,20.0,-1\nc,359.9,-5,80\n"
     )
-    wrong = run("dsa110-contimg", "catalog", "import", tmp_path / "c.csv", "--name", "mine",
-                root=tmp_path)  # fmt: skip
+    wrong = run(
+        "dsa110-contimg", "catalog", "import", tmp_path / "c.csv", "--name", "mine", root=tmp_path
+    )
     assert wrong.returncode == 1
     assert "no known catalogue" in wrong.stderr
     done = run(
-        "dsa110-contimg", "catalog", "import", tmp_path / "c.csv", "--name", "mine", "--ra", "ra",
-        "--dec", "dec", "--flux", "s", "--flux-unit", "mJy", root=tmp_path,
-    )  # fmt: skip
+        "dsa110-contimg",
+        "catalog",
+        "import",
+        tmp_path / "c.csv",
+        "--name",
+        "mine",
+        "--ra",
+        "ra",
+        "--dec",
+        "dec",
+        "--flux",
+        "s",
+        "--flux-unit",
+        "mJy",
+        root=tmp_path,
+    )
     assert "2 sources" in done.stdout, done.stderr
-    cone = run("dsa110-contimg", "catalog", "cone", "mine", "0.1", "-5", "--radius", "0.5",
-               root=tmp_path)  # fmt: skip
+    cone = run(
+        "dsa110-contimg", "catalog", "cone", "mine", "0.1", "-5", "--radius", "0.5", root=tmp_path
+    )
     assert cone.stdout.split() == ["359.900000", "-5.000000", "0.08000", "Jy"]
 
 

@@ -53,25 +53,35 @@ def _measured(
     noise = 0.002
     measured = 1.3 * seen(true, flux) + noise * rng.normal(size=predicted.shape)
     return DriftingSources(
-        SkyModel(directions, listed, np.full(n, -0.7), 1.4e9), np.full(n, 0.05), part,
-        measured / predicted, noise / predicted, assumed,
-    )  # fmt: skip
+        SkyModel(directions, listed, np.full(n, -0.7), 1.4e9),
+        np.full(n, 0.05),
+        part,
+        measured / predicted,
+        noise / predicted,
+        assumed,
+    )
 
 
 @pytest.mark.parametrize(
     "true",
-    [NOMINAL_BEAM, BeamShape(1.08), BeamShape(0.95, 3 * ARCMIN, 15 * ARCMIN),
-     BeamShape(1.0, -5 * ARCMIN, -12 * ARCMIN)],
-)  # fmt: skip
+    [
+        NOMINAL_BEAM,
+        BeamShape(1.08),
+        BeamShape(0.95, 3 * ARCMIN, 15 * ARCMIN),
+        BeamShape(1.0, -5 * ARCMIN, -12 * ARCMIN),
+    ],
+)
 def test_width_and_pointing_come_back_within_their_errors(true: BeamShape) -> None:
     pulls = []
     for seed in range(12):
         found = measure_beam(_measured(true, seed), _drift(), FREQUENCIES, DSA110.dish_diameter_m)
-        pulls.append([
-            (found.shape.width - true.width) / found.width_error,
-            (found.shape.east_rad - true.east_rad) / found.east_error_rad,
-            (found.shape.north_rad - true.north_rad) / found.north_error_rad,
-        ])  # fmt: skip
+        pulls.append(
+            [
+                (found.shape.width - true.width) / found.width_error,
+                (found.shape.east_rad - true.east_rad) / found.east_error_rad,
+                (found.shape.north_rad - true.north_rad) / found.north_error_rad,
+            ]
+        )
         assert found.width_error < 0.04
         assert found.north_error_rad < 3 * ARCMIN
     assert np.abs(np.mean(pulls, axis=0)).max() < 1.2

@@ -80,9 +80,22 @@ def test_the_offset_of_the_real_beam_is_found(real_data: Path, tmp_path: Path) -
     some.write_text("\n".join([head, *east]))
     picture = tmp_path / "beam.png"
     result = CliRunner().invoke(
-        app, ["beam", "fit", str(some), "--start", "2026-01-25T22:05:28", "--tiles", "11",
-              "--dec", "16.3", "--plot", str(picture), "--json"],
-    )  # fmt: skip
+        app,
+        [
+            "beam",
+            "fit",
+            str(some),
+            "--start",
+            "2026-01-25T22:05:28",
+            "--tiles",
+            "11",
+            "--dec",
+            "16.3",
+            "--plot",
+            str(picture),
+            "--json",
+        ],
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["north_arcmin"] == pytest.approx(14.4, abs=2 * found["north_error_arcmin"])

@@ -36,21 +36,35 @@ def _truth(nant: int, nchan: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _corrupt(
-    gains: np.ndarray, model: np.ndarray, a1: np.ndarray, a2: np.ndarray, sigma: float,
+    gains: np.ndarray,
+    model: np.ndarray,
+    a1: np.ndarray,
+    a2: np.ndarray,
+    sigma: float,
     rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     data = gains[a1] * np.conj(gains[a2]) * model[:, :, None]
     return data + sigma * (rng.normal(size=data.shape) + 1j * rng.normal(size=data.shape))
 
 
 def _solve(
-    data: np.ndarray, model: np.ndarray, weights: np.ndarray, a1: np.ndarray, a2: np.ndarray,
+    data: np.ndarray,
+    model: np.ndarray,
+    weights: np.ndarray,
+    a1: np.ndarray,
+    a2: np.ndarray,
     nant: int,
-) -> Gains:  # fmt: skip
+) -> Gains:
     return solve_gains(
-        data, model, weights, a1, a2, np.zeros(a1.size, int), np.arange(data.shape[1]),
+        data,
+        model,
+        weights,
+        a1,
+        a2,
+        np.zeros(a1.size, int),
+        np.arange(data.shape[1]),
         nantenna=nant,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,9 +142,16 @@ def test_a_hand_without_signal_is_flagged_whatever_the_minimum_signal(
     gains = _truth(nant, 2, rng)
     gains[3, :, 1] = 0
     found = solve_gains(
-        _corrupt(gains, model, a1, a2, 0.0, rng), model, np.ones((a1.size, 2, 2), np.float32),
-        a1, a2, np.zeros(a1.size, int), np.arange(2), nantenna=nant, min_snr=0.0,
-    )  # fmt: skip
+        _corrupt(gains, model, a1, a2, 0.0, rng),
+        model,
+        np.ones((a1.size, 2, 2), np.float32),
+        a1,
+        a2,
+        np.zeros(a1.size, int),
+        np.arange(2),
+        nantenna=nant,
+        min_snr=0.0,
+    )
     assert found.flags[0, 3, :, 1].all()
     assert found.flags.sum() == 2
 
@@ -153,9 +174,7 @@ def test_the_reference_antenna_is_chosen_by_name_and_falls_back() -> None:
     assert np.allclose(np.angle(turned.values[0, 0]), -2)
 
 
-def test_bandpass_and_gains_calibrate_a_simulated_tile_to_its_true_sky(
-    small_run: SmallRun,
-) -> None:
+def test_bandpass_and_gains_calibrate_a_simulated_tile_to_its_true_sky(small_run: SmallRun) -> None:
     observation = conversion.read_observation(small_run.files[1], DSA110)
     model = small_run.run.sky.model()
     limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
@@ -297,10 +316,12 @@ def test_errors_of_gains_do_not_lower_flux_densities(
     vis = conversion.read_observation(small_run.files[0], DSA110).vis
     nrow, nchan, npol = 2000, 192, 2
     vis = replace(
-        vis.rows(slice(0, nrow)), frequencies_hz=1.311e9 + 0.98e6 * np.arange(nchan),
-        data=np.ones((nrow, nchan, npol), np.complex64), flags=np.zeros((nrow, nchan, npol), bool),
+        vis.rows(slice(0, nrow)),
+        frequencies_hz=1.311e9 + 0.98e6 * np.arange(nchan),
+        data=np.ones((nrow, nchan, npol), np.complex64),
+        flags=np.zeros((nrow, nchan, npol), bool),
         weights=np.ones((nrow, nchan, npol), np.float32),
-    )  # fmt: skip
+    )
     shape, snr = (1, 117, nchan, npol), 10.0
     noise = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / snr
     gains = Gains(1 + noise, np.zeros(shape, bool), np.full(shape, snr, np.float32))
@@ -373,9 +394,12 @@ def test_cross_hands_take_one_gain_of_each_hand(
 ) -> None:
     vis = conversion.read_observation(small_run.files[0], DSA110).vis
     full = replace(
-        vis, data=np.repeat(vis.data, 2, axis=2), flags=np.repeat(vis.flags, 2, axis=2),
-        weights=np.repeat(vis.weights, 2, axis=2), polarizations=(-5, -7, -8, -6),
-    )  # fmt: skip
+        vis,
+        data=np.repeat(vis.data, 2, axis=2),
+        flags=np.repeat(vis.flags, 2, axis=2),
+        weights=np.repeat(vis.weights, 2, axis=2),
+        polarizations=(-5, -7, -8, -6),
+    )
     shape = (1, len(vis.array.names), 1, 2)
     values = rng.uniform(1, 2, shape) * np.exp(1j * rng.uniform(-3, 3, shape))
     gains = Gains(values, np.zeros(shape, bool), np.ones(shape, np.float32))
@@ -384,15 +408,17 @@ def test_cross_hands_take_one_gain_of_each_hand(
     for pol, (q, r) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         factor = (g[vis.antenna1, q] * np.conj(g[vis.antenna2, r]))[:, None]
         np.testing.assert_allclose(done.data[:, :, pol], full.data[:, :, pol] / factor, rtol=1e-4)
-    solved = _solve(full.data, np.ones(full.data.shape[:2]), full.weights, *(
-        np.unique(a, return_inverse=True)[1] for a in (vis.antenna1, vis.antenna2)
-    ), np.unique([vis.antenna1, vis.antenna2]).size)  # fmt: skip
+    solved = _solve(
+        full.data,
+        np.ones(full.data.shape[:2]),
+        full.weights,
+        *(np.unique(a, return_inverse=True)[1] for a in (vis.antenna1, vis.antenna2)),
+        np.unique([vis.antenna1, vis.antenna2]).size,
+    )
     assert solved.values.shape[3] == 2
 
 
-def test_a_weak_bandpass_is_solved_in_wider_bins_and_interpolated(
-    rng: np.random.Generator,
-) -> None:
+def test_a_weak_bandpass_is_solved_in_wider_bins_and_interpolated(rng: np.random.Generator) -> None:
     nant, nchan = 24, 64
     a1, a2 = _array(nant, 12)
     ramp = np.linspace(-1, 1, nchan)
@@ -445,9 +471,7 @@ def test_sources_tell_how_well_the_catalogue_knows_them(
     assert source_fluxes.catalogue_scatter(off[:9], noise[:9]) == 0.05
 
 
-def test_a_catalogue_that_agrees_sets_the_scale_by_the_strong_sources(
-    small_run: SmallRun,
-) -> None:
+def test_a_catalogue_that_agrees_sets_the_scale_by_the_strong_sources(small_run: SmallRun) -> None:
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
     truth = small_run.run.sky.model()
     limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)

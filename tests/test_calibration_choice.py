@@ -43,8 +43,12 @@ def test_strips_are_never_crossed_and_later_sets_are_not_used() -> None:
     sets = [_set("strip", -0.2, apparent_dec_deg=54.6), _set("later", 0.3), _set("old", -30)]
     with pytest.raises(CalibrationError) as refused:
         choose(sets, NOON, 16.2)
-    for told in ("no acceptable bandpass and no gains", "another declination strip (54.60 deg)",
-                 "observed later", "no longer valid"):  # fmt: skip
+    for told in (
+        "no acceptable bandpass and no gains",
+        "another declination strip (54.60 deg)",
+        "observed later",
+        "no longer valid",
+    ):
         assert told in str(refused.value)
 
 
@@ -68,8 +72,7 @@ def _dark_root(directory: Path, small: SmallRun) -> Path:
 
 def _solve(processed: Processed, root: Path, known: KnownSets) -> dict[str, object]:
     context = PipelineContext(
-        root,
-        {"measurement_sets": processed.result["measurement_sets"], "calibration_sets": known},
+        root, {"measurement_sets": processed.result["measurement_sets"], "calibration_sets": known}
     )
     return dict(CalibrationSolveStage(small_options(root).calibrate).run(context))
 

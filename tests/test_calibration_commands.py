@@ -58,10 +58,20 @@ def test_transits_are_when_the_source_is_on_the_meridian(processed: Processed) -
     start = processed.run.options.start.timestamp()
     found = json.loads(
         _run(
-            "transits", "--dec", 16.2, "--since", start - 3600, "--hours", 49, "--min-jy", 2.0,
-            "--json", "--root", processed.root,
+            "transits",
+            "--dec",
+            16.2,
+            "--since",
+            start - 3600,
+            "--hours",
+            49,
+            "--min-jy",
+            2.0,
+            "--json",
+            "--root",
+            processed.root,
         )
-    )  # fmt: skip
+    )
     assert found == sorted(found, key=lambda one: one["time_s"])
     names = [one["name"] for one in found]
     twice = found[0]
@@ -70,9 +80,10 @@ def test_transits_are_when_the_source_is_on_the_meridian(processed: Processed) -
     assert again[1]["time_s"] - again[0]["time_s"] == pytest.approx(86164.1, abs=1.0)
     telescope = processed.run.observatory.telescope
     site = astrometry.Site(
-        np.deg2rad(telescope.latitude_deg), np.deg2rad(telescope.longitude_deg),
+        np.deg2rad(telescope.latitude_deg),
+        np.deg2rad(telescope.longitude_deg),
         telescope.altitude_m,
-    )  # fmt: skip
+    )
     for one in found:
         frame = astrometry.EarthFrame(np.array([2440587.5 + one["time_s"] / 86400]), site)
         source = astrometry.radec_to_vector(np.deg2rad(one["ra_deg"]), np.deg2rad(one["dec_deg"]))
@@ -89,15 +100,30 @@ def test_flags_by_hand_are_kept_applied_and_told(processed: Processed, tmp_path:
     name = vis.array.names[vis.antenna1[-1]]
     middle = tile.start + tile.duration_s / 2
     root = ("--root", processed.root)
-    _run("flags", "add", "--antenna", name, "--to", middle, "--channels", "3-5,9",
-         "--reason", "wind", *root)  # fmt: skip
+    _run(
+        "flags",
+        "add",
+        "--antenna",
+        name,
+        "--to",
+        middle,
+        "--channels",
+        "3-5,9",
+        "--reason",
+        "wind",
+        *root,
+    )
     registry = Registry.of(load(root=processed.root))
     ((number, flag),) = manual_flags.known(registry).items()
     assert name in _run("flags", "list", *root)
     done = calibration_apply.apply(
-        tile, processed.result["calibration_set"], tmp_path / "flagged.ms", processed.root,
-        CalibrationApplyOptions(sky_catalog="known"), (flag,),
-    )  # fmt: skip
+        tile,
+        processed.result["calibration_set"],
+        tmp_path / "flagged.ms",
+        processed.root,
+        CalibrationApplyOptions(sky_catalog="known"),
+        (flag,),
+    )
     flagged = measurement_set.read(done.ms_path)
     number_of = vis.array.names.index(name)
     rows = (vis.antenna1 == number_of) | (vis.antenna2 == number_of)

@@ -90,9 +90,18 @@ def test_a_survey_comes_whole_though_the_service_holds_rows_back(
 ) -> None:
     done = CliRunner().invoke(
         app,
-        ["catalog", "fetch", "nvss", "--service", service, "--min-flux", "20",
-         "--root", str(tmp_path)],
-    )  # fmt: skip
+        [
+            "catalog",
+            "fetch",
+            "nvss",
+            "--service",
+            service,
+            "--min-flux",
+            "20",
+            "--root",
+            str(tmp_path),
+        ],
+    )
     assert done.exit_code == 0, done.output
     found = catalogues.load(tmp_path, "nvss")
     expected = _Vizier.sky[_Vizier.sky[:, 2] >= 20]

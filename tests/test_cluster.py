@@ -178,8 +178,9 @@ def test_what_a_killed_program_had_given_ends(cluster: Cluster, tmp_path: Path) 
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, cluster.root, cluster.address, tmp_path],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.DEVNULL,
+    )
     pid = _running(tmp_path)
     process.kill()
     process.wait()
@@ -258,8 +259,15 @@ def test_a_pipeline_on_the_cluster_makes_the_bytes_that_it_makes_here(
     cluster: Cluster, small_run: SmallRun, processed: Processed, tmp_path: Path
 ) -> None:
     root = make_root(tmp_path / "root", small_run)
-    command = [PROGRAMS / "dsa110-contimg", "pipeline", small_run.directory, "--root", root,
-               "--scheduler", cluster.address]  # fmt: skip
+    command = [
+        PROGRAMS / "dsa110-contimg",
+        "pipeline",
+        small_run.directory,
+        "--root",
+        root,
+        "--scheduler",
+        cluster.address,
+    ]
     keys = {"CONTIMG_EXECUTOR__TLS_DIRECTORY": str(cluster.root / "state" / "tls")}
     done = subprocess.run(
         command, env={**os.environ, **keys}, capture_output=True, text=True, check=False

@@ -28,9 +28,11 @@ def _one_source(offset_deg: tuple[float, float]) -> tuple[hour.Run, KnownSky]:
     )
     centre = conversion_centre(options)
     sky = KnownSky(
-        np.array([centre[0] + offset_deg[0]]), np.array([centre[1] + offset_deg[1]]),
-        np.array([3.0]), np.array([3.0]),
-    )  # fmt: skip
+        np.array([centre[0] + offset_deg[0]]),
+        np.array([centre[1] + offset_deg[1]]),
+        np.array([3.0]),
+        np.array([3.0]),
+    )
     return hour.prepare(options, sky=sky), sky
 
 
@@ -49,8 +51,10 @@ def test_a_source_off_centre_keeps_its_phase_on_every_baseline(tmp_path: Path) -
     vis = observation.vis
     model = SkyModel(
         astrometry.radec_to_vector(np.deg2rad(sky.ra_deg), np.deg2rad(sky.dec_deg)),
-        sky.flux_jy, np.array([-0.7]), 1.4e9,
-    )  # fmt: skip
+        sky.flux_jy,
+        np.array([-0.7]),
+        1.4e9,
+    )
     expected = predict.predict(vis, model)
     gains = np.stack(
         [
@@ -126,10 +130,13 @@ def test_a_measurement_set_of_several_fields_and_windows_is_read_field_by_field(
     for name, channels in (("low", slice(None, half)), ("high", slice(half, None))):
         path = tmp_path / f"{name}.ms"
         part = replace(
-            vis, data=vis.data[:, channels], flags=vis.flags[:, channels],
-            weights=vis.weights[:, channels], frequencies_hz=vis.frequencies_hz[channels],
+            vis,
+            data=vis.data[:, channels],
+            flags=vis.flags[:, channels],
+            weights=vis.weights[:, channels],
+            frequencies_hz=vis.frequencies_hz[channels],
             channel_width_hz=vis.channel_width_hz[channels],
-        )  # fmt: skip
+        )
         measurement_set.write(path, part, spectral_weights=True)
         paths.append(path)
     # Windows in the order of other programs: the higher one first.
@@ -137,9 +144,22 @@ def test_a_measurement_set_of_several_fields_and_windows_is_read_field_by_field(
         rows = both.nrows()
         with tables.table(str(paths[0]), ack=False) as other:
             both.addrows(rows)
-            for column in ("DATA", "FLAG", "WEIGHT", "SIGMA", "WEIGHT_SPECTRUM", "TIME", "UVW",
-                           "ANTENNA1", "ANTENNA2", "INTERVAL", "EXPOSURE", "TIME_CENTROID",
-                           "FLAG_ROW", "SCAN_NUMBER"):  # fmt: skip
+            for column in (
+                "DATA",
+                "FLAG",
+                "WEIGHT",
+                "SIGMA",
+                "WEIGHT_SPECTRUM",
+                "TIME",
+                "UVW",
+                "ANTENNA1",
+                "ANTENNA2",
+                "INTERVAL",
+                "EXPOSURE",
+                "TIME_CENTROID",
+                "FLAG_ROW",
+                "SCAN_NUMBER",
+            ):
                 if column in both.colnames() and other.iscelldefined(column, 0):
                     both.putcol(column, other.getcol(column), rows, rows)
             both.putcol("DATA_DESC_ID", np.ones(rows, np.int32), rows, rows)

@@ -86,8 +86,10 @@ def test_sources_without_a_model_are_no_crosstalk(
     ra, dec = vis.phase_centre_rad
     faint = SkyModel(
         astrometry.radec_to_vector(ra + rng.normal(0, 0.01, 300), dec + rng.normal(0, 0.01, 300)),
-        rng.uniform(0.01, 0.05, 300), np.full(300, -0.7), model.reference_hz,
-    )  # fmt: skip
+        rng.uniform(0.01, 0.05, 300),
+        np.full(300, -0.7),
+        model.reference_hz,
+    )
     seen = replace(vis, data=vis.data + predict.predict(vis, faint)[:, :, None])
     apparent = predict.mean_apparent_jy(vis, faint)
 
@@ -101,9 +103,11 @@ def test_sources_without_a_model_are_no_crosstalk(
     for heard in (crosstalk.none(vis.frequencies_hz), true):
         rows = crosstalk.short_rows(seen)
         found = crosstalk.measure_crosstalk(
-            _with(seen, heard).rows(rows), sky[rows], np.zeros(sky[rows].shape, bool),
+            _with(seen, heard).rows(rows),
+            sky[rows],
+            np.zeros(sky[rows].shape, bool),
             unmodelled(far),
-        )  # fmt: skip
+        )
         assert set(found.pairs) == set(heard.pairs)
         assert found.sky_loss(vis.antennas_present().size) < 0.02
     known = crosstalk.measure_crosstalk(
@@ -132,8 +136,12 @@ def test_a_source_without_a_model_keeps_its_flux_density_in_another_tile(
         other = _with(replace(vis, data=vis.data + source[:, :, None]), heard)
         result = tile_calibration.calibrate_tile(
             replace(other, flags=other.flags.copy(), beam=solution.beam.shape),
-            solution.bandpass, solution.gains, model, _LIMITS, solution.crosstalk,
-        )  # fmt: skip
+            solution.bandpass,
+            solution.gains,
+            model,
+            _LIMITS,
+            solution.crosstalk,
+        )
         assert result.rfi_fraction < 0.005
         kept = ~result.vis.flags
         left = kept * (result.vis.data - sky[:, :, None])

@@ -169,16 +169,27 @@ def _paths(site: Site) -> dict[str, str]:
         source = session.scalars(select(Source).order_by(Source.id)).first()
     assert source is not None
     return {
-        "now": "/", "night": "/night", "night_by_noise": "/night?by=noise",
-        "tile": f"/tiles/{tile.id}", "groups": "/groups", "group": f"/groups/{group.id}",
-        "mosaics": "/mosaics", "mosaic": f"/mosaics/{mosaic.name}",
-        "mosaic_plain": f"/mosaics/{mosaic.name}?viewer=plain", "sources": "/sources",
-        "source": f"/sources/{source.id}", "calibration": "/calibration",
-        "calibration_set": f"/calibration/{made['id']}", "antennas": "/antennas?by=gain",
+        "now": "/",
+        "night": "/night",
+        "night_by_noise": "/night?by=noise",
+        "tile": f"/tiles/{tile.id}",
+        "groups": "/groups",
+        "group": f"/groups/{group.id}",
+        "mosaics": "/mosaics",
+        "mosaic": f"/mosaics/{mosaic.name}",
+        "mosaic_plain": f"/mosaics/{mosaic.name}?viewer=plain",
+        "sources": "/sources",
+        "source": f"/sources/{source.id}",
+        "calibration": "/calibration",
+        "calibration_set": f"/calibration/{made['id']}",
+        "antennas": "/antennas?by=gain",
         "jobs": "/jobs",
-        "new_job": "/jobs/new/reprocess", "health": "/health", "token": "/login", "rest": "/docs",
+        "new_job": "/jobs/new/reprocess",
+        "health": "/health",
+        "token": "/login",
+        "rest": "/docs",
         "refusal": "/tiles/none",
-    }  # fmt: skip
+    }
 
 
 def _until(page: Page, condition: str, seconds: float = 30.0) -> None:
@@ -418,8 +429,16 @@ def test_an_empty_database_has_pages_too(
     root = make_root(tmp_path / "root", small_run)
     for site in _site(root):
         watched = open_page(site.url)
-        for path in ("/", "/night", "/groups", "/mosaics", "/sources", "/calibration", "/jobs",
-                     "/health"):  # fmt: skip
+        for path in (
+            "/",
+            "/night",
+            "/groups",
+            "/mosaics",
+            "/sources",
+            "/calibration",
+            "/jobs",
+            "/health",
+        ):
             page = watched.go(path)
             _settled(page)
             expect(page.locator("main")).to_be_visible()
@@ -433,10 +452,16 @@ def test_five_thousand_tiles(tmp_path: Path, small_run: SmallRun, open_page: Any
     for site in _site(root):
         with site.registry.write() as session:
             session.add_all(
-                Tile(id=f"tile{n:05d}", time_key=begin + 309.0 * n, start=begin + 309.0 * n,
-                     apparent_dec_deg=16.2, last_arrival=begin, state=TileState.CONVERTED)
+                Tile(
+                    id=f"tile{n:05d}",
+                    time_key=begin + 309.0 * n,
+                    start=begin + 309.0 * n,
+                    apparent_dec_deg=16.2,
+                    last_arrival=begin,
+                    state=TileState.CONVERTED,
+                )
                 for n in range(5000)
-            )  # fmt: skip
+            )
         watched = open_page(site.url)
         page = watched.go("/night")
         day = (begin + 309.0 * 4999) // 86400 * 86400
@@ -507,14 +532,43 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
     tile, group = site.first(Tile), site.first(MosaicGroup)
     now = time.time()
     with site.registry.write() as session:
-        session.add(SubbandFile(path=f"/in/{HOSTILE}", size=1, mtime_ns=1, first_seen=now,
-                                state="rejected", reason=HOSTILE, tile_id=tile.id))  # fmt: skip
+        session.add(
+            SubbandFile(
+                path=f"/in/{HOSTILE}",
+                size=1,
+                mtime_ns=1,
+                first_seen=now,
+                state="rejected",
+                reason=HOSTILE,
+                tile_id=tile.id,
+            )
+        )
         session.add(Event(at=now, level="warning", subject=group.id, message=HOSTILE))
-        session.add(Job(type="mosaic", params={"name": HOSTILE, "method": "mean"}, state="failed",
-                        created=now, started=now, ended=now, error=HOSTILE, message=HOSTILE,
-                        result={HOSTILE: HOSTILE}))  # fmt: skip
-        session.add(Source(name=HOSTILE[:32], ra_deg=1.0, dec_deg=16.0, origin=HOSTILE[:64],
-                           behaviour="unknown", mean_jy=1.0, modulation=0.5, eta=9.0))  # fmt: skip
+        session.add(
+            Job(
+                type="mosaic",
+                params={"name": HOSTILE, "method": "mean"},
+                state="failed",
+                created=now,
+                started=now,
+                ended=now,
+                error=HOSTILE,
+                message=HOSTILE,
+                result={HOSTILE: HOSTILE},
+            )
+        )
+        session.add(
+            Source(
+                name=HOSTILE[:32],
+                ra_deg=1.0,
+                dec_deg=16.0,
+                origin=HOSTILE[:64],
+                behaviour="unknown",
+                mean_jy=1.0,
+                modulation=0.5,
+                eta=9.0,
+            )
+        )
         session.flush()
         job = session.scalars(select(Job.id)).one()
         source = session.scalars(select(Source.id).where(Source.ra_deg == 1.0)).one()
@@ -526,10 +580,21 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
     site.change(Tile, tile.id, state=TileState.QUARANTINED, reason=HOSTILE)
     site.change(MosaicGroup, group.id, state=GroupState.HELD, reason=HOSTILE)
     watched = open_page(site.url)
-    for path in ("/", f"/tiles/{tile.id}", f"/groups/{group.id}", "/groups", "/jobs",
-                 f"/jobs/{job}", f"/jobs/new/mosaic?like={job}", "/sources", f"/sources/{source}",
-                 "/calibration", f"/calibration/{made['id']}", "/health",
-                 f"/sources?q={HOSTILE[:40]}"):  # fmt: skip
+    for path in (
+        "/",
+        f"/tiles/{tile.id}",
+        f"/groups/{group.id}",
+        "/groups",
+        "/jobs",
+        f"/jobs/{job}",
+        f"/jobs/new/mosaic?like={job}",
+        "/sources",
+        f"/sources/{source}",
+        "/calibration",
+        f"/calibration/{made['id']}",
+        "/health",
+        f"/sources?q={HOSTILE[:40]}",
+    ):
         page = watched.go(path)
         _until(page, _LOADED)
         assert page.evaluate("window.hacked") is None, path
@@ -581,8 +646,13 @@ def test_changes_need_our_own_page(shared: Site, headers: dict[str, str]) -> Non
 
 def test_files_outside_the_hips_are_not_served(shared: Site) -> None:
     place = urlsplit(shared.url)
-    for path in ("../mosaics", "%2e%2e/%2e%2e/contimg.toml", "all_sky/../../../contimg.toml",
-                 "..%2f..%2fcontimg.toml", "/etc/passwd"):  # fmt: skip
+    for path in (
+        "../mosaics",
+        "%2e%2e/%2e%2e/contimg.toml",
+        "all_sky/../../../contimg.toml",
+        "..%2f..%2fcontimg.toml",
+        "/etc/passwd",
+    ):
         # As it is: other clients would shorten it.
         connection = http.client.HTTPConnection(str(place.hostname), place.port)
         connection.request("GET", f"/hips/{path}")

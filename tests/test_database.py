@@ -84,8 +84,16 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
             Registry(url, None)
         engine = make_engine(url)
         with engine.begin() as connection:
-            plan = json.dumps({"name": "old", "method": "weighted", "since": 5.0, "until": None,
-                               "include_uncorrected": True, "tiles": []})  # fmt: skip
+            plan = json.dumps(
+                {
+                    "name": "old",
+                    "method": "weighted",
+                    "since": 5.0,
+                    "until": None,
+                    "include_uncorrected": True,
+                    "tiles": [],
+                }
+            )
             connection.execute(
                 text("INSERT INTO plans (name, created, document) VALUES ('old', 0, :plan)"),
                 {"plan": plan},

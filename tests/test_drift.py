@@ -112,10 +112,15 @@ def test_strong_sky_with_drifting_phases_is_not_flagged(
     assert solution.rfi_fraction < 0.005
     result = tile_calibration.calibrate_tile(
         replace(
-            drifting, data=drifting.data.copy(), flags=drifting.flags.copy(),
+            drifting,
+            data=drifting.data.copy(),
+            flags=drifting.flags.copy(),
             beam=solution.beam.shape,
         ),
-        solution.bandpass, solution.gains, model, _LIMITS,
-    )  # fmt: skip
+        solution.bandpass,
+        solution.gains,
+        model,
+        _LIMITS,
+    )
     assert result.rfi_fraction < 0.005
     assert result.noise_jy == pytest.approx(_NOISE_JY, rel=0.05)

@@ -175,8 +175,9 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     script.write_text(program)
     with subprocess.Popen(
         [sys.executable, script, tmp_path / "slots", Path(__file__).parent],
-        stdout=subprocess.PIPE, text=True,
-    ) as parent:  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         assert _alive(worker)
@@ -234,9 +235,11 @@ def test_the_slot_goes_by_priority_and_then_by_age(tmp_path: Path) -> None:
     threads = []
     with machine_slot(tmp_path, 1, Priority.CONVERSION):
         for name, priority in (
-            ("batch", Priority.BATCH), ("streaming", Priority.STREAMING),
-            ("conversion", Priority.CONVERSION), ("conversion later", Priority.CONVERSION),
-        ):  # fmt: skip
+            ("batch", Priority.BATCH),
+            ("streaming", Priority.STREAMING),
+            ("conversion", Priority.CONVERSION),
+            ("conversion later", Priority.CONVERSION),
+        ):
             threads.append(threading.Thread(target=take, args=(name, priority)))
             threads[-1].start()
             deadline = time.monotonic() + 10
@@ -403,8 +406,10 @@ def test_workers_of_a_nice_program_are_nice_to_other_sessions(tmp_path: Path) ->
     )
     told = subprocess.run(
         [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "slots")],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     own, session = map(int, told.split())
     assert own >= 10
     assert session == own

@@ -26,9 +26,14 @@ def _residual(
 ) -> tuple[Visibilities, np.ndarray, hour.Run]:
     """A tile, calibrated with the truth, and the model of its sky."""
     options = hour.RunOptions(
-        groups=1, antennas=48, channels=2, seed=5, rfi=0.0, start=start,
+        groups=1,
+        antennas=48,
+        channels=2,
+        seed=5,
+        rfi=0.0,
+        start=start,
         troubles=Troubles(**wrong),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     run = hour.prepare(options)
     folder.mkdir(exist_ok=True)
     vis = conversion.read_observation(tuple(run.write(folder, 0)), DSA110).vis
@@ -39,8 +44,11 @@ def _residual(
     middle = start.timestamp() + 155.0
     full[stations] = gains.at(middle, vis.frequencies_hz)
     product = full[vis.antenna1] * full[vis.antenna2].conj()
-    vis = replace(vis, data=(vis.data / product).astype(np.complex64),
-                  weights=(vis.weights * np.abs(product) ** 2).astype(np.float32))  # fmt: skip
+    vis = replace(
+        vis,
+        data=(vis.data / product).astype(np.complex64),
+        weights=(vis.weights * np.abs(product) ** 2).astype(np.float32),
+    )
     return vis, predict.predict(vis, run.sky.model()), run
 
 
@@ -94,18 +102,26 @@ def test_gains_are_those_of_a_night_and_the_tile_says_what_was_taken_off(tmp_pat
     solved = {}
     for name, far in (("clean", {}), ("sunny", {"Sun": 60.0})):
         options = hour.RunOptions(
-            groups=1, antennas=32, channels=1, seed=5, rfi=0.0, start=MORNING,
+            groups=1,
+            antennas=32,
+            channels=1,
+            seed=5,
+            rfi=0.0,
+            start=MORNING,
             troubles=Troubles(far_jy=far),
-        )  # fmt: skip
+        )
         run = hour.prepare(options)
         (tmp_path / name).mkdir()
         files = tuple(run.write(tmp_path / name, 0))
         raw = conversion.read_observation(files, DSA110).vis
         solution = tile_calibration.solve_reference(raw, run.sky.model(), limits)
         tile = tile_calibration.calibrate_tile(
-            conversion.read_observation(files, DSA110).vis, solution.bandpass, solution.gains,
-            run.sky.model(), limits,
-        )  # fmt: skip
+            conversion.read_observation(files, DSA110).vis,
+            solution.bandpass,
+            solution.gains,
+            run.sky.model(),
+            limits,
+        )
         solved[name] = solution, tile
     (clean, dark), (sunny, light) = solved["clean"], solved["sunny"]
     assert dark.far_sources == ()

@@ -33,9 +33,12 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
 
 FAST = {
-    "CONTIMG_LEASE_S": "2", "CONTIMG_SETTLE_S": "0", "CONTIMG_POLL_INTERVAL_S": "0.3",
-    "CONTIMG_MOSAIC_INTERVAL_S": "0.5", "CONTIMG_LEFTOVER_S": "0",
-}  # fmt: skip
+    "CONTIMG_LEASE_S": "2",
+    "CONTIMG_SETTLE_S": "0",
+    "CONTIMG_POLL_INTERVAL_S": "0.3",
+    "CONTIMG_MOSAIC_INTERVAL_S": "0.5",
+    "CONTIMG_LEFTOVER_S": "0",
+}
 
 
 class Place:
@@ -50,9 +53,13 @@ class Place:
         if url:
             use_database(self.root, url)
         self.settings = settings_module.load(
-            root=self.root, workers=1, lease_s=5.0, disk_stop_gb=0.001, disk_resume_gb=0.002,
+            root=self.root,
+            workers=1,
+            lease_s=5.0,
+            disk_stop_gb=0.001,
+            disk_resume_gb=0.002,
             retry_delay_s=2.0,
-        )  # fmt: skip
+        )
         self.registry = Registry.of(self.settings)
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -64,8 +71,10 @@ class Place:
         with (self.root / log).open("wb") as stream:
             process = subprocess.Popen(
                 [PROGRAMS / program, *arguments, "--root", str(self.root), *more],
-                stdout=stream, stderr=stream, env={**os.environ, **FAST},
-            )  # fmt: skip
+                stdout=stream,
+                stderr=stream,
+                env={**os.environ, **FAST},
+            )
         self._processes.append(process)
         return process
 
@@ -89,9 +98,13 @@ class Place:
 
     def converter(self, output: Path | None = None, executor: object = None) -> StreamingConverter:
         return StreamingConverter(
-            self.incoming, output or self.root / "ms", self.registry, self.settings,
-            executor or InlineExecutor(), once=True,  # type: ignore[arg-type]
-        )  # fmt: skip
+            self.incoming,
+            output or self.root / "ms",
+            self.registry,
+            self.settings,
+            executor or InlineExecutor(),
+            once=True,  # type: ignore[arg-type]
+        )
 
     def manager(self) -> StreamingMosaicManager:
         return StreamingMosaicManager(self.registry, self.settings, InlineExecutor(), once=True)
@@ -148,8 +161,11 @@ def test_a_frozen_coordinator_wakes_after_its_lease_and_changes_nothing(place: P
     until(lambda: place.states() == {TileState.CONVERTED}, 90.0, 0.2)
     before = [(tile.id, tile.ms_path, tile.attempt, tile.owner) for tile in place.tiles()]
     frozen.send_signal(signal.SIGCONT)
-    until(lambda: "thrown away" in place.log("frozen.log")
-          or "claim lost" in place.log("frozen.log"), 30.0, 0.1)  # fmt: skip
+    until(
+        lambda: "thrown away" in place.log("frozen.log") or "claim lost" in place.log("frozen.log"),
+        30.0,
+        0.1,
+    )
     assert [(tile.id, tile.ms_path, tile.attempt, tile.owner) for tile in place.tiles()] == before
     assert all(Path(ms_path).is_dir() for _, ms_path, _, _ in before)
     frozen.send_signal(signal.SIGTERM)
@@ -196,8 +212,9 @@ def test_one_frozen_inside_a_transaction_stops_nobody_for_good(
     place.converter().cycle()
     with subprocess.Popen(
         [sys.executable, "-c", _FREEZE_IN_A_TRANSACTION, place.settings.database],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    ) as frozen:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as frozen:
         try:
             assert frozen.stdout is not None
             assert frozen.stdout.readline() == b"in\n"

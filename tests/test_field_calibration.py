@@ -74,12 +74,18 @@ def test_delay_tables_keep_what_was_written(processed: Processed, tmp_path: Path
     written = tables.read(processed.result["calibration_set"].path / "gains.g")
     shape = written.gains.values.shape
     table = tables.DelayTable(
-        np.linspace(-9e-9, 9e-9, int(np.prod(shape))).reshape(shape), written.gains.flags,
-        written.times_s, written.interval_s, written.antenna_names,
-        float(tables.read(processed.result["calibration_set"].path / "bandpass.b")
-              .frequencies_hz.mean()),
+        np.linspace(-9e-9, 9e-9, int(np.prod(shape))).reshape(shape),
+        written.gains.flags,
+        written.times_s,
+        written.interval_s,
+        written.antenna_names,
+        float(
+            tables.read(
+                processed.result["calibration_set"].path / "bandpass.b"
+            ).frequencies_hz.mean()
+        ),
         written.reference_antenna,
-    )  # fmt: skip
+    )
     tables.write_delays(tmp_path / "a.k", table, ms)
     found = tables.read_delays(tmp_path / "a.k")
     assert np.allclose(found.delays_s, table.delays_s, atol=1e-15)

@@ -85,9 +85,7 @@ def test_what_all_antennas_receive_is_found_below_the_noise_of_one_baseline(
     assert found[~hit].mean() < 0.01
 
 
-def test_a_strong_wide_burst_is_found_with_its_edges(
-    rng: np.random.Generator,
-) -> None:
+def test_a_strong_wide_burst_is_found_with_its_edges(rng: np.random.Generator) -> None:
     data, a1, a2, times = _noise(12, 192, rng)
     burst = np.zeros(data.shape[:2], bool)
     burst[np.ix_((times >= 4) & (times < 8), np.arange(192) // 24 == 3)] = True

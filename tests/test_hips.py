@@ -64,9 +64,12 @@ def test_cells_are_those_of_an_independent_program(
     order = 5
     cells = hips.cells_of(image, order)
     reproject_to_hips(
-        (image.pixels.astype(float), image.wcs), coord_system_out="equatorial",
-        level=order, reproject_function=reproject_interp, output_directory=str(tmp_path / "other"),
-    )  # fmt: skip
+        (image.pixels.astype(float), image.wcs),
+        coord_system_out="equatorial",
+        level=order,
+        reproject_function=reproject_interp,
+        output_directory=str(tmp_path / "other"),
+    )
     theirs = {
         int(path.stem[4:]): path for path in (tmp_path / "other" / f"Norder{order}").rglob("*.fits")
     }

@@ -38,9 +38,14 @@ def _samples(rng: np.random.Generator, sources: list[tuple[float, float, float]]
         values += jansky * np.exp(2j * np.pi * (uvw @ np.array([l, m, n - 1])))
     weights = rng.uniform(0.5, 1.5, 4000).astype(np.float32)
     return Samples(
-        uvw, values.astype(np.complex64), weights, np.zeros(4000, np.float32),
-        np.full(4000, 1.4e9, np.float32), np.zeros(4000, np.int32), np.zeros((1, 3)),
-    )  # fmt: skip
+        uvw,
+        values.astype(np.complex64),
+        weights,
+        np.zeros(4000, np.float32),
+        np.full(4000, 1.4e9, np.float32),
+        np.zeros(4000, np.int32),
+        np.zeros((1, 3)),
+    )
 
 
 def test_the_dirty_image_is_the_direct_fourier_sum(rng: np.random.Generator) -> None:
@@ -131,9 +136,14 @@ def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
     samples = _samples(rng, sources)
     noise = 0.02 * (rng.normal(size=4000) + 1j * rng.normal(size=4000))
     noisy = Samples(
-        samples.uvw_lambda, (samples.values + noise).astype(np.complex64), samples.weights,
-        samples.time, samples.frequency_hz, samples.baseline, samples.smearing,
-    )  # fmt: skip
+        samples.uvw_lambda,
+        (samples.values + noise).astype(np.complex64),
+        samples.weights,
+        samples.time,
+        samples.frequency_hz,
+        samples.baseline,
+        samples.smearing,
+    )
     result = clean.clean(
         noisy, noisy.weights, NPIX, CELL, clean.CleanOptions(5000, 4, 1, max_major=20)
     )
@@ -159,9 +169,10 @@ def test_bands_together_take_off_a_source_that_changes_along_the_band(
     slope = 1 + 3 * (hz / 1.4e9 - 1)
     noise = 0.01 * (rng.normal(size=hz.size) + 1j * rng.normal(size=hz.size))
     samples = replace(
-        steady, values=(steady.values * slope + noise).astype(np.complex64),
+        steady,
+        values=(steady.values * slope + noise).astype(np.complex64),
         frequency_hz=hz.astype(np.float32),
-    )  # fmt: skip
+    )
     one, four = (
         clean.clean(samples, samples.weights, NPIX, CELL, clean.CleanOptions(3000, 4, 1, bands=n))
         for n in (1, 4)
@@ -170,9 +181,7 @@ def test_bands_together_take_off_a_source_that_changes_along_the_band(
     assert four.model.sum() == pytest.approx(slope.mean(), rel=0.02)
 
 
-def test_several_scales_hold_extended_emission_that_points_do_not(
-    rng: np.random.Generator,
-) -> None:
+def test_several_scales_hold_extended_emission_that_points_do_not(rng: np.random.Generator) -> None:
     width = 8 * CELL
     steady = _samples(rng, [(0.0, 0.0, 1.0)])
     uv2 = np.sum(steady.uvw_lambda[:, :2] ** 2, axis=1)
@@ -213,9 +222,11 @@ def test_q_is_half_the_difference_and_a_taper_widens_the_beam(
     with fits.open(made.file("q")) as hdus:
         assert hdus[0].header["STOKES"] == "Q"
     wide = image(
-        tmp_path / "polarized.ms", tmp_path / "wide", processed.root,
+        tmp_path / "polarized.ms",
+        tmp_path / "wide",
+        processed.root,
         options.model_copy(update={"stokes": "I", "taper": 400.0}),
-    )  # fmt: skip
+    )
     assert wide.beam_minor_rad > 1.5 * made.beam_minor_rad
 
 
@@ -255,9 +266,13 @@ def test_averaging_loses_what_it_says_and_no_more_than_allowed(allowed: float) -
     hour_angle = (np.arange(ntime) - ntime / 2) * 12.88 * 7.292e-5
     b = positions[i] - positions[j]
     uvw = np.stack(
-        [np.outer(np.cos(hour_angle), b), np.outer(np.sin(hour_angle), 0.3 * b),
-         np.outer(np.sin(hour_angle), b)], axis=-1,
-    ).reshape(-1, 3)  # fmt: skip
+        [
+            np.outer(np.cos(hour_angle), b),
+            np.outer(np.sin(hour_angle), 0.3 * b),
+            np.outer(np.sin(hour_angle), b),
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
     frequencies = np.linspace(1.3e9, 1.5e9, nchan)
     radius = 0.02
     for l, m in ((radius, 0.0), (0.0, radius), (radius / 1.5, -radius / 1.5)):
@@ -266,9 +281,17 @@ def test_averaging_loses_what_it_says_and_no_more_than_allowed(allowed: float) -
         data = np.repeat(np.exp(2j * np.pi * turns)[..., None], 2, axis=2).astype(np.complex64)
         ones = np.ones(data.shape, np.float32)
         samples = averaging.stokes_i_samples(
-            data, np.zeros(data.shape, bool), ones, uvw, np.tile(i, ntime), np.tile(j, ntime),
-            np.repeat(np.arange(ntime), i.size), frequencies, radius, allowed,
-        )  # fmt: skip
+            data,
+            np.zeros(data.shape, bool),
+            ones,
+            uvw,
+            np.tile(i, ntime),
+            np.tile(j, ntime),
+            np.repeat(np.arange(ntime), i.size),
+            frequencies,
+            radius,
+            allowed,
+        )
         phase = np.exp(-2j * np.pi * (samples.uvw_lambda @ np.array([l, m, n - 1])))
         seen = np.sum(samples.weights * (samples.values * phase).real) / samples.weights.sum()
         assert 1 - allowed <= seen <= 1 + 1e-6

@@ -134,8 +134,12 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
     mosaic = str(processed.result["published"].path)
     sources = run(CrossmatchJob(mosaic=mosaic), "a_sources.fits")["path"]
     assert [Path(path).name for path in (ms, solved, calibrated, prefix, sources)] == [
-        "tile.ms", "set.1", "calibrated.ms", "an.image", "a_sources.fits"
-    ]  # fmt: skip
+        "tile.ms",
+        "set.1",
+        "calibrated.ms",
+        "an.image",
+        "a_sources.fits",
+    ]
     assert measurement_set.read(Path(calibrated)).data.any()
     assert read_fits(there / "an.image.image.fits").pixels.any()
     images = {path.name for path in imaging.files(there / "an.image")} - {"an.image.q.fits"}
@@ -143,8 +147,13 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
         f"a_{name}.{kind}" for name in ("sources", "catalogue") for kind in ("vot", "parquet")
     ]
     assert {path.name for path in there.iterdir()} == {
-        "tile.ms", "set.1", "calibrated.ms", *images, "a_sources.fits", *tables
-    }  # fmt: skip
+        "tile.ms",
+        "set.1",
+        "calibrated.ms",
+        *images,
+        "a_sources.fits",
+        *tables,
+    }
     (there / "other.rms.fits").touch()
     with pytest.raises(UsageError, match=r"other\.rms\.fits: exists already"):
         ImageJob(ms=calibrated).run(settings, registry, context, there / "other")

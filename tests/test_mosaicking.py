@@ -23,14 +23,23 @@ NPIX = 200
 
 
 def _tile(
-    ra_deg: float, dec_deg: float, sources: list[tuple[float, float, float]], rms: float = 0.01,
+    ra_deg: float,
+    dec_deg: float,
+    sources: list[tuple[float, float, float]],
+    rms: float = 0.01,
     response: float = 1.0,
-) -> combine.Tile:  # fmt: skip
+) -> combine.Tile:
     """A SIN tile with Gaussian sources given as (ra deg, dec deg, Jy)."""
     empty = Image(
-        np.zeros((NPIX, NPIX), np.float32), (np.deg2rad(ra_deg), np.deg2rad(dec_deg)),
-        (100.0, 100.0), CELL, "SIN", BEAM, "Jy/beam", 1.4e9,
-    )  # fmt: skip
+        np.zeros((NPIX, NPIX), np.float32),
+        (np.deg2rad(ra_deg), np.deg2rad(dec_deg)),
+        (100.0, 100.0),
+        CELL,
+        "SIN",
+        BEAM,
+        "Jy/beam",
+        1.4e9,
+    )
     y, x = np.indices((NPIX, NPIX))
     pixels = np.zeros((NPIX, NPIX))
     q = BEAM.quadratic_form(CELL)[0, 0]
@@ -218,9 +227,10 @@ def test_the_common_beam_is_the_smallest_that_holds_all(shown: list[RestoringBea
         minor = 0.99 / major
         for angle in np.linspace(0, np.pi, 19):
             tried = RestoringBeam(
-                common.major_rad * major, common.minor_rad * minor,
+                common.major_rad * major,
+                common.minor_rad * minor,
                 common.position_angle_rad + angle,
-            )  # fmt: skip
+            )
             room = [
                 np.linalg.eigvalsh(
                     np.linalg.inv(tried.quadratic_form(CELL))
@@ -272,13 +282,26 @@ def _imaged(folder: Path, number: int, apparent: Image) -> ImagedTile:
     """A tile's image on disk, as the imaging stage leaves it."""
     assert apparent.beam is not None
     made = ImagedTile(
-        tile_id=f"2026010{number + 1}T000000", prefix=folder / f"t{number}",
-        calibration_set_id="c", start=1.7e9 + 309 * number, duration_s=309.0, ra_deg=40.0,
-        dec_deg=20.0, rms_jy=0.01, peak_jy=1.0, beam_major_rad=apparent.beam.major_rad,
-        beam_minor_rad=apparent.beam.minor_rad, beam_angle_rad=apparent.beam.position_angle_rad,
-        cell_arcsec=10.0, frequency_hz=1.4e9, size=NPIX, n_iterations=1, n_major=1, n_samples=1,
+        tile_id=f"2026010{number + 1}T000000",
+        prefix=folder / f"t{number}",
+        calibration_set_id="c",
+        start=1.7e9 + 309 * number,
+        duration_s=309.0,
+        ra_deg=40.0,
+        dec_deg=20.0,
+        rms_jy=0.01,
+        peak_jy=1.0,
+        beam_major_rad=apparent.beam.major_rad,
+        beam_minor_rad=apparent.beam.minor_rad,
+        beam_angle_rad=apparent.beam.position_angle_rad,
+        cell_arcsec=10.0,
+        frequency_hz=1.4e9,
+        size=NPIX,
+        n_iterations=1,
+        n_major=1,
+        n_samples=1,
         n_subtracted=0,
-    )  # fmt: skip
+    )
     write_fits(made.file("image"), apparent)
     write_fits(made.file("pb"), replace(apparent, pixels=np.ones_like(apparent.pixels)))
     return made
@@ -291,9 +314,15 @@ def test_an_unknown_method_is_refused_by_name() -> None:
 
 def _facts(name: str, **changes: float) -> gates.TileFacts:
     usual = gates.TileFacts(
-        name, rms_jy=0.001, peak_jy=1.0, beam_major_rad=2e-4, beam_minor_rad=1e-4, cell_arcsec=6.0,
-        dec_deg=16.0, n_sources=9,
-    )  # fmt: skip
+        name,
+        rms_jy=0.001,
+        peak_jy=1.0,
+        beam_major_rad=2e-4,
+        beam_minor_rad=1e-4,
+        cell_arcsec=6.0,
+        dec_deg=16.0,
+        n_sources=9,
+    )
     return replace(usual, **changes)
 
 

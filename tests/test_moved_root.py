@@ -57,8 +57,9 @@ def _mosaic(root: Path) -> str:
 
 def _checksums(root: Path) -> dict[str, str]:
     files = (path for path in sorted((root / "products").rglob("*")) if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files}  # fmt: skip
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 def test_what_is_done_in_a_copy_leaves_the_original_alone(streamed: Path, tmp_path: Path) -> None:
@@ -104,11 +105,16 @@ def _as_version_0009(root: Path) -> None:
         for (table,) in old.execute(
             "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'alembic%'"
         ).fetchall():
-            columns = [(name, kind) for _, name, kind, *_ in
-                       old.execute(f"PRAGMA main.table_info({table})")]  # fmt: skip
-            values = [f"replace({name}, '{{root}}', '{root}')"
-                      if kind.startswith(("VARCHAR", "JSON", "TEXT")) else name
-                      for name, kind in columns]  # fmt: skip
+            columns = [
+                (name, kind)
+                for _, name, kind, *_ in old.execute(f"PRAGMA main.table_info({table})")
+            ]
+            values = [
+                f"replace({name}, '{{root}}', '{root}')"
+                if kind.startswith(("VARCHAR", "JSON", "TEXT"))
+                else name
+                for name, kind in columns
+            ]
             names = ", ".join(name for name, _ in columns)
             old.execute(
                 f"INSERT INTO main.{table} ({names}) SELECT {', '.join(values)} FROM today.{table}"
@@ -129,8 +135,9 @@ def test_an_upgrade_finds_what_the_root_was_called(
             "FROM subband_files",
             [str(streamed)],
         )
-        old.execute("UPDATE calibration_sets SET path = replace(path, ?, '/before')",
-                    [str(streamed)])  # fmt: skip
+        old.execute(
+            "UPDATE calibration_sets SET path = replace(path, ?, '/before')", [str(streamed)]
+        )
     old.close()
     root = tmp_path / "later" if is_moved else streamed
     if is_moved:

@@ -21,9 +21,12 @@ from dsa110_contimg.registry import tokens
 from dsa110_contimg.registry.database import Registry
 
 _CHECKS = [
-    not_a_server_error, status_code_conformance, content_type_conformance,
-    response_headers_conformance, response_schema_conformance,
-]  # fmt: skip
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
 _TOKEN: list[str] = []
 
 
@@ -54,9 +57,13 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> schemathesis.BaseSche
 
 
 _SOME = settings(
-    max_examples=25, deadline=None, derandomize=True, database=None,
-    phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def _each(
@@ -95,9 +102,12 @@ def test_the_description_names_every_route_with_an_example_job(tmp_path: Path) -
     described = create_app(settings_module.load(root=tmp_path)).openapi()
     routes = {(method, path) for path, item in described["paths"].items() for method in item}
     for wanted in (
-        ("post", "/api/jobs/"), ("get", "/api/jobs/{job_id}/status"), ("get", "/metrics"),
-        ("get", "/api/sources/{source}/lightcurve"), ("get", "/api/mosaics/{name}/cutout"),
-    ):  # fmt: skip
+        ("post", "/api/jobs/"),
+        ("get", "/api/jobs/{job_id}/status"),
+        ("get", "/metrics"),
+        ("get", "/api/sources/{source}/lightcurve"),
+        ("get", "/api/mosaics/{name}/cutout"),
+    ):
         assert wanted in routes
     body = described["components"]["schemas"]["JobRequest"]
     assert body["examples"][0]["type"] == "mosaic"

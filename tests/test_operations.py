@@ -31,11 +31,16 @@ def _add_tile(registry: Registry, name: str, start: float, state: str, reason: s
     with registry.write() as session:
         session.add(
             Tile(
-                id=name, time_key=start, start=start, apparent_dec_deg=16.0, last_arrival=start,
-                state=state, reason=reason,
+                id=name,
+                time_key=start,
+                start=start,
+                apparent_dec_deg=16.0,
+                last_arrival=start,
+                state=state,
+                reason=reason,
                 converted_at=start + 60 if state == TileState.CONVERTED else None,
             )
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

@@ -160,9 +160,13 @@ class Place:
 
     def convert(self) -> None:
         StreamingConverter(
-            self.root / "incoming", self.root / "ms", self.registry, self.settings,
-            InlineExecutor(), once=True,
-        ).run()  # fmt: skip
+            self.root / "incoming",
+            self.root / "ms",
+            self.registry,
+            self.settings,
+            InlineExecutor(),
+            once=True,
+        ).run()
 
     def manager(self) -> StreamingMosaicManager:
         return StreamingMosaicManager(self.registry, self.settings, InlineExecutor(), once=True)
@@ -186,8 +190,9 @@ class Place:
             return list(session.scalars(select(Event.message)))
 
     def mosaic(self) -> bytes:
-        (path,) = (p for p in (self.root / "products" / "mosaics").glob("*.fits")
-                   if p.stem.count("_") == 2)  # fmt: skip
+        (path,) = (
+            p for p in (self.root / "products" / "mosaics").glob("*.fits") if p.stem.count("_") == 2
+        )
         return path.read_bytes()
 
 
@@ -265,8 +270,10 @@ def test_what_is_given_up_is_what_was_lost(place: Place) -> None:
         session.get_one(Tile, second.tile_id).ms_host = "another"
     assert file_check.give_up(place.registry, lost) == 2
     assert [tile.state for tile in place.tiles()] == [
-        TileState.QUARANTINED, TileState.CONVERTED, TileState.READY
-    ]  # fmt: skip
+        TileState.QUARANTINED,
+        TileState.CONVERTED,
+        TileState.READY,
+    ]
     assert f"on {this_host()} is gone" in place.tiles()[0].reason
 
 

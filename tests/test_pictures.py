@@ -50,8 +50,11 @@ def pyramid(tmp_path: Path) -> Pyramid:
 
 def test_each_level_is_the_mean_of_what_was_observed_below(pyramid: Pyramid) -> None:
     assert [level.shape for level in pyramid.levels] == [
-        (601, 1203), (301, 602), (151, 301), (76, 151)
-    ]  # fmt: skip
+        (601, 1203),
+        (301, 602),
+        (151, 301),
+        (76, 151),
+    ]
     for fine, coarse in zip(pyramid.levels, pyramid.levels[1:], strict=False):
         for row, column in ((0, 0), (20, 3), (coarse.shape[0] - 1, coarse.shape[1] - 1), (70, 99)):
             block = fine[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]

@@ -94,8 +94,10 @@ def test_a_failure_skips_what_follows_and_is_in_the_result(tmp_path: Path) -> No
     result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path))
     assert not result.success
     assert [o.status for o in result.outcomes] == [
-        StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.SKIPPED,
-    ]  # fmt: skip
+        StageStatus.FAILED,
+        StageStatus.SKIPPED,
+        StageStatus.SKIPPED,
+    ]
     with pytest.raises(UsageError, match="no"):
         result.raise_on_failure()
 
@@ -132,16 +134,19 @@ def test_a_cancelled_run_ends_its_workers_and_begins_nothing_more(tmp_path: Path
     assert time.monotonic() - begin < 60
     assert isinstance(result.error, CancelledRunError)
     assert [outcome.status for outcome in result.outcomes] == [
-        StageStatus.FAILED, StageStatus.SKIPPED,
-    ]  # fmt: skip
+        StageStatus.FAILED,
+        StageStatus.SKIPPED,
+    ]
     assert not (tmp_path / "2").exists()
 
 
 def test_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _NAP, str(tmp_path)], cwd=Path(__file__).parent,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", _NAP, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "0").exists():
         assert time.monotonic() < deadline
@@ -201,9 +206,10 @@ def test_a_tile_that_cannot_be_calibrated_stays_out_and_the_others_go_on(
     end = first.start + first.duration_s - 10
     broken = ManualFlag(start=first.start - 10, end=end, reason="thunderstorm")
     inputs = {
-        "measurement_sets": (first, *others), "manual_flags": (broken,),
+        "measurement_sets": (first, *others),
+        "manual_flags": (broken,),
         "calibration_set": processed.result["calibration_set"],
-    }  # fmt: skip
+    }
     options = small_options(processed.root)
     stages = [
         StageDefinition("apply", CalibrationApplyStage(options.apply)),

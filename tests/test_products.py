@@ -69,8 +69,11 @@ def test_a_spoiled_mosaic_is_caught_by_the_gate_meant_for_it(
     mosaic = processed.result["mosaic"]
     good = read_fits(mosaic.path)
     options = ValidationOptions(sky_catalog="known", expected_rms_jy=0.05)
-    names = {g.name for g in validate(mosaic.path, processed.root, options).gates
-             if g.verdict is not Verdict.PASSED}  # fmt: skip
+    names = {
+        g.name
+        for g in validate(mosaic.path, processed.root, options).gates
+        if g.verdict is not Verdict.PASSED
+    }
     assert gate not in names
     bad = replace(good, pixels=spoil(good.pixels).astype(np.float32))  # type: ignore[operator]
     write_fits(tmp_path / "bad.fits", bad)
@@ -147,8 +150,10 @@ def test_the_catalogue_in_other_formats_is_the_same_with_units_and_ucds(
     assert all(file.exists() for file in files)
     for hdu, kind in (("SOURCES", "sources"), ("CATALOGUE", "catalogue")):
         first = Table.read(path, hdu=hdu)
-        votable, parquet = (next(f for f in files if f.name.endswith(f"_{kind}{suffix}"))
-                            for suffix in (".vot", ".parquet"))  # fmt: skip
+        votable, parquet = (
+            next(f for f in files if f.name.endswith(f"_{kind}{suffix}"))
+            for suffix in (".vot", ".parquet")
+        )
         other = Table.read(votable, format="votable")
         columns = pyarrow.parquet.read_table(parquet).to_pydict()
         assert other.colnames == list(columns) == first.colnames

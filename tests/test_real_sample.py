@@ -26,15 +26,24 @@ def streamed(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sample")
     for command in (
         ("dsa110-contimg", "catalog", "import", real_data / "nvss_50mjy.fits.gz", "--name", "nvss"),
-        ("dsa110-contimg-convert-stream", "--input-dir", real_data / "uvh5-sample",
-         "--output-dir", root / "ms", "--once"),
+        (
+            "dsa110-contimg-convert-stream",
+            "--input-dir",
+            real_data / "uvh5-sample",
+            "--output-dir",
+            root / "ms",
+            "--once",
+        ),
         ("dsa110-contimg-streaming-mosaic", "--once"),
-    ):  # fmt: skip
+    ):
         program, *arguments = map(str, command)
         done = subprocess.run(
-            [str(SCRIPTS / program), *arguments, "--root", str(root)], capture_output=True,
-            text=True, timeout=900, check=False,
-        )  # fmt: skip
+            [str(SCRIPTS / program), *arguments, "--root", str(root)],
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     return root
 

@@ -77,9 +77,12 @@ def test_a_sky_at_rest_is_left_alone(tile: tuple[Visibilities, SkyModel]) -> Non
     vis, model = tile
     solution = tile_calibration.solve_reference(vis, model, LIMITS)
     again = tile_calibration.calibrate_tile(
-        replace(vis, data=vis.data.copy(), flags=vis.flags.copy()), solution.bandpass,
-        solution.gains, model, LIMITS,
-    )  # fmt: skip
+        replace(vis, data=vis.data.copy(), flags=vis.flags.copy()),
+        solution.bandpass,
+        solution.gains,
+        model,
+        LIMITS,
+    )
     assert again.motion_rms_rad == 0.0
 
 
@@ -92,9 +95,12 @@ def test_flux_densities_survive_a_moving_sky(tile: tuple[Visibilities, SkyModel]
     coherence = []
     for one in (vis, moving):
         made = tile_calibration.calibrate_tile(
-            replace(one, data=one.data.copy(), flags=one.flags.copy()), solution.bandpass,
-            solution.gains, model, LIMITS,
-        )  # fmt: skip
+            replace(one, data=one.data.copy(), flags=one.flags.copy()),
+            solution.bandpass,
+            solution.gains,
+            model,
+            LIMITS,
+        )
         long = np.hypot(*vis.uvw_m[:, :2].T) > 1000
         used = ~made.vis.flags[:, :, 0] & long[:, None]
         seen = np.sum((made.vis.data[:, :, 0] * np.conj(sky))[used]).real

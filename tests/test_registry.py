@@ -28,10 +28,14 @@ def registry(database_url: str) -> Iterator[Registry]:
         for k in range(3):
             session.add(
                 Tile(
-                    id=f"t{k}", time_key=float(k), start=float(k), apparent_dec_deg=16.0,
-                    last_arrival=0.0, state=TileState.READY,
+                    id=f"t{k}",
+                    time_key=float(k),
+                    start=float(k),
+                    apparent_dec_deg=16.0,
+                    last_arrival=0.0,
+                    state=TileState.READY,
                 )
-            )  # fmt: skip
+            )
     yield registry
     registry.close()
 
@@ -189,9 +193,15 @@ def test_values_that_json_does_not_have_are_kept_and_come_back(database_url: str
     validation = Validation(Verdict.WARNING, (gate, other), "nvss", ())
     with registry.write() as session:
         session.add(
-            Mosaic(name="m", start=0.0, method="mean", state="held", verdict="warning",
-                   record={"validation": records.to_json(validation)})
-        )  # fmt: skip
+            Mosaic(
+                name="m",
+                start=0.0,
+                method="mean",
+                state="held",
+                verdict="warning",
+                record={"validation": records.to_json(validation)},
+            )
+        )
     with registry.read() as session:
         back = records.from_json(Validation, session.get_one(Mosaic, "m").record["validation"])
     assert np.isnan(back.gates[0].value)
@@ -207,9 +217,15 @@ def test_one_result_that_cannot_be_recorded_holds_up_no_other(database_url: str)
     with registry.write() as session:
         for number in range(2):
             session.add(
-                Tile(id=f"t{number}", time_key=float(number), start=0.0, apparent_dec_deg=16.0,
-                     last_arrival=0.0, state=TileState.READY)
-            )  # fmt: skip
+                Tile(
+                    id=f"t{number}",
+                    time_key=float(number),
+                    start=0.0,
+                    apparent_dec_deg=16.0,
+                    last_arrival=0.0,
+                    state=TileState.READY,
+                )
+            )
     kept = []
     for _ in range(2):
         claim = claims.claim_next(registry, claims.TILES, "me", 60.0)
@@ -241,13 +257,24 @@ def test_sources_of_a_cone_are_found_on_all_of_the_sky(database_url: str) -> Non
         for i in range(ra.size):
             session.add(
                 Source(
-                    id=i + 1, name=f"s{i}", ra_deg=ra[i], dec_deg=dec[i], origin="nvss",
-                    eta=rng.exponential(), n_epochs=1,
+                    id=i + 1,
+                    name=f"s{i}",
+                    ra_deg=ra[i],
+                    dec_deg=dec[i],
+                    origin="nvss",
+                    eta=rng.exponential(),
+                    n_epochs=1,
                 )
-            )  # fmt: skip
+            )
         session.flush()
-        for cone in ((0.5, 20, 12.0), (358, -60, 12.0), (180, 85, 12.0), (90, -90, 12.0),
-                     (120, 0, 12.0), (0, 0, 30.0)):  # fmt: skip
+        for cone in (
+            (0.5, 20, 12.0),
+            (358, -60, 12.0),
+            (180, 85, 12.0),
+            (90, -90, 12.0),
+            (120, 0, 12.0),
+            (0, 0, 30.0),
+        ):
             found = light_curves.query(session, cone=cone, limit=2000)
             away = separation_deg(ra, dec, cone[0], cone[1])
             assert {row.id for row in found} == set((np.flatnonzero(away <= cone[2]) + 1).tolist())

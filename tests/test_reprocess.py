@@ -41,9 +41,18 @@ def test_with_the_same_options_it_is_the_published_mosaic_on_one_worker_and_on_t
     for workers in ("1", "2"):
         done = CliRunner().invoke(
             app,
-            ["reprocess", "--root", str(streamed), "--name", name, "--workers", workers,
-             "--output", str(tmp_path / workers)],
-        )  # fmt: skip
+            [
+                "reprocess",
+                "--root",
+                str(streamed),
+                "--name",
+                name,
+                "--workers",
+                workers,
+                "--output",
+                str(tmp_path / workers),
+            ],
+        )
         assert done.exit_code == 0, done.output
     made = _content(tmp_path / "1")
     assert made == _content(tmp_path / "2")
@@ -61,9 +70,20 @@ def test_other_options_and_fewer_tiles_make_another_mosaic(streamed: Path, tmp_p
     common = ["reprocess", "--root", str(streamed), "--name", "mine", "--workers", "2"]
     done = run.invoke(
         app,
-        [*common, "--output", str(tmp_path / "a"), "--since", "2026-01-25T22:05:30", "--json",
-         "--option", "image.robust=-1", "--option", "mosaic.method=pbweighted", "--keep-work"],
-    )  # fmt: skip
+        [
+            *common,
+            "--output",
+            str(tmp_path / "a"),
+            "--since",
+            "2026-01-25T22:05:30",
+            "--json",
+            "--option",
+            "image.robust=-1",
+            "--option",
+            "mosaic.method=pbweighted",
+            "--keep-work",
+        ],
+    )
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout[done.stdout.index("{") :])
     assert (told["n_tiles"], told["verdict"]) == (2, "passed")
@@ -71,8 +91,9 @@ def test_other_options_and_fewer_tiles_make_another_mosaic(streamed: Path, tmp_p
     assert header["METHOD"] == "pbweighted"
     assert len(list((tmp_path / "a" / "work" / "images").iterdir())) == 2
     public = next(p for p in public_directory(streamed).glob("*.fits") if p.stem.count("_") == 2)
-    compared = run.invoke(app, ["compare", str(public), told["path"], "--root", str(streamed),
-                                "--json"])  # fmt: skip
+    compared = run.invoke(
+        app, ["compare", str(public), told["path"], "--root", str(streamed), "--json"]
+    )
     found = json.loads(compared.stdout[compared.stdout.index("{") :])
     assert found["n_sources"] > 3
     assert found["flux_ratio"] == pytest.approx(1.0, abs=0.1)

@@ -111,9 +111,15 @@ def test_other_options_are_compared_with_what_is_published(
     made = plans.plan(registry, "deeper", options=MosaicOptions(method="pbweighted"))
     plans.build(made, tmp_path / "deeper.fits")
     arguments = [
-        "compare", published.name, str(tmp_path / "deeper.fits"), "--root", str(processed.root),
-        "--output", str(tmp_path / "difference.fits"), "--json",
-    ]  # fmt: skip
+        "compare",
+        published.name,
+        str(tmp_path / "deeper.fits"),
+        "--root",
+        str(processed.root),
+        "--output",
+        str(tmp_path / "difference.fits"),
+        "--json",
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.exception
     found = json.loads(done.stdout[done.stdout.index("{") :])
@@ -135,6 +141,13 @@ def test_the_graph_of_stages_is_printed_and_drawn(tmp_path: Path) -> None:
         assert target.read_bytes().startswith(begin)
     lines = [line.split() for line in done.stdout.splitlines() if line[:2].strip().isdigit()]
     assert [line[1] for line in lines] == [
-        "convert", "calibrate", "apply", "image", "mosaic", "validate", "register", "publish",
+        "convert",
+        "calibrate",
+        "apply",
+        "image",
+        "mosaic",
+        "validate",
+        "register",
+        "publish",
         "crossmatch",
-    ]  # fmt: skip
+    ]

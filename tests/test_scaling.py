@@ -16,9 +16,24 @@ def test_bench_scale_measures_each_number_of_workers_and_leaves_nothing(tmp_path
     root.mkdir()
     done = CliRunner().invoke(
         app,
-        ["bench", "scale", "--workers", "1,2", "--tiles", "1", "--antennas", "12", "--channels",
-         "1", "--directory", str(place), "--root", str(root), "--json"],
-    )  # fmt: skip
+        [
+            "bench",
+            "scale",
+            "--workers",
+            "1,2",
+            "--tiles",
+            "1",
+            "--antennas",
+            "12",
+            "--channels",
+            "1",
+            "--directory",
+            str(place),
+            "--root",
+            str(root),
+            "--json",
+        ],
+    )
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert [(row["workers"], row["tiles"]) for row in rows] == [(1, 1), (2, 2)]
@@ -37,9 +52,14 @@ def test_a_wrong_number_of_workers_is_told(tmp_path: Path) -> None:
 
 
 PLACE = scaling.Installation(
-    "test", worker_s=10.0, coordinator_s=0.01, scheduler_s=0.001, gigabytes=1.0,
-    storage_gb_s=100.0, network_gb_s=100.0,
-)  # fmt: skip
+    "test",
+    worker_s=10.0,
+    coordinator_s=0.01,
+    scheduler_s=0.001,
+    gigabytes=1.0,
+    storage_gb_s=100.0,
+    network_gb_s=100.0,
+)
 
 
 def test_few_workers_are_what_limits() -> None:

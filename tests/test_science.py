@@ -55,9 +55,10 @@ def _process(
     catalogues.save(root, sky.catalogue("known"))
     known = {"sky_catalog": "known"}
     chosen = PipelineOptions(
-        calibrate=CalibrationSolveOptions(**known), apply=CalibrationApplyOptions(**known),
+        calibrate=CalibrationSolveOptions(**known),
+        apply=CalibrationApplyOptions(**known),
         image=ImagingOptions(**known, **imaging_options),
-    )  # fmt: skip
+    )
     result = PipelineOrchestrator(graphs.from_subbands(chosen)[:4]).run(
         PipelineContext(root, {"subband_files": files})
     )
@@ -144,9 +145,14 @@ def test_the_beam_of_the_middle_of_the_file_would_not_do(wide_tile: Tile) -> Non
     vis = measurement_set.read(wide_tile.ms_path)
     middle = vis.pointings[[vis.times_jd.size // 2]]
     frozen = primary_beam.effective_beam(
-        middle, vis.frequencies_hz, np.ones((1, vis.frequencies_hz.size)), DSA110.dish_diameter_m,
-        vis.phase_centre_rad, image.pixels.shape[0], image.cell_rad,
-    )  # fmt: skip
+        middle,
+        vis.frequencies_hz,
+        np.ones((1, vis.frequencies_hz.size)),
+        DSA110.dish_diameter_m,
+        vis.phase_centre_rad,
+        image.pixels.shape[0],
+        image.cell_rad,
+    )
     medians = np.array(_by_ring(*_ratios(wide_tile, frozen)))
     assert np.abs(medians - 1).max() > 0.02
 
@@ -160,16 +166,20 @@ def test_a_very_bright_source_outside_hardly_raises_the_noise(tmp_path: Path) ->
     near = KnownSky(ra + east / np.cos(np.deg2rad(dec)), dec + north, flux, flux)
     far_ra = ra + 2.2 / np.cos(np.deg2rad(dec))
     both = KnownSky(
-        np.append(near.ra_deg, far_ra), np.append(near.dec_deg, dec),
-        np.append(flux, 12.0), np.append(flux, 11.4),
-    )  # fmt: skip
+        np.append(near.ra_deg, far_ra),
+        np.append(near.dec_deg, dec),
+        np.append(flux, 12.0),
+        np.append(flux, 11.4),
+    )
     alone = _process(tmp_path / "alone", near, options, size=512, cell=11.0)
     beside = _process(tmp_path / "beside", both, options, size=512, cell=11.0)
     (tmp_path / "untreated").mkdir()
     untreated = imaging.image(
-        beside.ms_path, tmp_path / "untreated" / "tile", beside.root,
+        beside.ms_path,
+        tmp_path / "untreated" / "tile",
+        beside.root,
         ImagingOptions(sky_catalog="known", size=512, cell=11.0, subtract_outside=False),
-    )  # fmt: skip
+    )
     assert beside.image.rms_jy < 1.1 * alone.image.rms_jy
     assert untreated.rms_jy > 1.5 * alone.image.rms_jy
 
@@ -187,9 +197,14 @@ def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
 ) -> None:
     loss = 0.001
     options = TileImageOptions(
-        size=512, cell_rad=11 * astrometry.ARCSEC_RAD, scheme="briggs", robust=0.5,
-        uv_min_lambda=0.0, averaging_loss=0.0, clean=CleanOptions(0, 4.0, 1.0),
-    )  # fmt: skip
+        size=512,
+        cell_rad=11 * astrometry.ARCSEC_RAD,
+        scheme="briggs",
+        robust=0.5,
+        uv_min_lambda=0.0,
+        averaging_loss=0.0,
+        clean=CleanOptions(0, 4.0, 1.0),
+    )
     whole = tile_imaging.image_tile(uncalibrated, None, options)
     npix, steady = whole.apparent.shape[0], np.ones((uncalibrated.times_jd.size, 1, 1))
     # One source at a time, on a pixel: what averaging does to sidelobes is no loss of flux.
@@ -197,9 +212,10 @@ def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
         l, m = (npix // 2 - column) * whole.cell_rad, (row - npix // 2) * whole.cell_rad
         direction = np.array([[l, m, np.sqrt(1 - l * l - m * m)]])
         sky = predict_apparent(
-            uncalibrated, direction @ astrometry.tangent_axes(*uncalibrated.phase_centre_rad),
+            uncalibrated,
+            direction @ astrometry.tangent_axes(*uncalibrated.phase_centre_rad),
             np.repeat(steady, uncalibrated.frequencies_hz.size, axis=2),
-        )  # fmt: skip
+        )
         vis = replace(uncalibrated, data=np.repeat(sky[:, :, None], 2, axis=2))
         # A source outside, of nothing: there is a model, and the image does not show it.
         outside = SkyModel(uncalibrated.pointings[:1], np.array([1e-9]), np.zeros(1), 1.4e9)
@@ -236,10 +252,15 @@ def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     turned = np.exp(1j * (slow[vis.time_index, vis.antenna1] - slow[vis.time_index, vis.antenna2]))
     spoilt = replace(vis, data=(vis.data * turned[:, None, None]).astype(np.complex64))
     image_options = TileImageOptions(
-        size=512, cell_rad=11 * astrometry.ARCSEC_RAD, scheme="briggs", robust=0.5,
-        uv_min_lambda=0.0, averaging_loss=0.001, taper_rad=30 * astrometry.ARCSEC_RAD,
+        size=512,
+        cell_rad=11 * astrometry.ARCSEC_RAD,
+        scheme="briggs",
+        robust=0.5,
+        uv_min_lambda=0.0,
+        averaging_loss=0.001,
+        taper_rad=30 * astrometry.ARCSEC_RAD,
         clean=CleanOptions(5000, 4.0, 1.0, max_major=5),
-    )  # fmt: skip
+    )
     rounds = SelfCalibrationOptions(4, 15.0, reference_antennas=DSA110.reference_antennas)
     done = self_calibrate(spoilt, None, image_options, rounds)
     before, after = done.dynamic_range[0], max(done.dynamic_range)

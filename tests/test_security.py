@@ -204,19 +204,26 @@ def test_inputs_outside_the_root_are_refused(
 @pytest.mark.parametrize(
     "output",
     [
-        "/tmp/x.fits", "products/../../x.fits", "state/x.fits", "products/away/x.fits",
-        "products/mosaics/x.fits", "products/jobs/../mosaics/x.fits", "products/hips/x.fits",
+        "/tmp/x.fits",
+        "products/../../x.fits",
+        "state/x.fits",
+        "products/away/x.fits",
+        "products/mosaics/x.fits",
+        "products/jobs/../mosaics/x.fits",
+        "products/hips/x.fits",
         "products/catalogues/x.fits",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["mosaic", "image", "crossmatch"])
 def test_outputs_elsewhere_or_over_what_is_published_are_refused(
     kind: str, output: str, call: Caller, settings: Settings, registry: Registry
 ) -> None:
     (settings.root / "products" / "away").symlink_to("/tmp")
     params = {
-        "mosaic": {"name": "m"}, "image": {"ms": "ms/a.ms"}, "crossmatch": {"mosaic": "ms/a.fits"},
-    }[kind]  # fmt: skip
+        "mosaic": {"name": "m"},
+        "image": {"ms": "ms/a.ms"},
+        "crossmatch": {"mosaic": "ms/a.fits"},
+    }[kind]
     body = {"type": kind, "params": {**params, "output": output}}
     answer = call().post("/api/jobs/", json=body)
     assert answer.status_code == 422
@@ -257,12 +264,21 @@ def test_a_body_that_is_too_large_is_not_read(
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"type": "mosaic"', b'{"type": 1, "params": {}}',
-        b'{"type": "mosaic", "params": []}', b'{"type": "mosaic", "params": {"name": "m"}, "x": 1}',
-        b'{"type": "mosaic", "params": {"name": NaN}}', b"[" * 5000, b'{"type": "shutdown"}',
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"type": "mosaic"',
+        b'{"type": 1, "params": {}}',
+        b'{"type": "mosaic", "params": []}',
+        b'{"type": "mosaic", "params": {"name": "m"}, "x": 1}',
+        b'{"type": "mosaic", "params": {"name": NaN}}',
+        b"[" * 5000,
+        b'{"type": "shutdown"}',
         b'{"type": "mosaic", "params": {"name": "m", "method": "best"}}',
     ],
-)  # fmt: skip
+)
 def test_malformed_bodies_are_refused_in_plain_words(
     body: bytes, call: Caller, registry: Registry
 ) -> None:
@@ -279,11 +295,18 @@ SQL = "x'; DROP TABLE jobs; --"
 @pytest.mark.parametrize(
     "path",
     [
-        f"/api/sources?name={SQL}", f"/api/sources?behaviour={SQL[:16]}", f"/api/jobs/?type={SQL}",
-        f"/api/tiles/{SQL}", f"/api/mosaics/{SQL}", f"/api/sources/{SQL}", f"/api/files/{SQL}",
-        f"/api/sources/{SQL}/lightcurve", f"/api/tiles?since={SQL}", f"/api/mosaics?state={SQL}",
+        f"/api/sources?name={SQL}",
+        f"/api/sources?behaviour={SQL[:16]}",
+        f"/api/jobs/?type={SQL}",
+        f"/api/tiles/{SQL}",
+        f"/api/mosaics/{SQL}",
+        f"/api/sources/{SQL}",
+        f"/api/files/{SQL}",
+        f"/api/sources/{SQL}/lightcurve",
+        f"/api/tiles?since={SQL}",
+        f"/api/mosaics?state={SQL}",
     ],
-)  # fmt: skip
+)
 def test_sql_in_a_field_is_a_value_like_another(
     path: str, call: Caller, registry: Registry
 ) -> None:
@@ -381,13 +404,27 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
         for n in range(3):
             record = {"mosaic": {"tile_ids": ["a"]}, "validation": {"gates": []}}
             session.add(
-                Mosaic(name=f"m{n}", start=100.0 * n, method="mean", verdict="passed",
-                       state="published" if n else "held", record=record)
-            )  # fmt: skip
+                Mosaic(
+                    name=f"m{n}",
+                    start=100.0 * n,
+                    method="mean",
+                    verdict="passed",
+                    state="published" if n else "held",
+                    record=record,
+                )
+            )
         session.add(
-            Source(id=1, name="DSA J000000.0+160000", ra_deg=0.0, dec_deg=16.0, origin="x",
-                   behaviour="constant", n_epochs=0, dip=False)
-        )  # fmt: skip
+            Source(
+                id=1,
+                name="DSA J000000.0+160000",
+                ra_deg=0.0,
+                dec_deg=16.0,
+                origin="x",
+                behaviour="constant",
+                n_epochs=0,
+                dip=False,
+            )
+        )
     client = call()
     names = [row["name"] for row in client.get("/api/mosaics?state=published").json()]
     assert names == ["m2", "m1"]
@@ -397,6 +434,13 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
     assert client.get("/api/sources?ra=359.99").status_code == 422
     assert client.get("/api/sources/DSA%20J000000.0+160000").json()["id"] == 1
     assert client.get("/api/sources/1/lightcurve").json()["epochs"] == []
-    for path in ("tiles/x", "mosaics/x", "mosaics/x/cutout?ra=1&dec=1", "sources/x", "files/x",
-                 "sources/77", "jobs/77"):  # fmt: skip
+    for path in (
+        "tiles/x",
+        "mosaics/x",
+        "mosaics/x/cutout?ra=1&dec=1",
+        "sources/x",
+        "files/x",
+        "sources/77",
+        "jobs/77",
+    ):
         assert client.get(f"/api/{path}").status_code == 404, path

@@ -32,8 +32,14 @@ def test_init_makes_a_root_and_overwrites_nothing(tmp_path: Path) -> None:
     assert code == 0
     assert (root / "contimg.toml").exists()
     unit = (root / "systemd" / "dsa110-contimg-convert.service").read_text()
-    for line in ("User=obs", "KillMode=control-group", "OOMPolicy=continue", "Type=notify",
-                 "WatchdogSec=", "--input-dir /data/in"):  # fmt: skip
+    for line in (
+        "User=obs",
+        "KillMode=control-group",
+        "OOMPolicy=continue",
+        "Type=notify",
+        "WatchdogSec=",
+        "--input-dir /data/in",
+    ):
         assert line in unit
     (root / "contimg.toml").write_text("workers = 3\n")
     code, told = _run("init", "--root", root)
@@ -134,11 +140,20 @@ def test_a_daemon_tells_systemd_that_its_loop_lives(tmp_path: Path, small_run: S
         channel.settimeout(60)
         program = Path(sys.executable).parent / "dsa110-contimg-convert-stream"
         daemon = subprocess.Popen(
-            [str(program), "--input-dir", str(tmp_path / "in"), "--root", str(root),
-             "--poll-interval", "0.2", "--workers", "1"],
+            [
+                str(program),
+                "--input-dir",
+                str(tmp_path / "in"),
+                "--root",
+                str(root),
+                "--poll-interval",
+                "0.2",
+                "--workers",
+                "1",
+            ],
             env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "socket")},
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         try:
             told = [channel.recv(100) for _ in range(4)]
             daemon.send_signal(signal.SIGTERM)

@@ -45,9 +45,14 @@ def _shapes(*rows: tuple[float, float, float]) -> Shapes:
 @pytest.fixture(scope="module")
 def run() -> hour.Run:
     options = hour.RunOptions(
-        groups=1, antennas=32, channels=2, integrations=8, rfi=0.0, noise=False,
+        groups=1,
+        antennas=32,
+        channels=2,
+        integrations=8,
+        rfi=0.0,
+        noise=False,
         troubles=Troubles(extended=12, extended_arcsec=60.0),
-    )  # fmt: skip
+    )
     return hour.prepare(options)
 
 
@@ -84,9 +89,12 @@ def test_a_gaussian_is_predicted_as_the_points_that_make_it_up(
     points = _gaussian_of_points(centre, 50.0, 20.0, 25.0)
     one = np.ones(1)
     whole = SkyModel(
-        astrometry.radec_to_vector(centre.ra.rad, centre.dec.rad)[None], one, 0 * one, 1.4e9,
+        astrometry.radec_to_vector(centre.ra.rad, centre.dec.rad)[None],
+        one,
+        0 * one,
+        1.4e9,
         _shapes((50.0, 20.0, 25.0)),
-    )  # fmt: skip
+    )
     apparent = np.ones((vis.times_jd.size, 1, 20))
     made = predict.predict_apparent(data, whole.directions, apparent, shapes=whole.shapes)
     expected = predict.predict_apparent(
@@ -120,14 +128,22 @@ def test_an_image_shows_a_gaussian_with_its_size(vis: Visibilities) -> None:
     shape = _shapes((70.0, 40.0, 120.0))
     model = SkyModel(
         astrometry.radec_to_vector(np.deg2rad(ra + 0.2), np.deg2rad(dec - 0.1))[None],
-        np.array([2.0]), np.zeros(1), float(vis.frequencies_hz.mean()), shape,
-    )  # fmt: skip
+        np.array([2.0]),
+        np.zeros(1),
+        float(vis.frequencies_hz.mean()),
+        shape,
+    )
     sky = predict.predict(vis, model)
     seen = replace(vis, data=np.repeat(sky[:, :, None], 2, axis=2), flags=np.zeros_like(vis.flags))
     options = TileImageOptions(
-        size=384, cell_rad=10 * ARCSEC, scheme="briggs", robust=0.5, uv_min_lambda=0.0,
-        averaging_loss=0.001, clean=CleanOptions(1000, 4.0, 1.0),
-    )  # fmt: skip
+        size=384,
+        cell_rad=10 * ARCSEC,
+        scheme="briggs",
+        robust=0.5,
+        uv_min_lambda=0.0,
+        averaging_loss=0.001,
+        clean=CleanOptions(1000, 4.0, 1.0),
+    )
     made = image_tile(seen, model, options)
     assert np.abs(made.residual).max() < 0.002
     image = made.plane(made.apparent / made.primary_beam, seen.phase_centre_rad, "Jy/beam")
@@ -151,9 +167,12 @@ def picture() -> Callable[..., Image]:
             moments = np.zeros((2, 2))
             for major, minor, angle in (
                 shape,
-                [beam.major_rad / ARCSEC, beam.minor_rad / ARCSEC,
-                 np.rad2deg(beam.position_angle_rad)],
-            ):  # fmt: skip
+                [
+                    beam.major_rad / ARCSEC,
+                    beam.minor_rad / ARCSEC,
+                    np.rad2deg(beam.position_angle_rad),
+                ],
+            ):
                 turn = np.deg2rad(angle)
                 axes = np.array([[-np.sin(turn), np.cos(turn)], [np.cos(turn), np.sin(turn)]])
                 moments += axes.T @ np.diag([major**2, minor**2]) @ axes / (8 * np.log(2))
@@ -162,17 +181,27 @@ def picture() -> Callable[..., Image]:
             density = np.exp(-quadratic / 2) / (2 * np.pi * np.sqrt(np.linalg.det(moments)))
             pixels += density * beam.solid_angle_sr / ARCSEC**2
         return Image(
-            pixels.astype(np.float32), (np.deg2rad(40.0), np.deg2rad(20.0)), (100.0, 100.0),
-            cell * ARCSEC, "SIN", beam, "Jy/beam", 1.4e9,
-        )  # fmt: skip
+            pixels.astype(np.float32),
+            (np.deg2rad(40.0), np.deg2rad(20.0)),
+            (100.0, 100.0),
+            cell * ARCSEC,
+            "SIN",
+            beam,
+            "Jy/beam",
+            1.4e9,
+        )
 
     return draw
 
 
 def test_photometry_knows_sizes_and_neighbours(picture: Callable[..., Image]) -> None:
     beam = RestoringBeam(55 * ARCSEC, 39 * ARCSEC, np.deg2rad(104.0))
-    rows = [(60.0, 60.0, 60.0, 20.0, 30.0), (64.3, 66.0, 0.0, 0.0, 0.0),
-            (140.0, 120.0, 90.0, 50.0, 100.0), (100.0, 150.0, 0.0, 0.0, 0.0)]  # fmt: skip
+    rows = [
+        (60.0, 60.0, 60.0, 20.0, 30.0),
+        (64.3, 66.0, 0.0, 0.0, 0.0),
+        (140.0, 120.0, 90.0, 50.0, 100.0),
+        (100.0, 150.0, 0.0, 0.0, 0.0),
+    ]
     image = picture(beam, rows)
     ra, dec = image.wcs.all_pix2world([r[0] for r in rows], [r[1] for r in rows], 0)
     shapes = _shapes(*(row[2:] for row in rows))
@@ -183,19 +212,26 @@ def test_photometry_knows_sizes_and_neighbours(picture: Callable[..., Image]) ->
     assert found.error_jy[2] == pytest.approx(0.01 / peak, rel=0.02)
     assert found.error_jy[3] == pytest.approx(0.01, rel=1e-6)
     catalogue = Catalogue(
-        "known", 1.4e9, *(column[np.argsort(dec)] for column in (ra, dec, np.ones(4))),
+        "known",
+        1.4e9,
+        *(column[np.argsort(dec)] for column in (ra, dec, np.ones(4))),
         shapes.select(np.argsort(dec)),
-    )  # fmt: skip
+    )
     checks = against_catalogue(image, noise, catalogue, 0.1, 120 * ARCSEC, 0.0)
     assert [check.measured_jy for check in checks] == pytest.approx([1.0, 1.0], abs=0.02)
 
 
 def test_sizes_are_read_with_their_units_and_kept(tmp_path: Path) -> None:
     table = Table(
-        {"RA": [10.0, 11.0, 12.0], "DE": [5.0, 3.0, 4.0], "S": [100.0, 200.0, 300.0] * units.mJy,
-         "maj": [0.5, 0.0, 1.0] * units.arcmin, "min": [0.25, 0.0, 2.0] * units.arcmin,
-         "pa": [190.0, 0.0, np.nan] * units.deg}
-    )  # fmt: skip
+        {
+            "RA": [10.0, 11.0, 12.0],
+            "DE": [5.0, 3.0, 4.0],
+            "S": [100.0, 200.0, 300.0] * units.mJy,
+            "maj": [0.5, 0.0, 1.0] * units.arcmin,
+            "min": [0.25, 0.0, 2.0] * units.arcmin,
+            "pa": [190.0, 0.0, np.nan] * units.deg,
+        }
+    )
     table.write(tmp_path / "survey.fits")
     columns = ColumnMap("RA", "DE", "S", None, 1.4e9, False, "maj", "min", "pa")
     found = catalogues.read_file(tmp_path / "survey.fits", "mine", columns)
@@ -221,8 +257,23 @@ def test_a_catalogue_without_sizes_is_one_of_points(tmp_path: Path) -> None:
 
 def test_import_takes_columns_of_sizes(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("a,d,s,x,y,p\n10,5,0.2,30,20,45\n11,6,0.2,,,\n")
-    call = ["catalog", "import", str(tmp_path / "list.csv"), "--name", "mine", "--ra", "a",
-            "--dec", "d", "--flux", "s", "--flux-unit", "Jy", "--root", str(tmp_path)]  # fmt: skip
+    call = [
+        "catalog",
+        "import",
+        str(tmp_path / "list.csv"),
+        "--name",
+        "mine",
+        "--ra",
+        "a",
+        "--dec",
+        "d",
+        "--flux",
+        "s",
+        "--flux-unit",
+        "Jy",
+        "--root",
+        str(tmp_path),
+    ]
     done = CliRunner().invoke(app, [*call, "--major", "x"])
     assert done.exit_code != 0
     assert "together" in str(done.exception or done.output)

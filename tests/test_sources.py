@@ -73,8 +73,7 @@ class Days:
         listed[transient] = False
         order = np.flatnonzero(listed)[np.argsort(self.place[1][listed])]
         catalogues.save(
-            root,
-            Catalogue("known", 1.4e9, self.place[0][order], self.place[1][order], mean[order]),
+            root, Catalogue("known", 1.4e9, self.place[0][order], self.place[1][order], mean[order])
         )
         self.root = root
         self.results = [self._day(day) for day in range(3)]
@@ -86,11 +85,17 @@ class Days:
         start = 1769378721.0 + day * DAY_S
         tiles = tuple(
             imaged_tile(
-                folder, f"2026012{5 + day}T22{number:02d}00", start + 309 * number, centre, sky,
-                100 * day + number, self.root, "known",
+                folder,
+                f"2026012{5 + day}T22{number:02d}00",
+                start + 309 * number,
+                centre,
+                sky,
+                100 * day + number,
+                self.root,
+                "known",
             )
             for number, centre in enumerate(CENTRES)
-        )  # fmt: skip
+        )
         options = PipelineOptions(
             validate=ValidationOptions(sky_catalog="known"),
             crossmatch=PipelineOptions().crossmatch.model_copy(update={"sky_catalog": "known"}),
@@ -110,9 +115,12 @@ class Days:
         """The database's sources at the places of a kind."""
         rows = self.sources()
         match = matching.nearest(
-            self.place[0][KINDS[kind]], self.place[1][KINDS[kind]],
-            np.array([row.ra_deg for row in rows]), np.array([row.dec_deg for row in rows]), 15.0,
-        )  # fmt: skip
+            self.place[0][KINDS[kind]],
+            self.place[1][KINDS[kind]],
+            np.array([row.ra_deg for row in rows]),
+            np.array([row.dec_deg for row in rows]),
+            15.0,
+        )
         return [rows[i] for i in match.index if i >= 0]
 
 
@@ -203,10 +211,18 @@ class Overlapping:
         self.start = 1769378721.0 + TILE_S * np.arange(len(CENTRES))
         sky = Sky(*self.place, self.flux)
         tiles = [
-            imaged_tile(root / "images" / "night", f"20260125T22{number:02d}00", start, centre, sky,
-                        number, root, "known")
+            imaged_tile(
+                root / "images" / "night",
+                f"20260125T22{number:02d}00",
+                start,
+                centre,
+                sky,
+                number,
+                root,
+                "known",
+            )
             for number, (start, centre) in enumerate(zip(self.start, CENTRES, strict=True))
-        ]  # fmt: skip
+        ]
         options = PipelineOptions(
             validate=ValidationOptions(sky_catalog="known"),
             crossmatch=PipelineOptions().crossmatch.model_copy(update={"sky_catalog": "known"}),
@@ -319,11 +335,19 @@ def test_forced_fluxes_of_near_neighbours_are_told_apart() -> None:
     """Pairs of hardly more than half a beam; errors are those of the truth."""
     rng = np.random.default_rng(5)
     geometry = Image(
-        np.zeros((600, 600), np.float32), (0.7, 0.35), (300.0, 300.0), CELL, "TAN", BEAM,
-        "Jy/beam", 1.4e9,
-    )  # fmt: skip
-    x, y = (grid.ravel() + rng.uniform(-3, 3, grid.size) for grid in
-            np.meshgrid(np.arange(30.0, 580, 30), np.arange(30.0, 580, 30)))  # fmt: skip
+        np.zeros((600, 600), np.float32),
+        (0.7, 0.35),
+        (300.0, 300.0),
+        CELL,
+        "TAN",
+        BEAM,
+        "Jy/beam",
+        1.4e9,
+    )
+    x, y = (
+        grid.ravel() + rng.uniform(-3, 3, grid.size)
+        for grid in np.meshgrid(np.arange(30.0, 580, 30), np.arange(30.0, 580, 30))
+    )
     pairs = np.arange(x.size) % 3 == 0
     angle = rng.uniform(0, 2 * np.pi, x.size)[pairs]
     x = np.concatenate([x, x[pairs] + 2.6 * np.cos(angle)])
@@ -350,9 +374,15 @@ def test_forced_fluxes_of_near_neighbours_are_told_apart() -> None:
 
 def test_of_two_positions_within_half_a_beam_the_first_is_measured() -> None:
     geometry = Image(
-        np.full((100, 100), 0.1, np.float32), (0.7, 0.35), (50.0, 50.0), CELL, "TAN", BEAM,
-        "Jy/beam", 1.4e9,
-    )  # fmt: skip
+        np.full((100, 100), 0.1, np.float32),
+        (0.7, 0.35),
+        (50.0, 50.0),
+        CELL,
+        "TAN",
+        BEAM,
+        "Jy/beam",
+        1.4e9,
+    )
     ra, dec = geometry.wcs.all_pix2world([50, 51, 2], [50, 50, 50], 0)
     found = forced.measure(geometry, np.full((100, 100), RMS), ra, dec)
     assert np.isfinite(found.flux_jy).tolist() == [True, False, False], "near, and at the edge"

@@ -17,13 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from typer.testing import CliRunner
 
-from conftest import (
-    Processed,
-    SmallRun,
-    make_root,
-    small_options,
-    use_database,
-)
+from conftest import Processed, SmallRun, make_root, small_options, use_database
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
@@ -260,9 +254,15 @@ def test_a_pending_tile_is_waited_for_and_a_rejected_one_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(12, [(0, 9), (8, 11)]), (11, [(0, 9), (8, 10)]), (10, [(0, 9)]), (7, [(0, 6)]),
-     (3, [(0, 2)]), (2, [])],
-)  # fmt: skip
+    [
+        (12, [(0, 9), (8, 11)]),
+        (11, [(0, 9), (8, 10)]),
+        (10, [(0, 9)]),
+        (7, [(0, 6)]),
+        (3, [(0, 2)]),
+        (2, []),
+    ],
+)
 def test_what_is_left_over_when_a_run_has_ended_is_a_short_group(
     count: int, expected: list[tuple[int, int]]
 ) -> None:
@@ -341,11 +341,22 @@ def test_a_killed_converter_leaves_work_that_the_next_one_finishes(
         _link(files, incoming)
     (root / "contimg.toml").write_text((root / "contimg.toml").read_text() + "\n")
     command = [
-        str(Path(sys.executable).parent / "dsa110-contimg-convert-stream"), "--input-dir",
-        str(incoming), "--output-dir", str(root / "ms"), "--root", str(root), "--workers", "1",
-    ]  # fmt: skip
-    environment = {**os.environ, "CONTIMG_LEASE_S": "2", "CONTIMG_SETTLE_S": "0",
-                   "CONTIMG_POLL_INTERVAL_S": "0.5"}  # fmt: skip
+        str(Path(sys.executable).parent / "dsa110-contimg-convert-stream"),
+        "--input-dir",
+        str(incoming),
+        "--output-dir",
+        str(root / "ms"),
+        "--root",
+        str(root),
+        "--workers",
+        "1",
+    ]
+    environment = {
+        **os.environ,
+        "CONTIMG_LEASE_S": "2",
+        "CONTIMG_SETTLE_S": "0",
+        "CONTIMG_POLL_INTERVAL_S": "0.5",
+    }
     first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         _until(lambda: _count(root, TileState.CONVERTING) > 0)
@@ -681,10 +692,16 @@ def test_old_observations_that_come_late_are_grouped_and_finished_ones_are_not_l
             first = begin + day * 86400.0
             for n in range(3):
                 session.add(
-                    Tile(id=f"d{day}_{n}", time_key=first + n, start=first + 309.0 * n,
-                         apparent_dec_deg=16.2, state=TileState.CONVERTED, last_arrival=arrived,
-                         converted_at=arrived)
-                )  # fmt: skip
+                    Tile(
+                        id=f"d{day}_{n}",
+                        time_key=first + n,
+                        start=first + 309.0 * n,
+                        apparent_dec_deg=16.2,
+                        state=TileState.CONVERTED,
+                        last_arrival=arrived,
+                        converted_at=arrived,
+                    )
+                )
             if day >= 0:
                 ids = [f"d{day}_{n}" for n in range(3)]
                 group = MosaicGroup(

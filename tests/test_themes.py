@@ -64,15 +64,23 @@ class Observatory:
         name = str(command[0])
         with (self.root / f"{name}.log").open("wb") as log:
             self.programs[name] = subprocess.Popen(
-                [str(BIN / name), *map(str, command[1:])], cwd=self.root, stdout=log, stderr=log,
+                [str(BIN / name), *map(str, command[1:])],
+                cwd=self.root,
+                stdout=log,
+                stderr=log,
                 env=self.environment,
-            )  # fmt: skip
+            )
 
     def call(self, *command: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(BIN / str(command[0])), *map(str, command[1:])], cwd=self.root, timeout=120,
-            env=self.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [str(BIN / str(command[0])), *map(str, command[1:])],
+            cwd=self.root,
+            timeout=120,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def curl(self, *arguments: str) -> dict[str, object]:
         done = subprocess.run(
@@ -86,9 +94,10 @@ class Observatory:
 
     def published(self) -> list[Path]:
         return sorted(
-            path for path in (self.root / "products" / "mosaics").glob("mosaic_*.fits")
+            path
+            for path in (self.root / "products" / "mosaics").glob("mosaic_*.fits")
             if path.stem.count("_") == 2
-        )  # fmt: skip
+        )
 
     def arrive(self, first: int, last: int) -> None:
         hidden = self.incoming / ".arriving"
@@ -128,8 +137,13 @@ def observatory(
     (root / "state").mkdir()
     place = Observatory(root, incoming, run, environment, port, Registry(url, root))
     try:
-        place.start("dsa110-contimg-convert-stream", "--input-dir", incoming,
-                    "--output-dir", base / "stage" / "ms")  # fmt: skip
+        place.start(
+            "dsa110-contimg-convert-stream",
+            "--input-dir",
+            incoming,
+            "--output-dir",
+            base / "stage" / "ms",
+        )
         place.start("dsa110-contimg-streaming-mosaic", "--loop")
         place.start("dsa110-contimg", "serve", "--port", port)
         place.arrive(0, FIRST)
@@ -165,8 +179,16 @@ def test_data_flow_through_all_nine_stages_by_themselves(observatory: Observator
     assert (mosaic.state, mosaic.verdict) == ("published", "passed")
     assert {"mosaic", "report", "provenance", "catalogue"} <= kinds
     log = (observatory.root / "dsa110-contimg-streaming-mosaic.log").read_text()
-    for stage in ("calibrate", "apply", "image", "mosaic", "validate", "register", "publish",
-                  "crossmatch"):  # fmt: skip
+    for stage in (
+        "calibrate",
+        "apply",
+        "image",
+        "mosaic",
+        "validate",
+        "register",
+        "publish",
+        "crossmatch",
+    ):
         assert f"stage={stage}" in log
     assert all(program.poll() is None for program in observatory.programs.values())
 
@@ -191,9 +213,17 @@ def test_streaming_names_and_the_user_names(observatory: Observatory) -> None:
 def test_plan_and_build_as_a_researcher_writes_them(observatory: Observatory) -> None:
     output = observatory.root / "my_output.image"
     planned = observatory.call(
-        "dsa110-contimg-mosaic", "plan", "--name", "my_custom_mosaic", "--since", "1700000000",
-        "--until", "1700100000", "--method", "weighted",
-    )  # fmt: skip
+        "dsa110-contimg-mosaic",
+        "plan",
+        "--name",
+        "my_custom_mosaic",
+        "--since",
+        "1700000000",
+        "--until",
+        "1700100000",
+        "--method",
+        "weighted",
+    )
     assert planned.returncode == 0, planned.stderr
     build = ("dsa110-contimg-mosaic", "build", "--name", "my_custom_mosaic")
     assert observatory.call(*build).returncode == 2, "where to write is the user's to say"
@@ -231,10 +261,15 @@ def test_a_plan_of_nothing_but_a_name(observatory: Observatory) -> None:
 def test_the_rest_examples(observatory: Observatory) -> None:
     until(lambda: _answers(observatory.url))
     job = observatory.curl(
-        "-X", "POST", f"{observatory.url}/api/jobs/", "-H", "Content-Type: application/json", "-d",
+        "-X",
+        "POST",
+        f"{observatory.url}/api/jobs/",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
         '{"type": "mosaic", "params": {"name": "my_mosaic", "method": "pbweighted", '
         '"since": 1700000000}}',
-    )  # fmt: skip
+    )
     assert isinstance(job["id"], int)
     status = f"{observatory.url}/api/jobs/{job['id']}/status"
     until(lambda: observatory.curl(status)["status"] in ("done", "failed"))
@@ -263,16 +298,35 @@ def test_one_request_by_command_rest_and_python_gives_equal_bytes(
         rest = Path(made["path"]).parent
         folder = tmp_path / method
         folder.mkdir()
-        assert observatory.call(
-            "dsa110-contimg-mosaic", "plan", "--name", asked["name"], "--method", method, "--until",
-            asked["until"],
-        ).returncode == 0  # fmt: skip
-        built = observatory.call("dsa110-contimg-mosaic", "build", "--name", asked["name"],
-                                 "--output", folder / f"by_{method}.fits")  # fmt: skip
+        assert (
+            observatory.call(
+                "dsa110-contimg-mosaic",
+                "plan",
+                "--name",
+                asked["name"],
+                "--method",
+                method,
+                "--until",
+                asked["until"],
+            ).returncode
+            == 0
+        )
+        built = observatory.call(
+            "dsa110-contimg-mosaic",
+            "build",
+            "--name",
+            asked["name"],
+            "--output",
+            folder / f"by_{method}.fits",
+        )
         assert built.returncode == 0, built.stderr
         registry = observatory.registry
-        planned = plans.plan(registry, str(asked["name"]), Selection(until=asked["until"]),
-                             MosaicOptions(method=method))  # fmt: skip
+        planned = plans.plan(
+            registry,
+            str(asked["name"]),
+            Selection(until=asked["until"]),
+            MosaicOptions(method=method),
+        )
         for workers in (1, 2):
             place = tmp_path / f"{method}{workers}"
             place.mkdir()
@@ -369,9 +423,15 @@ def test_groups_are_asked_for_in_the_seed_s_words(tmp_path: Path) -> None:
     with registry.write() as session:
         for number in range(12):
             session.add(
-                Tile(id=f"t{number:02d}", time_key=float(number), start=309.0 * number,
-                     apparent_dec_deg=16.2, last_arrival=0.0, state="converted")
-            )  # fmt: skip
+                Tile(
+                    id=f"t{number:02d}",
+                    time_key=float(number),
+                    start=309.0 * number,
+                    apparent_dec_deg=16.2,
+                    last_arrival=0.0,
+                    state="converted",
+                )
+            )
     manager = StreamingMosaicManager(registry, settings, InlineExecutor(), once=True)
     first, *rest = manager.get_next_complete_groups(n_ms=10, sliding_window=True)
     assert first == [f"t{number:02d}" for number in range(10)]
@@ -382,9 +442,16 @@ def test_groups_are_asked_for_in_the_seed_s_words(tmp_path: Path) -> None:
 def test_streaming_s_mosaic_is_also_batch_s(processed: Processed) -> None:
     """The nine stages are one code path: the same graph, whoever runs it."""
     assert [outcome.name for outcome in processed.result.outcomes] == [
-        "convert", "calibrate", "apply", "image", "mosaic", "validate", "register", "publish",
+        "convert",
+        "calibrate",
+        "apply",
+        "image",
+        "mosaic",
+        "validate",
+        "register",
+        "publish",
         "crossmatch",
-    ]  # fmt: skip
+    ]
 
 
 def test_every_row_of_the_themes_is_named_by_a_test() -> None:

@@ -26,9 +26,7 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ra, dec = np.meshgrid(np.arange(39.0, 42.2, 0.2), np.arange(19.5, 20.6, 0.2))
     order = np.argsort(dec.ravel(), kind="stable")
     flux = 0.06 + rng.exponential(0.15, order.size)
-    catalogues.save(
-        root, Catalogue("known", 1.4e9, ra.ravel()[order], dec.ravel()[order], flux)
-    )  # fmt: skip
+    catalogues.save(root, Catalogue("known", 1.4e9, ra.ravel()[order], dec.ravel()[order], flux))
     return root
 
 
@@ -36,9 +34,16 @@ def _tile(root: Path, folder: Path, number: int, spoil: Callable[[Image], Image]
     known = catalogues.load(root, "known")
     sky = Sky(known.ra_deg, known.dec_deg, known.flux_jy)
     return imaged_tile(
-        folder, f"t{number}", 1.7e9 + 309 * number, (40.2 + 0.4 * number, 20.0), sky, number,
-        root, "known", spoil,
-    )  # fmt: skip
+        folder,
+        f"t{number}",
+        1.7e9 + 309 * number,
+        (40.2 + 0.4 * number, 20.0),
+        sky,
+        number,
+        root,
+        "known",
+        spoil,
+    )
 
 
 def _with_pixels(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Image], Image]:

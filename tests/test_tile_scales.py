@@ -24,9 +24,12 @@ class Strip:
         measured = measured + NOISE_JY * self.rng.normal(size=measured.size)
         strong = measured > 10 * NOISE_JY
         return tile_scales(
-            self.tile[strong], self.source[strong], (measured / self.listed[self.source])[strong],
-            NOISE_JY / measured[strong], N_TILES,
-        )  # fmt: skip
+            self.tile[strong],
+            self.source[strong],
+            (measured / self.listed[self.source])[strong],
+            NOISE_JY / measured[strong],
+            N_TILES,
+        )
 
 
 DRIFT = 1 + 0.1 * np.linspace(-0.5, 0.5, N_TILES)
@@ -85,8 +88,9 @@ def test_a_tile_without_sources_is_left_alone() -> None:
     assert found[5] == TileScale()
     assert found[5].divisor == 1.0
     assert tile_scales(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0), 2) == (
-        TileScale(), TileScale(),
-    )  # fmt: skip
+        TileScale(),
+        TileScale(),
+    )
 
 
 def test_sources_are_the_same_where_their_places_are() -> None:

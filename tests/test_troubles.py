@@ -181,9 +181,13 @@ def test_neighbours_talk_and_others_do_not(
     tmp_path: Path, sky: KnownSky, ideal: list[Visibilities]
 ) -> None:
     array = TroubledArray(
-        Troubles(crosstalk_jy=30.0), ("1", "2", "3"),
-        np.array([[0.0, 0, 0], [6.0, 0, 0], [90.0, 0, 0]]), SITE, 0.0, 1,
-    )  # fmt: skip
+        Troubles(crosstalk_jy=30.0),
+        ("1", "2", "3"),
+        np.array([[0.0, 0, 0], [6.0, 0, 0], [90.0, 0, 0]]),
+        SITE,
+        0.0,
+        1,
+    )
     heard = array.crosstalk(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]), np.array([1.3e9]))
     assert np.abs(heard[:, 0, 0]) == pytest.approx([0, 30, 0, 0])
 
@@ -208,13 +212,21 @@ def test_troubles_are_read_from_a_file_and_mistakes_are_named(tmp_path: Path) ->
         '[[dead_hands]]\nantenna = "46"\nhand = 0\n[delays_ns]\n41 = 434.0\n'
     )
     assert read_troubles(path) == Troubles(
-        common_drift_per_h=0.1, swapped=("99",), jumps=(Jump("24", 1236.0, gain=1.5),),
-        dead_hands=(DeadHand("46", 0),), delays_ns={"41": 434.0},
-    )  # fmt: skip
+        common_drift_per_h=0.1,
+        swapped=("99",),
+        jumps=(Jump("24", 1236.0, gain=1.5),),
+        dead_hands=(DeadHand("46", 0),),
+        delays_ns={"41": 434.0},
+    )
     path.write_text("")
     assert read_troubles(path) == NO_TROUBLES
-    for text in ("common_drift = 0.1", "common_drift_per_h = 'much'", "[[", "far_jy = {Mars = 1.0}",
-                 "[[dead_hands]]\nantenna = '1'\nhand = 2"):  # fmt: skip
+    for text in (
+        "common_drift = 0.1",
+        "common_drift_per_h = 'much'",
+        "[[",
+        "far_jy = {Mars = 1.0}",
+        "[[dead_hands]]\nantenna = '1'\nhand = 2",
+    ):
         path.write_text(text)
         with pytest.raises(BadInputError, match=r"troubles\.toml"):
             read_troubles(path)
@@ -232,9 +244,13 @@ def test_the_pipeline_names_what_is_wrong_and_goes_on(tmp_path: Path, small_run:
     jumping, dead, swapped, noisy = (str(names[i] + 1) for i in (2, 5, 8, 11))
     tile_s = options.integrations * DSA110.integration_s if options.integrations else 0.0
     wrong = Troubles(
-        jumps=(Jump(jumping, 2 * tile_s - 1, gain=1.6),), dead_hands=(DeadHand(dead, 1),),
-        swapped=(swapped,), noisy=(noisy,), refraction_arcsec=2.0, common_drift_per_h=0.05,
-    )  # fmt: skip
+        jumps=(Jump(jumping, 2 * tile_s - 1, gain=1.6),),
+        dead_hands=(DeadHand(dead, 1),),
+        swapped=(swapped,),
+        noisy=(noisy,),
+        refraction_arcsec=2.0,
+        common_drift_per_h=0.05,
+    )
     run = hour.prepare(replace(options, troubles=wrong), sky=small_run.run.sky)
     incoming = tmp_path / "incoming"
     incoming.mkdir()
@@ -246,9 +262,11 @@ def test_the_pipeline_names_what_is_wrong_and_goes_on(tmp_path: Path, small_run:
     tiles = recorded_antennas(Registry.of(settings_module.load(root=root)))
     named = {(e.antenna, e.polarizations, e.state): e for e in find_events(tiles)}
     assert set(named) == {
-        (jumping, "XY", "changed"), (dead, "Y", "unsolved"), (swapped, "XY", "unsolved"),
+        (jumping, "XY", "changed"),
+        (dead, "Y", "unsolved"),
+        (swapped, "XY", "unsolved"),
         (noisy, "XY", "noisy"),
-    }  # fmt: skip
+    }
     jump = named[jumping, "XY", "changed"]
     assert jump.jumped_at == pytest.approx(tiles[2].start, abs=1)
     assert jump.n_tiles == 1

@@ -36,9 +36,11 @@ def tile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Visibilities, SkyMod
     flux = rng.uniform(0.03, 0.08, len(places))
     brightest = int(np.argmax(predict.mean_apparent_jy(vis, model)))
     differs = SkyModel(
-        np.vstack([places, model.directions[brightest]]), np.append(flux, -0.2),
-        np.full(len(places) + 1, -0.7), model.reference_hz,
-    )  # fmt: skip
+        np.vstack([places, model.directions[brightest]]),
+        np.append(flux, -0.2),
+        np.full(len(places) + 1, -0.7),
+        model.reference_hz,
+    )
     sky = predict.predict(vis, model) + predict.predict(vis, differs)
     noise = rng.normal(0, _NOISE_JY, (*vis.data.shape, 2)).astype(np.float32)
     data = sky[:, :, None] + noise.view(np.complex64)[..., 0]

@@ -51,18 +51,27 @@ BAD = {
     "missing item": (_edit(lambda f: f.__delitem__("Header/freq_array")), "freq_array is missing"),
     "no data": (_edit(lambda f: f.__delitem__("Data/visdata")), "no Header or Data/visdata"),
     "wrong frequency": (
-        _edit(_replace("Header/freq_array", lambda v: v + 3e6)), "not one of the 16 sub-bands"),
+        _edit(_replace("Header/freq_array", lambda v: v + 3e6)),
+        "not one of the 16 sub-bands",
+    ),
     "outside the band": (
-        _edit(_replace("Header/freq_array", lambda v: v + 600e6)), "not one of the 16 sub-bands"),
-    "wrong shape": (
-        _edit(_replace("Data/visdata", lambda v: v[:-1])), "has shape"),
+        _edit(_replace("Header/freq_array", lambda v: v + 600e6)),
+        "not one of the 16 sub-bands",
+    ),
+    "wrong shape": (_edit(_replace("Data/visdata", lambda v: v[:-1])), "has shape"),
     "unordered times": (
-        _edit(_replace("Header/time_array", lambda v: v[::-1])), "time_array is not finite"),
+        _edit(_replace("Header/time_array", lambda v: v[::-1])),
+        "time_array is not finite",
+    ),
     "no number": (
-        _edit(_replace("Header/phase_center_app_dec", lambda v: np.nan)), "not finite or out of"),
+        _edit(_replace("Header/phase_center_app_dec", lambda v: np.nan)),
+        "not finite or out of",
+    ),
     "unknown antenna": (
-        _edit(_replace("Header/ant_2_array", lambda v: v + 500)), "antenna_numbers does not list"),
-}  # fmt: skip
+        _edit(_replace("Header/ant_2_array", lambda v: v + 500)),
+        "antenna_numbers does not list",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", BAD)

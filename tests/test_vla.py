@@ -62,9 +62,14 @@ def _calibrated(solution: FieldCalibration, vis: Visibilities) -> Visibilities:
 
 def _image(vis: Visibilities) -> TileImage:
     options = TileImageOptions(
-        size=256, cell_rad=CELL_RAD, scheme="briggs", robust=0.5, uv_min_lambda=0.0,
-        averaging_loss=0.001, clean=CleanOptions(3000, 3.0, 0.5, major_gain=0.6, max_major=20),
-    )  # fmt: skip
+        size=256,
+        cell_rad=CELL_RAD,
+        scheme="briggs",
+        robust=0.5,
+        uv_min_lambda=0.0,
+        averaging_loss=0.001,
+        clean=CleanOptions(3000, 3.0, 0.5, major_gain=0.6, max_major=20),
+    )
     return image_tile(vis, None, options)
 
 
@@ -108,21 +113,32 @@ def test_target_field_is_as_deep_as_casa_makes_it(
     vis = _calibrated(solution, _named(fields, "N5921"))
     channels = np.r_[6:21, 40:57]
     vis = replace(
-        vis, data=vis.data[:, channels], flags=vis.flags[:, channels],
-        weights=vis.weights[:, channels], frequencies_hz=vis.frequencies_hz[channels],
+        vis,
+        data=vis.data[:, channels],
+        flags=vis.flags[:, channels],
+        weights=vis.weights[:, channels],
+        frequencies_hz=vis.frequencies_hz[channels],
         channel_width_hz=vis.channel_width_hz[channels],
-    )  # fmt: skip
+    )
     image = _image(vis)
     assert image.rms_jy <= 0.65e-3
     middle = image.apparent.shape[0] // 2
     plane = Image(
-        image.apparent, vis.phase_centre_rad, (middle, middle), image.cell_rad, "SIN", image.beam,
-        "Jy/beam", image.frequency_hz,
-    )  # fmt: skip
+        image.apparent,
+        vis.phase_centre_rad,
+        (middle, middle),
+        image.cell_rad,
+        "SIN",
+        image.beam,
+        "Jy/beam",
+        image.frequency_hz,
+    )
     source = measure_at(
-        plane, np.full(image.apparent.shape, image.rms_jy),
-        np.array([15 * (15 + 21 / 60 + 54.94 / 3600)]), np.array([4 + 58 / 60 + 30.7 / 3600]),
-    )  # fmt: skip
+        plane,
+        np.full(image.apparent.shape, image.rms_jy),
+        np.array([15 * (15 + 21 / 60 + 54.94 / 3600)]),
+        np.array([4 + 58 / 60 + 30.7 / 3600]),
+    )
     assert source.peak_jy[0] == pytest.approx(86.7e-3, rel=0.03)
     assert np.hypot(source.offset_east_rad, source.offset_north_rad) < 2 * astrometry.ARCSEC_RAD
 
@@ -144,8 +160,19 @@ def test_the_whole_way_at_the_command_line(uvfits: Path, tmp_path: Path) -> None
     assert float(flux) == pytest.approx(2.5265, rel=0.01)
     run("apply-fields", tmp_path / "tables", secondary, "--output", tmp_path / "cal.ms")
     told = run(
-        "image", tmp_path / "cal.ms", "--output", tmp_path / "image", "--size", 256, "--cell",
-        15, "--niter", 500, "--no-subtract-outside", "--root", tmp_path,
-    )  # fmt: skip
+        "image",
+        tmp_path / "cal.ms",
+        "--output",
+        tmp_path / "image",
+        "--size",
+        256,
+        "--cell",
+        15,
+        "--niter",
+        500,
+        "--no-subtract-outside",
+        "--root",
+        tmp_path,
+    )
     (peak,) = re.findall(r"peak ([0-9.]+) Jy", told)
     assert float(peak) == pytest.approx(2.5265, rel=0.02)

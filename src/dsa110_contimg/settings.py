@@ -51,23 +51,27 @@ class ExecutorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scheduler: str = Field(
-        "", pattern="^(tls://.+:[0-9]+)?$",
+        "",
+        pattern="^(tls://.+:[0-9]+)?$",
         description="Dask scheduler, tls://HOST:PORT; empty: processes of this machine",
-    )  # fmt: skip
+    )
     tls_directory: Path | None = Field(
-        None, description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the "
-        "root",
-    )  # fmt: skip
+        None,
+        description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the root",
+    )
     patience_s: float = Field(
-        300.0, gt=0, description="Seconds that a machine may be without a worker before the "
+        300.0,
+        gt=0,
+        description="Seconds that a machine may be without a worker before the "
         "Measurement Sets on its own disk are given up and their tiles converted again",
-    )  # fmt: skip
+    )
     minimum_jobs: int = Field(0, ge=0, description="Jobs of SLURM or PBS that are kept")
     maximum_jobs: int = Field(10, ge=1, description="Most jobs of SLURM or PBS at once")
     slurm: dict[str, Any] | None = Field(
-        None, description="Jobs of SLURM compute, table [executor.slurm]: cores, memory, walltime, "
+        None,
+        description="Jobs of SLURM compute, table [executor.slurm]: cores, memory, walltime, "
         "queue and whatever else dask-jobqueue's SLURMCluster takes",
-    )  # fmt: skip
+    )
     pbs: dict[str, Any] | None = Field(
         None, description="Jobs of PBS compute, table [executor.pbs], as for SLURM"
     )
@@ -96,9 +100,11 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(120.0, gt=0, description="Seconds a claim lasts without a heartbeat")
     newest_first_behind_s: float | None = Field(
-        None, ge=0, description="The newest work goes first while the oldest that waits is so many "
-        "seconds older; empty: always the oldest first"
-    )  # fmt: skip
+        None,
+        ge=0,
+        description="The newest work goes first while the oldest that waits is so many "
+        "seconds older; empty: always the oldest first",
+    )
     max_attempts: int = Field(3, ge=1, description="Failures before work is quarantined")
     retry_delay_s: float = Field(
         60.0, ge=0, description="Seconds before the first retry; doubles with each failure"
@@ -126,9 +132,11 @@ class Settings(BaseSettings):
         900.0, gt=0, description="Seconds between the starts of two tiles that end a run of tiles"
     )
     keep_subbands_h: float | None = Field(
-        None, ge=0, description="Hours to keep sub-band files after their mosaics are published; "
-        "empty: for ever"
-    )  # fmt: skip
+        None,
+        ge=0,
+        description="Hours to keep sub-band files after their mosaics are published; "
+        "empty: for ever",
+    )
     keep_ms_h: float | None = Field(
         None, ge=0, description="Hours to keep raw Measurement Sets after that; empty: for ever"
     )
@@ -136,9 +144,11 @@ class Settings(BaseSettings):
         None, ge=0, description="Hours to keep tile images after that; empty: for ever"
     )
     keep_leftovers_h: float = Field(
-        24.0, ge=0, description="Hours to keep what no row names: calibrated Measurement Sets, "
-        "and what killed programs left"
-    )  # fmt: skip
+        24.0,
+        ge=0,
+        description="Hours to keep what no row names: calibrated Measurement Sets, "
+        "and what killed programs left",
+    )
     keep_antennas_d: float = Field(
         90.0, gt=0, description="Days of observation that the history of the antennas covers"
     )
@@ -146,9 +156,11 @@ class Settings(BaseSettings):
         3600.0, gt=0, description="Seconds between two rounds of housekeeping"
     )
     disk_stop_gb: float = Field(
-        5.0, ge=0, description="No new work begins with less free space (GB) than this, and what "
-        "the work itself needs"
-    )  # fmt: skip
+        5.0,
+        ge=0,
+        description="No new work begins with less free space (GB) than this, and what "
+        "the work itself needs",
+    )
     disk_resume_gb: float = Field(
         10.0, ge=0, description="Work begins again with so much free space (GB)"
     )

@@ -7,9 +7,20 @@ from pathlib import Path
 from dsa110_contimg import __version__
 
 _PACKAGES = (
-    "numpy", "numba", "scipy", "astropy", "astropy-iers-data", "pyerfa", "h5py", "ducc0", "radler",
-    "aoflagger", "python-casacore", "bdsf", "pyarrow",
-)  # fmt: skip
+    "numpy",
+    "numba",
+    "scipy",
+    "astropy",
+    "astropy-iers-data",
+    "pyerfa",
+    "h5py",
+    "ducc0",
+    "radler",
+    "aoflagger",
+    "python-casacore",
+    "bdsf",
+    "pyarrow",
+)
 
 
 def versions() -> dict[str, str]:

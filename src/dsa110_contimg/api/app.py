@@ -49,11 +49,15 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
             close()
 
     app = FastAPI(
-        title="dsa110-contimg", version=__version__, lifespan=lifespan, responses=PROBLEMS,
+        title="dsa110-contimg",
+        version=__version__,
+        lifespan=lifespan,
+        responses=PROBLEMS,
         # Those pages come from elsewhere; the dashboard has its own.
-        docs_url=None, redoc_url=None,
+        docs_url=None,
+        redoc_url=None,
         description="Continuum images of the DSA-110: what there is, and batch jobs.",
-    )  # fmt: skip
+    )
     app.state.settings = settings
     app.state.registry = registry
     app.state.runner = runner

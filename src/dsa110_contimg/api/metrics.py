@@ -53,9 +53,10 @@ class _Figures(Collector):
             if value is not None:
                 yield GaugeMetricFamily(metric, text, value)
         yield GaugeMetricFamily(
-            "contimg_antennas_departing", "Antennas of the newest tile not as in its reference "
-            "tile, or without signal", len(departing_antennas(self._registry)),
-        )  # fmt: skip
+            "contimg_antennas_departing",
+            "Antennas of the newest tile not as in its reference tile, or without signal",
+            len(departing_antennas(self._registry)),
+        )
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -36,9 +36,12 @@ def status(request: Request) -> dict[str, Any]:
 
 @router.get("/tiles")
 def tiles(
-    request: Request, since: Moment = None, until: Moment = None, state: TileState | None = None,
+    request: Request,
+    since: Moment = None,
+    until: Moment = None,
+    state: TileState | None = None,
     limit: Limit = 100,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Tiles, the newest observation first; `until` the last one's start gives the next page."""
     return queries.tiles(request.app.state.registry, since, until, state, limit)
 
@@ -51,9 +54,12 @@ def tile(tile_id: Name, request: Request) -> dict[str, Any]:
 
 @router.get("/mosaics")
 def mosaics(
-    request: Request, since: Moment = None, until: Moment = None,
-    state: Literal["staged", "published", "held"] | None = None, limit: Limit = 100,
-) -> list[dict[str, Any]]:  # fmt: skip
+    request: Request,
+    since: Moment = None,
+    until: Moment = None,
+    state: Literal["staged", "published", "held"] | None = None,
+    limit: Limit = 100,
+) -> list[dict[str, Any]]:
     """Mosaics, the newest observation first; `until` the last one's start gives the next page."""
     return queries.mosaics(request.app.state.registry, limit, since, until, state)
 
@@ -66,10 +72,13 @@ def mosaic(name: Name, request: Request) -> dict[str, Any]:
 
 @router.get("/mosaics/{name}/cutout", responses=MISSING, response_class=Response)
 def cutout(
-    name: Name, request: Request, ra: Degrees, dec: Declination,
+    name: Name,
+    request: Request,
+    ra: Degrees,
+    dec: Declination,
     size: Annotated[float, Query(gt=0, le=600, description="Side, arcmin")] = 20.0,
     format: Literal["png", "fits"] = "png",
-) -> Response:  # fmt: skip
+) -> Response:
     """A square of a mosaic around a position."""
     from dsa110_contimg.products import cutout as cutouts
 
@@ -118,9 +127,8 @@ def antennas(
 
 @router.get("/antennas/{antenna}", responses=MISSING)
 def antenna(
-    antenna: Name, request: Request, since: Moment = None, until: Moment = None,
-    limit: Limit = 100,
-) -> list[dict[str, Any]]:  # fmt: skip
+    antenna: Name, request: Request, since: Moment = None, until: Moment = None, limit: Limit = 100
+) -> list[dict[str, Any]]:
     """Each polarization of an antenna in the newest tiles, in order of time."""
     tiles = recorded_antennas(request.app.state.registry, since, until, limit)
     try:
@@ -148,9 +156,15 @@ def sources(
     cone = None if ra is None or dec is None else (ra, dec, radius)
     with request.app.state.registry.read() as session:
         rows = light_curves.query(
-            session, cone=cone, name=name, behaviour=behaviour, min_modulation=min_modulation,
-            min_eta=min_eta, dips=dips, limit=limit,
-        )  # fmt: skip
+            session,
+            cone=cone,
+            name=name,
+            behaviour=behaviour,
+            min_modulation=min_modulation,
+            min_eta=min_eta,
+            dips=dips,
+            limit=limit,
+        )
         return [light_curves.as_dict(row) for row in rows]
 
 

@@ -58,9 +58,10 @@ class Guard:
             raise _unauthorized("a token is needed: 'dsa110-contimg token create'")
         if not _is_local(request):
             raise HTTPException(
-                403, "without a token only requests from this machine are answered",
+                403,
+                "without a token only requests from this machine are answered",
                 {"x-token": "needed"},
-            )  # fmt: skip
+            )
 
     def _allows(self, token: str, needed: Scope) -> bool:
         """True if a token is in force and its scope suffices.

@@ -41,9 +41,12 @@ _OWN = Path("products", "jobs")
 
 
 def submit(
-    registry: Registry, settings: Settings, kind: str, params: dict[str, Any],
+    registry: Registry,
+    settings: Settings,
+    kind: str,
+    params: dict[str, Any],
     idempotency_key: str | None = None,
-) -> Job:  # fmt: skip
+) -> Job:
     """Queue a job; the same idempotency key gives the same job.
 
     Raises
@@ -68,9 +71,12 @@ def submit(
                 f"{settings.api_max_queued_jobs} jobs wait already; submit again later"
             )
         job = Job(
-            type=kind, params=parsed.model_dump(mode="json"), state=JobState.QUEUED,
-            created=time.time(), idempotency_key=idempotency_key,
-        )  # fmt: skip
+            type=kind,
+            params=parsed.model_dump(mode="json"),
+            state=JobState.QUEUED,
+            created=time.time(),
+            idempotency_key=idempotency_key,
+        )
         session.add(job)
         session.flush()
         return job
@@ -297,9 +303,14 @@ def run_job(settings: Settings, job_id: int) -> bool:
     while True:
         try:
             _update(
-                registry, job_id, state=JobState.FAILED if error else JobState.DONE, error=error,
-                result=result, ended=time.time(), **({} if error else {"fraction": 1.0}),
-            )  # fmt: skip
+                registry,
+                job_id,
+                state=JobState.FAILED if error else JobState.DONE,
+                error=error,
+                result=result,
+                ended=time.time(),
+                **({} if error else {"fraction": 1.0}),
+            )
         except OutageError as outage:
             if time.monotonic() > until:
                 raise

@@ -421,7 +421,14 @@ class PipelineJob(Request):
 KINDS: dict[str, type[Request]] = {
     kind.kind: kind
     for kind in (
-        ConvertJob, CalibrateJob, ApplyJob, ImageJob, ValidateJob, CrossmatchJob, MosaicJob,
-        PipelineJob, ReprocessJob,
+        ConvertJob,
+        CalibrateJob,
+        ApplyJob,
+        ImageJob,
+        ValidateJob,
+        CrossmatchJob,
+        MosaicJob,
+        PipelineJob,
+        ReprocessJob,
     )
-}  # fmt: skip
+}

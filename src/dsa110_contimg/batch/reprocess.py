@@ -57,9 +57,14 @@ class Reprocessed:
 
 
 def reprocess(
-    registry: Registry, name: str, selection: TileSelection, options: PipelineOptions,
-    output: Path, context: PipelineContext, keep_work: bool = False,
-) -> Reprocessed:  # fmt: skip
+    registry: Registry,
+    name: str,
+    selection: TileSelection,
+    options: PipelineOptions,
+    output: Path,
+    context: PipelineContext,
+    keep_work: bool = False,
+) -> Reprocessed:
     """Make a mosaic of some observations again, into a new directory.
 
     Parameters
@@ -94,9 +99,12 @@ def reprocess(
     work.mkdir(parents=True)
     (work / "catalogues").symlink_to((context.root / "catalogues").resolve())
     inputs = {
-        "measurement_sets": tuple(tiles), "calibration_sets": known, "manual_flags": flags,
-        "name": name, "output": output / f"{name}.fits",
-    }  # fmt: skip
+        "measurement_sets": tuple(tiles),
+        "calibration_sets": known,
+        "manual_flags": flags,
+        "name": name,
+        "output": output / f"{name}.fits",
+    }
     given = replace(context, root=work, inputs=inputs)
     stages = [
         *graphs.beside(options),
@@ -112,9 +120,14 @@ def reprocess(
     mosaic: MosaicImage = result["mosaic"]
     validation: Validation = result["validation"]
     return Reprocessed(
-        name, mosaic.path, mosaic.path.with_suffix(".html"), validation.verdict,
-        validation.reasons(), len(mosaic.tile_ids), mosaic.median_rms_jy,
-    )  # fmt: skip
+        name,
+        mosaic.path,
+        mosaic.path.with_suffix(".html"),
+        validation.verdict,
+        validation.reasons(),
+        len(mosaic.tile_ids),
+        mosaic.median_rms_jy,
+    )
 
 
 class ReportStage(Stage):
@@ -140,7 +153,9 @@ class ReportStage(Stage):
         )
         mosaic: MosaicImage = context["mosaic"]
         call = {
-            "mosaic": mosaic, "validation": context["validation"], "history": history,
+            "mosaic": mosaic,
+            "validation": context["validation"],
+            "history": history,
             "target": mosaic.path.parent,
-        }  # fmt: skip
+        }
         return {"evidence": context.map(write_evidence, [call], "report")[0]}

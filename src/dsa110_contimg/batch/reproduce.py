@@ -115,8 +115,12 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
             largest[kind] = _difference(path, public[kind])
     equal["preview"] = mosaic.preview.read_bytes() == public["preview"].read_bytes()
     if "catalogue" in public:
-        call = {"mosaic_path": mosaic.path, "output": context.root / "sources.fits",
-                "root": root, "options": options.crossmatch}  # fmt: skip
+        call = {
+            "mosaic_path": mosaic.path,
+            "output": context.root / "sources.fits",
+            "root": root,
+            "options": options.crossmatch,
+        }
         (matched,) = context.map(crossmatch, [call], "catalogue")
         equal["catalogue"] = catalogue_file.same(matched.path, public["catalogue"])
     return Reproduction(name, made_from, equal, largest, _other_versions(trail))
@@ -159,9 +163,13 @@ def _trail(name: str, public: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _images(
-    registry: Registry, root: Path, trail: Mapping[str, Any], options: PipelineOptions,
-    home: Path, context: PipelineContext,
-) -> tuple[str, Sequence[ImagedTile]]:  # fmt: skip
+    registry: Registry,
+    root: Path,
+    trail: Mapping[str, Any],
+    options: PipelineOptions,
+    home: Path,
+    context: PipelineContext,
+) -> tuple[str, Sequence[ImagedTile]]:
     """Tile images, made from the deepest inputs there are."""
     calibrated = [records.from_json(CalibratedTile, made) for made in trail["calibrated"]]
     tiles = _where_now(registry, [made.tile for made in calibrated])
@@ -204,8 +212,10 @@ def _where_now(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Conve
         )
         places = {row.id: (row.ms_path or _GONE, row.ms_host) for row in rows}
     found = [places.get(tile.tile_id, (_GONE, "")) for tile in tiles]
-    return [replace(tile, ms_path=Path(path), host=host)
-            for tile, (path, host) in zip(tiles, found, strict=True)]  # fmt: skip
+    return [
+        replace(tile, ms_path=Path(path), host=host)
+        for tile, (path, host) in zip(tiles, found, strict=True)
+    ]
 
 
 def _calibration_set(

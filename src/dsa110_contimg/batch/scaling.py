@@ -52,9 +52,12 @@ class Rate:
 
 
 def measure(
-    settings: Settings, directory: Path, workers: Sequence[int], tiles_a_worker: int,
+    settings: Settings,
+    directory: Path,
+    workers: Sequence[int],
+    tiles_a_worker: int,
     size: hour.RunOptions,
-) -> Iterator[Rate]:  # fmt: skip
+) -> Iterator[Rate]:
     """Convert, calibrate and image copies of one observation with ever more workers.
 
     Parameters
@@ -126,24 +129,40 @@ class _Chain:
         base = self._directory / name
         base.mkdir()
         converted = self._call(
-            "convert", conversion.convert, files=self._files, output=base / "raw.ms",
-            telescope=DSA110, options=self._options.convert,
-        )  # fmt: skip
+            "convert",
+            conversion.convert,
+            files=self._files,
+            output=base / "raw.ms",
+            telescope=DSA110,
+            options=self._options.convert,
+        )
         with self._solving:
             if self._solved is None:
                 self._solved = self._call(
-                    "solve", calibration_solve.solve, tile=converted,
-                    output=self._directory / "calibration", root=self._directory,
+                    "solve",
+                    calibration_solve.solve,
+                    tile=converted,
+                    output=self._directory / "calibration",
+                    root=self._directory,
                     options=self._options.calibrate,
-                )  # fmt: skip
+                )
         calibrated = self._call(
-            "apply", calibration_apply.apply, tile=converted, calibration_set=self._solved,
-            output=base / "calibrated.ms", root=self._directory, options=self._options.apply,
-        )  # fmt: skip
+            "apply",
+            calibration_apply.apply,
+            tile=converted,
+            calibration_set=self._solved,
+            output=base / "calibrated.ms",
+            root=self._directory,
+            options=self._options.apply,
+        )
         self._call(
-            "image", imaging.image, ms_path=calibrated.ms_path, prefix=base / "tile",
-            root=self._directory, options=self._options.image,
-        )  # fmt: skip
+            "image",
+            imaging.image,
+            ms_path=calibrated.ms_path,
+            prefix=base / "tile",
+            root=self._directory,
+            options=self._options.image,
+        )
 
     def _call(self, stage: str, function: Any, **arguments: Any) -> Any:
         begin = time.monotonic()

@@ -105,9 +105,10 @@ def query_tiles(
 
 
 def _asked_for(
-    start: InstrumentedAttribute[float], tile_id: InstrumentedAttribute[str],
+    start: InstrumentedAttribute[float],
+    tile_id: InstrumentedAttribute[str],
     selection: TileSelection,
-) -> list[ColumnElement[bool]]:  # fmt: skip
+) -> list[ColumnElement[bool]]:
     """Conditions of time and name."""
     asked = []
     if selection.since is not None:

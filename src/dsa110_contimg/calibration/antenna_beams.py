@@ -104,10 +104,12 @@ def _agreement(
         return np.zeros(_BEAM_TERMS, bool)
     # From robust variances: cov(a, b) = (var(a + b) - var(a - b)) / 4 of a and b of variance one.
     one, other = (half[known] / [robust_rms(x) for x in half[known].T] for half in halves)
-    correlation = np.array([
-        (robust_rms(a + b) ** 2 - robust_rms(a - b) ** 2) / 4
-        for a, b in zip(one.T, other.T, strict=True)
-    ])  # fmt: skip
+    correlation = np.array(
+        [
+            (robust_rms(a + b) ** 2 - robust_rms(a - b) ** 2) / 4
+            for a, b in zip(one.T, other.T, strict=True)
+        ]
+    )
     return correlation > max(_LEAST_AGREEMENT, _SIGNIFICANT / np.sqrt(count))
 
 

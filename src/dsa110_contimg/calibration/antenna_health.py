@@ -88,9 +88,11 @@ class TileGains:
     def gains_at(self, frequencies_hz: np.ndarray) -> Gains:
         """The same for other channels."""
         slope = delay_gains(
-            self.own_delay_s[None, :, None], self.flags[None, :, None], frequencies_hz,
+            self.own_delay_s[None, :, None],
+            self.flags[None, :, None],
+            frequencies_hz,
             self.reference_hz,
-        )  # fmt: skip
+        )
         values = np.where(slope.flags, 1.0, self.flat[None, :, None] * slope.values)
         snr = np.broadcast_to(self.snr[None, :, None], values.shape).astype(np.float32)
         return Gains(values, slope.flags, snr)
@@ -117,9 +119,13 @@ class TileGains:
             elif noise[a, p] > _NOISY:
                 state = AntennaState.NOISY
             numbers = (
-                self.amplitude[a, p], self.amplitude_error[a, p], 1e9 * self.delay_s[a, p],
-                1e9 * self.delay_error_s[a, p], phase[a, p], noise[a, p],
-            )  # fmt: skip
+                self.amplitude[a, p],
+                self.amplitude_error[a, p],
+                1e9 * self.delay_s[a, p],
+                1e9 * self.delay_error_s[a, p],
+                phase[a, p],
+                noise[a, p],
+            )
             values = (round(float(np.nan_to_num(x, posinf=0.0)), _DECIMALS) for x in numbers)
             found.append(AntennaHealth(vis.array.names[a], p, state, *values))
         return tuple(found)

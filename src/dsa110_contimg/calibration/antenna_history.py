@@ -142,11 +142,19 @@ def _goes_on(one: _Measurement, two: _Measurement) -> bool:
     if tile1.calibration_set_id != tile2.calibration_set_id:
         return False
     differences = (
-        (before.amplitude - after.amplitude, before.amplitude_error, after.amplitude_error,
-         MIN_AMPLITUDE_CHANGE),
-        (before.delay_ns - after.delay_ns, before.delay_error_ns, after.delay_error_ns,
-         MIN_DELAY_NS),
-    )  # fmt: skip
+        (
+            before.amplitude - after.amplitude,
+            before.amplitude_error,
+            after.amplitude_error,
+            MIN_AMPLITUDE_CHANGE,
+        ),
+        (
+            before.delay_ns - after.delay_ns,
+            before.delay_error_ns,
+            after.delay_error_ns,
+            MIN_DELAY_NS,
+        ),
+    )
     return all(
         abs(difference) < max(SIGNIFICANT * float(np.hypot(error1, error2)), minimum)
         for difference, error1, error2, minimum in differences
@@ -166,10 +174,15 @@ def _events(history: Sequence[_Measurement]) -> Iterator[AntennaEvent]:
         elif sudden and end < len(history) and _steady_beside(history[end], last):
             jumped_at = history[end][0].start
         yield AntennaEvent(
-            antenna=one.antenna, polarizations="XY"[one.polarization], state=one.state,
-            what=_median_in_words([one for _, one in history[first:end]]), since=tile.start,
-            until=last.start + last.duration_s, n_tiles=end - first, jumped_at=jumped_at,
-        )  # fmt: skip
+            antenna=one.antenna,
+            polarizations="XY"[one.polarization],
+            state=one.state,
+            what=_median_in_words([one for _, one in history[first:end]]),
+            since=tile.start,
+            until=last.start + last.duration_s,
+            n_tiles=end - first,
+            jumped_at=jumped_at,
+        )
 
 
 def _steady_beside(one: _Measurement, tile: TileAntennas) -> bool:

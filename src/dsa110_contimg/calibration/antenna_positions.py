@@ -112,9 +112,8 @@ def _gains_of(
 
 
 def _predict(
-    vis: Visibilities, model: SkyModel, gains: np.ndarray | None,
-    per_hz: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
+    vis: Visibilities, model: SkyModel, gains: np.ndarray | None, per_hz: np.ndarray | None = None
+) -> np.ndarray:
     """Visibilities of a model, each source times a gain and, if given, a factor times frequency."""
     apparent = model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     if per_hz is not None:

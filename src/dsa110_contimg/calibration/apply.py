@@ -65,17 +65,17 @@ def apply_gains(
     if antenna_weights is not None:
         power = power * antenna_weights[None, :, None, : power.shape[3]].astype(np.float32)
     _divide(
-        data.reshape(nrow, -1), weights.reshape(nrow, -1), flags.reshape(nrow, -1), npol,
-        vis.antenna1, vis.antenna2,
+        data.reshape(nrow, -1),
+        weights.reshape(nrow, -1),
+        flags.reshape(nrow, -1),
+        npol,
+        vis.antenna1,
+        vis.antenna2,
         np.zeros(nrow, np.int64) if interval is None else interval,
         np.zeros((0, 0), bool) if also_flagged is None else also_flagged,
         np.float32(weight_factor),
-        *(
-            _per_sample(array, hand, nchan)
-            for array in (inverse, power, bad)
-            for hand in hands
-        ),
-    )  # fmt: skip
+        *(_per_sample(array, hand, nchan) for array in (inverse, power, bad) for hand in hands),
+    )
     return replace(vis, data=data, weights=weights, flags=flags)
 
 
@@ -123,11 +123,22 @@ def _per_sample(array: np.ndarray, hand: np.ndarray, nchan: int) -> np.ndarray:
 
 @numba.njit(cache=True)
 def _divide(
-    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, npol: int, antenna1: np.ndarray,
-    antenna2: np.ndarray, interval: np.ndarray, also_flagged: np.ndarray, factor: np.float32,
-    inverse1: np.ndarray, inverse2: np.ndarray, power1: np.ndarray, power2: np.ndarray,
-    bad1: np.ndarray, bad2: np.ndarray,
-) -> None:  # fmt: skip
+    data: np.ndarray,
+    weights: np.ndarray,
+    flags: np.ndarray,
+    npol: int,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    interval: np.ndarray,
+    also_flagged: np.ndarray,
+    factor: np.float32,
+    inverse1: np.ndarray,
+    inverse2: np.ndarray,
+    power1: np.ndarray,
+    power2: np.ndarray,
+    bad1: np.ndarray,
+    bad2: np.ndarray,
+) -> None:
     """Channels and polarizations are one axis; see `apply_gains`."""
     n = data.shape[1]
     for row in range(data.shape[0]):

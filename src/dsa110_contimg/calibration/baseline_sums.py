@@ -50,9 +50,14 @@ class BaselineSums:
     def select(self, some: np.ndarray) -> "BaselineSums":
         """The baselines of a mask."""
         return BaselineSums(
-            self.sign, self.first[some], self.second[some], self.length_m[some], self.gram[some],
-            self.cross[some], self.noise,
-        )  # fmt: skip
+            self.sign,
+            self.first[some],
+            self.second[some],
+            self.length_m[some],
+            self.gram[some],
+            self.cross[some],
+            self.noise,
+        )
 
     def equations(self, nantenna: int) -> tuple[np.ndarray, np.ndarray]:
         """Normal matrix and right side of all antennas' terms."""
@@ -82,9 +87,12 @@ class BaselineSums:
 
 
 def sum_baselines(
-    vis: Visibilities, sky: np.ndarray, terms: Sequence[np.ndarray], sign: Sequence[float],
+    vis: Visibilities,
+    sky: np.ndarray,
+    terms: Sequence[np.ndarray],
+    sign: Sequence[float],
     here: np.ndarray,
-) -> BaselineSums:  # fmt: skip
+) -> BaselineSums:
     """Sum over all baselines of some antennas.
 
     Parameters
@@ -118,9 +126,16 @@ def sum_baselines(
     gram = np.zeros((pairs.size, nterm, nterm))
     cross = np.zeros((pairs.size, nterm))
     _accumulate(
-        vis.data, vis.weights, vis.flags, columns, pair_of_row, np.array(hands), _CLIP * noise,
-        gram, cross,
-    )  # fmt: skip
+        vis.data,
+        vis.weights,
+        vis.flags,
+        columns,
+        pair_of_row,
+        np.array(hands),
+        _CLIP * noise,
+        gram,
+        cross,
+    )
     first, second = np.divmod(pairs, nantenna)
     place = vis.array.positions_itrf_m[here]
     length_m = np.linalg.norm(place[first] - place[second], axis=1)
@@ -130,9 +145,16 @@ def sum_baselines(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _accumulate(
-    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, columns: np.ndarray,
-    pair_of_row: np.ndarray, hands: np.ndarray, clip: float, gram: np.ndarray, cross: np.ndarray,
-) -> None:  # fmt: skip
+    data: np.ndarray,
+    weights: np.ndarray,
+    flags: np.ndarray,
+    columns: np.ndarray,
+    pair_of_row: np.ndarray,
+    hands: np.ndarray,
+    clip: float,
+    gram: np.ndarray,
+    cross: np.ndarray,
+) -> None:
     """Add to the sums of each baseline over products of columns, and of columns with the rest.
 
     The last column is the sky; a phase turns it by a right angle.

@@ -204,9 +204,13 @@ def combine(measured: Sequence[BeamMeasurement]) -> BeamMeasurement:
     hands = zip(*(one.hands for one in measured), strict=False)
     width_error, east_error_rad, north_error_rad = error.tolist()
     return BeamMeasurement(
-        BeamShape(*mean.tolist()), width_error, east_error_rad, north_error_rad,
-        sum(one.n_sources for one in measured), tuple(combine(one) for one in hands),
-    )  # fmt: skip
+        BeamShape(*mean.tolist()),
+        width_error,
+        east_error_rad,
+        north_error_rad,
+        sum(one.n_sources for one in measured),
+        tuple(combine(one) for one in hands),
+    )
 
 
 def with_known(measured: BeamMeasurement, known: BeamMeasurement | None) -> BeamMeasurement:

@@ -76,9 +76,11 @@ def drift_scan_pointings(
 
 
 def measure_beam_on_mosaic(
-    photometry: MosaicPhotometry, pointings: np.ndarray, frequencies_hz: np.ndarray,
+    photometry: MosaicPhotometry,
+    pointings: np.ndarray,
+    frequencies_hz: np.ndarray,
     telescope: Telescope,
-) -> tuple[BeamMeasurement, np.ndarray]:  # fmt: skip
+) -> tuple[BeamMeasurement, np.ndarray]:
     """Fit width and pointing of the beam to the flux densities of a mosaic.
 
     Parameters
@@ -98,10 +100,11 @@ def measure_beam_on_mosaic(
         What measured flux densities are to be divided by; NaN where no tile covers a source.
     """
     model = SkyModel(
-        photometry.directions, photometry.catalogue_jy,
+        photometry.directions,
+        photometry.catalogue_jy,
         np.full(photometry.catalogue_jy.size, DEFAULT_SPECTRAL_INDEX),
         float(np.mean(frequencies_hz)),
-    )  # fmt: skip
+    )
     every = pointings.reshape(-1, 3)
 
     def response(shape: BeamShape) -> np.ndarray:
@@ -118,10 +121,14 @@ def measure_beam_on_mosaic(
     ratio = photometry.measured_jy / photometry.catalogue_jy
     error = photometry.error_jy / photometry.catalogue_jy
     drifting = DriftingSources(
-        model.select(usable), np.full(np.count_nonzero(usable), _CATALOGUE_ERROR),
-        np.zeros(len(every), np.int64), ratio[None, usable], error[None, usable], NOMINAL_BEAM,
+        model.select(usable),
+        np.full(np.count_nonzero(usable), _CATALOGUE_ERROR),
+        np.zeros(len(every), np.int64),
+        ratio[None, usable],
+        error[None, usable],
+        NOMINAL_BEAM,
         np.repeat(weights[:, usable], pointings.shape[1], axis=0),
-    )  # fmt: skip
+    )
     found = measure_beam(drifting, every, frequencies_hz, telescope.dish_diameter_m)
     total = (weights * assumed).sum(axis=0)
     factor = (weights * response(found.shape)).sum(axis=0) / np.where(covered, total, 1.0)

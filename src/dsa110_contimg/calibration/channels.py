@@ -34,9 +34,13 @@ def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.nda
 
 
 def solve_bins(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits,
-    channel_bin: np.ndarray, phase_only: bool,
-) -> Gains:  # fmt: skip
+    vis: Visibilities,
+    sky: np.ndarray,
+    rfi: np.ndarray,
+    limits: SolveLimits,
+    channel_bin: np.ndarray,
+    phase_only: bool,
+) -> Gains:
     """One solution a bin of channels and polarization for the whole tile.
 
     Parameters
@@ -60,11 +64,20 @@ def solve_bins(
     index = np.zeros(len(vis.array.names), np.int64)
     index[present] = np.arange(present.size)
     found = solve_gains(
-        vis.data, sky, vis.weights, index[vis.antenna1], index[vis.antenna2],
-        np.zeros(vis.data.shape[0], np.int64), channel_bin, nantenna=present.size,
-        flags=vis.flags, left_out=_left_out(vis, rfi, limits),
-        min_baselines=limits.min_baselines, min_snr=limits.min_snr, phase_only=phase_only,
-    )  # fmt: skip
+        vis.data,
+        sky,
+        vis.weights,
+        index[vis.antenna1],
+        index[vis.antenna2],
+        np.zeros(vis.data.shape[0], np.int64),
+        channel_bin,
+        nantenna=present.size,
+        flags=vis.flags,
+        left_out=_left_out(vis, rfi, limits),
+        min_baselines=limits.min_baselines,
+        min_snr=limits.min_snr,
+        phase_only=phase_only,
+    )
     shape = (1, len(vis.array.names), *found.values.shape[2:])
     values = np.ones(shape, complex)
     flags = np.ones(shape, bool)

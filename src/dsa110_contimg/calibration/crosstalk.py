@@ -144,9 +144,20 @@ def measure_crosstalk(
     squares, turned = np.zeros(shape), np.zeros(shape, np.complex128)
     modelled = np.zeros(shape, np.complex128)
     _sum_at_rest(
-        vis.data, sky, vis.flags, left_out, _w_shift_m(vis), vis.frequencies_hz, hands,
-        pair_of_row, total, squares, turned, modelled, count,
-    )  # fmt: skip
+        vis.data,
+        sky,
+        vis.flags,
+        left_out,
+        _w_shift_m(vis),
+        vis.frequencies_hz,
+        hands,
+        pair_of_row,
+        total,
+        squares,
+        turned,
+        modelled,
+        count,
+    )
     known = count > 2
     mean = np.where(known, total / np.maximum(count, 1), 0)
     # Not count - 1: the mean square over the sample variance is then one for noise alone.
@@ -210,17 +221,28 @@ def subtract_crosstalk(vis: Visibilities, crosstalk: Crosstalk, gains: Gains | N
     if gains is not None:
         gain = np.broadcast_to(gains.values[0], gain.shape).astype(np.complex64)
     _subtract(
-        vis.data, rows, pair_of_row, crosstalk.values_jy, gain, _w_shift_m(vis),
-        vis.frequencies_hz, vis.antenna1, vis.antenna2, np.array(vis.parallel_hands),
-    )  # fmt: skip
+        vis.data,
+        rows,
+        pair_of_row,
+        crosstalk.values_jy,
+        gain,
+        _w_shift_m(vis),
+        vis.frequencies_hz,
+        vis.antenna1,
+        vis.antenna2,
+        np.array(vis.parallel_hands),
+    )
 
 
 def write(path: Path, crosstalk: Crosstalk) -> None:
     """Write crosstalk to a file of numpy arrays."""
     np.savez(
-        path, pairs=np.array(crosstalk.pairs, str).reshape(-1, 2), values_jy=crosstalk.values_jy,
-        frequencies_hz=crosstalk.frequencies_hz, still=crosstalk.still,
-    )  # fmt: skip
+        path,
+        pairs=np.array(crosstalk.pairs, str).reshape(-1, 2),
+        values_jy=crosstalk.values_jy,
+        frequencies_hz=crosstalk.frequencies_hz,
+        still=crosstalk.still,
+    )
 
 
 def read(path: Path, frequencies_hz: np.ndarray) -> Crosstalk:
@@ -252,11 +274,20 @@ def _w_shift_m(vis: Visibilities) -> np.ndarray:
 
 @numba.njit(cache=True, error_model="numpy")
 def _sum_at_rest(
-    data: np.ndarray, sky: np.ndarray, flags: np.ndarray, left_out: np.ndarray,
-    w_shift_m: np.ndarray, frequencies_hz: np.ndarray, hands: np.ndarray, pair_of_row: np.ndarray,
-    total: np.ndarray, squares: np.ndarray, turned: np.ndarray, modelled: np.ndarray,
+    data: np.ndarray,
+    sky: np.ndarray,
+    flags: np.ndarray,
+    left_out: np.ndarray,
+    w_shift_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    hands: np.ndarray,
+    pair_of_row: np.ndarray,
+    total: np.ndarray,
+    squares: np.ndarray,
+    turned: np.ndarray,
+    modelled: np.ndarray,
     count: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Add data minus model in the Earth's frame, the turn to it and the model, to the sums."""
     for row in range(data.shape[0]):
         k = pair_of_row[row]
@@ -278,10 +309,17 @@ def _sum_at_rest(
 
 @numba.njit(cache=True, error_model="numpy")
 def _subtract(
-    data: np.ndarray, rows: np.ndarray, pair_of_row: np.ndarray, values: np.ndarray,
-    gain: np.ndarray, w_shift_m: np.ndarray, frequencies_hz: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, hands: np.ndarray,
-) -> None:  # fmt: skip
+    data: np.ndarray,
+    rows: np.ndarray,
+    pair_of_row: np.ndarray,
+    values: np.ndarray,
+    gain: np.ndarray,
+    w_shift_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    hands: np.ndarray,
+) -> None:
     """Take values, turned to the phase centre and times gains, off the rows of their pairs."""
     for row in rows:
         k, i, j = pair_of_row[row], antenna1[row], antenna2[row]

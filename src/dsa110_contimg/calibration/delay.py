@@ -66,9 +66,11 @@ def fit_delays(
 
         step = grid_s[1]
         found = optimize.minimize_scalar(
-            incoherence, bounds=(rough - step, rough + step), method="bounded",
+            incoherence,
+            bounds=(rough - step, rough + step),
+            method="bounded",
             options={"xatol": 1e-4 * step},
-        )  # fmt: skip
+        )
         delays[k, a, 0, p], flags[k, a, 0, p] = found.x, False
     return delays, flags
 

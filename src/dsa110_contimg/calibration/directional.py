@@ -22,9 +22,12 @@ _TIMES_AT_ONCE = 2
 
 
 def peel(
-    vis: Visibilities, flags: np.ndarray, model: SkyModel, apparent_jy: np.ndarray,
+    vis: Visibilities,
+    flags: np.ndarray,
+    model: SkyModel,
+    apparent_jy: np.ndarray,
     predicted: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Fit strong sources with gains of their own.
 
     Parameters
@@ -75,9 +78,13 @@ def _blocks(vis: Visibilities) -> list[tuple[slice, slice]]:
 
 
 def _sums_of_source(
-    vis: Visibilities, flags: np.ndarray, source: SkyModel, apparent_jy: np.ndarray,
-    log_gains: np.ndarray, predicted: np.ndarray,
-) -> RowSums:  # fmt: skip
+    vis: Visibilities,
+    flags: np.ndarray,
+    source: SkyModel,
+    apparent_jy: np.ndarray,
+    log_gains: np.ndarray,
+    predicted: np.ndarray,
+) -> RowSums:
     """Sums of one source's model, and of it plus what all models together leave in the data."""
     cross = np.zeros((len(vis.data), 1), complex)
     power = np.zeros(cross.shape)
@@ -101,9 +108,13 @@ def _sums_of_source(
 
 
 def _replace(
-    vis: Visibilities, source: SkyModel, apparent_jy: np.ndarray, log_gains: np.ndarray,
-    step: np.ndarray, predicted: np.ndarray,
-) -> None:  # fmt: skip
+    vis: Visibilities,
+    source: SkyModel,
+    apparent_jy: np.ndarray,
+    log_gains: np.ndarray,
+    step: np.ndarray,
+    predicted: np.ndarray,
+) -> None:
     """Change the gains of one source in a model."""
     for times, rows in _blocks(vis):
         for sign, values in ((-1, log_gains[times]), (1, log_gains[times] + step[times])):

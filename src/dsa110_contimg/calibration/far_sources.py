@@ -134,9 +134,14 @@ class _Fringes:
     """Data minus model of some baselines, turned to any direction."""
 
     def __init__(
-        self, vis: Visibilities, sky: np.ndarray, left_out: np.ndarray, gains: Gains | None,
-        rows: np.ndarray, pair_of_row: np.ndarray,
-    ):  # fmt: skip
+        self,
+        vis: Visibilities,
+        sky: np.ndarray,
+        left_out: np.ndarray,
+        gains: Gains | None,
+        rows: np.ndarray,
+        pair_of_row: np.ndarray,
+    ):
         self._vis, self._sky, self._left_out = vis, sky, left_out
         self._rows, self._pair_of_row = rows, pair_of_row
         self._hands = np.array(vis.parallel_hands)
@@ -176,10 +181,24 @@ class _Fringes:
         """Sums over cells of what comes along paths; see `_sum_cells`."""
         vis, total = self._vis, np.zeros(self._shape, complex)
         _sum_cells(
-            vis.data, self._sky, vis.flags, vis.weights, self._left_out, self._gain, paths_m,
-            vis.frequencies_hz, self._rows, self._pair_of_row, vis.time_index, vis.antenna1,
-            vis.antenna2, self._hands, self._cell_of_channel, what, total,
-        )  # fmt: skip
+            vis.data,
+            self._sky,
+            vis.flags,
+            vis.weights,
+            self._left_out,
+            self._gain,
+            paths_m,
+            vis.frequencies_hz,
+            self._rows,
+            self._pair_of_row,
+            vis.time_index,
+            vis.antenna1,
+            vis.antenna2,
+            self._hands,
+            self._cell_of_channel,
+            what,
+            total,
+        )
         return total
 
     def _paths_m(self, directions: np.ndarray) -> np.ndarray:
@@ -250,17 +269,27 @@ class _Fringes:
         # Of each polynomial along the band, at each time.
         waves = np.einsum("phij,ti->ptjh", amplitudes.reshape(shape), self._in_time)
         _subtract_waves(
-            vis.data, waves.astype(np.complex64), self._of_channels, self._gain,
-            paths_m, vis.frequencies_hz, self._rows, self._pair_of_row,
-            vis.time_index, vis.antenna1, vis.antenna2, self._hands,
-        )  # fmt: skip
+            vis.data,
+            waves.astype(np.complex64),
+            self._of_channels,
+            self._gain,
+            paths_m,
+            vis.frequencies_hz,
+            self._rows,
+            self._pair_of_row,
+            vis.time_index,
+            vis.antenna1,
+            vis.antenna2,
+            self._hands,
+        )
         taken = np.einsum("ptjh,cj->ptch", waves, self._in_band)
         n_antennas = vis.antennas_present().size
         n_pairs = max(1, n_antennas * (n_antennas - 1) // 2)
         return FarSource(
-            name, float(np.sqrt(np.mean(np.abs(taken) ** 2))),
+            name,
+            float(np.sqrt(np.mean(np.abs(taken) ** 2))),
             float(loss.mean(axis=1).sum() / n_pairs),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,9 +311,13 @@ class _Fit:
 
 
 def _some(
-    vis: Visibilities, sky: np.ndarray, left_out: np.ndarray, gains: Gains | None,
-    rows: np.ndarray, pair_of_row: np.ndarray,
-) -> _Fringes:  # fmt: skip
+    vis: Visibilities,
+    sky: np.ndarray,
+    left_out: np.ndarray,
+    gains: Gains | None,
+    rows: np.ndarray,
+    pair_of_row: np.ndarray,
+) -> _Fringes:
     """Fringes of some baselines and channels."""
     step = max(1, (int(pair_of_row.max()) + 1) // _SOME_PAIRS)
     few = (pair_of_row < _SOME_PAIRS) | (pair_of_row % step == 0)
@@ -315,12 +348,24 @@ def _polynomials(x: np.ndarray, degree: int, reach: np.ndarray | None = None) ->
 
 @numba.njit(cache=True, error_model="numpy")
 def _sum_cells(
-    data: np.ndarray, sky: np.ndarray, flags: np.ndarray, weights: np.ndarray,
-    left_out: np.ndarray, gain: np.ndarray, path_m: np.ndarray, frequencies_hz: np.ndarray,
-    rows: np.ndarray, pair_of_row: np.ndarray, time_index: np.ndarray, antenna1: np.ndarray,
-    antenna2: np.ndarray, hands: np.ndarray, cell_of_channel: np.ndarray, what: int,
+    data: np.ndarray,
+    sky: np.ndarray,
+    flags: np.ndarray,
+    weights: np.ndarray,
+    left_out: np.ndarray,
+    gain: np.ndarray,
+    path_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    rows: np.ndarray,
+    pair_of_row: np.ndarray,
+    time_index: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    hands: np.ndarray,
+    cell_of_channel: np.ndarray,
+    what: int,
     total: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Sum samples, turned to a source, over cells of time and frequency.
 
     `what` says of what: data minus model or a source of one in the phase centre, with weights, or
@@ -357,10 +402,19 @@ def _sum_cells(
 
 @numba.njit(cache=True, error_model="numpy")
 def _subtract_waves(
-    data: np.ndarray, waves: np.ndarray, of_channels: np.ndarray, gain: np.ndarray,
-    path_m: np.ndarray, frequencies_hz: np.ndarray, rows: np.ndarray, pair_of_row: np.ndarray,
-    time_index: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, hands: np.ndarray,
-) -> None:  # fmt: skip
+    data: np.ndarray,
+    waves: np.ndarray,
+    of_channels: np.ndarray,
+    gain: np.ndarray,
+    path_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    rows: np.ndarray,
+    pair_of_row: np.ndarray,
+    time_index: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    hands: np.ndarray,
+) -> None:
     """Take amplitudes, turned to the phase centre and times gains, off the data.
 
     `waves` has the coefficients of the polynomials in `of_channels` (shape (nchan, npolynomial)),

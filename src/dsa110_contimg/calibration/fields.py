@@ -124,8 +124,9 @@ def calibrate_fields(
     steady = _steady(bandpass_field, model, options)
     channels, reference = refer_phases(
         _solve(steady, model, np.zeros(steady.times_jd.size, np.int64), np.arange(nchan), options),
-        names, options.reference_antennas,
-    )  # fmt: skip
+        names,
+        options.reference_antennas,
+    )
     delays_s, delay_flags = delay.fit_delays(channels, bandpass_field.frequencies_hz, reference_hz)
     slopes = delay.delay_gains(delays_s, delay_flags, bandpass_field.frequencies_hz, reference_hz)
     bandpass = split_bandpass(
@@ -187,9 +188,13 @@ def transfer_flux_scale(reference: Gains, other: Gains) -> tuple[float, float]:
 
 
 def _on_one_scale(
-    solved: Mapping[str, tuple[Gains, np.ndarray, float | None]], delays_s: np.ndarray,
-    delay_flags: np.ndarray, reference_hz: float, bandpass: Gains, reference: str,
-) -> FieldCalibration:  # fmt: skip
+    solved: Mapping[str, tuple[Gains, np.ndarray, float | None]],
+    delays_s: np.ndarray,
+    delay_flags: np.ndarray,
+    reference_hz: float,
+    bandpass: Gains,
+    reference: str,
+) -> FieldCalibration:
     primary = next((name for name, (_, _, known) in solved.items() if known is not None), None)
     if primary is None:
         raise CalibrationError(
@@ -229,11 +234,24 @@ def _steady(vis: Visibilities, model: np.ndarray, options: FieldSolveOptions) ->
 
 
 def _solve(
-    vis: Visibilities, model: np.ndarray, interval: np.ndarray, channel_bin: np.ndarray,
-    options: FieldSolveOptions, phase_only: bool = False,
-) -> Gains:  # fmt: skip
+    vis: Visibilities,
+    model: np.ndarray,
+    interval: np.ndarray,
+    channel_bin: np.ndarray,
+    options: FieldSolveOptions,
+    phase_only: bool = False,
+) -> Gains:
     return solve_gains(
-        vis.data, model, vis.weights, vis.antenna1, vis.antenna2, interval[vis.time_index],
-        channel_bin, nantenna=len(vis.array.names), flags=vis.flags,
-        min_baselines=options.min_baselines, min_snr=options.min_snr, phase_only=phase_only,
-    )  # fmt: skip
+        vis.data,
+        model,
+        vis.weights,
+        vis.antenna1,
+        vis.antenna2,
+        interval[vis.time_index],
+        channel_bin,
+        nantenna=len(vis.array.names),
+        flags=vis.flags,
+        min_baselines=options.min_baselines,
+        min_snr=options.min_snr,
+        phase_only=phase_only,
+    )

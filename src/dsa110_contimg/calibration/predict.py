@@ -65,10 +65,14 @@ def mean_apparent_jy(vis: Visibilities, model: SkyModel) -> np.ndarray:
 
 
 def predict_apparent(
-    vis: Visibilities, directions: np.ndarray, apparent_jy: np.ndarray,
-    gains: np.ndarray | None = None, times: slice = slice(None), rows: slice = slice(None),
+    vis: Visibilities,
+    directions: np.ndarray,
+    apparent_jy: np.ndarray,
+    gains: np.ndarray | None = None,
+    times: slice = slice(None),
+    rows: slice = slice(None),
     shapes: Shapes = POINTS,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Visibilities of sources whose apparent flux densities are given.
 
     Parameters
@@ -94,17 +98,26 @@ def predict_apparent(
     first = times.start or 0
     starts = np.searchsorted(vis.time_index[rows], first + np.arange(jd.size + 1))
     sum_sources(
-        delays, np.ascontiguousarray(apparent_jy, np.float32), vis.frequencies_hz,
-        antenna1, antenna2, starts, out, NO_GAINS if gains is None else gains.astype(np.complex64),
-        shapes.uv_forms(), np.ascontiguousarray(vis.uvw_m[rows, :2]),
-    )  # fmt: skip
+        delays,
+        np.ascontiguousarray(apparent_jy, np.float32),
+        vis.frequencies_hz,
+        antenna1,
+        antenna2,
+        starts,
+        out,
+        NO_GAINS if gains is None else gains.astype(np.complex64),
+        shapes.uv_forms(),
+        np.ascontiguousarray(vis.uvw_m[rows, :2]),
+    )
     return out
 
 
 def source_delays_m(
-    array: Array, times_jd: np.ndarray, phase_centre_rad: tuple[float, float],
+    array: Array,
+    times_jd: np.ndarray,
+    phase_centre_rad: tuple[float, float],
     directions: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Path of each source relative to the phase centre, per antenna.
 
     Returns
@@ -120,10 +133,17 @@ def source_delays_m(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def sum_sources(
-    delays_m: np.ndarray, apparent_jy: np.ndarray, frequencies_hz: np.ndarray,
-    antenna1: np.ndarray, antenna2: np.ndarray, starts: np.ndarray, out: np.ndarray,
-    gains: np.ndarray, forms: np.ndarray, uv_m: np.ndarray,
-) -> None:  # fmt: skip
+    delays_m: np.ndarray,
+    apparent_jy: np.ndarray,
+    frequencies_hz: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    starts: np.ndarray,
+    out: np.ndarray,
+    gains: np.ndarray,
+    forms: np.ndarray,
+    uv_m: np.ndarray,
+) -> None:
     """Add sources to visibilities.
 
     Parameters

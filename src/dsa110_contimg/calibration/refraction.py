@@ -105,9 +105,13 @@ def motion_gains(vis: Visibilities, motion: SkyMotion) -> Gains:
         "tkx,ax->tak", phasing.delay_axes(frame, *vis.phase_centre_rad)[:, :2], positions
     )
     path_m = np.einsum("tak,tk->ta", uv, motion.shift_rad)
-    phase = 2 * np.pi / SPEED_OF_LIGHT_M_S * path_m[:, :, None, None] * (
-        vis.frequencies_hz[None, None, :, None]
-    )  # fmt: skip
+    phase = (
+        2
+        * np.pi
+        / SPEED_OF_LIGHT_M_S
+        * path_m[:, :, None, None]
+        * (vis.frequencies_hz[None, None, :, None])
+    )
     values = np.repeat(np.exp(1j * phase), len(vis.parallel_hands), axis=3).astype(np.complex64)
     return Gains(values, np.zeros(values.shape, bool), np.ones(values.shape, np.float32))
 

@@ -56,18 +56,33 @@ def sum_rows(vis: Visibilities, sky: np.ndarray, gains: Gains, left_out: np.ndar
     inverse = np.where(gains.flags[0], 0, 1 / gains.values[0]).astype(np.complex64)
     return RowSums(
         *_row_sums(
-            vis.data, sky, vis.weights, vis.flags, left_out, inverse, vis.antenna1, vis.antenna2,
-            vis.frequencies_hz, np.array(vis.parallel_hands),
+            vis.data,
+            sky,
+            vis.weights,
+            vis.flags,
+            left_out,
+            inverse,
+            vis.antenna1,
+            vis.antenna2,
+            vis.frequencies_hz,
+            np.array(vis.parallel_hands),
         )
-    )  # fmt: skip
+    )
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _row_sums(
-    data: np.ndarray, sky: np.ndarray, weights: np.ndarray, flags: np.ndarray,
-    left_out: np.ndarray, inverse: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
-    frequencies_hz: np.ndarray, hands: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, int]:  # fmt: skip
+    data: np.ndarray,
+    sky: np.ndarray,
+    weights: np.ndarray,
+    flags: np.ndarray,
+    left_out: np.ndarray,
+    inverse: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    frequencies_hz: np.ndarray,
+    hands: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, int]:
     """Return the attributes of `RowSums`."""
     nrow = data.shape[0]
     cross = np.zeros((nrow, hands.size), np.complex128)
@@ -105,9 +120,12 @@ def _row_sums(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def sum_parallel_hands(
-    data: np.ndarray, weights: np.ndarray, flags: np.ndarray, predicted: np.ndarray,
+    data: np.ndarray,
+    weights: np.ndarray,
+    flags: np.ndarray,
+    predicted: np.ndarray,
     model: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, float, int]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray, float, int]:
     """Sum what one source is in data that hold others too.
 
     Parameters

@@ -53,10 +53,16 @@ class Gains:
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _block_sums(
-    data: np.ndarray, model: np.ndarray, weights: np.ndarray, flags: np.ndarray,
-    left_out: np.ndarray, order: np.ndarray, starts: np.ndarray, channel_block: np.ndarray,
+    data: np.ndarray,
+    model: np.ndarray,
+    weights: np.ndarray,
+    flags: np.ndarray,
+    left_out: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    channel_block: np.ndarray,
     sums: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Sums of w D conj(M), real and imaginary, and w |M|**2 over blocks of rows and channels.
 
     Parameters
@@ -93,9 +99,15 @@ def _block_sums(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _pair_sums(
-    sums: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, gain_re: np.ndarray,
-    gain_im: np.ndarray, scale: float, pairs: np.ndarray, of_pair: np.ndarray,
-) -> int:  # fmt: skip
+    sums: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    gain_re: np.ndarray,
+    gain_im: np.ndarray,
+    scale: float,
+    pairs: np.ndarray,
+    of_pair: np.ndarray,
+) -> int:
     """Sums of each pair of antennas, with less weight for blocks that the gains do not explain.
 
     Real and imaginary parts apart, and one after the other in memory, let the compiler use vector
@@ -155,9 +167,16 @@ def _pair_sums(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _alternate(
-    cross_re: np.ndarray, cross_im: np.ndarray, power: np.ndarray, min_baselines: int,
-    phase_only: bool, warm: bool, gain_re: np.ndarray, gain_im: np.ndarray, flags: np.ndarray,
-) -> None:  # fmt: skip
+    cross_re: np.ndarray,
+    cross_im: np.ndarray,
+    power: np.ndarray,
+    min_baselines: int,
+    phase_only: bool,
+    warm: bool,
+    gain_re: np.ndarray,
+    gain_im: np.ndarray,
+    flags: np.ndarray,
+) -> None:
     """Solve one system of shape (nant, nant) into gains and flags (nant,).
 
     With `warm` the given gains are the start.
@@ -225,10 +244,18 @@ def _alternate(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _solve_interval(
-    pairs: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, system: np.ndarray, at_once: int,
-    min_baselines: int, phase_only: bool, warm: bool, gains: np.ndarray, flags: np.ndarray,
+    pairs: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    system: np.ndarray,
+    at_once: int,
+    min_baselines: int,
+    phase_only: bool,
+    warm: bool,
+    gains: np.ndarray,
+    flags: np.ndarray,
     error: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Solve all systems, one a bin of channels and polarization, of one interval.
 
     Parameters
@@ -347,9 +374,16 @@ def solve_gains(
     sums = np.empty((first_row.size, 3, first_channel.size * npol), np.float32)
     nothing = np.broadcast_to(False, data.shape)
     _block_sums(
-        data, model, weights, nothing if flags is None else flags,
-        nothing[:, :, 0] if left_out is None else left_out, order, starts, channel_block, sums,
-    )  # fmt: skip
+        data,
+        model,
+        weights,
+        nothing if flags is None else flags,
+        nothing[:, :, 0] if left_out is None else left_out,
+        order,
+        starts,
+        channel_block,
+        sums,
+    )
 
     gains = np.ones((ninterval, nbin * npol, nantenna), np.complex128)
     bad = np.zeros(gains.shape, bool)
@@ -366,14 +400,29 @@ def solve_gains(
             a1, a2 = antenna1[its], antenna2[its]
             lanes = _in_lanes(gains[k], system)
             npair = _pair_sums(
-                sums[its], a1, a2, lanes.real.copy(), lanes.imag.copy(),
-                2 * CAUCHY_SCALE**2 * sigma2, pairs, of_pair,
-            )  # fmt: skip
+                sums[its],
+                a1,
+                a2,
+                lanes.real.copy(),
+                lanes.imag.copy(),
+                2 * CAUCHY_SCALE**2 * sigma2,
+                pairs,
+                of_pair,
+            )
             at = of_pair[:npair]
             _solve_interval(
-                pairs, a1[at], a2[at], system, _SYSTEMS_AT_ONCE // npol * npol, min_baselines,
-                phase_only, sigma2 > 0, gains[k], bad[k], error[k],
-            )  # fmt: skip
+                pairs,
+                a1[at],
+                a2[at],
+                system,
+                _SYSTEMS_AT_ONCE // npol * npol,
+                min_baselines,
+                phase_only,
+                sigma2 > 0,
+                gains[k],
+                bad[k],
+                error[k],
+            )
             some = sampled[its]
             lanes = _in_lanes(gains[k], system)
             residuals.append(_residuals(sums[its][some], lanes[a1[some]], lanes[a2[some]]))

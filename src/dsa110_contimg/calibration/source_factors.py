@@ -95,9 +95,16 @@ def drift_part(ntime: int, n_parts: int) -> np.ndarray:
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _accumulate(
-    parts: np.ndarray, sky: np.ndarray, data: np.ndarray, weights: np.ndarray, flags: np.ndarray,
-    noise2: float, drift: np.ndarray, normal: np.ndarray, right: np.ndarray,
-) -> None:  # fmt: skip
+    parts: np.ndarray,
+    sky: np.ndarray,
+    data: np.ndarray,
+    weights: np.ndarray,
+    flags: np.ndarray,
+    noise2: float,
+    drift: np.ndarray,
+    normal: np.ndarray,
+    right: np.ndarray,
+) -> None:
     """Add the samples of one polarization to the lower half of the normal equations.
 
     Not as products of matrices: their last bits depend on how many threads BLAS has.

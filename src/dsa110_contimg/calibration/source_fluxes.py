@@ -83,9 +83,12 @@ class FluxScale:
 
 
 def measure(
-    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits,
+    vis: Visibilities,
+    model: SkyModel,
+    rfi: np.ndarray,
+    limits: SolveLimits,
     known_beam: BeamMeasurement | None = None,
-) -> tuple[SkyModel, FluxScale, BeamMeasurement]:  # fmt: skip
+) -> tuple[SkyModel, FluxScale, BeamMeasurement]:
     """Measure the leading sources of a model, and the beam that they are seen through.
 
     Parameters
@@ -179,9 +182,12 @@ def apart(vis: Visibilities, model: SkyModel) -> tuple[SkyModel, SkyModel]:
 
 
 def measure_distant(
-    vis: Visibilities, near: SkyModel, distant: SkyModel, rfi: np.ndarray,
+    vis: Visibilities,
+    near: SkyModel,
+    distant: SkyModel,
+    rfi: np.ndarray,
     gains: Gains | None = None,
-) -> SkyModel:  # fmt: skip
+) -> SkyModel:
     """Measure sources far outside the beam; those that are not there are left out.
 
     Parameters
@@ -253,9 +259,12 @@ class _Leading:
 
 
 def _measure_leading(
-    some: Visibilities, channels: np.ndarray, model: SkyModel, leading: np.ndarray,
+    some: Visibilities,
+    channels: np.ndarray,
+    model: SkyModel,
+    leading: np.ndarray,
     limits: SolveLimits,
-) -> _Leading | None:  # fmt: skip
+) -> _Leading | None:
     """Solve gains and flux densities in turn; None where no scale can be found."""
     parts = _predict_parts(some, model, leading)
     listed = known = _errors(model.select(leading))
@@ -271,9 +280,13 @@ def _measure_leading(
 
 
 def _measure_finely(
-    vis: Visibilities, rfi: np.ndarray, model: SkyModel, leading: np.ndarray, limits: SolveLimits,
+    vis: Visibilities,
+    rfi: np.ndarray,
+    model: SkyModel,
+    leading: np.ndarray,
+    limits: SolveLimits,
     factors: np.ndarray,
-) -> _Leading | None:  # fmt: skip
+) -> _Leading | None:
     """Measure once more, on many channels, some of them at a time."""
     chosen = _channels(vis, _FINE_SAMPLES)
     equations = None
@@ -301,9 +314,13 @@ def _predict_parts(some: Visibilities, model: SkyModel, leading: np.ndarray) -> 
 
 
 def _set_up(
-    some: Visibilities, channels: np.ndarray, parts: np.ndarray, factors: np.ndarray,
-    limits: SolveLimits, by_hand: bool = False,
-) -> Equations:  # fmt: skip
+    some: Visibilities,
+    channels: np.ndarray,
+    parts: np.ndarray,
+    factors: np.ndarray,
+    limits: SolveLimits,
+    by_hand: bool = False,
+) -> Equations:
     """Calibrate with the sum of the parts, and set up the equations of their factors."""
     sky = np.zeros_like(parts[0])
     for factor, part in zip(factors, parts, strict=True):

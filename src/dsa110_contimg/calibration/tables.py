@@ -16,9 +16,7 @@ import numpy as np
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import BadInputError
 
-_READ = (
-    "TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "FLAG", "SNR",
-)  # fmt: skip
+_READ = ("TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "FLAG", "SNR")
 _KINDS = ("B Jones", "G Jones")
 _SUBTABLES = ("OBSERVATION", "ANTENNA", "FIELD", "SPECTRAL_WINDOW", "HISTORY")
 _turn = threading.Lock()
@@ -93,9 +91,15 @@ def write_delays(path: Path, table: DelayTable, ms_path: Path) -> None:
 
 
 def _write(
-    path: Path, table: CalibrationTable | DelayTable, ms_path: Path, kind: str,
-    values: np.ndarray, error: np.ndarray, flags: np.ndarray, snr: np.ndarray,
-) -> None:  # fmt: skip
+    path: Path,
+    table: CalibrationTable | DelayTable,
+    ms_path: Path,
+    kind: str,
+    values: np.ndarray,
+    error: np.ndarray,
+    flags: np.ndarray,
+    snr: np.ndarray,
+) -> None:
     from casacore import tables
 
     if path.exists():
@@ -108,18 +112,29 @@ def _write(
     scalar = tables.makescacoldesc
     description = tables.maketabdesc(
         [
-            scalar("TIME", 0.0, keywords={"QuantumUnits": ["s"],
-                   "MEASINFO": {"type": "epoch", "Ref": "UTC"}}),
-            *(scalar(name, 0) for name in
-              ("FIELD_ID", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2")),
+            scalar(
+                "TIME",
+                0.0,
+                keywords={"QuantumUnits": ["s"], "MEASINFO": {"type": "epoch", "Ref": "UTC"}},
+            ),
+            *(
+                scalar(name, 0)
+                for name in ("FIELD_ID", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2")
+            ),
             scalar("INTERVAL", 0.0, keywords={"QuantumUnits": ["s"]}),
             *(scalar(name, 0) for name in ("SCAN_NUMBER", "OBSERVATION_ID")),
-            *(tables.makearrcoldesc(name, start, ndim=2, valuetype=kind) for name, start, kind in (
-                (parameter, start, valuetype),
-                ("PARAMERR", 0.0, "float"), ("FLAG", False, "boolean"),
-                ("SNR", 0.0, "float"), ("WEIGHT", 0.0, "float"))),
+            *(
+                tables.makearrcoldesc(name, start, ndim=2, valuetype=kind)
+                for name, start, kind in (
+                    (parameter, start, valuetype),
+                    ("PARAMERR", 0.0, "float"),
+                    ("FLAG", False, "boolean"),
+                    ("SNR", 0.0, "float"),
+                    ("WEIGHT", 0.0, "float"),
+                )
+            ),
         ]
-    )  # fmt: skip
+    )
     nrow = ninterval * nant
     reference = table.antenna_names.index(table.reference_antenna)
     with tables.table(str(path), description, nrow=nrow, ack=False) as out:
@@ -139,9 +154,14 @@ def _write(
         out.putcol("PARAMERR", error.reshape(cells).astype(np.float32))
         out.putinfo({"type": "Calibration", "subType": kind, "readme": ""})
         out.putkeywords(
-            {"ParType": "Complex" if complex_valued else "Float", "MSName": ms_path.name,
-             "VisCal": kind, "PolBasis": "unknown", "CASA_Version": "6.7.0-31"}
-        )  # fmt: skip
+            {
+                "ParType": "Complex" if complex_valued else "Float",
+                "MSName": ms_path.name,
+                "VisCal": kind,
+                "PolBasis": "unknown",
+                "CASA_Version": "6.7.0-31",
+            }
+        )
         with tables.table(str(ms_path), ack=False) as ms:
             for name in _SUBTABLES:
                 with tables.table(ms.getkeyword(name), ack=False) as source:

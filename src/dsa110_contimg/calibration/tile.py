@@ -12,11 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dsa110_contimg.calibration import predict, source_fluxes
-from dsa110_contimg.calibration.antenna_health import (
-    antenna_noise,
-    noise_weights,
-    solve_tile_gains,
-)
+from dsa110_contimg.calibration.antenna_health import antenna_noise, noise_weights, solve_tile_gains
 from dsa110_contimg.calibration.antenna_positions import find_misplaced
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, Misplaced
 from dsa110_contimg.calibration.apply import apply_gains
@@ -149,9 +145,13 @@ class CalibratedTile:
 
 
 def solve_reference(
-    vis: Visibilities, model: SkyModel, limits: SolveLimits, overwrite: bool = False,
-    find_unmodelled: FindSources | None = None, known_beam: BeamMeasurement | None = None,
-) -> ReferenceSolution:  # fmt: skip
+    vis: Visibilities,
+    model: SkyModel,
+    limits: SolveLimits,
+    overwrite: bool = False,
+    find_unmodelled: FindSources | None = None,
+    known_beam: BeamMeasurement | None = None,
+) -> ReferenceSolution:
     """Solve bandpass and gains on the reference tile.
 
     The model's leading sources are measured first, so that none of them sets the flux scale alone.
@@ -185,9 +185,11 @@ def solve_reference(
         raise CalibrationError("every visibility of the tile is flagged")
     if not overwrite:
         vis = replace(
-            vis, data=vis.data.copy(), flags=vis.flags.copy(),
+            vis,
+            data=vis.data.copy(),
+            flags=vis.flags.copy(),
             weights=np.array(vis.weights, np.float32, order="C"),
-        )  # fmt: skip
+        )
     rfi = flag_array_wide(vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index)
     near, distant = source_fluxes.apart(vis, model)
     changes = source_fluxes.changes(vis, near, rfi, limits)
@@ -270,9 +272,13 @@ class _MeasuredModel:
 
 
 def _measure_model(
-    vis: Visibilities, near: SkyModel, distant: SkyModel, rfi: np.ndarray, limits: SolveLimits,
+    vis: Visibilities,
+    near: SkyModel,
+    distant: SkyModel,
+    rfi: np.ndarray,
+    limits: SolveLimits,
     known_beam: BeamMeasurement | None,
-) -> _MeasuredModel:  # fmt: skip
+) -> _MeasuredModel:
     """Measure flux scale, beam and the strongest sources of a model, and solve the gains."""
     near, flux_scale, beam = source_fluxes.measure(vis, near, rfi, limits, known_beam)
     vis = replace(vis, beam=beam.shape)
@@ -327,9 +333,13 @@ def _without_crosstalk(
 
 
 def calibrate_tile(
-    vis: Visibilities, bandpass: Gains, gains: Gains, model: SkyModel | None, limits: SolveLimits,
+    vis: Visibilities,
+    bandpass: Gains,
+    gains: Gains,
+    model: SkyModel | None,
+    limits: SolveLimits,
     crosstalk: Crosstalk | None = None,
-) -> CalibratedTile:  # fmt: skip
+) -> CalibratedTile:
     """Apply a calibration set to a tile, flag data minus model, refine phases.
 
     Parameters
@@ -382,9 +392,13 @@ def calibrate_tile(
     noise = antenna_noise(sampled, sky[some])
     scale = _noise_scale(sampled, sky[some])
     calibrated = apply_gains(
-        calibrated, phases, also_flagged=rfi, weight_factor=1 / scale,
-        antenna_weights=noise_weights(noise), in_place=True,
-    )  # fmt: skip
+        calibrated,
+        phases,
+        also_flagged=rfi,
+        weight_factor=1 / scale,
+        antenna_weights=noise_weights(noise),
+        in_place=True,
+    )
     typical = _typical(calibrated.weights)
     n_kept = int(unflagged(calibrated.flags)[0].sum())
     return CalibratedTile(
@@ -471,9 +485,15 @@ def _interference(
     """Flags of data minus model, the data divided by gains if they are given."""
     inverse = None if gains is None else (1 / gains.values[0]).astype(np.complex64)
     return flag_interference(
-        vis.data, vis.flags, vis.antenna1, vis.antenna2, vis.time_index, sky, inverse,
+        vis.data,
+        vis.flags,
+        vis.antenna1,
+        vis.antenna2,
+        vis.time_index,
+        sky,
+        inverse,
         None if sky is None else vis.weights,
-    )  # fmt: skip
+    )
 
 
 def _alive(vis: Visibilities) -> tuple[np.ndarray, int, int]:

@@ -67,9 +67,11 @@ def convert(
     from dsa110_contimg.batch.kinds import ConvertJob
 
     request = ConvertJob(
-        files=[str(path) for path in files], field=field, dish_diameter=dish_diameter,
+        files=[str(path) for path in files],
+        field=field,
+        dish_diameter=dish_diameter,
         options=options,
-    )  # fmt: skip
+    )
     tile = _make(request, load_settings(root=root), output)
     if not tile.n_subbands:
         typer.echo(f"{output}: field at RA {tile.ra_deg:.4f} Dec {tile.dec_deg:.4f}")
@@ -140,9 +142,11 @@ def calibrate_fields(
     from dsa110_contimg.stages.field_calibration import solve_fields
 
     solved = solve_fields(
-        bandpass.absolute(), [path.absolute() for path in gains], output.absolute(),
+        bandpass.absolute(),
+        [path.absolute() for path in gains],
+        output.absolute(),
         parse_options(FieldCalibrationOptions, options, "calibrate-fields"),
-    )  # fmt: skip
+    )
     typer.echo(f"{output}: reference antenna {solved.reference_antenna}")
     for name, (flux, error) in solved.flux_jy.items():
         typer.echo(f"  {name}: {flux:.4f} Jy" + (f" +- {error:.4f}" if error else " (known)"))
@@ -347,9 +351,10 @@ def compare(
     settings = load_settings(root=root)
     with working_here(settings):
         found = stage.compare(
-            _image_path(first, settings), _image_path(second, settings),
+            _image_path(first, settings),
+            _image_path(second, settings),
             output.absolute() if output else None,
-        )  # fmt: skip
+        )
     if as_json:
         print_json(records.to_json(found))
         return

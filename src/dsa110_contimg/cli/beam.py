@@ -32,13 +32,16 @@ def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     ]
     stored: list[dict[str, Any]] = [
         {
-            "kind": "stored", "name": one.name, "valid_from": one.valid_from,
-            "dec_min_deg": one.dec_min_deg, "dec_max_deg": one.dec_max_deg,
+            "kind": "stored",
+            "name": one.name,
+            "valid_from": one.valid_from,
+            "dec_min_deg": one.dec_min_deg,
+            "dec_max_deg": one.dec_max_deg,
             "sets": list(one.set_ids),
         }
         | _in_arcmin(one.beam)
         for one in stored_beams.load_all(settings.root)
-    ]  # fmt: skip
+    ]
     if as_json:
         print_json([*measured, *stored])
         return
@@ -96,24 +99,35 @@ def beam_combine(
     rows, beams = zip(*taken, strict=True)
     observed = [row["observed"] for row in rows]
     stored = stored_beams.StoredBeam(
-        name, parse_time(valid_from) if valid_from is not None else max(observed), dec_min, dec_max,
-        tuple(row["id"] for row in rows), combine(beams),
-    )  # fmt: skip
+        name,
+        parse_time(valid_from) if valid_from is not None else max(observed),
+        dec_min,
+        dec_max,
+        tuple(row["id"] for row in rows),
+        combine(beams),
+    )
     path = stored_beams.save(settings.root, stored)
     if plot is not None:
         unit = np.array([1.0, *2 * [60 * np.rad2deg(1.0)]])
         plot.write_bytes(
             plots.beam_history(
-                observed, np.array([one.values for one in beams]) * unit,
+                observed,
+                np.array([one.values for one in beams]) * unit,
                 np.array([one.errors for one in beams]) * unit,
-                stored.beam.values * unit, stored.beam.errors * unit,
+                stored.beam.values * unit,
+                stored.beam.errors * unit,
             )
-        )  # fmt: skip
+        )
     if as_json:
         print_json(
-            {"name": name, "path": str(path), "valid_from": stored.valid_from,
-             "sets": list(stored.set_ids)} | _in_arcmin(stored.beam)
-        )  # fmt: skip
+            {
+                "name": name,
+                "path": str(path),
+                "valid_from": stored.valid_from,
+                "sets": list(stored.set_ids),
+            }
+            | _in_arcmin(stored.beam)
+        )
         return
     typer.echo(f"{path}: {_words(stored.beam.in_arcmin())}, from {len(rows)} sets")
     typer.echo(f"serves tiles observed from {iso(stored.valid_from)} on")
@@ -178,9 +192,11 @@ def beam_fit(
         after = beam_photometry.declination_trend(measured.dec_deg, ratio / factor, error / factor)
     result: dict[str, float] = found.in_arcmin() | {
         "n_sources": found.n_sources,
-        "trend_per_deg": before[0], "trend_error_per_deg": before[1],
-        "corrected_trend_per_deg": after[0], "corrected_trend_error_per_deg": after[1],
-    }  # fmt: skip
+        "trend_per_deg": before[0],
+        "trend_error_per_deg": before[1],
+        "corrected_trend_per_deg": after[0],
+        "corrected_trend_error_per_deg": after[1],
+    }
     if plot is not None:
         plot.write_bytes(plots.ratios_over_declination(measured.dec_deg, ratio, ratio / factor))
     if as_json:

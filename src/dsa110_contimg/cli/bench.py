@@ -51,10 +51,16 @@ def scale(
             first = first or rate.tiles_per_hour / rate.workers
             share = rate.tiles_per_hour / rate.workers / first
             rows.append(
-                {"workers": rate.workers, "tiles": rate.tiles, "seconds": rate.seconds,
-                 "tiles_per_hour": rate.tiles_per_hour, "efficiency": share,
-                 "stage_s": rate.stage_s, "tile_gb": rate.tile_gb}
-            )  # fmt: skip
+                {
+                    "workers": rate.workers,
+                    "tiles": rate.tiles,
+                    "seconds": rate.seconds,
+                    "tiles_per_hour": rate.tiles_per_hour,
+                    "efficiency": share,
+                    "stage_s": rate.stage_s,
+                    "tile_gb": rate.tile_gb,
+                }
+            )
             if not as_json:
                 stages = "  ".join(f"{name} {rate.stage_s[name]:6.1f} s" for name in STAGES)
                 typer.echo(

@@ -74,10 +74,12 @@ def caltables_plot(
             target = output.with_name(f"{output.stem}_{path.stem}{output.suffix or '.png'}")
         target.write_bytes(
             plots.antenna_gains(
-                table.frequencies_hz, table.gains.values[0], table.gains.flags[0],
+                table.frequencies_hz,
+                table.gains.values[0],
+                table.gains.flags[0],
                 table.antenna_names,
             )
-        )  # fmt: skip
+        )
         typer.echo(target)
 
 
@@ -98,8 +100,7 @@ def caltables_accept(name: SetArgument, root: RootOption = None) -> None:
 
 def transits(
     dec: Annotated[
-        float | None,
-        typer.Option(help="Apparent declination, degrees (default: newest tile's)"),
+        float | None, typer.Option(help="Apparent declination, degrees (default: newest tile's)")
     ] = None,
     since: Annotated[str | None, typer.Option(help="From when (default: now)")] = None,
     hours: Annotated[float, typer.Option(min=0.0, help="How long from then")] = 24.0,
@@ -124,9 +125,13 @@ def transits(
             raise UsageError("no tile is known yet: give --dec")
     start = parse_time(since)
     found = find(
-        catalogues.load(settings.root, settings.sky_catalog), dec,
-        time.time() if start is None else start, hours, DSA110, min_jy,
-    )  # fmt: skip
+        catalogues.load(settings.root, settings.sky_catalog),
+        dec,
+        time.time() if start is None else start,
+        hours,
+        DSA110,
+        min_jy,
+    )
     if as_json:
         print_json([asdict(one) for one in found])
         return
@@ -153,9 +158,12 @@ def flags_add(
     from dsa110_contimg.visibilities.manual_flags import ManualFlag, parse_channels
 
     flag = ManualFlag(
-        tuple(filter(None, antenna.replace(" ", "").split(","))), parse_time(since),
-        parse_time(until), parse_channels(channels), reason,
-    )  # fmt: skip
+        tuple(filter(None, antenna.replace(" ", "").split(","))),
+        parse_time(since),
+        parse_time(until),
+        parse_channels(channels),
+        reason,
+    )
     if flag == ManualFlag(reason=reason):
         raise UsageError("this would flag everything: give --antenna, --from, --to or --channels")
     number = add(Registry.of(load_settings(root=root)), flag)

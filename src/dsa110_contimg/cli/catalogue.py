@@ -43,9 +43,14 @@ def catalog_import(
         if not (ra and dec and flux):
             raise UsageError("give all of --ra, --dec and --flux, or none")
         columns = catalogues.ColumnMap(
-            ra, dec, flux, catalogues.jansky_per(flux_unit) if flux_unit else None,
-            frequency * 1e6, peak, *sizes,
-        )  # fmt: skip
+            ra,
+            dec,
+            flux,
+            catalogues.jansky_per(flux_unit) if flux_unit else None,
+            frequency * 1e6,
+            peak,
+            *sizes,
+        )
     settings = load_settings(root=root)
     found = catalogues.read_file(file, name, columns)
     path = catalogues.save(settings.root, found)

@@ -39,9 +39,14 @@ def scheduler(
     async def run() -> None:
         stop = _stop_by_signal()
         async with Scheduler(
-            host=host, port=port, protocol="tls", security=security(settings.tls_dir),
-            dashboard=False, dashboard_address="127.0.0.1:0", extensions=extensions,
-        ) as running:  # fmt: skip
+            host=host,
+            port=port,
+            protocol="tls",
+            security=security(settings.tls_dir),
+            dashboard=False,
+            dashboard_address="127.0.0.1:0",
+            extensions=extensions,
+        ) as running:
             log.info("scheduler listens", address=running.address)
             await _first(stop.wait(), running.finished())
 
@@ -92,11 +97,16 @@ def worker(
 
     async def serve() -> None:
         async with Worker(
-            address, nthreads=slots or os.cpu_count() or 1, security=keys, protocol="tls",
+            address,
+            nthreads=slots or os.cpu_count() or 1,
+            security=keys,
+            protocol="tls",
             memory_limit=memory_gb * 1e9 if memory_gb else "auto",
             local_directory=str(scratch) if scratch else None,
-            dashboard_address="127.0.0.1:0", plugins=(Host(),), extensions={},
-        ) as running:  # fmt: skip
+            dashboard_address="127.0.0.1:0",
+            plugins=(Host(),),
+            extensions={},
+        ) as running:
             log.info("worker joined", scheduler=address, worker=running.address)
             await running.finished()
 

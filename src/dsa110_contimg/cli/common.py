@@ -106,9 +106,11 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     declarations = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None,
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
         annotation=Annotated[kind | None, typer.Option(*declarations, **extra)],
-    )  # fmt: skip
+    )
 
 
 @overload

@@ -21,8 +21,7 @@ def db_upgrade(root: RootOption = None) -> None:
 def db_check(
     root: RootOption = None,
     files: Annotated[
-        bool,
-        typer.Option("--files", help="Compare rows with files too, and put right what can be"),
+        bool, typer.Option("--files", help="Compare rows with files too, and put right what can be")
     ] = False,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="With --files: read every product")
@@ -72,8 +71,7 @@ def db_backup(
 
 
 def db_copy(
-    target: Annotated[str, typer.Argument(help="URL of an empty database")],
-    root: RootOption = None,
+    target: Annotated[str, typer.Argument(help="URL of an empty database")], root: RootOption = None
 ) -> None:
     """Copy all rows into an empty database of any kind, and compare. Stop the daemons before."""
     from dsa110_contimg.registry import care

@@ -89,14 +89,25 @@ class _Programs:
         scripts = Path(sys.executable).parent
         self._commands = {
             "convert": [
-                str(scripts / "dsa110-contimg-convert-stream"), "--input-dir", str(incoming),
-                "--output-dir", str(root / "ms"), "--root", str(root), "--poll-interval", "1",
+                str(scripts / "dsa110-contimg-convert-stream"),
+                "--input-dir",
+                str(incoming),
+                "--output-dir",
+                str(root / "ms"),
+                "--root",
+                str(root),
+                "--poll-interval",
+                "1",
             ],
             "mosaic": [
-                str(scripts / "dsa110-contimg-streaming-mosaic"), "--loop", "--root", str(root),
-                "--interval", "1",
+                str(scripts / "dsa110-contimg-streaming-mosaic"),
+                "--loop",
+                "--root",
+                str(root),
+                "--interval",
+                "1",
             ],
-        }  # fmt: skip
+        }
         self._logs = root / "logs"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 

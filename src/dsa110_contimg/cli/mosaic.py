@@ -66,9 +66,11 @@ def plan(
         made = plans.plan_from_document(registry, name, _read_json(file))
     else:
         made = plans.plan(
-            registry, name, parse_options(Selection, selection, "selection"),
+            registry,
+            name,
+            parse_options(Selection, selection, "selection"),
             parse_options(MosaicOptions, {**settings.mosaic, **options}, "mosaic"),
-        )  # fmt: skip
+        )
     _show_plan(made, as_json)
 
 

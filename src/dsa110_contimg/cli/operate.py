@@ -47,9 +47,13 @@ def simulate(
     known = NO_TROUBLES if troubles is None else read_troubles(troubles)
     output.mkdir(parents=True, exist_ok=True)
     options = hour.RunOptions(
-        groups=groups, antennas=antennas, channels=channels, apparent_dec_deg=dec, seed=seed,
+        groups=groups,
+        antennas=antennas,
+        channels=channels,
+        apparent_dec_deg=dec,
+        seed=seed,
         troubles=known,
-    )  # fmt: skip
+    )
     run = hour.prepare(options)
     for group in range(groups):
         run.write(output, group)
@@ -261,9 +265,15 @@ def serve(
     app = create_app(settings, parallel_jobs, require_token or host not in LOOPBACK)
     add_dashboard(app)
     uvicorn.run(
-        app, host=host, port=port, log_level="info", server_header=False, proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S,
-    )  # fmt: skip
+        app,
+        host=host,
+        port=port,
+        log_level="info",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
 
 
 def token_create(

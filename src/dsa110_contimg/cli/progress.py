@@ -18,9 +18,11 @@ def shown() -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description:10}"), BarColumn(), TextColumn("{task.fields[message]:16}"),
+        TextColumn("{task.description:10}"),
+        BarColumn(),
+        TextColumn("{task.fields[message]:16}"),
         TimeElapsedColumn(),
-    )  # fmt: skip
+    )
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, int] = {}
 

@@ -74,19 +74,29 @@ def init(
     files = {
         base / FILE_NAME: commented_settings(),
         base / "systemd" / "dsa110-contimg-convert.service": _UNIT.format(
-            what="sub-band files to Measurement Sets", user=user, root=base, **_WATCHED,
+            what="sub-band files to Measurement Sets",
+            user=user,
+            root=base,
+            **_WATCHED,
             command=f"{programs}/dsa110-contimg-convert-stream --input-dir {input_dir} "
             f"--output-dir {base}/ms",
         ),
         base / "systemd" / "dsa110-contimg-mosaic.service": _UNIT.format(
-            what="tiles to published mosaics", user=user, root=base, **_WATCHED,
+            what="tiles to published mosaics",
+            user=user,
+            root=base,
+            **_WATCHED,
             command=f"{programs}/dsa110-contimg-streaming-mosaic --loop",
         ),
         base / "systemd" / "dsa110-contimg-serve.service": _UNIT.format(
-            what="REST interface and metrics", user=user, root=base, kind="exec", daemon="",
+            what="REST interface and metrics",
+            user=user,
+            root=base,
+            kind="exec",
+            daemon="",
             command=f"{programs}/dsa110-contimg serve",
         ),
-    }  # fmt: skip
+    }
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -155,15 +165,17 @@ def examine(settings: Settings) -> Iterator[tuple[str, str, str]]:
     free_gb = shutil.disk_usage(root).free / 1e9
     enough = free_gb >= settings.disk_resume_gb
     yield (
-        "space", "ok" if enough else "warning",
+        "space",
+        "ok" if enough else "warning",
         f"{free_gb:.0f} GB are free; no new work begins below {settings.disk_stop_gb:g} GB",
-    )  # fmt: skip
+    )
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     wanted_gib = _WORKER_GIB * settings.workers
     yield (
-        "memory", "ok" if memory_gib >= wanted_gib else "warning",
+        "memory",
+        "ok" if memory_gib >= wanted_gib else "warning",
         f"{memory_gib:.0f} GiB; {settings.workers} workers may take {wanted_gib:.0f} GiB",
-    )  # fmt: skip
+    )
     yield from _examine_database(settings)
     yield from _examine_catalogue(settings)
     yield from _examine_orientation()
@@ -186,10 +198,11 @@ def _examine_cluster(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "cluster", "failed", str(error)
         return
     yield (
-        "cluster", "ok" if slots else "failed",
+        "cluster",
+        "ok" if slots else "failed",
         f"{address}: workers for {slots} calls at once"
         + ("" if slots else "; start scheduler and workers, and look at what is logged here"),
-    )  # fmt: skip
+    )
 
 
 def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
@@ -204,10 +217,11 @@ def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield "database", "ok", shown_url(settings.database)
     if latest is not None and latest > time.time() + 60:
         yield (
-            "clock", "failed",
+            "clock",
+            "failed",
             f"the newest tile was observed {iso(latest)} UTC, after this machine's now "
             f"({iso(time.time())}); set the clock",
-        )  # fmt: skip
+        )
     else:
         yield "clock", "ok", f"{iso(time.time())} UTC"
 
@@ -229,9 +243,10 @@ def _examine_orientation() -> Iterator[tuple[str, str, str]]:
     end_s = orientation_table_end()
     left_days = (end_s - time.time()) / 86400.0
     yield (
-        "Earth orientation", "ok" if left_days > 30 else "warning",
+        "Earth orientation",
+        "ok" if left_days > 30 else "warning",
         f"table ends {iso(end_s)[:10]}" + ("" if left_days > 30 else "; update astropy-iers-data"),
-    )  # fmt: skip
+    )
 
 
 def _examine_libraries() -> Iterator[tuple[str, str, str]]:

@@ -32,9 +32,15 @@ def sources(
 
     with Registry.of(load_settings(root=root)).read() as session:
         rows = light_curves.query(
-            session, cone=cone, name=name, behaviour=behaviour, min_modulation=min_modulation,
-            min_eta=min_eta, dips=dips, limit=limit,
-        )  # fmt: skip
+            session,
+            cone=cone,
+            name=name,
+            behaviour=behaviour,
+            min_modulation=min_modulation,
+            min_eta=min_eta,
+            dips=dips,
+            limit=limit,
+        )
         found = [light_curves.as_dict(row) for row in rows]
     if as_json:
         print_json(found)

@@ -59,9 +59,14 @@ def convert_stream(
     finished = False
     try:
         converter = StreamingConverter(
-            input_dir.absolute(), (output_dir or settings.root / "ms").absolute(), registry,
-            settings, executor, once=once, header_executor=header_executor,
-        )  # fmt: skip
+            input_dir.absolute(),
+            (output_dir or settings.root / "ms").absolute(),
+            registry,
+            settings,
+            executor,
+            once=once,
+            header_executor=header_executor,
+        )
         converter.stop.install()
         converter.run()
         finished = True

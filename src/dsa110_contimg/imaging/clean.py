@@ -182,9 +182,14 @@ class _Grid:
     ) -> np.ndarray:
         """Image of values at a band's samples."""
         return gridding.dirty_image(
-            band.samples, values, band.weights, self.npix, self.cell_rad, self.threads,
+            band.samples,
+            values,
+            band.weights,
+            self.npix,
+            self.cell_rad,
+            self.threads,
             accuracy=accuracy,
-        )  # fmt: skip
+        )
 
     def values(self, band: _Band, model: np.ndarray, accuracy: float) -> np.ndarray:
         """Samples of components, in the cheaper of two ways."""
@@ -198,9 +203,16 @@ class _Grid:
 
 
 def _major_cycles(
-    bands: list[_Band], share: np.ndarray, grid: _Grid, psf: np.ndarray, residual: np.ndarray,
-    model: np.ndarray, beam: RestoringBeam, noise_jy: float, options: CleanOptions,
-) -> tuple[int, int]:  # fmt: skip
+    bands: list[_Band],
+    share: np.ndarray,
+    grid: _Grid,
+    psf: np.ndarray,
+    residual: np.ndarray,
+    model: np.ndarray,
+    beam: RestoringBeam,
+    noise_jy: float,
+    options: CleanOptions,
+) -> tuple[int, int]:
     """CLEAN `residual` into `model`, shape (nband, npix, npix); minor and major cycles made."""
     dirty_peak = float(np.abs(residual).max())
     accuracy = float(np.clip(_GRIDDING_ERROR * noise_jy / dirty_peak, *_ACCURACIES))
@@ -211,8 +223,9 @@ def _major_cycles(
         # Radler's own automatic mask is that of the first cycle's components for ever: here the
         # mask is made when everything above the first level is found.
         for sigma, masked in (
-            (options.auto_mask_sigma, False), (options.auto_threshold_sigma, True),
-        ):  # fmt: skip
+            (options.auto_mask_sigma, False),
+            (options.auto_threshold_sigma, True),
+        ):
             settings.auto_threshold_sigma = sigma
             settings.minor_iteration_count = options.niter - n_iterations
             if masked:
@@ -272,17 +285,28 @@ def _settings(
 
 
 def _engine(
-    settings: radler.Settings, psf: np.ndarray, residual: np.ndarray, model: np.ndarray,
-    beam: RestoringBeam, bands: list[_Band], share: np.ndarray,
-) -> radler.Radler:  # fmt: skip
+    settings: radler.Settings,
+    psf: np.ndarray,
+    residual: np.ndarray,
+    model: np.ndarray,
+    beam: RestoringBeam,
+    bands: list[_Band],
+    share: np.ndarray,
+) -> radler.Radler:
     if len(bands) == 1:
         return radler.Radler(settings, psf[0], residual[0], model[0], beam.major_rad)
     settings.channels_out = len(bands)
     settings.spectral_fitting.mode = radler.SpectralFittingMode.polynomial
     return radler.Radler(
-        settings, psf, residual, model, beam.major_rad, len(bands),
-        np.array([[band.first_hz, band.last_hz] for band in bands]), share,
-    )  # fmt: skip
+        settings,
+        psf,
+        residual,
+        model,
+        beam.major_rad,
+        len(bands),
+        np.array([[band.first_hz, band.last_hz] for band in bands]),
+        share,
+    )
 
 
 @contextlib.contextmanager

@@ -46,9 +46,11 @@ class Sources:
     def select(self, index: np.ndarray) -> "Sources":
         """Some of the sources."""
         return Sources(
-            self.lmn[index], np.ascontiguousarray(self.flux_jy[:, :, index]), self.bin_edges_hz,
+            self.lmn[index],
+            np.ascontiguousarray(self.flux_jy[:, :, index]),
+            self.bin_edges_hz,
             self.shapes.select(index),
-        )  # fmt: skip
+        )
 
     def scaled(self, factors: np.ndarray) -> "Sources":
         """Sources so many times as bright."""
@@ -71,9 +73,16 @@ def source_values(samples: Samples, sources: Sources) -> np.ndarray:
     time, frequency_bin = _cells(samples, sources)
     out = np.zeros(samples.weights.size, np.complex64)
     _add_points(
-        samples.uvw_lambda, _directions(sources.lmn), sources.shapes.uv_forms(), sources.flux_jy,
-        time, frequency_bin, samples.baseline, _kept(samples, sources.lmn), out,
-    )  # fmt: skip
+        samples.uvw_lambda,
+        _directions(sources.lmn),
+        sources.shapes.uv_forms(),
+        sources.flux_jy,
+        time,
+        frequency_bin,
+        samples.baseline,
+        _kept(samples, sources.lmn),
+        out,
+    )
     return out
 
 
@@ -83,9 +92,16 @@ def pixel_values(samples: Samples, lmn: np.ndarray, flux_jy: np.ndarray) -> np.n
     same = np.zeros(out.size, np.int16)
     whole = np.ones((samples.smearing.shape[0], flux_jy.size), np.float32)
     _add_points(
-        samples.uvw_lambda, _directions(lmn), POINTS.each(flux_jy.size).uv_forms(),
-        flux_jy.astype(np.float32)[None, None], same, same, samples.baseline, whole, out,
-    )  # fmt: skip
+        samples.uvw_lambda,
+        _directions(lmn),
+        POINTS.each(flux_jy.size).uv_forms(),
+        flux_jy.astype(np.float32)[None, None],
+        same,
+        same,
+        samples.baseline,
+        whole,
+        out,
+    )
     return out
 
 
@@ -104,10 +120,19 @@ def fit_components(samples: Samples, sources: Sources) -> np.ndarray:
     normal = np.zeros((nsource, nsource))
     right = np.zeros(nsource)
     _normal_equations(
-        some.uvw_lambda, some.values, some.weights, some.baseline, time, frequency_bin,
-        _directions(sources.lmn), sources.shapes.uv_forms(), sources.flux_jy,
-        _kept(some, sources.lmn), normal, right,
-    )  # fmt: skip
+        some.uvw_lambda,
+        some.values,
+        some.weights,
+        some.baseline,
+        time,
+        frequency_bin,
+        _directions(sources.lmn),
+        sources.shapes.uv_forms(),
+        sources.flux_jy,
+        _kept(some, sources.lmn),
+        normal,
+        right,
+    )
     normal += np.tril(normal, -1).T
     return np.asarray(linalg.lstsq(normal, right)[0])
 
@@ -140,9 +165,15 @@ _C2, _C4, _C6, _C8, _C10 = (_f4(x) for x in (-1 / 2, 1 / 24, -1 / 720, 1 / 40320
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _fringes(
-    u: np.ndarray, v: np.ndarray, w: np.ndarray, direction: np.ndarray, form: np.ndarray, n: int,
-    cos: np.ndarray, sin: np.ndarray,
-) -> None:  # fmt: skip
+    u: np.ndarray,
+    v: np.ndarray,
+    w: np.ndarray,
+    direction: np.ndarray,
+    form: np.ndarray,
+    n: int,
+    cos: np.ndarray,
+    sin: np.ndarray,
+) -> None:
     """Cosine and sine of ``2 pi (u l + v m + w (n - 1))``, good to 1e-6, of a unit Gaussian.
 
     Taylor series of the half angle, which is at most a quarter turn: without a call or a
@@ -167,10 +198,16 @@ def _fringes(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _add_points(
-    uvw: np.ndarray, directions: np.ndarray, forms: np.ndarray, flux: np.ndarray,
-    time: np.ndarray, frequency_bin: np.ndarray, baseline: np.ndarray, kept: np.ndarray,
+    uvw: np.ndarray,
+    directions: np.ndarray,
+    forms: np.ndarray,
+    flux: np.ndarray,
+    time: np.ndarray,
+    frequency_bin: np.ndarray,
+    baseline: np.ndarray,
+    kept: np.ndarray,
     out: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     u, v, w = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     cos, sin = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     real, imag = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
@@ -199,10 +236,19 @@ def _add_points(
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _normal_equations(
-    uvw: np.ndarray, values: np.ndarray, weights: np.ndarray, baseline: np.ndarray,
-    time: np.ndarray, frequency_bin: np.ndarray, directions: np.ndarray, forms: np.ndarray,
-    flux: np.ndarray, kept: np.ndarray, normal: np.ndarray, right: np.ndarray,
-) -> None:  # fmt: skip
+    uvw: np.ndarray,
+    values: np.ndarray,
+    weights: np.ndarray,
+    baseline: np.ndarray,
+    time: np.ndarray,
+    frequency_bin: np.ndarray,
+    directions: np.ndarray,
+    forms: np.ndarray,
+    flux: np.ndarray,
+    kept: np.ndarray,
+    normal: np.ndarray,
+    right: np.ndarray,
+) -> None:
     """Add to the lower triangle of the normal matrix and to the right side."""
     nsource = directions.shape[0]
     u, v, w = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -232,9 +278,13 @@ def _normal_equations(
 
 
 def add_components(
-    image: np.ndarray, lmn: np.ndarray, flux_jy: np.ndarray, shapes: Shapes, beam: RestoringBeam,
+    image: np.ndarray,
+    lmn: np.ndarray,
+    flux_jy: np.ndarray,
+    shapes: Shapes,
+    beam: RestoringBeam,
     cell_rad: float,
-) -> None:  # fmt: skip
+) -> None:
     """Put restored sources on an image, at their places between pixels.
 
     Parameters

@@ -20,12 +20,39 @@ from dsa110_contimg.sky.projections import PROJECTIONS
 _RAD = np.pi / 180
 _FITS_BLOCK = 2880
 _STRUCTURAL = {
-    "SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "BUNIT", "BTYPE", "STOKES",
-    "RESTFRQ", "BMAJ", "BMIN", "BPA", "WCSAXES", "CRPIX1", "CRPIX2", "CDELT1", "CDELT2",
-    "CUNIT1", "CUNIT2", "CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "LONPOLE", "LATPOLE", "RADESYS",
+    "SIMPLE",
+    "BITPIX",
+    "NAXIS",
+    "NAXIS1",
+    "NAXIS2",
+    "EXTEND",
+    "BUNIT",
+    "BTYPE",
+    "STOKES",
+    "RESTFRQ",
+    "BMAJ",
+    "BMIN",
+    "BPA",
+    "WCSAXES",
+    "CRPIX1",
+    "CRPIX2",
+    "CDELT1",
+    "CDELT2",
+    "CUNIT1",
+    "CUNIT2",
+    "CTYPE1",
+    "CTYPE2",
+    "CRVAL1",
+    "CRVAL2",
+    "LONPOLE",
+    "LATPOLE",
+    "RADESYS",
     "PV2_1",
-    "MJDREF", "COMMENT", "HISTORY", "",
-}  # fmt: skip
+    "MJDREF",
+    "COMMENT",
+    "HISTORY",
+    "",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,11 +101,13 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     if options.cell_rad is not None and options.cell_rad > cell > 0 and not options.exact_cell:
         size = _even(field / cell)
         return settled(
-            size, cell, given,
+            size,
+            cell,
+            given,
             f"cell reduced from {options.cell_rad / astrometry.ARCSEC_RAD:g} to "
             f"{cell / astrometry.ARCSEC_RAD:g} arcsec for four cells across the beam, "
             f"size raised to {size} to keep the field",
-        )  # fmt: skip
+        )
     if options.cell_rad is not None:
         return settled(options.size, options.cell_rad, given)
     if cell >= coarsest:
@@ -119,11 +121,13 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     missing = shortfall(given)
     if missing >= 0:
         return settled(
-            options.size, coarsest, given,
+            options.size,
+            coarsest,
+            given,
             f"{_CELLS_PER_TAPERED_BEAM + missing / coarsest:.1f} cells across the beam (minor "
             f"axis), so that {options.size} pixels cover the half-power beam; give --size and "
             "--cell for more",
-        )  # fmt: skip
+        )
     widest = given + 2 * wanted
     while shortfall(widest) < 0:
         widest *= 2
@@ -134,22 +138,39 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
             )
     taper = optimize.brentq(shortfall, given, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False)
     return settled(
-        options.size, coarsest, taper,
+        options.size,
+        coarsest,
+        taper,
         f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "
         f"{wanted / astrometry.ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
         "cover the half-power beam; give --size and --cell for full resolution",
-    )  # fmt: skip
+    )
 
 
 def samples_of(
-    vis: Visibilities, flags: np.ndarray, size: int, cell_rad: float, loss: float,
-    importance: np.ndarray | None = None, subtract: np.ndarray | None = None,
-) -> averaging.Samples:  # fmt: skip
+    vis: Visibilities,
+    flags: np.ndarray,
+    size: int,
+    cell_rad: float,
+    loss: float,
+    importance: np.ndarray | None = None,
+    subtract: np.ndarray | None = None,
+) -> averaging.Samples:
     """Total intensity averaged for an image; parameters as of `averaging.stokes_i_samples`."""
     return averaging.stokes_i_samples(
-        vis.data, flags, vis.weights, vis.uvw_m, vis.antenna1, vis.antenna2, vis.time_index,
-        vis.frequencies_hz, 0.5 * size * cell_rad, loss, importance, subtract,
-    )  # fmt: skip
+        vis.data,
+        flags,
+        vis.weights,
+        vis.uvw_m,
+        vis.antenna1,
+        vis.antenna2,
+        vis.time_index,
+        vis.frequencies_hz,
+        0.5 * size * cell_rad,
+        loss,
+        importance,
+        subtract,
+    )
 
 
 def weights_by_time_and_frequency(

@@ -50,18 +50,30 @@ def dirty_image(
     ndarray of float32, shape (npix, npix)
     """
     image = ducc0.wgridder.vis2dirty(
-        uvw=samples.uvw_lambda, freq=_FREQUENCY, vis=values.reshape(-1, 1),
-        wgt=weights.reshape(-1, 1), npix_x=npix, npix_y=npix, pixsize_x=cell_rad,
-        pixsize_y=cell_rad, epsilon=accuracy, do_wgridding=w_terms, divide_by_n=False,
-        nthreads=threads, **_SIGNS,
-    )  # fmt: skip
+        uvw=samples.uvw_lambda,
+        freq=_FREQUENCY,
+        vis=values.reshape(-1, 1),
+        wgt=weights.reshape(-1, 1),
+        npix_x=npix,
+        npix_y=npix,
+        pixsize_x=cell_rad,
+        pixsize_y=cell_rad,
+        epsilon=accuracy,
+        do_wgridding=w_terms,
+        divide_by_n=False,
+        nthreads=threads,
+        **_SIGNS,
+    )
     return np.ascontiguousarray(image.T) / np.float32(np.sum(weights, dtype=float))
 
 
 def model_values(
-    samples: Samples, image: np.ndarray, cell_rad: float, threads: int = 1,
+    samples: Samples,
+    image: np.ndarray,
+    cell_rad: float,
+    threads: int = 1,
     accuracy: float = ACCURACY,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Samples that an image of point sources (Jy per pixel) would give.
 
     Returns
@@ -74,9 +86,13 @@ def model_values(
 
 
 def model_visibilities(
-    uvw_m: np.ndarray, frequencies_hz: np.ndarray, image: np.ndarray, cell_rad: float,
-    threads: int = 1, accuracy: float = ACCURACY,
-) -> np.ndarray:  # fmt: skip
+    uvw_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    image: np.ndarray,
+    cell_rad: float,
+    threads: int = 1,
+    accuracy: float = ACCURACY,
+) -> np.ndarray:
     """Visibilities, shape (nrow, nchan), that an image of point sources (Jy per pixel) would give.
 
     Parameters
@@ -90,10 +106,17 @@ def model_visibilities(
         Relative error.
     """
     values = ducc0.wgridder.dirty2vis(
-        uvw=uvw_m, freq=frequencies_hz, dirty=np.ascontiguousarray(image.T, dtype=np.float32),
-        pixsize_x=cell_rad, pixsize_y=cell_rad, epsilon=accuracy, do_wgridding=True,
-        divide_by_n=False, nthreads=threads, **_SIGNS,
-    )  # fmt: skip
+        uvw=uvw_m,
+        freq=frequencies_hz,
+        dirty=np.ascontiguousarray(image.T, dtype=np.float32),
+        pixsize_x=cell_rad,
+        pixsize_y=cell_rad,
+        epsilon=accuracy,
+        do_wgridding=True,
+        divide_by_n=False,
+        nthreads=threads,
+        **_SIGNS,
+    )
     return np.asarray(values)
 
 

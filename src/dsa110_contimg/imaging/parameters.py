@@ -31,9 +31,13 @@ class TileImageOptions:
     def as_imaged(self, image: "TileImage") -> "TileImageOptions":
         """Options for another image of the same geometry."""
         return replace(
-            self, size=image.apparent.shape[0], cell_rad=image.cell_rad, taper_rad=image.taper_rad,
-            robust=image.robust, exact_cell=True,
-        )  # fmt: skip
+            self,
+            size=image.apparent.shape[0],
+            cell_rad=image.cell_rad,
+            taper_rad=image.taper_rad,
+            robust=image.robust,
+            exact_cell=True,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,12 @@ class TileImage:
         """One of the images with its place on the sky, ICRS."""
         middle = float(pixels.shape[0] // 2)
         return Image(
-            pixels, centre_rad, (middle, middle), self.cell_rad, "SIN", self.beam, unit,
+            pixels,
+            centre_rad,
+            (middle, middle),
+            self.cell_rad,
+            "SIN",
+            self.beam,
+            unit,
             self.frequency_hz,
-        )  # fmt: skip
+        )

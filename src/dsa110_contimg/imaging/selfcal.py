@@ -114,11 +114,19 @@ def _with_phases(
 ) -> Visibilities:
     interval = solution_intervals(vis.times_s, options.interval_s)[vis.time_index]
     gains = solve_gains(
-        vis.data, sky, vis.weights, vis.antenna1, vis.antenna2, interval,
-        np.zeros(vis.frequencies_hz.size, np.int64), nantenna=len(vis.array.names),
-        flags=vis.flags, min_baselines=options.min_baselines, min_snr=options.min_snr,
+        vis.data,
+        sky,
+        vis.weights,
+        vis.antenna1,
+        vis.antenna2,
+        interval,
+        np.zeros(vis.frequencies_hz.size, np.int64),
+        nantenna=len(vis.array.names),
+        flags=vis.flags,
+        min_baselines=options.min_baselines,
+        min_snr=options.min_snr,
         phase_only=True,
-    )  # fmt: skip
+    )
     gains, _ = refer_phases(gains, vis.array.names, options.reference_antennas)
     # What cannot be solved is left as it is: the data are calibrated already.
     gains = replace(gains, flags=np.zeros_like(gains.flags))

@@ -132,9 +132,13 @@ def stokes_q(vis: Visibilities) -> Visibilities:
 
 
 def _averaged(
-    vis: Visibilities, flags: np.ndarray, geometry: Geometry, options: TileImageOptions,
-    subtract: np.ndarray | None, allowed: float,
-) -> tuple[averaging.Samples, np.ndarray, np.ndarray]:  # fmt: skip
+    vis: Visibilities,
+    flags: np.ndarray,
+    geometry: Geometry,
+    options: TileImageOptions,
+    subtract: np.ndarray | None,
+    allowed: float,
+) -> tuple[averaging.Samples, np.ndarray, np.ndarray]:
     """Samples, their imaging weights, and their smearing, which takes at most what is allowed."""
     target = allowed
     while True:
@@ -148,9 +152,14 @@ def _averaged(
             subtract,
         )
         weights = weighting.imaging_weights(
-            samples.uvw_lambda, samples.weights, geometry.size, geometry.cell_rad,
-            options.scheme, geometry.robust, geometry.taper_rad,
-        )  # fmt: skip
+            samples.uvw_lambda,
+            samples.weights,
+            geometry.size,
+            geometry.cell_rad,
+            options.scheme,
+            geometry.robust,
+            geometry.taper_rad,
+        )
         smearing = samples.mean_smearing(weights)
         loss = averaging.edge_loss(smearing, 0.5 * geometry.size * geometry.cell_rad)
         if loss <= allowed:
@@ -242,10 +251,14 @@ def _unseen_by_clean(
     averaged = np.setdiff1d(np.arange(taken.size), np.union1d(exact, strongest))
     restored = inside[taken]
     return _Unseen(
-        predicted, sources.scaled(factors).select(averaged), lmn[taken[restored]],
-        (mean[taken] * factors)[restored], shapes.select(restored), beside.size,
+        predicted,
+        sources.scaled(factors).select(averaged),
+        lmn[taken[restored]],
+        (mean[taken] * factors)[restored],
+        shapes.select(restored),
+        beside.size,
         _scaled(some, factors),
-    )  # fmt: skip
+    )
 
 
 def _exact_sigma(vis: Visibilities, model: SkyModel) -> np.ndarray:
@@ -269,9 +282,15 @@ def _scaled(model: SkyModel, factors: np.ndarray) -> SkyModel:
 
 
 def _peeled(
-    vis: Visibilities, flags: np.ndarray, geometry: Geometry, model: SkyModel,
-    sources: components.Sources, factors: np.ndarray, strongest: np.ndarray, fitted: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    vis: Visibilities,
+    flags: np.ndarray,
+    geometry: Geometry,
+    model: SkyModel,
+    sources: components.Sources,
+    factors: np.ndarray,
+    strongest: np.ndarray,
+    fitted: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Take the strongest sources off the data, and fit the others to what is left.
 
     Parameters

@@ -95,9 +95,13 @@ def _gridded(
 
 
 def _density_weights(
-    uvw_lambda: np.ndarray, weights: np.ndarray, npix: int, cell_rad: float, scheme: Weighting,
+    uvw_lambda: np.ndarray,
+    weights: np.ndarray,
+    npix: int,
+    cell_rad: float,
+    scheme: Weighting,
     robust: float,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     if scheme == "natural":
         return weights.astype(np.float32)
     grid, field_rad = _gridded(uvw_lambda, weights, npix, cell_rad)
@@ -129,9 +133,13 @@ def _grid_weights(uvw: np.ndarray, weights: np.ndarray, field_rad: float, grid: 
 
 @numba.njit(cache=True, error_model="numpy")
 def _divide(
-    uvw: np.ndarray, weights: np.ndarray, field_rad: float, grid: np.ndarray, add: float,
+    uvw: np.ndarray,
+    weights: np.ndarray,
+    field_rad: float,
+    grid: np.ndarray,
+    add: float,
     factor: float,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     out = np.zeros(weights.size, np.float32)
     for s in range(weights.size):
         i, j = _cell(uvw[s, 0], uvw[s, 1], field_rad, grid.shape[0])

@@ -79,8 +79,12 @@ def image_with_wsclean(
         model=found["model"].pixels if options.clean.niter else np.zeros_like(residual),
         psf=found["psf"].pixels,
         primary_beam=primary_beam.effective_beam(
-            vis.beam_axis, geometry.bin_centres_hz, geometry.time_frequency_weights,
-            vis.dish_m, vis.phase_centre_rad, geometry.size,
+            vis.beam_axis,
+            geometry.bin_centres_hz,
+            geometry.time_frequency_weights,
+            vis.dish_m,
+            vis.phase_centre_rad,
+            geometry.size,
             geometry.cell_rad,
         ),
         cell_rad=geometry.cell_rad,
@@ -97,7 +101,7 @@ def image_with_wsclean(
         n_subtracted=0,
         averaging_loss=0.0,
         remarks=(*geometry.remarks, "imaged by WSClean: sources outside are not subtracted"),
-    )  # fmt: skip
+    )
 
 
 def _arguments(
@@ -105,14 +109,37 @@ def _arguments(
 ) -> list[str]:
     given = options.clean
     arguments = [
-        "-quiet", "-name", prefix, "-size", geometry.size, geometry.size,
-        "-scale", f"{geometry.cell_rad / astrometry.ARCSEC_RAD}asec", "-pol", "I",
-        "-weight", options.scheme, *([geometry.robust] if options.scheme == "briggs" else []),
-        "-niter", given.niter, "-mgain", _major_gain(geometry, options), "-nmiter", given.max_major,
-        "-auto-mask", given.auto_mask_sigma, "-auto-threshold", given.auto_threshold_sigma,
-        "-minuv-l", options.uv_min_lambda, "-data-column", column, "-j", given.threads,
+        "-quiet",
+        "-name",
+        prefix,
+        "-size",
+        geometry.size,
+        geometry.size,
+        "-scale",
+        f"{geometry.cell_rad / astrometry.ARCSEC_RAD}asec",
+        "-pol",
+        "I",
+        "-weight",
+        options.scheme,
+        *([geometry.robust] if options.scheme == "briggs" else []),
+        "-niter",
+        given.niter,
+        "-mgain",
+        _major_gain(geometry, options),
+        "-nmiter",
+        given.max_major,
+        "-auto-mask",
+        given.auto_mask_sigma,
+        "-auto-threshold",
+        given.auto_threshold_sigma,
+        "-minuv-l",
+        options.uv_min_lambda,
+        "-data-column",
+        column,
+        "-j",
+        given.threads,
         "-no-update-model-required",
-    ]  # fmt: skip
+    ]
     if np.isfinite(options.uv_max_lambda):
         arguments += ["-maxuv-l", options.uv_max_lambda]
     if geometry.taper_rad > 0:
@@ -123,9 +150,12 @@ def _arguments(
         arguments += ["-local-rms"]
     if given.bands > 1:
         arguments += [
-            "-channels-out", given.bands, "-join-channels", "-fit-spectral-pol",
+            "-channels-out",
+            given.bands,
+            "-join-channels",
+            "-fit-spectral-pol",
             given.spectral_terms,
-        ]  # fmt: skip
+        ]
     return [str(argument) for argument in arguments]
 
 
@@ -133,9 +163,14 @@ def _major_gain(geometry: Geometry, options: TileImageOptions) -> float:
     """Major gain with which WSClean does not clean sidelobes either."""
     rough, size, cell_rad = geometry.rough, geometry.size, geometry.cell_rad
     weights = weighting.imaging_weights(
-        rough.uvw_lambda, rough.weights, size, cell_rad, options.scheme, geometry.robust,
+        rough.uvw_lambda,
+        rough.weights,
+        size,
+        cell_rad,
+        options.scheme,
+        geometry.robust,
         geometry.taper_rad,
-    )  # fmt: skip
+    )
     ones, threads = np.ones(weights.size, np.complex64), options.clean.threads
     psf = gridding.dirty_image(rough, ones, weights, size, cell_rad, threads, w_terms=False)
     beam = clean.fitted_beam(rough, weights, cell_rad, threads)

@@ -106,9 +106,13 @@ def _combine_part(
     for box, tile in tiles:
         at = box.relative_to(part).slices
         _add(
-            *grids.resample(grid, box, *tile.load()), tile.rms_jy, METHODS.index(method),
-            LEAST_RESPONSE[method], *(total[at] for total in sums), coverage[at],
-        )  # fmt: skip
+            *grids.resample(grid, box, *tile.load()),
+            tile.rms_jy,
+            METHODS.index(method),
+            LEAST_RESPONSE[method],
+            *(total[at] for total in sums),
+            coverage[at],
+        )
     brightness, weight, rms = (np.full(part.shape, np.nan, np.float32) for _ in range(3))
     _divide(*sums, brightness, weight, rms)
     return Maps(brightness, weight, rms, coverage)
@@ -116,9 +120,16 @@ def _combine_part(
 
 @numba.njit(cache=True)
 def _add(
-    apparent: np.ndarray, response: np.ndarray, rms: float, method: int, least: float,
-    sum_wi: np.ndarray, sum_w: np.ndarray, sum_w2s2: np.ndarray, coverage: np.ndarray,
-) -> None:  # fmt: skip
+    apparent: np.ndarray,
+    response: np.ndarray,
+    rms: float,
+    method: int,
+    least: float,
+    sum_wi: np.ndarray,
+    sum_w: np.ndarray,
+    sum_w2s2: np.ndarray,
+    coverage: np.ndarray,
+) -> None:
     """Add one tile to the sums of its box."""
     for j in range(apparent.shape[0]):
         for i in range(apparent.shape[1]):
@@ -138,9 +149,13 @@ def _add(
 
 @numba.njit(cache=True)
 def _divide(
-    sum_wi: np.ndarray, sum_w: np.ndarray, sum_w2s2: np.ndarray,
-    brightness: np.ndarray, weight: np.ndarray, rms: np.ndarray,
-) -> None:  # fmt: skip
+    sum_wi: np.ndarray,
+    sum_w: np.ndarray,
+    sum_w2s2: np.ndarray,
+    brightness: np.ndarray,
+    weight: np.ndarray,
+    rms: np.ndarray,
+) -> None:
     """Sums to maps; what nothing was added to stays NaN."""
     for j in range(sum_w.shape[0]):
         for i in range(sum_w.shape[1]):

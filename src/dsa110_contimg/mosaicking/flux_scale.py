@@ -91,15 +91,17 @@ def _judged(scale: float, error: float, n_sources: int) -> TileScale:
         return TileScale(n_sources=n_sources)
     # The last bits of matrix products depend on the number of threads.
     scale, error = round(scale, 6), round(error, 6)
-    return TileScale(
-        scale, error, n_sources, _SIGNIFICANT * error < abs(scale - 1) < _MAX_CHANGE
-    )  # fmt: skip
+    return TileScale(scale, error, n_sources, _SIGNIFICANT * error < abs(scale - 1) < _MAX_CHANGE)
 
 
 def _solve(
-    tile: np.ndarray, source: np.ndarray, y: np.ndarray, weight: np.ndarray, prior: np.ndarray,
+    tile: np.ndarray,
+    source: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    prior: np.ndarray,
     n_tiles: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted least squares; the sources are eliminated, so that only tiles are inverted.
 
     Returns

@@ -92,9 +92,15 @@ class MosaicGrid:
     def image(self, pixels: np.ndarray) -> Image:
         """An image on this grid, without beam and unit."""
         return Image(
-            pixels, self.centre_rad, self.reference_pixel, self.cell_rad, self.projection, None,
-            "", 0.0,
-        )  # fmt: skip
+            pixels,
+            self.centre_rad,
+            self.reference_pixel,
+            self.cell_rad,
+            self.projection,
+            None,
+            "",
+            0.0,
+        )
 
     def _turn_rad(self) -> float:
         """Once round the sky, on the plane."""
@@ -123,9 +129,11 @@ class Box:
     def within(self, other: "Box") -> "Box | None":
         """What both share; None if nothing."""
         both = Box(
-            max(self.y0, other.y0), min(self.y1, other.y1),
-            max(self.x0, other.x0), min(self.x1, other.x1),
-        )  # fmt: skip
+            max(self.y0, other.y0),
+            min(self.y1, other.y1),
+            max(self.x0, other.x0),
+            min(self.x1, other.x1),
+        )
         return both if both.y0 < both.y1 and both.x0 < both.x1 else None
 
     def relative_to(self, other: "Box") -> "Box":
@@ -244,22 +252,43 @@ def resample(
     pixels = np.full(box.shape, np.nan, np.float32)
     response = np.full(box.shape, np.nan, np.float32)
     _interpolate(
-        splines.coefficients(tile.pixels), np.ascontiguousarray(primary_beam, np.float32), rotation,
-        projections.PROJECTIONS.index(grid.projection), grid.centre_rad[1],
-        box.x0 - grid.reference_pixel[0], box.y0 - grid.reference_pixel[1], grid.cell_rad,
-        projections.PROJECTIONS.index(tile.projection), tile.centre_rad[1], tile.cell_rad,
-        tile.reference_pixel[0], tile.reference_pixel[1], pixels, response,
-    )  # fmt: skip
+        splines.coefficients(tile.pixels),
+        np.ascontiguousarray(primary_beam, np.float32),
+        rotation,
+        projections.PROJECTIONS.index(grid.projection),
+        grid.centre_rad[1],
+        box.x0 - grid.reference_pixel[0],
+        box.y0 - grid.reference_pixel[1],
+        grid.cell_rad,
+        projections.PROJECTIONS.index(tile.projection),
+        tile.centre_rad[1],
+        tile.cell_rad,
+        tile.reference_pixel[0],
+        tile.reference_pixel[1],
+        pixels,
+        response,
+    )
     return pixels, response
 
 
 @numba.njit(cache=True, error_model="numpy", fastmath=projections.FAST)
 def _interpolate(
-    coefficients: np.ndarray, primary_beam: np.ndarray, rotation: np.ndarray,
-    grid_projection: int, grid_dec: float, first_x: float, first_y: float, grid_cell: float,
-    tile_projection: int, tile_dec: float, tile_cell: float, tile_x: float, tile_y: float,
-    pixels: np.ndarray, response: np.ndarray,
-) -> None:  # fmt: skip
+    coefficients: np.ndarray,
+    primary_beam: np.ndarray,
+    rotation: np.ndarray,
+    grid_projection: int,
+    grid_dec: float,
+    first_x: float,
+    first_y: float,
+    grid_cell: float,
+    tile_projection: int,
+    tile_dec: float,
+    tile_cell: float,
+    tile_x: float,
+    tile_y: float,
+    pixels: np.ndarray,
+    response: np.ndarray,
+) -> None:
     ny, nx = primary_beam.shape
     # Indices without a sign need no check for negative ones.
     one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
@@ -272,11 +301,13 @@ def _interpolate(
             xi = -(first_x + i) * grid_cell
             a, b, c = projections.direction(grid_projection, grid_sin, grid_cos, xi, eta)
             l, m = projections.position(
-                tile_projection, tile_sin, tile_cos,
+                tile_projection,
+                tile_sin,
+                tile_cos,
                 rotation[0, 0] * a + rotation[0, 1] * b + rotation[0, 2] * c,
                 rotation[1, 0] * a + rotation[1, 1] * b + rotation[1, 2] * c,
                 rotation[2, 0] * a + rotation[2, 1] * b + rotation[2, 2] * c,
-            )  # fmt: skip
+            )
             x = tile_x - l / tile_cell
             y = tile_y + m / tile_cell
             if not (0 <= x <= nx - 1 and 0 <= y <= ny - 1):
@@ -289,14 +320,22 @@ def _interpolate(
             x1, x2, x3, x4, x5 = x0 + one, x0 + two, x0 + three, x0 + four, x0 + five
             total = 0.0
             for y_, v in (
-                (y0, v0), (y0 + one, v1), (y0 + two, v2), (y0 + three, v3), (y0 + four, v4),
+                (y0, v0),
+                (y0 + one, v1),
+                (y0 + two, v2),
+                (y0 + three, v3),
+                (y0 + four, v4),
                 (y0 + five, v5),
-            ):  # fmt: skip
+            ):
                 line = coefficients[y_]
                 total += v * (
-                    w0 * line[x0] + w1 * line[x1] + w2 * line[x2] + w3 * line[x3] + w4 * line[x4]
+                    w0 * line[x0]
+                    + w1 * line[x1]
+                    + w2 * line[x2]
+                    + w3 * line[x3]
+                    + w4 * line[x4]
                     + w5 * line[x5]
-                )  # fmt: skip
+                )
             pixels[j, i] = total
             below, above = primary_beam[y0], primary_beam[y0 + one]
             response[j, i] = (1 - ty) * ((1 - tx) * below[x0] + tx * below[x1]) + ty * (

@@ -85,9 +85,13 @@ def basis(t: float) -> tuple[float, float, float, float, float, float]:
     """Weights of the six nearest coefficients, a fraction t after the third."""
     u = 1 - t
     return (
-        u * u * u * u * u / 120, _middle(1 + t), _core(t), _core(u), _middle(1 + u),
+        u * u * u * u * u / 120,
+        _middle(1 + t),
+        _core(t),
+        _core(u),
+        _middle(1 + u),
         t * t * t * t * t / 120,
-    )  # fmt: skip
+    )
 
 
 @numba.njit(cache=True)

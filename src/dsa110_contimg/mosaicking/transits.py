@@ -52,9 +52,12 @@ class Transits:
 
 
 def transits(
-    tiles: Sequence[CombinedTile], method: str, frequency_hz: float, ra_deg: np.ndarray,
+    tiles: Sequence[CombinedTile],
+    method: str,
+    frequency_hz: float,
+    ra_deg: np.ndarray,
     dec_deg: np.ndarray,
-) -> Transits:  # fmt: skip
+) -> Transits:
     """When a mosaic's tiles observed some places.
 
     A place below the minimum response of the method in every tile belongs to the nearest tile.

@@ -224,9 +224,12 @@ class ClusterExecutor(Closing):
         self._client = client = self._connect(self._loop.loop)
         self._stream = client.scheduler_comm
         client.sync(
-            client._register_worker_plugin, plugin=Host(), name=Host.name, idempotent=True,
+            client._register_worker_plugin,
+            plugin=Host(),
+            name=Host.name,
+            idempotent=True,
             callback_timeout=_ANSWER_S,
-        )  # fmt: skip
+        )
         self._connected_at = time.monotonic()
         log.info("cluster: connected")
         return client
@@ -296,16 +299,21 @@ class ClusterExecutor(Closing):
         if others:
             log.error(
                 "cluster: a worker of other versions is not used; install the same there",
-                worker=address, host=facts.host, versions=others,
-            )  # fmt: skip
+                worker=address,
+                host=facts.host,
+                versions=others,
+            )
             # It stays what it is until it leaves.
             self._asked[address] = math.inf
             return
         self._workers[address] = facts
         log.info(
-            "cluster: a worker joined", worker=address, host=facts.host, slots=facts.slots,
+            "cluster: a worker joined",
+            worker=address,
+            host=facts.host,
+            slots=facts.slots,
             memory_gb=round(facts.memory_gb, 1),
-        )  # fmt: skip
+        )
 
     def _given(self) -> list["_Call"]:
         with self._lock:
@@ -420,10 +428,13 @@ class ClusterExecutor(Closing):
             if address in self._workers:
                 fire_and_forget(
                     client.submit(
-                        cluster_host.withdraw, call_id, key=f"withdraw-{call_id}",
-                        workers=[address], pure=False,
+                        cluster_host.withdraw,
+                        call_id,
+                        key=f"withdraw-{call_id}",
+                        workers=[address],
+                        pure=False,
                     )
-                )  # fmt: skip
+                )
 
 
 def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
@@ -464,9 +475,15 @@ class _Call(Future[Any]):
         self.call_id = f"{self.name}-{uuid4().hex}"
         self.worker = worker
         self.future = client.submit(
-            cluster_host.run_call, self.call_id, self._call, terms, key=self.call_id,
-            workers=[worker], pure=False, retries=0,
-        )  # fmt: skip
+            cluster_host.run_call,
+            self.call_id,
+            self._call,
+            terms,
+            key=self.call_id,
+            workers=[worker],
+            pure=False,
+            retries=0,
+        )
         self.future.add_done_callback(partial(self._executor.came_back, self))
 
     def forget(self) -> None:

@@ -117,9 +117,8 @@ class Host(WorkerPlugin):
             self.withdraw(str(key))
 
     def run(
-        self, call_id: str, function: Callable[..., Any], arguments: Mapping[str, Any],
-        terms: Terms,
-    ) -> Any:  # fmt: skip
+        self, call_id: str, function: Callable[..., Any], arguments: Mapping[str, Any], terms: Terms
+    ) -> Any:
         """Run a call when it is its turn and there are a slot and memory for it."""
         with self._admitted(terms):
             with self._changed:

@@ -59,13 +59,19 @@ def open_queue(settings: Settings) -> "Queue":
     logs.mkdir(parents=True, exist_ok=True)
     options = {
         # A worker's calls run in processes of its own, which a nanny's worker may not have.
-        "nanny": False, "processes": 1, "python": sys.executable, "log_directory": str(logs),
-        **options, "security": security(settings.tls_dir), "protocol": "tls://",
+        "nanny": False,
+        "processes": 1,
+        "python": sys.executable,
+        "log_directory": str(logs),
+        **options,
+        "security": security(settings.tls_dir),
+        "protocol": "tls://",
         "scheduler_options": {
-            "dashboard": False, "dashboard_address": "127.0.0.1:0",
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
             **options.get("scheduler_options", {}),
         },
-    }  # fmt: skip
+    }
     kind_of_cluster = getattr(dask_jobqueue, name)
     commands = _Commands()
     try:
@@ -196,9 +202,10 @@ class Queue:
         self._joined |= {job.job_id for name, job in jobs.items() if name in there}
         refused = {job for job in jobs.values() if job.status in (Status.created, Status.failed)}
         waiting = {
-            job.job_id: job for job in jobs.values()
+            job.job_id: job
+            for job in jobs.values()
             if job not in refused and job.job_id not in self._joined
-        }  # fmt: skip
+        }
         lost = {waiting[job_id] for job_id in await self._lost(list(waiting))}
         for job in lost:
             # In case that it is there after all.

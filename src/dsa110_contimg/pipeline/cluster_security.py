@@ -61,9 +61,8 @@ def _make(directory: Path) -> None:
     _write(directory / _CERTIFICATE, certificate.public_bytes(serialization.Encoding.PEM))
     # The key comes last: where it is, everything is.
     pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )  # fmt: skip
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     _write(directory / _KEY, pem)
 
 

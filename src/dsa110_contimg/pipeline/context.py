@@ -83,9 +83,12 @@ class PipelineContext:
         return replace(self, stage_name=name)
 
     def map(
-        self, function: Callable[..., Any], calls: list[dict[str, Any]], what: str,
+        self,
+        function: Callable[..., Any],
+        calls: list[dict[str, Any]],
+        what: str,
         spared: type[Exception] | tuple[type[Exception], ...] = (),
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         """Call a function once per set of arguments on the executor, in order, with progress.
 
         Parameters

@@ -69,8 +69,11 @@ def _address(settings: Settings) -> "Callable[[IOLoop], Client]":
 
     def connect(loop: "IOLoop") -> Client:
         return Client(
-            settings.executor.scheduler, security=keys, timeout=_CONNECT_S, set_as_default=False,
+            settings.executor.scheduler,
+            security=keys,
+            timeout=_CONNECT_S,
+            set_as_default=False,
             loop=loop,
-        )  # fmt: skip
+        )
 
     return connect

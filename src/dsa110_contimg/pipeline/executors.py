@@ -178,9 +178,12 @@ class LocalExecutor(Closing):
         return self.start(function, arguments, self._timeout_s, self._priority)
 
     def start(
-        self, function: Callable[..., Any], arguments: Mapping[str, Any],
-        timeout_s: float | None, priority: Priority,
-    ) -> "Future[Any]":  # fmt: skip
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        timeout_s: float | None,
+        priority: Priority,
+    ) -> "Future[Any]":
         """Queue a call with a time-out and a priority of its own."""
         call = _Call(function, arguments, timeout_s, priority)
         try:
@@ -274,9 +277,12 @@ class _Call(Future[Any]):
     """A call and its answer."""
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Mapping[str, Any],
-        timeout_s: float | None, priority: Priority,
-    ):  # fmt: skip
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        timeout_s: float | None,
+        priority: Priority,
+    ):
         super().__init__()
         self._function = function
         self._arguments = arguments

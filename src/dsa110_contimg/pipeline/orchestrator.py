@@ -17,9 +17,14 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
 
 __all__ = [
-    "PipelineContext", "PipelineOrchestrator", "PipelineResult", "Stage", "StageDefinition",
-    "StageOutcome", "StageStatus",
-]  # fmt: skip
+    "PipelineContext",
+    "PipelineOrchestrator",
+    "PipelineResult",
+    "Stage",
+    "StageDefinition",
+    "StageOutcome",
+    "StageStatus",
+]
 
 
 class StageStatus(StrEnum):

@@ -320,9 +320,12 @@ class Hips:
             for name, _, value in (line.partition("=") for line in lines)
         }
         return cls(
-            folder, int(told["hips_order"]), float(told["dsa110_rms_jy"]),
-            _LIGHT_M_S / float(told["em_min"]), told.get("dsa110_sha256", ""),
-        )  # fmt: skip
+            folder,
+            int(told["hips_order"]),
+            float(told["dsa110_rms_jy"]),
+            _LIGHT_M_S / float(told["em_min"]),
+            told.get("dsa110_sha256", ""),
+        )
 
     def _write_overview(self) -> None:
         """All cells of the coarsest order in one small picture, as viewers ask for it."""

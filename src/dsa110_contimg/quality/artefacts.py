@@ -59,8 +59,9 @@ def find_artefacts(pixels: np.ndarray, noise: np.ndarray | float = 1.0) -> Artef
             if seen.mean() < _LEAST_OBSERVED:
                 continue
             rms = robust_rms(scaled[seen])
-            clipped = np.clip(scaled - np.median(scaled[seen]), -_CLIP_SIGMA * rms,
-                              _CLIP_SIGMA * rms)  # fmt: skip
+            clipped = np.clip(
+                scaled - np.median(scaled[seen]), -_CLIP_SIGMA * rms, _CLIP_SIGMA * rms
+            )
             found = _worse(found, _patterns(np.where(seen, clipped, 0.0)))
     return found
 

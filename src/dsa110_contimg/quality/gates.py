@@ -70,11 +70,12 @@ def flux_ratio(ratios: np.ndarray, min_sources: int, low: float, high: float) ->
     error = float(np.hypot(median_error(ratios), _SCALE_ERROR))
     good = abs(value - 1) <= min(_SIGNIFICANT * error, _MAX_SCALE_OFFSET)
     return Gate(
-        "flux ratio", value,
+        "flux ratio",
+        value,
         f"one within three times its error and {100 * _MAX_SCALE_OFFSET:.0f} %; {limit}",
         _judge(good and low <= value <= high, low <= value <= high),
         f"{ratios.size} sources, scatter {scatter:.3f}, error {error:.3f}",
-    )  # fmt: skip
+    )
 
 
 def position_offset(
@@ -88,9 +89,12 @@ def position_offset(
         )
     value = float(np.median(np.hypot(east_arcsec, north_arcsec)))
     return Gate(
-        "astrometry", value, limit, _judge(value <= limit_arcsec, value <= 2 * limit_arcsec),
+        "astrometry",
+        value,
+        limit,
+        _judge(value <= limit_arcsec, value <= 2 * limit_arcsec),
         f"mean offset {east_arcsec.mean():+.2f} E, {north_arcsec.mean():+.2f} N arcsec",
-    )  # fmt: skip
+    )
 
 
 def completeness(n_detected: int, n_expected: int, least: float) -> Gate:
@@ -100,18 +104,23 @@ def completeness(n_detected: int, n_expected: int, least: float) -> Gate:
         return Gate("completeness", float("nan"), limit, Verdict.WARNING, "no source expected")
     value = n_detected / n_expected
     return Gate(
-        "completeness", value, limit, _judge(value >= least, value >= 0.8 * least),
+        "completeness",
+        value,
+        limit,
+        _judge(value >= least, value >= 0.8 * least),
         f"{n_detected} of {n_expected}",
-    )  # fmt: skip
+    )
 
 
 def noise(rms_jy: float, expected_jy: float, factor: float, expected_from: str) -> Gate:
     """Measured noise against what the strip has had."""
     return Gate(
-        RMS, rms_jy, f"at most {factor:g} times the expected {1e3 * expected_jy:.2f} mJy/beam",
+        RMS,
+        rms_jy,
+        f"at most {factor:g} times the expected {1e3 * expected_jy:.2f} mJy/beam",
         _judge(rms_jy <= factor * expected_jy, rms_jy <= 1.5 * factor * expected_jy),
         f"expected: {expected_from}",
-    )  # fmt: skip
+    )
 
 
 def dynamic_range(peak_jy: float, rms_jy: float, least: float) -> Gate:
@@ -123,29 +132,36 @@ def dynamic_range(peak_jy: float, rms_jy: float, least: float) -> Gate:
 def finite(n_bad: int, n_observed: int) -> Gate:
     """Observed pixels that are no numbers."""
     return Gate(
-        "finite pixels", float(n_bad), "no observed pixel without a number",
-        _judge(n_bad == 0 and n_observed > 0, False), f"{n_observed} observed",
-    )  # fmt: skip
+        "finite pixels",
+        float(n_bad),
+        "no observed pixel without a number",
+        _judge(n_bad == 0 and n_observed > 0, False),
+        f"{n_observed} observed",
+    )
 
 
 def tiles_used(n_used: int, n_given: int) -> Gate:
     """Tiles that passed their gates; a bad one that stayed out is no fault of the mosaic."""
     share = n_used / n_given
     return Gate(
-        "tiles", float(n_used), f"at least {100 * _TILES_SHARE:.0f} % of {n_given} tiles",
+        "tiles",
+        float(n_used),
+        f"at least {100 * _TILES_SHARE:.0f} % of {n_given} tiles",
         _judge(share >= _TILES_SHARE, share >= 0.5),
-    )  # fmt: skip
+    )
 
 
 def beam(major_cells: float, minor_cells: float) -> Gate:
     """Restoring beam that the pixels can hold, and that is a beam."""
     good = minor_cells >= _LEAST_CELLS and major_cells <= _LONGEST_BEAM * minor_cells
     return Gate(
-        "beam", minor_cells,
+        "beam",
+        minor_cells,
         f"minor axis at least {_LEAST_CELLS:g} cells, major at most {_LONGEST_BEAM:g} times as "
         "long",
-        _judge(good, False), f"major axis {major_cells:.1f} cells",
-    )  # fmt: skip
+        _judge(good, False),
+        f"major axis {major_cells:.1f} cells",
+    )
 
 
 def coverage(observed: np.ndarray, least: float) -> Gate:
@@ -154,14 +170,19 @@ def coverage(observed: np.ndarray, least: float) -> Gate:
     first, last = np.flatnonzero(along)[[0, -1]]
     value = float(np.mean(along[first : last + 1]))
     return Gate(
-        "coverage", value, f"at least {100 * least:.0f} % of the strip from end to end",
+        "coverage",
+        value,
+        f"at least {100 * least:.0f} % of the strip from end to end",
         _judge(value >= least, True),
-    )  # fmt: skip
+    )
 
 
 def pattern(kind: str, share: float, cells: float, most: float) -> Gate:
     """The strongest stripe or ring."""
     return Gate(
-        kind, share, f"at most {100 * most:.0f} % of the variance",
-        _judge(share <= most, share <= 2 * most), f"wavelength {cells:.0f} cells",
-    )  # fmt: skip
+        kind,
+        share,
+        f"at most {100 * most:.0f} % of the variance",
+        _judge(share <= most, share <= 2 * most),
+        f"wavelength {cells:.0f} cells",
+    )

@@ -28,14 +28,21 @@ def flux_against_catalogue(
     """Ratio of measured to catalogue flux density, with errors."""
     figure, axes = _figure()
     axes.errorbar(
-        1e3 * catalogue_jy, measured_jy / catalogue_jy, noise_jy / catalogue_jy, fmt=".", ms=5,
-        elinewidth=0.6, color="#1f5fa8",
-    )  # fmt: skip
+        1e3 * catalogue_jy,
+        measured_jy / catalogue_jy,
+        noise_jy / catalogue_jy,
+        fmt=".",
+        ms=5,
+        elinewidth=0.6,
+        color="#1f5fa8",
+    )
     axes.axhline(1.0, color="0.5", lw=0.8)
     axes.set(
-        xscale="log", ylim=(0, 2), xlabel="catalogue flux density (mJy)",
+        xscale="log",
+        ylim=(0, 2),
+        xlabel="catalogue flux density (mJy)",
         ylabel="measured / catalogue",
-    )  # fmt: skip
+    )
     return _png(figure)
 
 
@@ -47,9 +54,12 @@ def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes
     axes.axhline(0, color="0.5", lw=0.8)
     axes.axvline(0, color="0.5", lw=0.8)
     axes.set(
-        xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal",
-        xlabel="offset east (arcsec)", ylabel="offset north (arcsec)",
-    )  # fmt: skip
+        xlim=(reach, -reach),
+        ylim=(-reach, reach),
+        aspect="equal",
+        xlabel="offset east (arcsec)",
+        ylabel="offset north (arcsec)",
+    )
     return _png(figure)
 
 
@@ -65,9 +75,12 @@ def ratios_over_declination(dec_deg: np.ndarray, ratio: np.ndarray, corrected: n
 
 
 def beam_history(
-    observed: Sequence[float], values: np.ndarray, errors: np.ndarray, mean: np.ndarray,
+    observed: Sequence[float],
+    values: np.ndarray,
+    errors: np.ndarray,
+    mean: np.ndarray,
     mean_error: np.ndarray,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Width and pointing of the primary beam over time, and what they combine to.
 
     Parameters
@@ -187,15 +200,24 @@ def stage_graph(edges: Mapping[str, Sequence[str]], kind: str = "png") -> bytes:
             # Stages that lie between are gone round.
             bend = 0.0 if column[name] - column[one] == 1 else -0.3
             axes.annotate(
-                "", (place[name][0] - 0.38, -place[name][1]),
+                "",
+                (place[name][0] - 0.38, -place[name][1]),
                 (place[one][0] + 0.38, -place[one][1]),
-                arrowprops={"arrowstyle": "->", "color": "0.4",
-                            "connectionstyle": f"arc3,rad={bend}"},
-            )  # fmt: skip
+                arrowprops={
+                    "arrowstyle": "->",
+                    "color": "0.4",
+                    "connectionstyle": f"arc3,rad={bend}",
+                },
+            )
         axes.text(
-            place[name][0], -place[name][1], name, ha="center", va="center", fontsize=8,
+            place[name][0],
+            -place[name][1],
+            name,
+            ha="center",
+            va="center",
+            fontsize=8,
             bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": "#1f5fa8"},
-        )  # fmt: skip
+        )
     axes.set_axis_off()
     axes.set(
         xlim=(-0.6, max(column.values()) + 0.6),
@@ -217,9 +239,14 @@ def light_curve(
     seen = flux_jy >= 3 * error_jy
     blue = "#1f5fa8"
     axes.errorbar(
-        days[seen], 1e3 * flux_jy[seen], 1e3 * error_jy[seen], fmt="o", ms=4, elinewidth=0.8,
+        days[seen],
+        1e3 * flux_jy[seen],
+        1e3 * error_jy[seen],
+        fmt="o",
+        ms=4,
+        elinewidth=0.8,
         color=blue,
-    )  # fmt: skip
+    )
     limits = 1e3 * (np.maximum(flux_jy, 0) + 3 * error_jy)[~seen]
     axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=blue)
     axes.axhline(0.0, color="0.7", lw=0.8)

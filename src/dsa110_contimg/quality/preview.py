@@ -49,10 +49,14 @@ def save_preview(
     low, high = (sigma * rms_jy for sigma in _STRETCH_SIGMA)
     stretched = np.arcsinh((np.clip(pixels, low, None) - low) / (5 * rms_jy))
     axes.imshow(
-        stretched, origin="lower", cmap="inferno", vmin=0,
-        vmax=float(np.arcsinh((high - low) / (5 * rms_jy))), interpolation="antialiased",
+        stretched,
+        origin="lower",
+        cmap="inferno",
+        vmin=0,
+        vmax=float(np.arcsinh((high - low) / (5 * rms_jy))),
+        interpolation="antialiased",
         aspect="equal",
-    )  # fmt: skip
+    )
     axes.set_axis_off()
     bar_deg = 1.0 if nx * cell_rad > np.deg2rad(3) else 0.5
     bar = np.deg2rad(bar_deg) / cell_rad
@@ -63,9 +67,13 @@ def save_preview(
     )
     if beam is not None:
         ellipse = Ellipse(
-            (0.97 * nx, y), beam.minor_rad / cell_rad, beam.major_rad / cell_rad,
-            angle=np.rad2deg(beam.position_angle_rad), facecolor="white", edgecolor="none",
-        )  # fmt: skip
+            (0.97 * nx, y),
+            beam.minor_rad / cell_rad,
+            beam.major_rad / cell_rad,
+            angle=np.rad2deg(beam.position_angle_rad),
+            facecolor="white",
+            edgecolor="none",
+        )
         axes.add_patch(ellipse)
     axes.text(
         0.03 * nx, 0.97 * ny, f"{title}   rms {1e3 * rms_jy:.2f} mJy/beam", color="white", va="top"

@@ -42,13 +42,21 @@ class Kind:
 
 
 TILES = Kind(
-    Tile, TileState.READY, TileState.CONVERTING, TileState.FAILED, TileState.QUARANTINED,
+    Tile,
+    TileState.READY,
+    TileState.CONVERTING,
+    TileState.FAILED,
+    TileState.QUARANTINED,
     held=TileState.QUARANTINED,
-)  # fmt: skip
+)
 GROUPS = Kind(
-    MosaicGroup, GroupState.READY, GroupState.PROCESSING, GroupState.FAILED,
-    GroupState.QUARANTINED, held=GroupState.HELD,
-)  # fmt: skip
+    MosaicGroup,
+    GroupState.READY,
+    GroupState.PROCESSING,
+    GroupState.FAILED,
+    GroupState.QUARANTINED,
+    held=GroupState.HELD,
+)
 
 
 @dataclass(frozen=True)
@@ -146,11 +154,13 @@ def _taking(kind: Kind, newest_first: bool) -> Update:
         update(table)
         .where(table.id == chosen)
         .values(
-            state=kind.working, attempt=table.attempt + 1, owner=bindparam("by"),
+            state=kind.working,
+            attempt=table.attempt + 1,
+            owner=bindparam("by"),
             lease_until=bindparam("until", type_=Float),
         )
         .returning(table.id, table.attempt)
-    )  # fmt: skip
+    )
 
 
 def take_back(registry: Registry, kind: Kind, is_dead: Callable[[str], bool]) -> list[str]:
@@ -217,9 +227,7 @@ def change(session: Session, claim: Claim, **values: Any) -> None:
     done = session.execute(
         update(table)
         .where(
-            table.id == claim.id,
-            table.attempt == claim.attempt,
-            table.state == claim.kind.working,
+            table.id == claim.id, table.attempt == claim.attempt, table.state == claim.kind.working
         )
         .values(**values)
     )
@@ -234,9 +242,13 @@ def release(registry: Registry, claim: Claim) -> None:
 
 
 def fail(
-    registry: Registry, claim: Claim, error: Exception, max_attempts: int, retry_delay_s: float,
+    registry: Registry,
+    claim: Claim,
+    error: Exception,
+    max_attempts: int,
+    retry_delay_s: float,
     pause: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """Record a failure: retry later, hold, or quarantine.
 
     With `pause` it is nobody's failure (the disk is full): the work is tried again later.
@@ -264,9 +276,15 @@ def fail(
             str(error) if isinstance(error, ContimgError) else f"{type(error).__name__}: {error}"
         )
         change(
-            session, claim, state=state, failures=failures, reason=reason, owner="",
-            lease_until=0.0, not_before=time.time() + retry_delay_s * 2 ** max(0, failures - 1),
-        )  # fmt: skip
+            session,
+            claim,
+            state=state,
+            failures=failures,
+            reason=reason,
+            owner="",
+            lease_until=0.0,
+            not_before=time.time() + retry_delay_s * 2 ** max(0, failures - 1),
+        )
     return state
 
 

@@ -35,9 +35,12 @@ _WRITERS = 110_110
 _FROZEN_S = 60.0
 """PostgreSQL ends a transaction that has said nothing for so long: its program is frozen."""
 _LIVENESS = {
-    "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10,
-    "keepalives_count": 3, "tcp_user_timeout": 60_000,
-}  # fmt: skip
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 """A server whose machine is gone is known to be after a minute, not after two hours."""
 _FRESH_S = 1.0
 """A connection that answered so lately is believed to be there."""
@@ -265,8 +268,11 @@ def _file_system(folder: Path) -> str:
         return ""
     above = {str(path) for path in (folder.absolute(), *folder.absolute().parents)}
     # The last one mounted hides those before it.
-    inside = [(len(point), number, kind) for number, (_, point, kind, *_) in enumerate(mounts)
-              if point in above]  # fmt: skip
+    inside = [
+        (len(point), number, kind)
+        for number, (_, point, kind, *_) in enumerate(mounts)
+        if point in above
+    ]
     return max(inside)[2] if inside else ""
 
 

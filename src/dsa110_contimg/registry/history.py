@@ -56,11 +56,17 @@ def tile(registry: Registry, tile_id: str) -> dict[str, Any]:
     with registry.read() as session:
         row = existing(session, Tile, tile_id, f"no tile {tile_id!r}")
         files = session.execute(
-            select(SubbandFile.path, SubbandFile.subband, SubbandFile.state, SubbandFile.reason,
-                   SubbandFile.first_seen, SubbandFile.size)
+            select(
+                SubbandFile.path,
+                SubbandFile.subband,
+                SubbandFile.state,
+                SubbandFile.reason,
+                SubbandFile.first_seen,
+                SubbandFile.size,
+            )
             .where(SubbandFile.tile_id == tile_id)
             .order_by(SubbandFile.subband, SubbandFile.path)
-        )  # fmt: skip
+        )
         images = session.execute(
             select(TileImage.calibration_set_id, TileImage.record)
             .where(TileImage.tile_id == tile_id)
@@ -123,13 +129,17 @@ def group(registry: Registry, group_id: str) -> dict[str, Any]:
             "mosaics": [dict(mosaic._mapping) for mosaic in mosaics],
             "steps": [dict(step._mapping) for step in steps],
             "choices": [
-                {"at": one.at, "bandpass": one.bandpass_id, "gains": one.gains_id,
-                 "reasons": one.reasons}
+                {
+                    "at": one.at,
+                    "bandpass": one.bandpass_id,
+                    "gains": one.gains_id,
+                    "reasons": one.reasons,
+                }
                 for one in choices
             ],
             "events": _events(session, [group_id, *names]),
             **_neighbours(session, MosaicGroup, row.start),
-        }  # fmt: skip
+        }
 
 
 def groups(
@@ -161,11 +171,18 @@ def at_work(registry: Registry) -> dict[str, list[dict[str, Any]]]:
             "tiles": [_work(row) for row in tiles],
             "groups": [_work(row) | _latest_step(session, row.id) for row in working],
             "jobs": [
-                {"id": job.id, "type": job.type, "state": job.state, "stage": job.stage,
-                 "fraction": job.fraction, "message": job.message, "started": job.started}
+                {
+                    "id": job.id,
+                    "type": job.type,
+                    "state": job.state,
+                    "stage": job.stage,
+                    "fraction": job.fraction,
+                    "message": job.message,
+                    "started": job.started,
+                }
                 for job in jobs
             ],
-        }  # fmt: skip
+        }
 
 
 def events(registry: Registry, level: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
@@ -181,9 +198,18 @@ def _work(row: Tile | MosaicGroup) -> dict[str, Any]:
     """What every row of claimable work tells."""
     told: dict[str, Any] = {
         name: getattr(row, name)
-        for name in ("id", "start", "state", "attempt", "failures", "owner", "lease_until",
-                     "not_before", "reason")
-    }  # fmt: skip
+        for name in (
+            "id",
+            "start",
+            "state",
+            "attempt",
+            "failures",
+            "owner",
+            "lease_until",
+            "not_before",
+            "reason",
+        )
+    }
     if isinstance(row, Tile):
         told["apparent_dec_deg"] = row.apparent_dec_deg
     return told

@@ -147,13 +147,18 @@ def record_image(session: Session, image: MeasuredImage, measured: Measured) -> 
         session.execute(
             insert(Measurement),
             [
-                {"source_id": int(ids[i]), "image_id": known.id,
-                 "flux_jy": float(measured.flux_jy[i]), "error_jy": float(measured.error_jy[i]),
-                 "observed": float(measured.observed[i]), "first": float(measured.first[i]),
-                 "last": float(measured.last[i])}
+                {
+                    "source_id": int(ids[i]),
+                    "image_id": known.id,
+                    "flux_jy": float(measured.flux_jy[i]),
+                    "error_jy": float(measured.error_jy[i]),
+                    "observed": float(measured.observed[i]),
+                    "first": float(measured.first[i]),
+                    "last": float(measured.last[i]),
+                }
                 for i in some
             ],
-        )  # fmt: skip
+        )
     return known.id
 
 
@@ -235,9 +240,9 @@ def query(
         return list(session.scalars(wanted.limit(limit)))
     ra, dec, radius = cone
     columns = Source.id, Source.ra_deg, Source.dec_deg
-    rows = [tuple(row) for row in session.execute(
-        wanted.with_only_columns(*columns).where(_box(*cone))
-    )]  # fmt: skip
+    rows = [
+        tuple(row) for row in session.execute(wanted.with_only_columns(*columns).where(_box(*cone)))
+    ]
     if not rows:
         return []
     ids, ras, decs = np.array(rows).T
@@ -290,9 +295,15 @@ def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> di
     for begin in range(0, len(wanted), _AT_ONCE):
         rows += session.execute(
             select(
-                Measurement.source_id, Measurement.observed, Measurement.flux_jy,
-                Measurement.error_jy, MeasuredImage.scale, MeasuredImage.scale_error,
-                Measurement.first, Measurement.last, MeasuredImage.name,
+                Measurement.source_id,
+                Measurement.observed,
+                Measurement.flux_jy,
+                Measurement.error_jy,
+                MeasuredImage.scale,
+                MeasuredImage.scale_error,
+                Measurement.first,
+                Measurement.last,
+                MeasuredImage.name,
             )
             .join(MeasuredImage, MeasuredImage.id == Measurement.image_id)
             .where(
@@ -301,7 +312,7 @@ def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> di
                 Measurement.last - Measurement.first <= _LONGEST_TRANSIT_S,
             )
             .order_by(Measurement.source_id, Measurement.observed, MeasuredImage.id)
-        ).all()  # fmt: skip
+        ).all()
     by_source: dict[int, list[Sequence[float]]] = {}
     for row in rows:
         by_source.setdefault(row[0], []).append(row)
@@ -311,10 +322,12 @@ def light_curves(session: Session, ids: Iterable[int], kind: str = MOSAIC) -> di
         kept = _each_observation_once(columns[5], columns[6], columns[2])
         observed, flux, error, scale, scale_error = columns[:5, kept]
         made[source_id] = LightCurve(
-            observed, flux / scale, np.hypot(error, scale_error * flux) / scale,
+            observed,
+            flux / scale,
+            np.hypot(error, scale_error * flux) / scale,
             error / scale,
             tuple(str(epochs[k][8]) for k in kept),
-        )  # fmt: skip
+        )
     return made
 
 
@@ -325,8 +338,9 @@ def _each_observation_once(first: np.ndarray, last: np.ndarray, error: np.ndarra
     for k in np.argsort(error, kind="stable").tolist():
         one = (float(first[k]), float(last[k]), k)
         at = bisect.bisect(kept, one)
-        overlap_s = [min(one[1], other[1]) - max(one[0], other[0])
-                     for other in kept[max(at - 1, 0) : at + 1]]  # fmt: skip
+        overlap_s = [
+            min(one[1], other[1]) - max(one[0], other[0]) for other in kept[max(at - 1, 0) : at + 1]
+        ]
         if max(overlap_s, default=0.0) < _SHARED_S:
             kept.insert(at, one)
     return sorted(k for *_, k in kept)

@@ -30,9 +30,7 @@ from dsa110_contimg.registry.models import (
 
 _Row = TypeVar("_Row")
 _RECENT = 20
-_UNFINISHED_TILES = (
-    TileState.COLLECTING, TileState.READY, TileState.CONVERTING, TileState.FAILED,
-)  # fmt: skip
+_UNFINISHED_TILES = (TileState.COLLECTING, TileState.READY, TileState.CONVERTING, TileState.FAILED)
 _UNFINISHED_GROUPS = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 _BAD_TILES = (TileState.REJECTED, TileState.FAILED, TileState.QUARANTINED)
 _BAD_GROUPS = (GroupState.HELD, GroupState.FAILED, GroupState.QUARANTINED)
@@ -314,9 +312,12 @@ def existing(session: Session, table: type[_Row], key: str, missing: str) -> _Ro
 
 
 def tiles(
-    registry: Registry, since: float | None = None, until: float | None = None,
-    state: str | None = None, limit: int = 1000,
-) -> list[dict[str, Any]]:  # fmt: skip
+    registry: Registry,
+    since: float | None = None,
+    until: float | None = None,
+    state: str | None = None,
+    limit: int = 1000,
+) -> list[dict[str, Any]]:
     """The newest tiles, by observation time, both ends included."""
     query = _in_time(select(Tile), Tile.start, since, until).limit(limit)
     if state is not None:
@@ -353,9 +354,11 @@ def _tile_row(row: Tile) -> dict[str, Any]:
 
 
 def _in_time(
-    query: Select[Any], start: InstrumentedAttribute[float], since: float | None,
+    query: Select[Any],
+    start: InstrumentedAttribute[float],
+    since: float | None,
     until: float | None,
-) -> Select[Any]:  # fmt: skip
+) -> Select[Any]:
     """Newest first, from one observation time to another."""
     if since is not None:
         query = query.where(start >= since)
@@ -365,9 +368,12 @@ def _in_time(
 
 
 def mosaics(
-    registry: Registry, limit: int = 1000, since: float | None = None,
-    until: float | None = None, state: str | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    registry: Registry,
+    limit: int = 1000,
+    since: float | None = None,
+    until: float | None = None,
+    state: str | None = None,
+) -> list[dict[str, Any]]:
     """The newest mosaics, by observation time, both ends included."""
     query = _in_time(select(Mosaic), Mosaic.start, since, until).limit(limit)
     if state is not None:
@@ -422,10 +428,7 @@ def mosaic_neighbours(registry: Registry, name: str) -> dict[str, str | None]:
         start = select(Mosaic.start).where(Mosaic.name == name).scalar_subquery()
         before = select(Mosaic.name).where(Mosaic.start < start).order_by(Mosaic.start.desc())
         after = select(Mosaic.name).where(Mosaic.start > start).order_by(Mosaic.start)
-        return {
-            "before": session.scalar(before.limit(1)),
-            "after": session.scalar(after.limit(1)),
-        }
+        return {"before": session.scalar(before.limit(1)), "after": session.scalar(after.limit(1))}
 
 
 def report_path(registry: Registry, name: str) -> Path | None:

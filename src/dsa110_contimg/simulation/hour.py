@@ -77,17 +77,25 @@ class Run:
     ) -> list[Path]:
         """Write one observation of the run."""
         return observation.observe(
-            directory, float(self.starts_jd[group]), self.observatory, self.sky.model(),
-            self.options.seed * 10_000 + group, self.options.integrations, subbands,
-        )  # fmt: skip
+            directory,
+            float(self.starts_jd[group]),
+            self.observatory,
+            self.sky.model(),
+            self.options.seed * 10_000 + group,
+            self.options.integrations,
+            subbands,
+        )
 
     def write_truth(self, directory: Path) -> Path:
         """Write every source's true and catalogue flux density."""
         path = directory / TRUTH_NAME
         columns = {
-            "ra_deg": self.sky.ra_deg, "dec_deg": self.sky.dec_deg, "flux_jy": self.sky.flux_jy,
-            "catalogue_jy": self.sky.catalogue_jy, "extended": self.sky.resolved,
-        }  # fmt: skip
+            "ra_deg": self.sky.ra_deg,
+            "dec_deg": self.sky.dec_deg,
+            "flux_jy": self.sky.flux_jy,
+            "catalogue_jy": self.sky.catalogue_jy,
+            "extended": self.sky.resolved,
+        }
         rows = [
             dict(zip(columns, row, strict=True))
             for row in zip(*(column.tolist() for column in columns.values()), strict=True)
@@ -116,10 +124,13 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
     if options.troubles != NO_TROUBLES:
         names = instrument.station_names()
         troubled = TroubledArray(
-            options.troubles, tuple(names[i] for i in antennas),
-            instrument.station_positions_m(telescope)[antennas], astrometry.Site.of(telescope),
-            start_s, options.seed,
-        )  # fmt: skip
+            options.troubles,
+            tuple(names[i] for i in antennas),
+            instrument.station_positions_m(telescope)[antennas],
+            astrometry.Site.of(telescope),
+            start_s,
+            options.seed,
+        )
     observatory = observation.Observatory(
         telescope=telescope,
         antennas=antennas,
@@ -156,9 +167,12 @@ def _meridian(
 
 
 def _strip(
-    options: RunOptions, telescope: Telescope, starts_jd: np.ndarray, length_s: float,
+    options: RunOptions,
+    telescope: Telescope,
+    starts_jd: np.ndarray,
+    length_s: float,
     rng: np.random.Generator,
-) -> KnownSky:  # fmt: skip
+) -> KnownSky:
     """A sky that covers what the run will see, its calibrator in the reference tile."""
     length_d = length_s / 86400.0
     reference = _REFERENCE_TILE if options.groups > _REFERENCE_TILE else options.groups // 2
@@ -169,6 +183,8 @@ def _strip(
     margin = 4.0 / np.cos(dec[0])
     width = min(float(seen + 2 * margin), 360.0)
     return random_sky(
-        (float(first - margin), float(first - margin) + width), float(np.rad2deg(dec.mean())),
-        float(calibrator), rng,
-    )  # fmt: skip
+        (float(first - margin), float(first - margin) + width),
+        float(np.rad2deg(dec.mean())),
+        float(calibrator),
+        rng,
+    )

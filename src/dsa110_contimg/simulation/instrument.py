@@ -13,10 +13,22 @@ from dsa110_contimg.telescope import DSA110, Telescope
 
 _PITCH_EW_M, _PITCH_NS_M = 5.743, 8.656
 _OUTRIGGERS_EAST_NORTH_UP_M = (
-    (153, -378, -7), (547, 206, -6), (555, 1063, -4), (553, 1511, -3), (551, 1683, -2),
-    (555, 1842, -2), (318, 1837, -2), (-77, 1834, -2), (-281, 1836, -2), (-439, 1831, -3),
-    (-731, 1835, -2), (-1138, 1837, -3), (-1080, 1285, -7), (-1028, -221, -10), (-1211, -208, -9),
-)  # fmt: skip
+    (153, -378, -7),
+    (547, 206, -6),
+    (555, 1063, -4),
+    (553, 1511, -3),
+    (551, 1683, -2),
+    (555, 1842, -2),
+    (318, 1837, -2),
+    (-77, 1834, -2),
+    (-281, 1836, -2),
+    (-439, 1831, -3),
+    (-731, 1835, -2),
+    (-1138, 1837, -3),
+    (-1080, 1285, -7),
+    (-1028, -221, -10),
+    (-1211, -208, -9),
+)
 _ABSENT = {10, 21, 22, 23, *range(52, 68), 117}
 """Stations without an antenna in 2026: 96 of 117 are in the data."""
 
@@ -87,10 +99,9 @@ class AntennaGains:
         middle = 0.5 * (DSA110.band_top_hz + DSA110.band_bottom_hz)
         half = 0.5 * (DSA110.band_top_hz - DSA110.band_bottom_hz)
         shape = 1 - 0.2 * ((f - middle) / half) ** 8
-        phase = (
-            (self.phase_rad + self.drift_rad_s * (time_s - self.reference_time_s))[:, None, :]
-            + 2 * np.pi * self.delay_s[:, None, :] * (f - middle)
-        )  # fmt: skip
+        phase = (self.phase_rad + self.drift_rad_s * (time_s - self.reference_time_s))[
+            :, None, :
+        ] + 2 * np.pi * self.delay_s[:, None, :] * (f - middle)
         return self.amplitude[:, None, :] * shape * np.exp(1j * phase)
 
 
@@ -109,9 +120,12 @@ def random_gains(
 
 
 def meridian_uvw_m(
-    positions_m: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, apparent_dec_rad: float,
+    positions_m: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    apparent_dec_rad: float,
     longitude_rad: float,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """u, v, w toward the meridian as the files hold them: position 2 minus position 1."""
     # Hour angle zero lies at the site's longitude: an Earth-fixed direction like any other.
     axes = astrometry.tangent_axes(longitude_rad, apparent_dec_rad)

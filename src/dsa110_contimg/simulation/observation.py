@@ -110,17 +110,30 @@ def observe(
             (number + 1) * observatory.channels_per_subband,
         )
         _write(
-            path, observatory, times_jd, frequencies[band], width, antenna1, antenna2,
-            visdata[:, :, band], number,
-        )  # fmt: skip
+            path,
+            observatory,
+            times_jd,
+            frequencies[band],
+            width,
+            antenna1,
+            antenna2,
+            visdata[:, :, band],
+            number,
+        )
         paths.append(path)
     return paths
 
 
 def _model(
-    observatory: Observatory, sky: SkyModel, frame: astrometry.EarthFrame, times_s: np.ndarray,
-    drift: np.ndarray, frequencies: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+    observatory: Observatory,
+    sky: SkyModel,
+    frame: astrometry.EarthFrame,
+    times_s: np.ndarray,
+    drift: np.ndarray,
+    frequencies: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+) -> np.ndarray:
     """Visibilities of the sky through the antennas' beams, shape (ntime, nbaseline, nchan)."""
     telescope, troubled = observatory.telescope, observatory.troubled
     pointings = frame.icrs_direction(drift)
@@ -134,15 +147,26 @@ def _model(
     out = np.zeros((ntime * nbaseline, frequencies.size), np.complex64)
     forms = sky.select(seen).shapes.uv_forms()
     uv_m = instrument.meridian_uvw_m(
-        instrument.station_positions_m(telescope)[observatory.antennas], rows1, rows2,
-        np.deg2rad(observatory.apparent_dec_deg), astrometry.Site.of(telescope).longitude_rad,
-    )[:, :2].copy()  # fmt: skip
+        instrument.station_positions_m(telescope)[observatory.antennas],
+        rows1,
+        rows2,
+        np.deg2rad(observatory.apparent_dec_deg),
+        astrometry.Site.of(telescope).longitude_rad,
+    )[:, :2].copy()
     if troubled is None:
         positions = instrument.station_positions_m(telescope)[observatory.antennas]
         predict.sum_sources(
-            paths @ positions.T, np.ascontiguousarray(apparent[:, seen], np.float32), frequencies,
-            rows1, rows2, starts, out, predict.NO_GAINS, forms, uv_m,
-        )  # fmt: skip
+            paths @ positions.T,
+            np.ascontiguousarray(apparent[:, seen], np.float32),
+            frequencies,
+            rows1,
+            rows2,
+            starts,
+            out,
+            predict.NO_GAINS,
+            forms,
+            uv_m,
+        )
         return out.reshape(ntime, nbaseline, -1)
     delays_m = paths @ troubled.true_positions_m.T + troubled.refracted_m(times_s, drift)[:, None]
     flux = sky.select(seen).spectra_jy(frequencies).astype(np.float32)
@@ -154,17 +178,31 @@ def _model(
         )
         part = np.zeros((out.shape[0], width), np.complex64)
         predict.sum_sources(
-            delays_m, np.repeat(flux[None, :, band], ntime, axis=0), frequencies[band],
-            rows1, rows2, starts, part, voltages.astype(np.complex64), forms, uv_m,
-        )  # fmt: skip
+            delays_m,
+            np.repeat(flux[None, :, band], ntime, axis=0),
+            frequencies[band],
+            rows1,
+            rows2,
+            starts,
+            part,
+            voltages.astype(np.complex64),
+            forms,
+            uv_m,
+        )
         out[:, band] = part
     return out.reshape(ntime, nbaseline, -1)
 
 
 def _visibilities(
-    observatory: Observatory, sky: SkyModel, times_jd: np.ndarray, frequencies: np.ndarray,
-    antenna1: np.ndarray, antenna2: np.ndarray, rng: np.random.Generator, width_hz: float,
-) -> np.ndarray:  # fmt: skip
+    observatory: Observatory,
+    sky: SkyModel,
+    times_jd: np.ndarray,
+    frequencies: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    rng: np.random.Generator,
+    width_hz: float,
+) -> np.ndarray:
     """Raw visibilities in the files' sign, shape (ntime, nbaseline, nchan, npol)."""
     telescope, troubled = observatory.telescope, observatory.troubled
     site = astrometry.Site.of(telescope)
@@ -224,9 +262,16 @@ def _add_interference(
 
 
 def _write(
-    path: Path, observatory: Observatory, times_jd: np.ndarray, frequencies: np.ndarray,
-    width_hz: float, antenna1: np.ndarray, antenna2: np.ndarray, visdata: np.ndarray, number: int,
-) -> None:  # fmt: skip
+    path: Path,
+    observatory: Observatory,
+    times_jd: np.ndarray,
+    frequencies: np.ndarray,
+    width_hz: float,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    visdata: np.ndarray,
+    number: int,
+) -> None:
     """One file under its `_incomplete` name, renamed when it is closed."""
     telescope = observatory.telescope
     positions = instrument.station_positions_m(telescope)

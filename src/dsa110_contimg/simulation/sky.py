@@ -49,9 +49,13 @@ class KnownSky:
         order = np.argsort(self.dec_deg, kind="stable")
         order = order[self.catalogue_jy[order] > 0]
         return Catalogue(
-            name, _CATALOGUE_HZ, self.ra_deg[order], self.dec_deg[order], self.catalogue_jy[order],
+            name,
+            _CATALOGUE_HZ,
+            self.ra_deg[order],
+            self.dec_deg[order],
+            self.catalogue_jy[order],
             self.shapes.select(order),
-        )  # fmt: skip
+        )
 
 
 def random_sky(
@@ -143,10 +147,14 @@ def with_faint(sky: KnownSky, faintest_jy: float, rng: np.random.Generator) -> K
     sines = rng.uniform(np.sin(np.deg2rad(low)), np.sin(np.deg2rad(high)), count)
     known, none = sky.shapes.each(sky.flux_jy.size), np.zeros(count)
     shapes = Shapes(
-        np.append(known.major_rad, none), np.append(known.minor_rad, none),
+        np.append(known.major_rad, none),
+        np.append(known.minor_rad, none),
         np.append(known.angle_rad, none),
-    )  # fmt: skip
+    )
     return KnownSky(
-        np.append(sky.ra_deg, ra), np.append(sky.dec_deg, np.rad2deg(np.arcsin(sines))),
-        np.append(sky.flux_jy, flux), np.append(sky.catalogue_jy, none), shapes,
-    )  # fmt: skip
+        np.append(sky.ra_deg, ra),
+        np.append(sky.dec_deg, np.rad2deg(np.arcsin(sines))),
+        np.append(sky.flux_jy, flux),
+        np.append(sky.catalogue_jy, none),
+        shapes,
+    )

@@ -275,9 +275,14 @@ class TroubledArray:
         return np.asarray(shift_rad @ sky_axes @ self.positions_m.T)
 
     def far_sources(
-        self, times_jd: np.ndarray, frequencies_hz: np.ndarray, frame: astrometry.EarthFrame,
-        drift: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        times_jd: np.ndarray,
+        frequencies_hz: np.ndarray,
+        frame: astrometry.EarthFrame,
+        drift: np.ndarray,
+        antenna1: np.ndarray,
+        antenna2: np.ndarray,
+    ) -> np.ndarray:
         """What sidelobes hear, shape (ntime, nbaseline, nfreq, 2), Jy.
 
         The response of each hand of each antenna changes by as much as it is over an hour, and
@@ -308,10 +313,11 @@ class TroubledArray:
                 # The transform of a disc, in angle as that of an aperture in metres.
                 visible = voltage_response(np.sin(_SUN_RAD), middle_hz, lengths_m)
             heard += (
-                flux_jy * visible[:, None, None]
+                flux_jy
+                * visible[:, None, None]
                 * voltage[:, :, antenna1].transpose(0, 2, 1, 3)
                 * np.conj(voltage[:, :, antenna2].transpose(0, 2, 1, 3))
-            ).astype(np.complex64)  # fmt: skip
+            ).astype(np.complex64)
         heard[:, antenna1 == antenna2] = 0
         return heard
 

@@ -35,9 +35,10 @@ class Site:
     def of(cls, telescope: Telescope) -> "Site":
         """Where a telescope stands."""
         return cls(
-            float(np.deg2rad(telescope.latitude_deg)), float(np.deg2rad(telescope.longitude_deg)),
+            float(np.deg2rad(telescope.latitude_deg)),
+            float(np.deg2rad(telescope.longitude_deg)),
             telescope.altitude_m,
-        )  # fmt: skip
+        )
 
     def itrf_m(self) -> np.ndarray:
         """Geocentric position, shape (3,), metres."""

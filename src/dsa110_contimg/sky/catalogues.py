@@ -121,7 +121,7 @@ class ColumnMap:
 KNOWN_FORMATS: Mapping[str, ColumnMap] = {
     # The raw NVSS component list stores the fitted peak before the bias and CLEAN
     # corrections; the published flux density is lower by 1.028 (Condon et al. 1998).
-    "NVSS component list": ColumnMap("RA(2000)", "DEC(2000)", "PEAK INT", 1 / 1.028, 1.4e9),
+    "NVSS component list": ColumnMap("RA(2000)", "DEC(2000)", "PEAK INT", 1 / 1.028, 1.4e9)
 }
 
 
@@ -235,8 +235,13 @@ def _read_table(path: Path):  # type: ignore[no-untyped-def]
     from astropy.units import UnitsWarning
 
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
-    formats = {".fits": "fits", ".fit": "fits", ".vot": "votable", ".xml": "votable",
-               ".csv": "ascii.csv"}  # fmt: skip
+    formats = {
+        ".fits": "fits",
+        ".fit": "fits",
+        ".vot": "votable",
+        ".xml": "votable",
+        ".csv": "ascii.csv",
+    }
     kind = formats.get(suffixes[-1] if suffixes else "")
     if kind is None:
         raise UsageError(f"{path}: give a .fits, .vot, .xml or .csv file (.gz allowed)")
@@ -316,9 +321,10 @@ def table_of(catalogue: Catalogue) -> "Table":
     shapes = catalogue.shapes
     if shapes.major_rad.size > 0:
         sizes = (
-            shapes.major_rad / astrometry.ARCSEC_RAD, shapes.minor_rad / astrometry.ARCSEC_RAD,
+            shapes.major_rad / astrometry.ARCSEC_RAD,
+            shapes.minor_rad / astrometry.ARCSEC_RAD,
             np.rad2deg(shapes.angle_rad),
-        )  # fmt: skip
+        )
         for column, values, unit in zip(
             _SHAPE_COLUMNS, sizes, ("arcsec", "arcsec", "deg"), strict=True
         ):

@@ -25,9 +25,12 @@ class Matches:
 
 
 def nearest(
-    ra_deg: np.ndarray, dec_deg: np.ndarray, other_ra_deg: np.ndarray, other_dec_deg: np.ndarray,
+    ra_deg: np.ndarray,
+    dec_deg: np.ndarray,
+    other_ra_deg: np.ndarray,
+    other_dec_deg: np.ndarray,
     radius_arcsec: float | np.ndarray,
-) -> Matches:  # fmt: skip
+) -> Matches:
     """Nearest neighbour, in the second list, of each source of the first.
 
     Parameters
@@ -46,9 +49,12 @@ def nearest(
 
 
 def count_within(
-    ra_deg: np.ndarray, dec_deg: np.ndarray, other_ra_deg: np.ndarray, other_dec_deg: np.ndarray,
+    ra_deg: np.ndarray,
+    dec_deg: np.ndarray,
+    other_ra_deg: np.ndarray,
+    other_dec_deg: np.ndarray,
     radius_arcsec: float | np.ndarray,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Sources of the second list within a radius of each of the first."""
     if len(ra_deg) == 0 or len(other_ra_deg) == 0:
         return np.zeros(len(ra_deg), int)

@@ -156,9 +156,12 @@ def _airy_table() -> np.ndarray:
 
 @numba.njit(cache=True)
 def _sum_of_airy(
-    sin_theta: np.ndarray, weights: np.ndarray, x_per_sin: np.ndarray, table: np.ndarray,
+    sin_theta: np.ndarray,
+    weights: np.ndarray,
+    x_per_sin: np.ndarray,
+    table: np.ndarray,
     total: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Add ``sum_f weights[f] A(x_per_sin[f] sin_theta)`` to every element of `total`."""
     for i in range(sin_theta.size):
         for f in range(weights.size):

@@ -42,9 +42,13 @@ class Transit:
 
 
 def transits(
-    catalogue: Catalogue, apparent_dec_deg: float, start_s: float, hours: float,
-    telescope: Telescope, min_apparent_jy: float,
-) -> list[Transit]:  # fmt: skip
+    catalogue: Catalogue,
+    apparent_dec_deg: float,
+    start_s: float,
+    hours: float,
+    telescope: Telescope,
+    min_apparent_jy: float,
+) -> list[Transit]:
     """Transits of bright sources, in order of time.
 
     Parameters

@@ -51,24 +51,30 @@ class Survey:
 
 SURVEYS = {
     "nvss": Survey(
-        "VIII/65/nvss", "S1.4", 1.4e9, -40.5, 90.0,
-        ("MajAxis", "MinAxis", "PA"), ("l_MajAxis", "l_MinAxis"),
+        "VIII/65/nvss",
+        "S1.4",
+        1.4e9,
+        -40.5,
+        90.0,
+        ("MajAxis", "MinAxis", "PA"),
+        ("l_MajAxis", "l_MinAxis"),
     ),
     "first": Survey("VIII/92/first14", "Fint", 1.4e9, -12.0, 66.0, ("Maj", "Min", "PA")),
     "racs": Survey("J/other/PASA/38.58/galcut", "Ftot", 887.5e6, -90.0, 31.0),
-    "vlass": Survey(
-        "J/ApJS/255/30/comp", "Ftot", 3.0e9, -40.5, 90.0, ("DCMaj", "DCMin", "DCPA")
-    ),
+    "vlass": Survey("J/ApJS/255/30/comp", "Ftot", 3.0e9, -40.5, 90.0, ("DCMaj", "DCMin", "DCPA")),
     "sumss": Survey(
         "VIII/81B/sumss212", "St", 843e6, -90.0, -29.0, ("dMajAxis", "dMinAxis", "dPA")
     ),
-}  # fmt: skip
+}
 
 
 def fetch(
-    name: str, min_flux_jy: float, dec_low_deg: float = -90.0, dec_high_deg: float = 90.0,
+    name: str,
+    min_flux_jy: float,
+    dec_low_deg: float = -90.0,
+    dec_high_deg: float = 90.0,
     service: str = SERVICE,
-) -> Catalogue:  # fmt: skip
+) -> Catalogue:
     """Fetch a survey's sources.
 
     Parameters

@@ -102,9 +102,13 @@ def against_truth(
 
 
 def noise_over_stated(
-    image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray, flux_jy: np.ndarray,
+    image: Image,
+    noise: np.ndarray,
+    ra_deg: np.ndarray,
+    dec_deg: np.ndarray,
+    flux_jy: np.ndarray,
     shapes: Shapes = POINTS,
-) -> float:  # fmt: skip
+) -> float:
     """Scatter of an image without its true sources, in units of the stated noise.
 
     Parameters

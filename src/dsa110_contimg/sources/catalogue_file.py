@@ -27,43 +27,67 @@ _COLUMNS: Mapping[str, tuple[str | None, str, str]] = {
     "catalogue_ra_deg": ("deg", "pos.eq.ra", "of the nearest catalogue source"),
     "catalogue_dec_deg": ("deg", "pos.eq.dec", "of the nearest catalogue source"),
     "catalogue_flux_jy": (
-        "Jy", "phot.flux.density;em.radio", "catalogue flux density at the mosaic's frequency",
+        "Jy",
+        "phot.flux.density;em.radio",
+        "catalogue flux density at the mosaic's frequency",
     ),
     "separation_arcsec": ("arcsec", "pos.angDistance", "from the nearest catalogue source"),
-    "forced_flux_jy": (
-        "Jy", "phot.flux.density;em.radio", "measured at the catalogue position",
-    ),
+    "forced_flux_jy": ("Jy", "phot.flux.density;em.radio", "measured at the catalogue position"),
     "forced_error_jy": ("Jy", "stat.error;phot.flux.density", "error of it, from the noise"),
     "found": (None, "meta.code", "among the sources that were found"),
     "missing": (None, "meta.code", "bright enough to be found, and not"),
     "discrepant": (None, "meta.code", "of another flux density than the catalogue's"),
-}  # fmt: skip
+}
 
 
 def sources_table(
-    found: SourceList, matched: np.ndarray, n_within: np.ndarray, catalogue_ra_deg: np.ndarray,
-    catalogue_dec_deg: np.ndarray, catalogue_flux_jy: np.ndarray, separation_arcsec: np.ndarray,
-) -> Any:  # fmt: skip
+    found: SourceList,
+    matched: np.ndarray,
+    n_within: np.ndarray,
+    catalogue_ra_deg: np.ndarray,
+    catalogue_dec_deg: np.ndarray,
+    catalogue_flux_jy: np.ndarray,
+    separation_arcsec: np.ndarray,
+) -> Any:
     """Table of found sources with their nearest catalogue source."""
     return _table(
-        ra_deg=found.ra_deg, dec_deg=found.dec_deg, ra_error_arcsec=found.ra_error_arcsec,
-        dec_error_arcsec=found.dec_error_arcsec, peak_jy=found.peak_jy,
-        peak_error_jy=found.peak_error_jy, flux_jy=found.flux_jy,
-        flux_error_jy=found.flux_error_jy, matched=matched, n_within=n_within,
-        catalogue_ra_deg=catalogue_ra_deg, catalogue_dec_deg=catalogue_dec_deg,
-        catalogue_flux_jy=catalogue_flux_jy, separation_arcsec=separation_arcsec,
-    )  # fmt: skip
+        ra_deg=found.ra_deg,
+        dec_deg=found.dec_deg,
+        ra_error_arcsec=found.ra_error_arcsec,
+        dec_error_arcsec=found.dec_error_arcsec,
+        peak_jy=found.peak_jy,
+        peak_error_jy=found.peak_error_jy,
+        flux_jy=found.flux_jy,
+        flux_error_jy=found.flux_error_jy,
+        matched=matched,
+        n_within=n_within,
+        catalogue_ra_deg=catalogue_ra_deg,
+        catalogue_dec_deg=catalogue_dec_deg,
+        catalogue_flux_jy=catalogue_flux_jy,
+        separation_arcsec=separation_arcsec,
+    )
 
 
 def catalogue_table(
-    ra_deg: np.ndarray, dec_deg: np.ndarray, flux_jy: np.ndarray, forced: ForcedFluxes,
-    found: np.ndarray, missing: np.ndarray, discrepant: np.ndarray,
-) -> Any:  # fmt: skip
+    ra_deg: np.ndarray,
+    dec_deg: np.ndarray,
+    flux_jy: np.ndarray,
+    forced: ForcedFluxes,
+    found: np.ndarray,
+    missing: np.ndarray,
+    discrepant: np.ndarray,
+) -> Any:
     """Table of the catalogue sources on observed pixels."""
     return _table(
-        ra_deg=ra_deg, dec_deg=dec_deg, catalogue_flux_jy=flux_jy, forced_flux_jy=forced.flux_jy,
-        forced_error_jy=forced.error_jy, found=found, missing=missing, discrepant=discrepant,
-    )  # fmt: skip
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        catalogue_flux_jy=flux_jy,
+        forced_flux_jy=forced.flux_jy,
+        forced_error_jy=forced.error_jy,
+        found=found,
+        missing=missing,
+        discrepant=discrepant,
+    )
 
 
 def _table(**columns: np.ndarray) -> Any:
@@ -116,10 +140,7 @@ def write(path: Path, sources: Any, catalogue: Any, meta: Mapping[str, Any]) -> 
 def _metadata(table: Any) -> dict[str, dict[str, str]]:
     """What the Parquet file says of its columns."""
     return {
-        name: {
-            "unit": str(column.unit or ""),
-            "ucd": column.info.meta["ucd"],
-        }
+        name: {"unit": str(column.unit or ""), "ucd": column.info.meta["ucd"]}
         for name, column in table.columns.items()
     }
 

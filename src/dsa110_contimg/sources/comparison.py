@@ -44,9 +44,13 @@ class SourceCheck:
 
 
 def against_catalogue(
-    image: Image, noise: np.ndarray, catalogue: Catalogue, min_flux_jy: float,
-    isolation_rad: float, model_share: float,
-) -> tuple[SourceCheck, ...]:  # fmt: skip
+    image: Image,
+    noise: np.ndarray,
+    catalogue: Catalogue,
+    min_flux_jy: float,
+    isolation_rad: float,
+    model_share: float,
+) -> tuple[SourceCheck, ...]:
     """Measure the isolated catalogue sources on observed pixels.
 
     Parameters

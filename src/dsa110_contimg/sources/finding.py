@@ -103,15 +103,27 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
     # By default it drops a Gaussian that reaches beyond its island, which noise and sidelobes make
     # small: every eighth source of ten sigma on a crowded sky.
     found = bdsf.process_image(
-        str(path), thresh_isl=threshold_sigma * 2 / 3, thresh_pix=threshold_sigma,
-        frequency=frequency_hz, quiet=True, ncores=1, debug=False, outdir=scratch,
-        mean_map="zero", flag_maxsize_fwhm=0.15,
-    )  # fmt: skip
+        str(path),
+        thresh_isl=threshold_sigma * 2 / 3,
+        thresh_pix=threshold_sigma,
+        frequency=frequency_hz,
+        quiet=True,
+        ncores=1,
+        debug=False,
+        outdir=scratch,
+        mean_map="zero",
+        flag_maxsize_fwhm=0.15,
+    )
     rows = [
         (
-            *s.posn_sky_centroid, 3600 * s.posn_sky_centroidE[0], 3600 * s.posn_sky_centroidE[1],
-            s.peak_flux_max, s.peak_flux_maxE, s.total_flux, s.total_fluxE,
+            *s.posn_sky_centroid,
+            3600 * s.posn_sky_centroidE[0],
+            3600 * s.posn_sky_centroidE[1],
+            s.peak_flux_max,
+            s.peak_flux_maxE,
+            s.total_flux,
+            s.total_fluxE,
         )
         for s in sorted(found.sources, key=lambda s: -s.total_flux)
-    ]  # fmt: skip
+    ]
     return np.array(rows, float).reshape(-1, 8)

@@ -37,9 +37,12 @@ class ForcedFluxes:
 
 
 def measure(
-    image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray,
+    image: Image,
+    noise: np.ndarray,
+    ra_deg: np.ndarray,
+    dec_deg: np.ndarray,
     shapes: Shapes = POINTS,
-) -> ForcedFluxes:  # fmt: skip
+) -> ForcedFluxes:
     """Measure sources at fixed positions, all at once.
 
     An image is the sky seen through its beam, so the value at a position is the source's peak and

@@ -8,14 +8,7 @@ from dsa110_contimg.imaging.fits_image import Image
 
 _OFFSETS_Y, _OFFSETS_X = np.mgrid[-1:2, -1:2].reshape(2, -1)
 _DESIGN = np.stack(
-    [
-        np.ones(9),
-        _OFFSETS_X,
-        _OFFSETS_Y,
-        _OFFSETS_X**2,
-        _OFFSETS_X * _OFFSETS_Y,
-        _OFFSETS_Y**2,
-    ],
+    [np.ones(9), _OFFSETS_X, _OFFSETS_Y, _OFFSETS_X**2, _OFFSETS_X * _OFFSETS_Y, _OFFSETS_Y**2],
     axis=1,
 )
 _SOLVE = np.linalg.pinv(_DESIGN)

@@ -16,11 +16,14 @@ from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.visibilities.data import Visibilities
 
 _IMAGING = TileImageOptions(
-    size=1024, cell_rad=None, scheme="briggs", robust=ROBUST, uv_min_lambda=0.0,
-    averaging_loss=0.005, clean=CleanOptions(
-        niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5
-    ),
-)  # fmt: skip
+    size=1024,
+    cell_rad=None,
+    scheme="briggs",
+    robust=ROBUST,
+    uv_min_lambda=0.0,
+    averaging_loss=0.005,
+    clean=CleanOptions(niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5),
+)
 _FOUND_SIGMA = 7.0
 """Minimum peak, relative to the noise of the image."""
 _LOBE_BEAMS = 1.5
@@ -69,9 +72,11 @@ def find_unmodelled(rest: Visibilities) -> tuple[SkyModel, float]:
         flux.append(sign * found.peak_jy[seen] / tile.primary_beam[row[seen], column[seen]])
     jansky = np.concatenate(flux)
     found_sources = SkyModel(
-        np.concatenate(positions), jansky, np.full(jansky.size, DEFAULT_SPECTRAL_INDEX),
+        np.concatenate(positions),
+        jansky,
+        np.full(jansky.size, DEFAULT_SPECTRAL_INDEX),
         tile.frequency_hz,
-    )  # fmt: skip
+    )
     return found_sources, _left_jy(tile)
 
 

@@ -147,9 +147,12 @@ def apply(
     )
     if output is None:
         measurement_set.add_corrected_data(
-            tile.ms_path, result.vis.data, result.vis.flags, result.vis.beam,
+            tile.ms_path,
+            result.vis.data,
+            result.vis.flags,
+            result.vis.beam,
             result.vis.unmodelled_jy,
-        )  # fmt: skip
+        )
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         measurement_set.write(output, replace(calibrated, notes=notes), spectral_weights=True)
@@ -171,10 +174,7 @@ def apply(
             for one in result.antennas
         ),
         far_sources=result.far_sources,
-        flag_causes={
-            "by hand": n_taken / max(1, n_given),
-            **result.flag_causes,
-        },
+        flag_causes={"by hand": n_taken / max(1, n_given), **result.flag_causes},
     )
 
 

@@ -123,9 +123,14 @@ class KnownSet:
     def candidate(self) -> Candidate:
         """What the choice needs to know of it."""
         return Candidate(
-            self.solved.id, self.solved.observed, self.solved.apparent_dec_deg,
-            self.solved.bandpass_valid_s, self.solved.gains_valid_s, self.standing, self.remark,
-        )  # fmt: skip
+            self.solved.id,
+            self.solved.observed,
+            self.solved.apparent_dec_deg,
+            self.solved.bandpass_valid_s,
+            self.solved.gains_valid_s,
+            self.standing,
+            self.remark,
+        )
 
 
 @dataclass(frozen=True)
@@ -154,10 +159,14 @@ def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyMod
     """Catalogue sources that the beam sees during a tile."""
     catalogue = catalogues.load(root, options.sky_catalog)
     return in_beam(
-        catalogue, vis.beam_axis, float(vis.frequencies_hz.mean()), vis.dish_m,
+        catalogue,
+        vis.beam_axis,
+        float(vis.frequencies_hz.mean()),
+        vis.dish_m,
         observations.year(float(vis.times_jd[0])),
-        options.model_radius_deg, options.model_min_jy,
-    )  # fmt: skip
+        options.model_radius_deg,
+        options.model_min_jy,
+    )
 
 
 @needs(memory_gb=4.0)
@@ -193,9 +202,13 @@ def solve(
         vis = replace(vis, beam=known.beam.shape)
     model = sky_model(vis, root, options)
     solution = tile_calibration.solve_reference(
-        vis, model, solve_limits(options), overwrite=True, find_unmodelled=find_unmodelled,
+        vis,
+        model,
+        solve_limits(options),
+        overwrite=True,
+        find_unmodelled=find_unmodelled,
         known_beam=known.beam if known is not None else None,
-    )  # fmt: skip
+    )
     middle_s = float(vis.times_s.mean())
     solved = SolvedSet(
         id=set_id(tile, options),
@@ -231,9 +244,14 @@ def solve(
             (GAINS_NAME, "G Jones", solution.gains),
         ):
             table = tables.CalibrationTable(
-                kind, gains, np.array([middle_s]), tile.duration_s, vis.array.names,
-                vis.frequencies_hz, solution.reference_antenna,
-            )  # fmt: skip
+                kind,
+                gains,
+                np.array([middle_s]),
+                tile.duration_s,
+                vis.array.names,
+                vis.frequencies_hz,
+                solution.reference_antenna,
+            )
             tables.write(part / name, table, tile.ms_path)
         if solution.crosstalk.pairs:
             crosstalk.write(part / CROSSTALK_NAME, solution.crosstalk)
@@ -263,9 +281,12 @@ def set_id(tile: ConvertedTile, options: CalibrationSolveOptions) -> str:
 def combine(bandpass: SolvedSet, gains: SolvedSet, output: Path) -> SolvedSet:
     """One set of the bandpass of one and the gains of another."""
     combined = replace(
-        gains, id=f"{bandpass.id}{COMBINED}{gains.id}", path=output,
-        flagged_fraction=bandpass.flagged_fraction, median_snr=bandpass.median_snr,
-    )  # fmt: skip
+        gains,
+        id=f"{bandpass.id}{COMBINED}{gains.id}",
+        path=output,
+        flagged_fraction=bandpass.flagged_fraction,
+        median_snr=bandpass.median_snr,
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole(output) as part:
         shutil.copytree(bandpass.path / BANDPASS_NAME, part / BANDPASS_NAME)
@@ -320,9 +341,11 @@ class CalibrationSolveStage(Stage):
         }
 
     def _solve_own(
-        self, context: PipelineContext, tiles: Sequence[ConvertedTile],
+        self,
+        context: PipelineContext,
+        tiles: Sequence[ConvertedTile],
         known: Mapping[str, KnownSet],
-    ) -> tuple[SolvedSet | None, list[str]]:  # fmt: skip
+    ) -> tuple[SolvedSet | None, list[str]]:
         """The first tile that can be solved, and why others could not."""
         failures: list[str] = []
         for index in reference_order(len(tiles), self.options.reference_tile):

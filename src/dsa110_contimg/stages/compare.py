@@ -78,9 +78,12 @@ def compare(a: Path, b: Path, output: Path | None = None) -> Comparison:
         picture = output.with_suffix(".png")
         save_preview(picture, difference, scale, first.cell_rad, first.beam, f"{b.stem} - {a.stem}")
     found = Comparison(
-        n_pixels=int(common.sum()), rms_a_jy=rms[0], rms_b_jy=rms[1], rms_difference_jy=rms[2],
+        n_pixels=int(common.sum()),
+        rms_a_jy=rms[0],
+        rms_b_jy=rms[1],
+        rms_difference_jy=rms[2],
         largest_difference_jy=float(np.nanmax(np.abs(difference))),
-    )  # fmt: skip
+    )
     return _with_sources(found, a, b, first, second)
 
 
@@ -126,10 +129,13 @@ def _with_sources(found: Comparison, a: Path, b: Path, first: Image, second: Ima
         for name in ("offset_east_rad", "offset_north_rad")
     )
     return replace(
-        found, n_sources=int(good.sum()), flux_ratio=float(np.median(ratio)),
+        found,
+        n_sources=int(good.sum()),
+        flux_ratio=float(np.median(ratio)),
         flux_ratio_error=median_error(ratio) if ratio.size > 1 else float("nan"),
-        east_arcsec=float(east), north_arcsec=float(north),
-    )  # fmt: skip
+        east_arcsec=float(east),
+        north_arcsec=float(north),
+    )
 
 
 def _noise(path: Path, image: Image) -> np.ndarray:

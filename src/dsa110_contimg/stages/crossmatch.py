@@ -109,17 +109,24 @@ def crossmatch(
     )
     north = 3600 * (found.dec_deg - _where(has, near.dec_deg, partner))
     sources = catalogue_file.sources_table(
-        found, has, matching.count_within(*place, radius), _where(has, near.ra_deg, partner),
-        _where(has, near.dec_deg, partner), _where(has, scaled, partner),
+        found,
+        has,
+        matching.count_within(*place, radius),
+        _where(has, near.ra_deg, partner),
+        _where(has, near.dec_deg, partner),
+        _where(has, scaled, partner),
         np.where(has, match.separation_arcsec, np.nan),
-    )  # fmt: skip
+    )
     listed = catalogue_file.catalogue_table(
         near.ra_deg, near.dec_deg, scaled, forced, was_found, missing, discrepant
     )
     meta = {
-        "MOSAIC": mosaic_path.name, "CATALOG": options.sky_catalog, "RADIUS": options.radius,
-        "FREQ": image.frequency_hz, "FLUXRAT": scale,
-    }  # fmt: skip
+        "MOSAIC": mosaic_path.name,
+        "CATALOG": options.sky_catalog,
+        "RADIUS": options.radius,
+        "FREQ": image.frequency_hz,
+        "FLUXRAT": scale,
+    }
     catalogue_file.write(output, sources, listed, meta)
     return Crossmatch(
         path=output,
@@ -206,10 +213,14 @@ class CrossmatchStage(Stage):
             checksum = publish_file(path, public, orphaned=str(public) not in known)
             rows.append(
                 Product(
-                    path=str(public), kind=kind, name=published.name, sha256=checksum,
-                    size=public.stat().st_size, published=time.time(),
+                    path=str(public),
+                    kind=kind,
+                    name=published.name,
+                    sha256=checksum,
+                    size=public.stat().st_size,
+                    published=time.time(),
                 )
-            )  # fmt: skip
+            )
         told = light_curves.follow(context, registry, published.name, result.path, self.options)
         now = time.time()
         with registry.write() as session:
@@ -220,13 +231,15 @@ class CrossmatchStage(Stage):
                 session.merge(row)
             session.add(
                 Event(
-                    at=now, level="info", subject=published.name,
+                    at=now,
+                    level="info",
+                    subject=published.name,
                     message=f"{result.n_sources} sources found, {result.n_matched} of them in "
                     f"{self.options.sky_catalog}, {result.n_missing} missing, "
                     f"{result.n_discrepant} discrepant; flux ratio {result.flux_ratio:.3f}, offset "
                     f"{result.east_arcsec:+.2f} E {result.north_arcsec:+.2f} N arcsec",
                 )
-            )  # fmt: skip
+            )
             for message in told:
                 session.add(Event(at=now, level="info", subject=published.name, message=message))
         return {"crossmatch": replace(result, path=folder / result.path.name)}

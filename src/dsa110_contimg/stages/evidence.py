@@ -394,10 +394,21 @@ def _tiles_section(
         if all(remark in image.remarks for image in images)
     ]
     columns = (
-        "tile", "", "rms (mJy)", "peak (Jy)", "flux scale", "flagged (%)", "why (%)",
-        "phases moved (deg)", "sky moved (arcsec)", "taken off short baselines", "dead antennas",
-        "notable antennas", "absent sub-bands", "remarks",
-    )  # fmt: skip
+        "tile",
+        "",
+        "rms (mJy)",
+        "peak (Jy)",
+        "flux scale",
+        "flagged (%)",
+        "why (%)",
+        "phases moved (deg)",
+        "sky moved (arcsec)",
+        "taken off short baselines",
+        "dead antennas",
+        "notable antennas",
+        "absent sub-bands",
+        "remarks",
+    )
     scales = dict(zip(mosaic.tile_ids, mosaic.scales, strict=False))
     rows = [
         [

@@ -54,13 +54,16 @@ def solve_fields(
     ]
     antennas = tuple(filter(None, options.refant.split(",")))
     solved = calibrate_fields(
-        bandpass_field, gain_fields,
+        bandpass_field,
+        gain_fields,
         FieldSolveOptions(
-            solint_s=options.solint or np.inf, phase_solint_s=options.phase_solint,
-            min_baselines=options.min_baselines, min_snr=options.min_snr,
+            solint_s=options.solint or np.inf,
+            phase_solint_s=options.phase_solint,
+            min_baselines=options.min_baselines,
+            min_snr=options.min_snr,
             reference_antennas=antennas,
         ),
-    )  # fmt: skip
+    )
     output.mkdir(parents=True)
     names = bandpass_field.array.names
     middle_s = np.array([float(bandpass_field.times_s.mean())])
@@ -68,19 +71,29 @@ def solve_fields(
     tables.write_delays(
         output / DELAYS_NAME,
         tables.DelayTable(
-            solved.delays_s, solved.delay_flags, middle_s, length_s, names,
-            solved.delay_reference_hz, solved.reference_antenna,
+            solved.delays_s,
+            solved.delay_flags,
+            middle_s,
+            length_s,
+            names,
+            solved.delay_reference_hz,
+            solved.reference_antenna,
         ),
         bandpass_ms,
-    )  # fmt: skip
+    )
     for name, kind, gains, times_s in (
         (BANDPASS_NAME, "B Jones", solved.bandpass, middle_s),
         (GAINS_NAME, "G Jones", solved.gains, solved.gain_times_s),
     ):
         table = tables.CalibrationTable(
-            kind, gains, times_s, length_s, names, bandpass_field.frequencies_hz,
+            kind,
+            gains,
+            times_s,
+            length_s,
+            names,
+            bandpass_field.frequencies_hz,
             solved.reference_antenna,
-        )  # fmt: skip
+        )
         tables.write(output / name, table, bandpass_ms)
     (output / FLUXES_NAME).write_text(json.dumps(dict(solved.flux_jy), indent=1))
     return solved
@@ -103,9 +116,15 @@ def apply_fields(directory: Path, ms_path: Path, output: Path) -> None:
     if bandpass.frequencies_hz.size != vis.frequencies_hz.size:
         raise BadInputError(f"{directory}: its bandpass has other channels than {ms_path}")
     found = FieldCalibration(
-        delays.delays_s, delays.flags, delays.reference_hz, bandpass.gains, gains.gains,
-        gains.times_s, gains.reference_antenna, {},
-    )  # fmt: skip
+        delays.delays_s,
+        delays.flags,
+        delays.reference_hz,
+        bandpass.gains,
+        gains.gains,
+        gains.times_s,
+        gains.reference_antenna,
+        {},
+    )
     calibrated = apply_gains(vis, *calibration_at(found, vis), interval=vis.time_index)
     calibrated.weights[calibrated.flags] = 0
     notes = (*vis.notes, f"calibrated with the tables of {directory.name}")

@@ -29,14 +29,15 @@ def from_images(options: PipelineOptions, after: str | None = None) -> list[Stag
         StageDefinition("mosaic", MosaicStage(options.mosaic), [after] if after else []),
         StageDefinition("validate", ValidationStage(options.validate), ["mosaic"]),
         StageDefinition(
-            "register", RegistrationStage(options.image_key),
+            "register",
+            RegistrationStage(options.image_key),
             ["mosaic", "validate", *([after] if after else [])],
         ),
         StageDefinition(
             "publish", PublishingStage(options.dump()), ["register", "mosaic", "validate"]
         ),
         StageDefinition("crossmatch", CrossmatchStage(options.crossmatch), ["publish"]),
-    ]  # fmt: skip
+    ]
 
 
 def from_subbands(options: PipelineOptions) -> list[StageDefinition]:

@@ -195,9 +195,10 @@ def image(
         result = image_with_wsclean(vis, ms_path, column, chosen)
     elif options.selfcal_rounds > 0:
         rounds = SelfCalibrationOptions(
-            options.selfcal_rounds, options.selfcal_interval,
+            options.selfcal_rounds,
+            options.selfcal_interval,
             reference_antennas=DSA110.reference_antennas,
-        )  # fmt: skip
+        )
         found = self_calibrate(vis, model, chosen, rounds)
         ranges = ", ".join(f"{value:.0f}" for value in found.dynamic_range)
         told = f"self-calibrated, {found.kept} rounds kept: dynamic range {ranges}"
@@ -296,9 +297,13 @@ def compare_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> tuple[Source
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = np.where(response >= _CHECKED_RESPONSE, 1 / response, np.nan)
     return against_catalogue(
-        replace(apparent, pixels=apparent.pixels * seen), tile.rms_jy * seen,
-        catalogues.load(root, sky_catalog), _CHECKED_JY, _ISOLATION_RAD, _MODEL_SHARE,
-    )  # fmt: skip
+        replace(apparent, pixels=apparent.pixels * seen),
+        tile.rms_jy * seen,
+        catalogues.load(root, sky_catalog),
+        _CHECKED_JY,
+        _ISOLATION_RAD,
+        _MODEL_SHARE,
+    )
 
 
 def _imager_options(options: ImagingOptions) -> TileImageOptions:
@@ -364,9 +369,13 @@ def _write(tile: ImagedTile, vis: Visibilities, result: TileImage, options: Imag
     for kind, (pixels, unit) in planes.items():
         _write_plane(tile, kind, pixels, unit, vis, result, header)
     save_preview(
-        tile.prefix.with_name(f"{tile.prefix.name}.png"), result.apparent, tile.rms_jy,
-        result.cell_rad, result.beam, tile.tile_id,
-    )  # fmt: skip
+        tile.prefix.with_name(f"{tile.prefix.name}.png"),
+        result.apparent,
+        tile.rms_jy,
+        result.cell_rad,
+        result.beam,
+        tile.tile_id,
+    )
 
 
 def _write_q(tile: ImagedTile, vis: Visibilities, result: TileImage) -> None:
@@ -375,9 +384,14 @@ def _write_q(tile: ImagedTile, vis: Visibilities, result: TileImage) -> None:
 
 
 def _write_plane(
-    tile: ImagedTile, kind: str, pixels: np.ndarray, unit: str, vis: Visibilities,
-    result: TileImage, header: Mapping[str, Any],
-) -> None:  # fmt: skip
+    tile: ImagedTile,
+    kind: str,
+    pixels: np.ndarray,
+    unit: str,
+    vis: Visibilities,
+    result: TileImage,
+    header: Mapping[str, Any],
+) -> None:
     picture = result.plane(pixels, vis.phase_centre_rad, unit)
     picture = replace(picture, header={**header, "PBCOR": kind == "pbcor"})
     write_fits(tile.file(kind), picture)

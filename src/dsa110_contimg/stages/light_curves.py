@@ -81,9 +81,13 @@ class _Epoch:
     def row(self) -> MeasuredImage:
         """As a row, its flux scale not yet compared."""
         return MeasuredImage(
-            name=self.name, kind=self.kind, observed=self.observed, frequency_hz=self.frequency_hz,
-            scale=EpochScale.scale, scale_error=EpochScale.error,
-        )  # fmt: skip
+            name=self.name,
+            kind=self.kind,
+            observed=self.observed,
+            frequency_hz=self.frequency_hz,
+            scale=EpochScale.scale,
+            scale_error=EpochScale.error,
+        )
 
 
 def measure_epoch(epoch: _Epoch, ra_deg: np.ndarray, dec_deg: np.ndarray) -> ForcedFluxes:
@@ -105,9 +109,12 @@ def measure_epoch(epoch: _Epoch, ra_deg: np.ndarray, dec_deg: np.ndarray) -> For
 
 
 def follow(
-    context: PipelineContext, registry: Registry, name: str, catalogue_path: Path,
+    context: PipelineContext,
+    registry: Registry,
+    name: str,
+    catalogue_path: Path,
     options: CrossmatchOptions,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Measure all sources of a published mosaic's sky on it and its tiles, and judge them.
 
     Doing it again changes nothing.
@@ -157,12 +164,17 @@ def follow(
             these = slice(None) if fluxes.flux_jy.size == places.ids.size else at
             when = epoch.transits(places.ra_deg[these], places.dec_deg[these])
             rows.record_image(
-                session, epoch.row(),
+                session,
+                epoch.row(),
                 rows.Measured(
-                    places.ids[these], fluxes.flux_jy, fluxes.error_jy, when.middle, when.first,
+                    places.ids[these],
+                    fluxes.flux_jy,
+                    fluxes.error_jy,
+                    when.middle,
+                    when.first,
                     when.last,
                 ),
-            )  # fmt: skip
+            )
     seen = places.ids[np.isfinite(measured[0].flux_jy)]
     _compare_scales(registry, rows.MOSAIC, [name], seen)
     tiles = [epoch.name for epoch in epochs if epoch.kind == rows.TILE]
@@ -189,9 +201,10 @@ def withdraw(session: Session, mosaic: MosaicImage) -> np.ndarray:
         )
     )
     elsewhere = {
-        tile for row in published
+        tile
+        for row in published
         for tile in records.from_json(MosaicImage, row.record["mosaic"]).tile_ids
-    }  # fmt: skip
+    }
     names = {mosaic.name, *mosaic.tile_ids} - elsewhere
     return np.array(rows.forget_images(session, names), int)
 
@@ -199,10 +212,18 @@ def withdraw(session: Session, mosaic: MosaicImage) -> np.ndarray:
 def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
     path = root / "products" / "mosaics" / f"{mosaic.name}.fits"
     return _Epoch(
-        mosaic.name, rows.MOSAIC, path, companion(path, "rms"), mosaic.median_rms_jy, None,
-        (mosaic.start + mosaic.end) / 2, mosaic.frequency_hz, mosaic.end - mosaic.start,
-        mosaic.tiles, mosaic.method,
-    )  # fmt: skip
+        mosaic.name,
+        rows.MOSAIC,
+        path,
+        companion(path, "rms"),
+        mosaic.median_rms_jy,
+        None,
+        (mosaic.start + mosaic.end) / 2,
+        mosaic.frequency_hz,
+        mosaic.end - mosaic.start,
+        mosaic.tiles,
+        mosaic.method,
+    )
 
 
 def _tile_epochs(session: Session, mosaic: MosaicImage) -> list[_Epoch]:
@@ -223,10 +244,17 @@ def _tile_epochs(session: Session, mosaic: MosaicImage) -> list[_Epoch]:
         image = records.from_json(ImagedTile, row.record)
         if image.file("image").exists() and image.file("pb").exists():
             found[image.tile_id] = _Epoch(
-                image.tile_id, rows.TILE, image.file("image"), None, image.rms_jy,
-                image.file("pb"), image.start + image.duration_s / 2, image.frequency_hz,
-                image.duration_s, divisor=divisors.get(image.tile_id, 1.0),
-            )  # fmt: skip
+                image.tile_id,
+                rows.TILE,
+                image.file("image"),
+                None,
+                image.rms_jy,
+                image.file("pb"),
+                image.start + image.duration_s / 2,
+                image.frequency_hz,
+                image.duration_s,
+                divisor=divisors.get(image.tile_id, 1.0),
+            )
     return [found[tile_id] for tile_id in sorted(found)]
 
 
@@ -270,9 +298,13 @@ def _known_sources(
 
 
 def _add(
-    session: Session, strip: tuple[float, float], table: Any, options: CrossmatchOptions,
-    origin: str, observed: float | None,
-) -> None:  # fmt: skip
+    session: Session,
+    strip: tuple[float, float],
+    table: Any,
+    options: CrossmatchOptions,
+    origin: str,
+    observed: float | None,
+) -> None:
     """Add sources that no known one is near."""
     known = rows.between(session, *strip)
     ra, dec = np.asarray(table["ra_deg"], float), np.asarray(table["dec_deg"], float)
@@ -286,10 +318,14 @@ def _add(
         listed = float(table["catalogue_flux_jy"][i])
         session.add(
             Source(
-                name=name, ra_deg=float(ra[i]), dec_deg=float(dec[i]), origin=origin,
-                catalogue_jy=listed if np.isfinite(listed) else None, first_detected=observed,
+                name=name,
+                ra_deg=float(ra[i]),
+                dec_deg=float(dec[i]),
+                origin=origin,
+                catalogue_jy=listed if np.isfinite(listed) else None,
+                first_detected=observed,
             )
-        )  # fmt: skip
+        )
     session.flush()
 
 
@@ -298,9 +334,12 @@ def _mark_detected(
 ) -> None:
     """Remember when each source was first found."""
     match = matching.nearest(
-        np.asarray(found["ra_deg"], float), np.asarray(found["dec_deg"], float), places.ra_deg,
-        places.dec_deg, options.radius,
-    )  # fmt: skip
+        np.asarray(found["ra_deg"], float),
+        np.asarray(found["dec_deg"], float),
+        places.ra_deg,
+        places.dec_deg,
+        options.radius,
+    )
     ids = places.ids[match.index[match.index >= 0]].tolist()
     earlier = Source.first_detected.is_(None) | (Source.first_detected > observed)
     session.execute(

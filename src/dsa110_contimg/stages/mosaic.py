@@ -180,8 +180,12 @@ def build_mosaic(
     header = _header(name, options, kept, scales, start, end)
     pixels = np.broadcast_to(np.float32(0), area.shape)
     blank = replace(area.image(pixels), beam=beam, frequency_hz=frequency, header=header)
-    units = {"": "Jy/beam", "weight": "" if options.method == "mean" else "Jy-2",
-             "rms": "Jy/beam", "coverage": ""}  # fmt: skip
+    units = {
+        "": "Jy/beam",
+        "weight": "" if options.method == "mean" else "Jy-2",
+        "rms": "Jy/beam",
+        "coverage": "",
+    }
     with contextlib.ExitStack() as stack:
         brightness, weight, rms, coverage = (
             stack.enter_context(
@@ -289,9 +293,11 @@ def _coarse_tile(image: ImagedTile) -> combine.Tile:
     response = np.ascontiguousarray(whole.pixels[::step, ::step])
     x, y = whole.reference_pixel
     blank = replace(
-        whole, pixels=np.zeros_like(response), cell_rad=whole.cell_rad * step,
+        whole,
+        pixels=np.zeros_like(response),
+        cell_rad=whole.cell_rad * step,
         reference_pixel=(x / step, y / step),
-    )  # fmt: skip
+    )
     return combine.Tile(blank, image.rms_jy, lambda: (blank, response))
 
 
@@ -341,9 +347,13 @@ def _mean_axis(angles_rad: Sequence[float]) -> float:
 
 
 def _header(
-    name: str, options: MosaicOptions, kept: Sequence[ImagedTile], scales: Sequence[TileScale],
-    start: float, end: float,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    options: MosaicOptions,
+    kept: Sequence[ImagedTile],
+    scales: Sequence[TileScale],
+    start: float,
+    end: float,
+) -> dict[str, Any]:
     from astropy.time import Time
 
     header: dict[str, Any] = {
@@ -392,7 +402,10 @@ class MosaicStage(Stage):
             context.root / "images", name, inside=f"{name}.fits"
         )
         call = {
-            "images": images, "output": output, "name": name, "options": self.options,
+            "images": images,
+            "output": output,
+            "name": name,
+            "options": self.options,
             "without": context.get("left_out", {}),
-        }  # fmt: skip
+        }
         return {"mosaic": context.map(build_mosaic, [call], "mosaic")[0]}

@@ -163,9 +163,7 @@ class MosaicOptions(Options):
     )
     min_tiles: int = Field(1, ge=1, description="Fewest tiles that must pass the gates")
     min_dynamic_range: float = Field(
-        TileLimits.min_dynamic_range,
-        gt=0,
-        description="Least peak over rms of a tile",
+        TileLimits.min_dynamic_range, gt=0, description="Least peak over rms of a tile"
     )
     max_noise_ratio: float = Field(
         TileLimits.max_noise_ratio,

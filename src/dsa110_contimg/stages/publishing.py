@@ -109,17 +109,24 @@ class PublishingStage(Stage):
                 session.add(Event(at=now, level="info", subject=subject, message=f"took {took}"))
             session.add(
                 Event(
-                    at=now, level="info" if passed else "warning", subject=subject,
+                    at=now,
+                    level="info" if passed else "warning",
+                    subject=subject,
                     message=f"published {target / mosaic.path.name}"
                     if passed
                     else f"held {mosaic.path}: {reason}",
                 )
-            )  # fmt: skip
+            )
             if claim is not None:
                 claims.change(
-                    session, claim, state=GroupState.PUBLISHED if passed else GroupState.HELD,
-                    reason=reason, owner="", lease_until=0.0, finished_at=now,
-                )  # fmt: skip
+                    session,
+                    claim,
+                    state=GroupState.PUBLISHED if passed else GroupState.HELD,
+                    reason=reason,
+                    owner="",
+                    lease_until=0.0,
+                    finished_at=now,
+                )
         home = target if passed else mosaic.path.parent
         return {"published": PublishedMosaic.at(home / mosaic.path.name, passed, reason)}
 
@@ -145,10 +152,14 @@ def _publish_files(
         checksum = publish_file(path, public, orphaned=str(public) not in known)
         rows.append(
             Product(
-                path=str(public), kind=kind, name=name, sha256=checksum,
-                size=public.stat().st_size, published=time.time(),
+                path=str(public),
+                kind=kind,
+                name=name,
+                sha256=checksum,
+                size=public.stat().st_size,
+                published=time.time(),
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -188,9 +199,13 @@ def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> P
         if group is not None and group.state == GroupState.HELD:
             group.state, group.reason = GroupState.PUBLISHED, f"by hand: {reason}"
         session.add(
-            Event(at=time.time(), level="warning", subject=row["group_id"] or name,
-                  message=f"published {target / staged.name} by hand: {reason}")
-        )  # fmt: skip
+            Event(
+                at=time.time(),
+                level="warning",
+                subject=row["group_id"] or name,
+                message=f"published {target / staged.name} by hand: {reason}",
+            )
+        )
     return PublishedMosaic.at(target / staged.name)
 
 
@@ -231,9 +246,13 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
         session.execute(delete(Product).where(Product.name == name))
         touched = light_curves.withdraw(session, mosaic)
         session.add(
-            Event(at=time.time(), level="warning", subject=row["group_id"] or name,
-                  message=f"held {staged} by hand: {reason}")
-        )  # fmt: skip
+            Event(
+                at=time.time(),
+                level="warning",
+                subject=row["group_id"] or name,
+                message=f"held {staged} by hand: {reason}",
+            )
+        )
     light_curves.judge(registry, touched)
     # A crash here leaves files that no row names: `db check --files` puts them aside.
     for path in public:

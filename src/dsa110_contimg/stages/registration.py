@@ -104,18 +104,19 @@ def add_choice(session: Session, subject: str, choice: Choice) -> None:
     """Keep the record of a choice of calibration sets."""
     session.add(
         CalibrationChoice(
-            at=time.time(), subject=subject, bandpass_id=choice.bandpass_id,
-            gains_id=choice.gains_id, reasons=choice.reasons,
+            at=time.time(),
+            subject=subject,
+            bandpass_id=choice.bandpass_id,
+            gains_id=choice.gains_id,
+            reasons=choice.reasons,
         )
-    )  # fmt: skip
+    )
 
 
 def add_image(session: Session, image: ImagedTile, options_key: str) -> None:
     """Record a tile image under its key; one made again replaces the row."""
     session.query(TileImage).filter_by(
-        tile_id=image.tile_id,
-        calibration_set_id=image.calibration_set_id,
-        options_key=options_key,
+        tile_id=image.tile_id, calibration_set_id=image.calibration_set_id, options_key=options_key
     ).delete()
     session.add(
         TileImage(
@@ -174,10 +175,13 @@ class RegistrationStage(Stage):
                     add_antennas(
                         session,
                         TileAntennas(
-                            made.tile.tile_id, made.tile.start, made.tile.duration_s,
-                            made.calibration_set_id, made.antennas,
+                            made.tile.tile_id,
+                            made.tile.start,
+                            made.tile.duration_s,
+                            made.calibration_set_id,
+                            made.antennas,
                         ),
-                    )  # fmt: skip
+                    )
             session.merge(
                 Mosaic(
                     name=mosaic.name,

@@ -103,21 +103,24 @@ def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
     sections = [
         Section("Tile", _summary(known), pictures=pictures),
         Section(
-            "Against the catalogue", _checked(tile, sky_catalog),
+            "Against the catalogue",
+            _checked(tile, sky_catalog),
             pictures=source_plots(compare_tile(tile, root, sky_catalog)),
         ),
-    ]  # fmt: skip
+    ]
     if known.calibrated is not None:
         sections.append(_flags(known.calibrated))
     if known.solved is not None and known.solved.path.is_dir():
         sections.append(calibration_section(known.solved, None))
     rows = [
-        *(("in mosaic", f"{name}{': left out, ' if why else ''}{why}")
-          for name, why in known.mosaics.items()),
+        *(
+            ("in mosaic", f"{name}{': left out, ' if why else ''}{why}")
+            for name, why in known.mosaics.items()
+        ),
         ("calibration set", tile.calibration_set_id),
         ("image", str(tile.file("image"))),
         *provenance.software().items(),
-    ]  # fmt: skip
+    ]
     sections.append(Section("Provenance", table=Table(("what", "value"), rows)))
     return report.page(f"Tile {tile.tile_id}", "", sections)
 

@@ -93,17 +93,24 @@ def validate(
     )
     noise = np.where(np.isfinite(noise), noise, measured_rms)
     sources = against_catalogue(
-        image, noise, catalogues.load(root, options.sky_catalog), options.min_flux_jy,
-        options.isolation * astrometry.ARCSEC_RAD, options.model_share,
-    )  # fmt: skip
+        image,
+        noise,
+        catalogues.load(root, options.sky_catalog),
+        options.min_flux_jy,
+        options.isolation * astrometry.ARCSEC_RAD,
+        options.model_share,
+    )
     found = (
         *_source_gates(sources, image, options),
         gates.noise(
-            measured_rms, expected_rms_jy or options.expected_rms_jy, options.rms_factor,
+            measured_rms,
+            expected_rms_jy or options.expected_rms_jy,
+            options.rms_factor,
             "median of the strip's published mosaics" if expected_rms_jy else "the settings",
         ),
         gates.dynamic_range(
-            float(np.nanmax(np.where(observed, image.pixels, np.nan))), measured_rms,
+            float(np.nanmax(np.where(observed, image.pixels, np.nan))),
+            measured_rms,
             options.min_dynamic_range,
         ),
         gates.finite(
@@ -112,7 +119,7 @@ def validate(
         gates.coverage(observed, options.coverage),
         *_pattern_gates(find_artefacts(image.pixels, noise), options),
         *((gates.tiles_used(n_used, n_given),) if n_given else ()),
-    )  # fmt: skip
+    )
     return Validation(gates.overall(found), found, options.sky_catalog, sources)
 
 
@@ -129,12 +136,13 @@ def _source_gates(
             ratios, options.min_sources, options.flux_ratio_low, options.flux_ratio_high
         ),
         gates.position_offset(
-            np.array([s.east_arcsec for s in strong]), np.array([s.north_arcsec for s in strong]),
+            np.array([s.east_arcsec for s in strong]),
+            np.array([s.north_arcsec for s in strong]),
             options.min_sources,
             0.1 * image.beam.major_rad / astrometry.ARCSEC_RAD if image.beam else 5.0,
         ),
         gates.completeness(len(detected), len(expected), options.completeness),
-    ]  # fmt: skip
+    ]
     if image.beam is not None:
         cell = image.cell_rad
         made.append(gates.beam(image.beam.major_rad / cell, image.beam.minor_rad / cell))

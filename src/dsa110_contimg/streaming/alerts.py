@@ -192,9 +192,14 @@ def _run(command: list[str], facts: dict[str, str]) -> list[str]:
     environment |= {f"CONTIMG_ALERT_{k.upper()}": v.replace("\0", "") for k, v in facts.items()}
     try:
         done = subprocess.run(
-            command, env=environment, timeout=_PATIENCE_S, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
-        )  # fmt: skip
+            command,
+            env=environment,
+            timeout=_PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return [f"command {command[0]}: {error}"]
     if done.returncode:

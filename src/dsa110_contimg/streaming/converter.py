@@ -103,9 +103,12 @@ class StreamingConverter:
             if not self._disk.room_for(need * (1 + len(self._in_flight))):
                 break
             claim = claims.claim_next(
-                self._registry, claims.TILES, daemon.owner_name(), settings.lease_s,
+                self._registry,
+                claims.TILES,
+                daemon.owner_name(),
+                settings.lease_s,
                 settings.newest_first_behind_s,
-            )  # fmt: skip
+            )
             if claim is None:
                 break
             future = self._executor.submit(
@@ -125,18 +128,29 @@ class StreamingConverter:
     def _commit(self, claim: Claim, tile: ConvertedTile) -> None:
         with self._registry.write() as session:
             claims.change(
-                session, claim, state=TileState.CONVERTED, ms_path=str(tile.ms_path),
-                ms_host=tile.host, owner="", lease_until=0.0, reason="",
-                converted=records.to_json(tile), converted_at=time.time(),
-            )  # fmt: skip
+                session,
+                claim,
+                state=TileState.CONVERTED,
+                ms_path=str(tile.ms_path),
+                ms_host=tile.host,
+                owner="",
+                lease_until=0.0,
+                reason="",
+                converted=records.to_json(tile),
+                converted_at=time.time(),
+            )
         bell.ring(self._settings.root)
         for warning in tile.warnings:
             self._registry.record_event(claim.id, warning, "warning")
         log.info(
-            "tile converted", tile=claim.id, subbands=tile.n_subbands,
-            absent=list(tile.absent_subbands), dead_antennas=list(tile.dead_antennas),
-            ms=str(tile.ms_path), host=tile.host or None,
-        )  # fmt: skip
+            "tile converted",
+            tile=claim.id,
+            subbands=tile.n_subbands,
+            absent=list(tile.absent_subbands),
+            dead_antennas=list(tile.dead_antennas),
+            ms=str(tile.ms_path),
+            host=tile.host or None,
+        )
 
     def run(self) -> None:
         """Cycle until stopped, or with `once` until everything there is converted."""

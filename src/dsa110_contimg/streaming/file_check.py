@@ -87,10 +87,12 @@ def check_files(
         for finding in findings:
             session.add(
                 Event(
-                    at=time.time(), level="warning", subject=finding.subject[-128:],
+                    at=time.time(),
+                    level="warning",
+                    subject=finding.subject[-128:],
                     message=f"{finding.problem}: {finding.action}",
                 )
-            )  # fmt: skip
+            )
     return findings
 
 
@@ -98,12 +100,14 @@ def _tiles(session: Session) -> Iterator[Finding]:
     yield from _without_ms(
         session,
         [
-            tile for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED))
+            tile
+            for tile in session.scalars(select(Tile).where(Tile.state == TileState.CONVERTED))
             # Of another machine's own disk nothing can be said from here.
-            if tile.ms_path and tile.ms_host in ("", this_host())
+            if tile.ms_path
+            and tile.ms_host in ("", this_host())
             and not Path(tile.ms_path).is_dir()
         ],
-    )  # fmt: skip
+    )
 
 
 def give_up(registry: Registry, lost: Iterable[ConvertedTile]) -> int:
@@ -122,9 +126,13 @@ def give_up(registry: Registry, lost: Iterable[ConvertedTile]) -> int:
         ]
         for finding in _without_ms(session, rows):
             session.add(
-                Event(at=time.time(), level="warning", subject=finding.subject,
-                      message=f"{finding.problem}: {finding.action}")
-            )  # fmt: skip
+                Event(
+                    at=time.time(),
+                    level="warning",
+                    subject=finding.subject,
+                    message=f"{finding.problem}: {finding.action}",
+                )
+            )
     return len(rows)
 
 
@@ -186,9 +194,13 @@ def convert_again(registry: Registry, tile_id: str) -> None:
             )
         _convert_again(tile)
         session.add(
-            Event(at=time.time(), level="warning", subject=tile_id,
-                  message="to be converted again, by hand")
-        )  # fmt: skip
+            Event(
+                at=time.time(),
+                level="warning",
+                subject=tile_id,
+                message="to be converted again, by hand",
+            )
+        )
 
 
 def _images(session: Session) -> Iterator[Finding]:
@@ -307,22 +319,29 @@ def _adopt(session: Session, trail: dict[str, Any], page: Path, files: list[Path
     mosaic = trail["mosaic"]
     session.merge(
         Mosaic(
-            name=trail["product"], group_id=trail["group_id"], start=mosaic["start"],
-            method=mosaic["method"], state="published", verdict=trail["validation"]["verdict"],
+            name=trail["product"],
+            group_id=trail["group_id"],
+            start=mosaic["start"],
+            method=mosaic["method"],
+            state="published",
+            verdict=trail["validation"]["verdict"],
             # Its catalogue of sources is made again, and published if it is not there.
             crossmatch="owed",
             record={"mosaic": mosaic, "validation": {**trail["validation"], "sources": []}},
         )
-    )  # fmt: skip
+    )
     moment = page.stat().st_mtime
     for path in files:
         session.merge(
             Product(
-                path=str(path), kind=trail["kinds"].get(path.name, "provenance"),
-                name=trail["product"], sha256=sha256(path), size=path.stat().st_size,
+                path=str(path),
+                kind=trail["kinds"].get(path.name, "provenance"),
+                name=trail["product"],
+                sha256=sha256(path),
+                size=path.stat().st_size,
                 published=moment,
             )
-        )  # fmt: skip
+        )
     if not trail["group_id"]:
         return
     group = session.get(MosaicGroup, trail["group_id"])

@@ -112,9 +112,13 @@ def next_complete_groups(
 
 
 def _straggling(
-    run: Sequence[GroupableTile], formed: Sequence[Sequence[str]], n_ms: int, shared: int,
-    min_tiles: int, quiet_since: float | None,
-) -> list[list[str]]:  # fmt: skip
+    run: Sequence[GroupableTile],
+    formed: Sequence[Sequence[str]],
+    n_ms: int,
+    shared: int,
+    min_tiles: int,
+    quiet_since: float | None,
+) -> list[list[str]]:
     """Windows over tiles of the part of a run that is grouped, but who are in no group."""
     if quiet_since is None:
         return []

@@ -57,7 +57,9 @@ class HeaderReader:
             if len(paths) > 1:
                 return [one for path in paths for one in self([path])]
             return [
-                BadInputError(f"{paths[0]}: is damaged, its header cannot be read ({error}); "
-                              "send it again or remove it")
-            ]  # fmt: skip
+                BadInputError(
+                    f"{paths[0]}: is damaged, its header cannot be read ({error}); "
+                    "send it again or remove it"
+                )
+            ]
         return found

@@ -197,10 +197,14 @@ def clearings(
     with registry.read() as session:
         kept = _kept(session)
     return [
-        {"own": OnHost(host, own), "root": settings.root, "kept": kept,
-         "keep_h": settings.keep_leftovers_h}
+        {
+            "own": OnHost(host, own),
+            "root": settings.root,
+            "kept": kept,
+            "keep_h": settings.keep_leftovers_h,
+        }
         for host, own in sorted(own_disks.items())
-    ]  # fmt: skip
+    ]
 
 
 def clear_own_disk(own: Path, root: Path, kept: Kept, keep_h: float) -> int:
@@ -252,14 +256,16 @@ def _needs(session: Session, settings: Settings, now: float) -> _Needs:
             needed.update(group.tile_ids)
     known = [
         groups.GroupableTile(
-            tile.id, tile.start, tile.apparent_dec_deg,
+            tile.id,
+            tile.start,
+            tile.apparent_dec_deg,
             groups.Prospect.NEVER
             if tile.state in (TileState.REJECTED, TileState.QUARANTINED)
             else groups.Prospect.CONVERTED,
             tile.last_arrival,
         )
         for tile in tiles
-    ]  # fmt: skip
+    ]
     # The next window of a run begins with the last tiles of the one before.
     last_of_group = {group.tile_ids[-1] for group in rows}
     for run in groups.runs(known, settings.max_gap_s):
@@ -379,9 +385,13 @@ def _forget(registry: Registry, removal: Removal) -> bool:
                 if Path(str(row.record["prefix"])).parent == removal.path:
                     session.delete(row)
         session.add(
-            Event(at=time.time(), level="info", subject=removal.tile_id,
-                  message=f"{removal.kind} {removal.path} removed: {removal.reason}")
-        )  # fmt: skip
+            Event(
+                at=time.time(),
+                level="info",
+                subject=removal.tile_id,
+                message=f"{removal.kind} {removal.path} removed: {removal.reason}",
+            )
+        )
     return True
 
 

@@ -138,10 +138,9 @@ def _compare(
         for some in _batches(found, _ASKED_AT_ONCE):
             answer = session.execute(
                 select(
-                    SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns,
-                    SubbandFile.look_again,
+                    SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns, SubbandFile.look_again
                 ).where(SubbandFile.path.in_([str(file.path) for file in some]))
-            )  # fmt: skip
+            )
             rows |= {path: (size, mtime, again) for path, size, mtime, again in answer}
     new, settled = [], []
     for file in found:
@@ -238,10 +237,12 @@ def _record(session: Session, file: FoundFile, header: uvh5.SubbandHeader, numbe
     if tile.state in _LATE:
         session.add(
             Event(
-                at=now, level="warning", subject=tile.id,
+                at=now,
+                level="warning",
+                subject=tile.id,
                 message=f"{file.path.name} arrived after the tile was converted and is not in it",
             )
-        )  # fmt: skip
+        )
         return True
     session.flush()
     tile.n_subbands = (

@@ -61,11 +61,13 @@ class GroupJournal:
         with self._registry.write() as session:
             session.merge(
                 Step(
-                    key=key, group_id=self._group_id, at=time.time(),
+                    key=key,
+                    group_id=self._group_id,
+                    at=time.time(),
                     stage=function.__module__.rpartition(".")[2],
                     result=records.to_json(result),
                 )
-            )  # fmt: skip
+            )
 
     def clear(self) -> None:
         """Forget everything: the group is finished."""

@@ -143,7 +143,9 @@ class StreamingMosaicManager:
         with self._registry.read() as session:
             tiles = [
                 groups.GroupableTile(
-                    row.id, row.start, row.apparent_dec_deg,
+                    row.id,
+                    row.start,
+                    row.apparent_dec_deg,
                     _PROSPECTS.get(TileState(row.state), groups.Prospect.PENDING),
                     row.last_arrival,
                 )
@@ -152,16 +154,20 @@ class StreamingMosaicManager:
                         Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival
                     ).where(Tile.start >= since)
                 )
-            ]  # fmt: skip
+            ]
             formed = list(
                 session.scalars(select(MosaicGroup.tile_ids).where(MosaicGroup.start >= since))
             )
         return groups.next_complete_groups(
-            tiles, formed, n_ms=n_ms, sliding_window=sliding_window,
-            overlap=self._settings.group_overlap, max_gap_s=self._settings.max_gap_s,
+            tiles,
+            formed,
+            n_ms=n_ms,
+            sliding_window=sliding_window,
+            overlap=self._settings.group_overlap,
+            max_gap_s=self._settings.max_gap_s,
             min_tiles=self._settings.min_group_tiles,
             quiet_since=time.time() - self._settings.leftover_s,
-        )  # fmt: skip
+        )
 
     def cycle(self) -> bool:
         """One pass: form groups, submit, commit; True while there is work."""
@@ -178,9 +184,12 @@ class StreamingMosaicManager:
             if not self._disk.room_for(need * (1 + len(self._in_flight))):
                 break
             claim = claims.claim_next(
-                self._registry, claims.GROUPS, daemon.owner_name(), self._settings.lease_s,
+                self._registry,
+                claims.GROUPS,
+                daemon.owner_name(),
+                self._settings.lease_s,
                 self._settings.newest_first_behind_s,
-            )  # fmt: skip
+            )
             if claim is None:
                 break
             future = self._threads.submit(self._process, claim)
@@ -200,9 +209,10 @@ class StreamingMosaicManager:
             self._looked = now
             recently = time.time() - _SETTLED_S
             may_change = or_(
-                Tile.last_arrival > recently, Tile.converted_at > recently,
+                Tile.last_arrival > recently,
+                Tile.converted_at > recently,
                 Tile.state.not_in(list(_PROSPECTS)),
-            )  # fmt: skip
+            )
             with self._registry.read() as session:
                 first = session.scalar(select(func.min(Tile.start)).where(may_change))
             # A group's start: whoever began in the middle of one would not know its tiles.
@@ -265,10 +275,12 @@ class StreamingMosaicManager:
             )
             session.add(
                 Event(
-                    at=time.time(), level="info", subject=tile_ids[0],
+                    at=time.time(),
+                    level="info",
+                    subject=tile_ids[0],
                     message=f"mosaic group of {len(tile_ids)} tiles formed",
                 )
-            )  # fmt: skip
+            )
         log.info("group formed", group=tile_ids[0], tiles=len(tile_ids))
 
     def _process(self, claim: Claim) -> PipelineResult:
@@ -315,9 +327,8 @@ class StreamingMosaicManager:
     def _give_up(self, claim: Claim, tiles: Sequence[ConvertedTile], error: LostHostError) -> None:
         """What was lost with a machine, or with its disk, is made again."""
         lost = [
-            tile for tile in tiles
-            if tile.host == error.host and error.path in (None, tile.ms_path)
-        ]  # fmt: skip
+            tile for tile in tiles if tile.host == error.host and error.path in (None, tile.ms_path)
+        ]
         # Its steps may name files there.
         GroupJournal(self._registry, claim.id).clear()
         count = file_check.give_up(self._registry, lost)
@@ -332,9 +343,11 @@ class StreamingMosaicManager:
             self._registry.record_event(claim.id, f"cross-match failed: {result.error}", "error")
         self.finished.append(published)
         log.info(
-            "mosaic published" if published.published else "mosaic held", group=claim.id,
-            mosaic=str(published.path), reason=published.reason,
-        )  # fmt: skip
+            "mosaic published" if published.published else "mosaic held",
+            group=claim.id,
+            mosaic=str(published.path),
+            reason=published.reason,
+        )
 
     def run(self) -> None:
         """Cycle until stopped, or with `once` until every complete group is finished."""

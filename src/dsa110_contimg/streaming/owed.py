@@ -34,9 +34,13 @@ class OwedCrossmatches:
     """
 
     def __init__(
-        self, registry: Registry, settings: Settings, options: CrossmatchOptions,
-        executor: Executor, wake: Callable[[], None],
-    ):  # fmt: skip
+        self,
+        registry: Registry,
+        settings: Settings,
+        options: CrossmatchOptions,
+        executor: Executor,
+        wake: Callable[[], None],
+    ):
         self._registry = registry
         self._settings = settings
         self._stage = CrossmatchStage(options)

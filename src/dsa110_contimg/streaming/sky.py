@@ -73,9 +73,11 @@ class SkyKeeper:
             self._failures = 0
             if done.added or done.removed:
                 log.info(
-                    "HiPS up to date", added=list(done.added), removed=list(done.removed),
+                    "HiPS up to date",
+                    added=list(done.added),
+                    removed=list(done.removed),
                     cells=done.n_cells,
-                )  # fmt: skip
+                )
         else:
             self._seen = None
             delay_s = self._settings.retry_delay_s * 2.0 ** min(self._failures, 8)

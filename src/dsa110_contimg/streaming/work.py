@@ -95,10 +95,12 @@ class InFlight:
         """Count as a failure what came back and could not be recorded."""
         with contextlib.suppress(StaleClaimError):
             claims.fail(
-                self._registry, claim,
+                self._registry,
+                claim,
                 RetryableError(f"its result cannot be recorded: {type(error).__name__}: {error}"),
-                self._settings.max_attempts, self._settings.retry_delay_s,
-            )  # fmt: skip
+                self._settings.max_attempts,
+                self._settings.retry_delay_s,
+            )
 
     def _finish(
         self, claim: Claim, future: "Future[Any]", commit: Callable[[Claim, Any], None]
@@ -109,9 +111,13 @@ class InFlight:
         if isinstance(error, Exception):
             pause = isinstance(error, OutageError) or self._disk.is_short(self._need_bytes[claim])
             state = claims.fail(
-                self._registry, claim, error, self._settings.max_attempts,
-                self._settings.retry_delay_s, pause=pause,
-            )  # fmt: skip
+                self._registry,
+                claim,
+                error,
+                self._settings.max_attempts,
+                self._settings.retry_delay_s,
+                pause=pause,
+            )
             self.n_failed += 1
             self._registry.record_event(claim.id, f"{state}: {error}", "error")
             log.error("work failed", id=claim.id, state=state, error=str(error))

@@ -44,9 +44,14 @@ class Samples:
     def select(self, some: slice | np.ndarray) -> "Samples":
         """The samples of a slice, index or mask."""
         return Samples(
-            self.uvw_lambda[some], self.values[some], self.weights[some], self.time[some],
-            self.frequency_hz[some], self.baseline[some], self.smearing,
-        )  # fmt: skip
+            self.uvw_lambda[some],
+            self.values[some],
+            self.weights[some],
+            self.time[some],
+            self.frequency_hz[some],
+            self.baseline[some],
+            self.smearing,
+        )
 
     def baseline_weights(self, weights: np.ndarray) -> np.ndarray:
         """Sums of weights by baseline, shape (nbaseline,)."""
@@ -192,9 +197,15 @@ def stokes_i_samples(
     order, edges = by_baseline(antenna1, antenna2, time_index)
     if allowed_loss > 0:
         nt, nc, smearing = averaging_factors(
-            uvw_m, time_index, order, edges, frequencies_hz, field_radius_rad, allowed_loss,
+            uvw_m,
+            time_index,
+            order,
+            edges,
+            frequencies_hz,
+            field_radius_rad,
+            allowed_loss,
             importance,
-        )  # fmt: skip
+        )
     else:
         nt = nc = np.ones(edges.size - 1, int)
         smearing = np.zeros((edges.size - 1, 3))
@@ -206,21 +217,43 @@ def stokes_i_samples(
         np.empty(size, np.int32),
     )
     n = _average(
-        data, flags, weights, np.zeros((0, 0), np.complex64) if subtract is None else subtract,
-        uvw_m, time_index, frequencies_hz, order, edges, nt, nc, *out,
-    )  # fmt: skip
+        data,
+        flags,
+        weights,
+        np.zeros((0, 0), np.complex64) if subtract is None else subtract,
+        uvw_m,
+        time_index,
+        frequencies_hz,
+        order,
+        edges,
+        nt,
+        nc,
+        *out,
+    )
     uvw, values, out_weights, times, at_hz, baseline = (array[:n] for array in out)
     return Samples(uvw, values, out_weights, times, at_hz, baseline, smearing)
 
 
 @numba.njit(cache=True, error_model="numpy")
 def _average(
-    data: np.ndarray, flags: np.ndarray, weights: np.ndarray, subtract: np.ndarray,
-    uvw_m: np.ndarray, time_index: np.ndarray, frequencies_hz: np.ndarray,
-    order: np.ndarray, edges: np.ndarray, ntimes: np.ndarray, nchans: np.ndarray,
-    uvw: np.ndarray, values: np.ndarray, out_weights: np.ndarray, times: np.ndarray,
-    frequencies: np.ndarray, baselines: np.ndarray,
-) -> int:  # fmt: skip
+    data: np.ndarray,
+    flags: np.ndarray,
+    weights: np.ndarray,
+    subtract: np.ndarray,
+    uvw_m: np.ndarray,
+    time_index: np.ndarray,
+    frequencies_hz: np.ndarray,
+    order: np.ndarray,
+    edges: np.ndarray,
+    ntimes: np.ndarray,
+    nchans: np.ndarray,
+    uvw: np.ndarray,
+    values: np.ndarray,
+    out_weights: np.ndarray,
+    times: np.ndarray,
+    frequencies: np.ndarray,
+    baselines: np.ndarray,
+) -> int:
     last = data.shape[2] - 1
     nchan = frequencies_hz.size
     less = subtract.size > 0

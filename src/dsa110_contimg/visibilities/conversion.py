@@ -94,9 +94,18 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
             unreadable[number] = str(error)
             continue
         n_bad += phasing.rephase(
-            visdata, file_flags, nsamples, rows, w_shift, header.frequencies_hz, channels,
-            data, flags, samples, power,
-        )  # fmt: skip
+            visdata,
+            file_flags,
+            nsamples,
+            rows,
+            w_shift,
+            header.frequencies_hz,
+            channels,
+            data,
+            flags,
+            samples,
+            power,
+        )
     n_read = len(headers) - len(unreadable)
     samples /= max(n_read, 1)
 

@@ -120,16 +120,23 @@ class Visibilities:
     def rows(self, some: slice | np.ndarray) -> "Visibilities":
         """Some of the rows."""
         return replace(
-            self, data=self.data[some], flags=self.flags[some], weights=self.weights[some],
-            uvw_m=self.uvw_m[some], antenna1=self.antenna1[some], antenna2=self.antenna2[some],
+            self,
+            data=self.data[some],
+            flags=self.flags[some],
+            weights=self.weights[some],
+            uvw_m=self.uvw_m[some],
+            antenna1=self.antenna1[some],
+            antenna2=self.antenna2[some],
             time_index=self.time_index[some],
-        )  # fmt: skip
+        )
 
     def channels(self, some: slice | np.ndarray) -> "Visibilities":
         """Some of the channels, copied."""
         return replace(
-            self, data=np.ascontiguousarray(self.data[:, some]),
+            self,
+            data=np.ascontiguousarray(self.data[:, some]),
             flags=np.ascontiguousarray(self.flags[:, some]),
             weights=np.ascontiguousarray(self.weights[:, some]),
-            frequencies_hz=self.frequencies_hz[some], channel_width_hz=self.channel_width_hz[some],
-        )  # fmt: skip
+            frequencies_hz=self.frequencies_hz[some],
+            channel_width_hz=self.channel_width_hz[some],
+        )

@@ -111,9 +111,12 @@ def flag_interference(
 
 
 def flag_array_wide(
-    data: np.ndarray, flags: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
+    data: np.ndarray,
+    flags: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
     time_index: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Flags of interference that all baselines have; needs neither model nor calibration.
 
     Parameters and result as of `flag_interference`.
@@ -123,9 +126,14 @@ def flag_array_wide(
 
 
 def _images(
-    data: np.ndarray, flags: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray,
-    time_index: np.ndarray, model: np.ndarray | None, inverse_gains: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:  # fmt: skip
+    data: np.ndarray,
+    flags: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    time_index: np.ndarray,
+    model: np.ndarray | None,
+    inverse_gains: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Amplitudes and flags of shape (nbaseline, nchan, ntime), and the way back to rows."""
     nchan, ntime = data.shape[1], int(time_index.max()) + 1
     order, edges = by_baseline(antenna1, antenna2, time_index)
@@ -135,10 +143,18 @@ def _images(
     images = np.zeros(shape, np.float32)
     known = np.ones(shape, bool)
     _baseline_images(
-        data, flags, np.zeros((0, 0), np.complex64) if model is None else model,
+        data,
+        flags,
+        np.zeros((0, 0), np.complex64) if model is None else model,
         np.zeros((0, 0, 0), np.complex64) if inverse_gains is None else inverse_gains,
-        antenna1, antenna2, time_index, baseline, order, images, known,
-    )  # fmt: skip
+        antenna1,
+        antenna2,
+        time_index,
+        baseline,
+        order,
+        images,
+        known,
+    )
 
     def rows_of(found: np.ndarray) -> np.ndarray:
         rows = np.zeros((order.size, nchan), bool)
@@ -261,10 +277,18 @@ def _mean_over_baselines(images: np.ndarray, known: np.ndarray, levels: np.ndarr
 
 @numba.njit(cache=True, error_model="numpy")
 def _baseline_images(
-    data: np.ndarray, flags: np.ndarray, model: np.ndarray, inverse_gains: np.ndarray,
-    antenna1: np.ndarray, antenna2: np.ndarray, time_index: np.ndarray, baseline: np.ndarray,
-    order: np.ndarray, images: np.ndarray, known: np.ndarray,
-) -> None:  # fmt: skip
+    data: np.ndarray,
+    flags: np.ndarray,
+    model: np.ndarray,
+    inverse_gains: np.ndarray,
+    antenna1: np.ndarray,
+    antenna2: np.ndarray,
+    time_index: np.ndarray,
+    baseline: np.ndarray,
+    order: np.ndarray,
+    images: np.ndarray,
+    known: np.ndarray,
+) -> None:
     """Amplitudes ``sqrt((|XX|**2 + |YY|**2) / 2)``, of one hand where the other is flagged."""
     last = data.shape[2] - 1
     last_gain = inverse_gains.shape[2] - 1
@@ -291,9 +315,12 @@ def _baseline_images(
 
 @numba.njit(cache=True)
 def _rows_of_images(
-    images: np.ndarray, time_index: np.ndarray, baseline: np.ndarray, order: np.ndarray,
+    images: np.ndarray,
+    time_index: np.ndarray,
+    baseline: np.ndarray,
+    order: np.ndarray,
     out: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     for row in order:
         b, t = baseline[row], time_index[row]
         for f in range(out.shape[1]):
@@ -310,9 +337,11 @@ def _noise_profile(images: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _expected_profile(
-    weights: np.ndarray, inverse_gains: np.ndarray | None, antenna1: np.ndarray,
+    weights: np.ndarray,
+    inverse_gains: np.ndarray | None,
+    antenna1: np.ndarray,
     antenna2: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """The same by the weights; zero in channels that have none."""
     rows = slice(None, None, max(1, weights.shape[0] // _PROFILE_ROWS))
     weight = weights[rows, :, 0].astype(float)

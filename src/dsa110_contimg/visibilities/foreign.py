@@ -14,8 +14,15 @@ from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.visibilities.data import Array, Visibilities
 
-DISH_DIAMETERS_M = {"VLA": 25.0, "EVLA": 25.0, "GMRT": 45.0, "MeerKAT": 13.5, "ATCA": 22.0,
-                    "WSRT": 25.0, "ASKAP": 12.0}  # fmt: skip
+DISH_DIAMETERS_M = {
+    "VLA": 25.0,
+    "EVLA": 25.0,
+    "GMRT": 45.0,
+    "MeerKAT": 13.5,
+    "ATCA": 22.0,
+    "WSRT": 25.0,
+    "ASKAP": 12.0,
+}
 """Used where a file does not tell."""
 _PARALLEL_OUTSIDE = {-1: 0, -3: 1, -4: 2, -2: 3, -5: 0, -7: 1, -8: 2, -6: 3}
 """Order of polarizations: the parallel hands first and last."""
@@ -86,9 +93,8 @@ def _phased(uv: Any, number: int) -> Any:
         return one
     ra, dec = _zenith(one) if drifting else _icrs(entry)
     one.phase(
-        lon=ra, lat=dec, phase_frame="icrs", cat_name=f"{entry['cat_name']} ",
-        use_ant_pos=drifting,
-    )  # fmt: skip
+        lon=ra, lat=dec, phase_frame="icrs", cat_name=f"{entry['cat_name']} ", use_ant_pos=drifting
+    )
     return one
 
 
@@ -98,9 +104,12 @@ def _icrs(entry: dict[str, Any]) -> tuple[float, float]:
     epoch = entry.get("cat_epoch") or 2000.0
     frame = {"fk4": f"B{epoch:g}", "fk5": f"J{epoch:g}"}.get(entry["cat_frame"])
     position = SkyCoord(
-        entry["cat_lon"], entry["cat_lat"], unit="rad", frame=entry["cat_frame"],
+        entry["cat_lon"],
+        entry["cat_lat"],
+        unit="rad",
+        frame=entry["cat_frame"],
         **({} if frame is None else {"equinox": frame}),
-    ).icrs  # fmt: skip
+    ).icrs
     return float(position.ra.rad), float(position.dec.rad)
 
 

@@ -72,9 +72,14 @@ def _write(path: Path, vis: Visibilities, spectral_weights: bool) -> None:
 
     def cell(name: str, valuetype: str) -> dict[str, Any]:
         return tables.makearrcoldesc(
-            name, 0, shape=[nchan, npol], valuetype=valuetype, options=4,
-            datamanagertype="TiledColumnStMan", datamanagergroup=f"Tiled{name}",
-        )  # fmt: skip
+            name,
+            0,
+            shape=[nchan, npol],
+            valuetype=valuetype,
+            options=4,
+            datamanagertype="TiledColumnStMan",
+            datamanagergroup=f"Tiled{name}",
+        )
 
     cells = [cell("DATA", "complex"), cell("FLAG", "boolean")]
     if spectral_weights:
@@ -119,8 +124,16 @@ def _write(path: Path, vis: Visibilities, spectral_weights: bool) -> None:
             ms.putcol(name, np.full(nrow, vis.integration_s))
         ms.putcol("ANTENNA1", vis.antenna1.astype(np.int32))
         ms.putcol("ANTENNA2", vis.antenna2.astype(np.int32))
-        for name in ("ARRAY_ID", "DATA_DESC_ID", "FEED1", "FEED2", "FIELD_ID", "OBSERVATION_ID",
-                     "PROCESSOR_ID", "STATE_ID"):  # fmt: skip
+        for name in (
+            "ARRAY_ID",
+            "DATA_DESC_ID",
+            "FEED1",
+            "FEED2",
+            "FIELD_ID",
+            "OBSERVATION_ID",
+            "PROCESSOR_ID",
+            "STATE_ID",
+        ):
             ms.putcol(name, np.zeros(nrow, np.int32))
         ms.putcol("SCAN_NUMBER", np.ones(nrow, np.int32))
         _write_subtables(ms, vis, times_s)
@@ -143,80 +156,123 @@ def _write_subtables(ms: Any, vis: Visibilities, times_s: np.ndarray) -> None:
     middle_s = np.array([span_s.mean()])
 
     subtable(
-        "ANTENNA", nant,
-        NAME=list(array.names), STATION=list(array.names),
-        TYPE=["GROUND-BASED"] * nant, MOUNT=["ALT-AZ"] * nant,
-        POSITION=array.positions_itrf_m, OFFSET=np.zeros((nant, 3)),
-        DISH_DIAMETER=array.dish_diameters_m, FLAG_ROW=np.zeros(nant, bool),
-    )  # fmt: skip
+        "ANTENNA",
+        nant,
+        NAME=list(array.names),
+        STATION=list(array.names),
+        TYPE=["GROUND-BASED"] * nant,
+        MOUNT=["ALT-AZ"] * nant,
+        POSITION=array.positions_itrf_m,
+        OFFSET=np.zeros((nant, 3)),
+        DISH_DIAMETER=array.dish_diameters_m,
+        FLAG_ROW=np.zeros(nant, bool),
+    )
     subtable(
-        "FEED", nant,
-        ANTENNA_ID=np.arange(nant, dtype=np.int32), FEED_ID=np.zeros(nant, np.int32),
-        SPECTRAL_WINDOW_ID=np.full(nant, -1, np.int32), TIME=np.repeat(middle_s, nant),
-        INTERVAL=np.full(nant, np.ptp(span_s)), NUM_RECEPTORS=np.full(nant, 2, np.int32),
-        BEAM_ID=np.full(nant, -1, np.int32), BEAM_OFFSET=np.zeros((nant, 2, 2)),
+        "FEED",
+        nant,
+        ANTENNA_ID=np.arange(nant, dtype=np.int32),
+        FEED_ID=np.zeros(nant, np.int32),
+        SPECTRAL_WINDOW_ID=np.full(nant, -1, np.int32),
+        TIME=np.repeat(middle_s, nant),
+        INTERVAL=np.full(nant, np.ptp(span_s)),
+        NUM_RECEPTORS=np.full(nant, 2, np.int32),
+        BEAM_ID=np.full(nant, -1, np.int32),
+        BEAM_OFFSET=np.zeros((nant, 2, 2)),
         POLARIZATION_TYPE={"shape": [nant, 2], "array": receptors * nant},
         POL_RESPONSE=np.tile(np.eye(2, dtype=np.complex64), (nant, 1, 1)),
-        POSITION=np.zeros((nant, 3)), RECEPTOR_ANGLE=np.zeros((nant, 2)),
-    )  # fmt: skip
+        POSITION=np.zeros((nant, 3)),
+        RECEPTOR_ANGLE=np.zeros((nant, 2)),
+    )
     subtable(
-        "FIELD", 1,
-        NAME=[vis.field_name], CODE=[""], TIME=middle_s, NUM_POLY=np.zeros(1, np.int32),
-        DELAY_DIR=centre, PHASE_DIR=centre, REFERENCE_DIR=centre,
-        SOURCE_ID=np.full(1, -1, np.int32), FLAG_ROW=np.zeros(1, bool),
-    )  # fmt: skip
+        "FIELD",
+        1,
+        NAME=[vis.field_name],
+        CODE=[""],
+        TIME=middle_s,
+        NUM_POLY=np.zeros(1, np.int32),
+        DELAY_DIR=centre,
+        PHASE_DIR=centre,
+        REFERENCE_DIR=centre,
+        SOURCE_ID=np.full(1, -1, np.int32),
+        FLAG_ROW=np.zeros(1, bool),
+    )
     with tables.table(ms.getkeyword("FIELD"), readonly=False, ack=False) as field:
         for name in ("DELAY_DIR", "PHASE_DIR", "REFERENCE_DIR"):
             field.putcolkeyword(name, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
     subtable(
-        "SPECTRAL_WINDOW", 1,
-        NUM_CHAN=np.array([nchan], np.int32), NAME=["band"],
+        "SPECTRAL_WINDOW",
+        1,
+        NUM_CHAN=np.array([nchan], np.int32),
+        NAME=["band"],
         REF_FREQUENCY=np.array([vis.frequencies_hz[0]]),
         CHAN_FREQ=vis.frequencies_hz.reshape(1, -1),
         CHAN_WIDTH=vis.channel_width_hz.reshape(1, -1),
         EFFECTIVE_BW=vis.channel_width_hz.reshape(1, -1),
         RESOLUTION=vis.channel_width_hz.reshape(1, -1),
         TOTAL_BANDWIDTH=np.array([vis.channel_width_hz.sum()]),
-        MEAS_FREQ_REF=np.array([5], np.int32), NET_SIDEBAND=np.ones(1, np.int32),
-        FREQ_GROUP=np.zeros(1, np.int32), FREQ_GROUP_NAME=[""],
-        IF_CONV_CHAIN=np.zeros(1, np.int32), FLAG_ROW=np.zeros(1, bool),
-    )  # fmt: skip
+        MEAS_FREQ_REF=np.array([5], np.int32),
+        NET_SIDEBAND=np.ones(1, np.int32),
+        FREQ_GROUP=np.zeros(1, np.int32),
+        FREQ_GROUP_NAME=[""],
+        IF_CONV_CHAIN=np.zeros(1, np.int32),
+        FLAG_ROW=np.zeros(1, bool),
+    )
     subtable(
-        "POLARIZATION", 1,
+        "POLARIZATION",
+        1,
         NUM_CORR=np.array([npol], np.int32),
         CORR_TYPE=np.array([[CORR_TYPE[p] for p in vis.polarizations]], np.int32),
         CORR_PRODUCT=np.array([[_RECEPTORS[p] for p in vis.polarizations]], np.int32),
         FLAG_ROW=np.zeros(1, bool),
-    )  # fmt: skip
+    )
     subtable(
-        "DATA_DESCRIPTION", 1,
-        SPECTRAL_WINDOW_ID=np.zeros(1, np.int32), POLARIZATION_ID=np.zeros(1, np.int32),
+        "DATA_DESCRIPTION",
+        1,
+        SPECTRAL_WINDOW_ID=np.zeros(1, np.int32),
+        POLARIZATION_ID=np.zeros(1, np.int32),
         FLAG_ROW=np.zeros(1, bool),
-    )  # fmt: skip
+    )
     subtable(
-        "OBSERVATION", 1,
-        TELESCOPE_NAME=[array.telescope_name], OBSERVER=["dsa110-contimg"], PROJECT=[""],
-        SCHEDULE_TYPE=[""], TIME_RANGE=span_s.reshape(1, 2), RELEASE_DATE=span_s[1:],
-        LOG={"shape": [1, 1], "array": [""]}, SCHEDULE={"shape": [1, 1], "array": [""]},
+        "OBSERVATION",
+        1,
+        TELESCOPE_NAME=[array.telescope_name],
+        OBSERVER=["dsa110-contimg"],
+        PROJECT=[""],
+        SCHEDULE_TYPE=[""],
+        TIME_RANGE=span_s.reshape(1, 2),
+        RELEASE_DATE=span_s[1:],
+        LOG={"shape": [1, 1], "array": [""]},
+        SCHEDULE={"shape": [1, 1], "array": [""]},
         FLAG_ROW=np.zeros(1, bool),
-    )  # fmt: skip
+    )
     ra, dec = astrometry.vector_to_radec(vis.pointings)
     ms.putkeyword(DRIFT_KEYWORD, np.stack([times_s, ra, dec], axis=1))
     _put_findings(ms, vis.beam, vis.unmodelled_jy)
     if vis.notes:
         n = len(vis.notes)
         subtable(
-            "HISTORY", n,
-            TIME=np.repeat(middle_s, n), OBSERVATION_ID=np.zeros(n, np.int32),
-            MESSAGE=list(vis.notes), PRIORITY=["NORMAL"] * n, ORIGIN=["dsa110-contimg"] * n,
-            OBJECT_ID=np.zeros(n, np.int32), APPLICATION=["dsa110-contimg"] * n,
-        )  # fmt: skip
+            "HISTORY",
+            n,
+            TIME=np.repeat(middle_s, n),
+            OBSERVATION_ID=np.zeros(n, np.int32),
+            MESSAGE=list(vis.notes),
+            PRIORITY=["NORMAL"] * n,
+            ORIGIN=["dsa110-contimg"] * n,
+            OBJECT_ID=np.zeros(n, np.int32),
+            APPLICATION=["dsa110-contimg"] * n,
+        )
 
 
 _RECEPTORS = {
-    -1: [0, 0], -2: [1, 1], -3: [0, 1], -4: [1, 0],
-    -5: [0, 0], -6: [1, 1], -7: [0, 1], -8: [1, 0],
-}  # fmt: skip
+    -1: [0, 0],
+    -2: [1, 1],
+    -3: [0, 1],
+    -4: [1, 0],
+    -5: [0, 0],
+    -6: [1, 1],
+    -7: [0, 1],
+    -8: [1, 0],
+}
 
 
 def read(path: Path, column: str = "DATA", field: str | None = None) -> Visibilities:
@@ -389,9 +445,13 @@ def _ascending(vis: Visibilities) -> Visibilities:
         return vis
     order = np.argsort(vis.frequencies_hz, kind="stable")
     return replace(
-        vis, data=vis.data[:, order], flags=vis.flags[:, order], weights=vis.weights[:, order],
-        frequencies_hz=vis.frequencies_hz[order], channel_width_hz=vis.channel_width_hz[order],
-    )  # fmt: skip
+        vis,
+        data=vis.data[:, order],
+        flags=vis.flags[:, order],
+        weights=vis.weights[:, order],
+        frequencies_hz=vis.frequencies_hz[order],
+        channel_width_hz=vis.channel_width_hz[order],
+    )
 
 
 def phase_centre_deg(path: Path) -> tuple[float, float]:
@@ -402,9 +462,12 @@ def phase_centre_deg(path: Path) -> tuple[float, float]:
 
 
 def add_corrected_data(
-    path: Path, corrected: np.ndarray, flags: np.ndarray, beam: BeamShape = NOMINAL_BEAM,
+    path: Path,
+    corrected: np.ndarray,
+    flags: np.ndarray,
+    beam: BeamShape = NOMINAL_BEAM,
     unmodelled_jy: float = 0.0,
-) -> None:  # fmt: skip
+) -> None:
     """Add or replace CORRECTED_DATA and FLAG of a user's own Measurement Set, in place.
 
     What calibration found out about the beam and the sky is written with them.

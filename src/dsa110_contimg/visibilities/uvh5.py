@@ -45,9 +45,16 @@ _MAX_ELEMENTS = 2**25
 flags and sample counts they stay below 500 MB."""
 _MAX_ITEM_ELEMENTS = 2**22
 _DAMAGE = (
-    OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError,
-    OverflowError, MemoryError,
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 """What h5py and numpy raise over damaged structures."""
 
 
@@ -146,8 +153,11 @@ def is_drift_scan(path: Path) -> bool:
         return parse_name(path) is not None
     with h5py.File(path, "r", locking=False) as file:
         header = file.get("Header")
-        return header is None or ("phase_center_app_dec" in header and "ant_1_array" in header
-                                  and "phase_center_catalog" not in header)  # fmt: skip
+        return header is None or (
+            "phase_center_app_dec" in header
+            and "ant_1_array" in header
+            and "phase_center_catalog" not in header
+        )
 
 
 def read_header(path: Path) -> SubbandHeader:

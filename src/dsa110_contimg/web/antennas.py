@@ -31,7 +31,15 @@ def antennas(
             registry, tiles[0].start, tiles[-1].start, _TILES
         )
     return page(
-        request, "antennas.html", title="Antennas", by=by, steps=charts.ANTENNA_STEPS,
-        chart=charts.antennas(tiles, by), tiles=tiles, events=find_events(tiles)[::-1],
-        earlier=earlier, later=later, misplaced=misplaced_antennas(registry, tiles),
-    )  # fmt: skip
+        request,
+        "antennas.html",
+        title="Antennas",
+        by=by,
+        steps=charts.ANTENNA_STEPS,
+        chart=charts.antennas(tiles, by),
+        tiles=tiles,
+        events=find_events(tiles)[::-1],
+        earlier=earlier,
+        later=later,
+        misplaced=misplaced_antennas(registry, tiles),
+    )

@@ -28,9 +28,13 @@ def sets(request: Request) -> Response:
     state = request.app.state
     found = queries.calibration_sets(state.registry, _SHOWN)[::-1]
     return page(
-        request, "calibration.html", title="Calibration", sets=found, chart=charts.validity(found),
+        request,
+        "calibration.html",
+        title="Calibration",
+        sets=found,
+        chart=charts.validity(found),
         dead=queries.dead_antennas(state.registry),
-    )  # fmt: skip
+    )
 
 
 @router.get("/calibration/antenna-flags")
@@ -54,9 +58,12 @@ def one(set_id: Name, request: Request) -> Response:
     """What the tables of a set hold."""
     found = _set(request, set_id)
     return page(
-        request, "calibration_set.html", title=f"Calibration set {set_id}", set=found,
+        request,
+        "calibration_set.html",
+        title=f"Calibration set {set_id}",
+        set=found,
         tables=_tables(Path(found["path"])),
-    )  # fmt: skip
+    )
 
 
 @router.get("/calibration/{set_id}/{table}.png")

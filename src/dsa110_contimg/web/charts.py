@@ -123,20 +123,28 @@ def light_curve(
     marks = []
     for row in epochs:
         limit = row["upper_limit_jy"]
-        told = f"below {words.flux(limit)}" if limit else (
-            f"{words.flux(row['flux_jy'])} ± {words.flux(row['error_jy'])}"
-        )  # fmt: skip
+        told = (
+            f"below {words.flux(limit)}"
+            if limit
+            else (f"{words.flux(row['flux_jy'])} ± {words.flux(row['error_jy'])}")
+        )
         marks.append(
             Mark(
-                round(x(row["observed"]), 1), round(y(limit or row["flux_jy"]), 1),
-                "wait" if limit else "busy", f"{words.utc(row['observed'])} UTC: {told}",
-                width=round(abs(y(row["error_jy"]) - y(0.0)), 1), limit=bool(limit),
+                round(x(row["observed"]), 1),
+                round(y(limit or row["flux_jy"]), 1),
+                "wait" if limit else "busy",
+                f"{words.utc(row['observed'])} UTC: {told}",
+                width=round(abs(y(row["error_jy"]) - y(0.0)), 1),
+                limit=bool(limit),
             )
-        )  # fmt: skip
+        )
     return Chart(
-        width, height, tuple(marks), tuple(_time_ticks(low_t, high_t, x)),
+        width,
+        height,
+        tuple(marks),
+        tuple(_time_ticks(low_t, high_t, x)),
         tuple(Tick(round(y(v), 1), f"{1e3 * v:g}") for v in _round_steps(low, high)),
-    )  # fmt: skip
+    )
 
 
 def eta_v(rows: Sequence[dict[str, Any]], width: int = 760, height: int = 420) -> Chart | None:
@@ -155,17 +163,21 @@ def eta_v(rows: Sequence[dict[str, Any]], width: int = 760, height: int = 420) -
     y = _scale(*reach_y, height - _BOTTOM, _TOP)
     marks = tuple(
         Mark(
-            round(x(float(a)), 1), round(y(float(b)), 1), words.tone(row["behaviour"]),
+            round(x(float(a)), 1),
+            round(y(float(b)), 1),
+            words.tone(row["behaviour"]),
             f"{row['name']}: V {row['modulation']:.3g}, eta {row['eta']:.3g}, {row['behaviour']}",
             f"/sources/{row['id']}",
         )
         for a, b, row in zip(v, eta, told, strict=True)
-    )  # fmt: skip
+    )
     return Chart(
-        width, height, marks,
+        width,
+        height,
+        marks,
         tuple(Tick(x(k), f"{10.0**k:g}") for k in range(reach_x[0], reach_x[1] + 1)),
         tuple(Tick(y(k), f"{10.0**k:g}") for k in range(reach_y[0], reach_y[1] + 1)),
-    )  # fmt: skip
+    )
 
 
 def validity(sets: Sequence[dict[str, Any]], width: int = 760) -> Chart | None:
@@ -181,37 +193,54 @@ def validity(sets: Sequence[dict[str, Any]], width: int = 760) -> Chart | None:
         y = _TOP + row_px * number
         for kind, valid_s, tone in (
             ("bandpass", row["bandpass_valid_s"], "wait"),
-            ("gains", row["gains_valid_s"], words.tone(row["standing"])
-             if row["standing"] != "normal" else "busy"),
-        ):  # fmt: skip
+            (
+                "gains",
+                row["gains_valid_s"],
+                words.tone(row["standing"]) if row["standing"] != "normal" else "busy",
+            ),
+        ):
             until = row["observed"] + valid_s
             marks.append(
                 Mark(
-                    round(x(row["observed"]), 1), y, tone,
+                    round(x(row["observed"]), 1),
+                    y,
+                    tone,
                     f"{row['id']}, {row['standing']}: {kind} until {words.utc(until)} UTC",
-                    f"/calibration/{row['id']}", round(x(until) - x(row["observed"]), 1),
+                    f"/calibration/{row['id']}",
+                    round(x(until) - x(row["observed"]), 1),
                 )
-            )  # fmt: skip
+            )
     height = _TOP + row_px * len(sets) + _BOTTOM
     return Chart(width, height, tuple(marks), tuple(_time_ticks(low, high, x)), ())
 
 
 _NO_SOLUTION = ("wait", "no solution or signal", 0.0)
 ANTENNA_STEPS: dict[str, tuple[tuple[str, str, float], ...]] = {
-    "state": (("busy", "noisy", 0.0), ("warn", "changed", 0.0), ("bad", "failed", 0.0),
-              _NO_SOLUTION),
+    "state": (
+        ("busy", "noisy", 0.0),
+        ("warn", "changed", 0.0),
+        ("bad", "failed", 0.0),
+        _NO_SOLUTION,
+    ),
     "gain": (("busy", "3 %", 0.03), ("warn", "10 %", 0.1), ("bad", "30 %", 0.3), _NO_SOLUTION),
-    "delay": (("busy", "0.1 ns", 0.1), ("warn", "0.3 ns", 0.3), ("bad", "3 ns", 3.0),
-              _NO_SOLUTION),
+    "delay": (("busy", "0.1 ns", 0.1), ("warn", "0.3 ns", 0.3), ("bad", "3 ns", 3.0), _NO_SOLUTION),
     "phase": (("busy", "10°", 10.0), ("warn", "30°", 30.0), ("bad", "90°", 90.0), _NO_SOLUTION),
-    "noise": (("busy", "1.3 times", 1.3), ("warn", "2 times", 2.0), ("bad", "4 times", 4.0),
-              _NO_SOLUTION),
-}  # fmt: skip
+    "noise": (
+        ("busy", "1.3 times", 1.3),
+        ("warn", "2 times", 2.0),
+        ("bad", "4 times", 4.0),
+        _NO_SOLUTION,
+    ),
+}
 """What antennas can be coloured by: each tone, its meaning, and the value from which it counts."""
 _STATE_TONES = {
-    AntennaState.NOISY: "busy", AntennaState.CHANGED: "warn", AntennaState.FAILED: "bad",
-    AntennaState.UNSOLVED: "wait", AntennaState.NO_SIGNAL: "wait", AntennaState.STEADY: "",
-}  # fmt: skip
+    AntennaState.NOISY: "busy",
+    AntennaState.CHANGED: "warn",
+    AntennaState.FAILED: "bad",
+    AntennaState.UNSOLVED: "wait",
+    AntennaState.NO_SIGNAL: "wait",
+    AntennaState.STEADY: "",
+}
 _ANTENNA_PX = 15
 
 
@@ -234,25 +263,29 @@ def antennas(tiles: Sequence[TileAntennas], by: str, width: int = 760) -> Chart 
     marks = tuple(
         Mark(
             round(_LEFT + column * column_px, 1),
-            _TOP + _ANTENNA_PX * rows[one.antenna] + 7 * one.polarization, tone,
+            _TOP + _ANTENNA_PX * rows[one.antenna] + 7 * one.polarization,
+            tone,
             f"{one.antenna} {'XY'[one.polarization]}, {words.utc(tile.start)} UTC: {one.state}, "
             f"gain x {one.amplitude:.2f}, delay {one.delay_ns:+.2f} ns, phase "
             f"{one.phase_deg:+.0f}°, noise variance x {one.noise:.2f}",
-            f"/tiles/{tile.tile_id}", round(column_px, 1),
+            f"/tiles/{tile.tile_id}",
+            round(column_px, 1),
         )
         for column, tile in enumerate(tiles)
         for one in tile.antennas
         if (tone := _antenna_tone(one, by))
-    )  # fmt: skip
+    )
     every = max(1, len(tiles) // 6)
     return Chart(
-        width, _TOP + _ANTENNA_PX * len(rows) + _BOTTOM, marks,
+        width,
+        _TOP + _ANTENNA_PX * len(rows) + _BOTTOM,
+        marks,
         tuple(
             Tick(round(_LEFT + i * column_px, 1), words.utc(tiles[i].start, "%H:%M"))
             for i in range(0, len(tiles), every)
         ),
         tuple(Tick(_TOP + _ANTENNA_PX * row + 6.5, name) for name, row in rows.items()),
-    )  # fmt: skip
+    )
 
 
 def _antenna_tone(one: AntennaHealth, by: str) -> str:
@@ -263,9 +296,11 @@ def _antenna_tone(one: AntennaHealth, by: str) -> str:
     if one.state is AntennaState.FAILED:
         return "wait"
     value = {
-        "gain": abs(one.amplitude - 1), "delay": abs(one.delay_ns), "phase": abs(one.phase_deg),
+        "gain": abs(one.amplitude - 1),
+        "delay": abs(one.delay_ns),
+        "phase": abs(one.phase_deg),
         "noise": one.noise,
-    }[by]  # fmt: skip
+    }[by]
     reached = [step for step, _, limit in ANTENNA_STEPS[by] if 0 < limit <= value]
     return reached[-1] if reached else ""
 

@@ -79,10 +79,14 @@ def _fields(model: type[Options], prefix: str, holds: Options | None = None) -> 
         default = getattr(holds, name) if holds is not None else info.get_default()
         kind, choices = _kind(info)
         yield Field(
-            f"{prefix}{name}", name.replace("_", " "), info.description or "", kind,
-            "" if info.is_required() else _said(default), choices,
+            f"{prefix}{name}",
+            name.replace("_", " "),
+            info.description or "",
+            kind,
+            "" if info.is_required() else _said(default),
+            choices,
             required=info.is_required(),
-        )  # fmt: skip
+        )
 
 
 def _kind(info: FieldInfo) -> tuple[str, tuple[str, ...]]:

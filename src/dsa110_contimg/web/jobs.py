@@ -34,17 +34,23 @@ def jobs(
     with request.app.state.registry.read() as session:
         found = session.scalars(query).all()
     return page(
-        request, "jobs.html", title="Jobs", jobs=found, status=status, states=list(JobState),
+        request,
+        "jobs.html",
+        title="Jobs",
+        jobs=found,
+        status=status,
+        states=list(JobState),
         kinds=[(name, kind.__doc__) for name, kind in KINDS.items()],
         more=found[-1].id if len(found) == _PAGE else None,
-    )  # fmt: skip
+    )
 
 
 @router.get("/jobs/new/{kind}")
 def new(
-    kind: str, request: Request,
+    kind: str,
+    request: Request,
     like: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Repeat this job")] = None,
-) -> Response:  # fmt: skip
+) -> Response:
     """An empty form, or one filled as another job was."""
     filled: dict[str, str] = {}
     if like is not None:
@@ -72,10 +78,16 @@ def _form(request: Request, kind: str, filled: dict[str, str], error: str = "") 
     if kind not in KINDS:
         raise HTTPException(404, f"no type of job {kind!r}")
     return page(
-        request, "job_form.html", 422 if error else 200, title=f"New job: {kind}", kind=kind,
-        about=KINDS[kind].__doc__, sets=forms.fieldsets(kind, request.app.state.settings),
-        filled=filled, error=error,
-    )  # fmt: skip
+        request,
+        "job_form.html",
+        422 if error else 200,
+        title=f"New job: {kind}",
+        kind=kind,
+        about=KINDS[kind].__doc__,
+        sets=forms.fieldsets(kind, request.app.state.settings),
+        filled=filled,
+        error=error,
+    )
 
 
 @router.get("/jobs/{job_id}")
@@ -83,9 +95,13 @@ def job(job_id: JobId, request: Request) -> Response:
     """How far a job is, what it printed, what it made."""
     found = find_job(request, job_id)
     return page(
-        request, "job.html", title=f"Job {job_id}", job=found, runs=found.state in _RUNS,
+        request,
+        "job.html",
+        title=f"Job {job_id}",
+        job=found,
+        runs=found.state in _RUNS,
         log=read_log(request.app.state.settings, job_id),
-    )  # fmt: skip
+    )
 
 
 @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(may_write)])

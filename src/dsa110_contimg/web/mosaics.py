@@ -34,9 +34,13 @@ def gallery(
     """The newest mosaics as pictures."""
     found = queries.mosaics(request.app.state.registry, _PAGE, until=before, state=state or None)
     return page(
-        request, "mosaics.html", title="Mosaics", mosaics=found, state=state,
+        request,
+        "mosaics.html",
+        title="Mosaics",
+        mosaics=found,
+        state=state,
         more=found[-1]["start"] - 1e-3 if len(found) == _PAGE else None,
-    )  # fmt: skip
+    )
 
 
 @router.get("/mosaics/{name}")
@@ -46,12 +50,19 @@ def mosaic(name: Name, request: Request) -> Response:
     found = queries.mosaic(state.registry, name)
     hips = _hips_home(request) / name / "properties"
     return page(
-        request, "mosaic.html", sky=True, title=name, mosaic=found, image=found["record"]["mosaic"],
-        validation=found["record"]["validation"], has_hips=hips.exists(),
+        request,
+        "mosaic.html",
+        sky=True,
+        title=name,
+        mosaic=found,
+        image=found["record"]["mosaic"],
+        validation=found["record"]["validation"],
+        has_hips=hips.exists(),
         aladin=assets.ALADIN if assets.has_aladin() else "",
-        neighbours=queries.mosaic_neighbours(state.registry, name), files=_files(found),
+        neighbours=queries.mosaic_neighbours(state.registry, name),
+        files=_files(found),
         is_there=_path(found).exists(),
-    )  # fmt: skip
+    )
 
 
 def _files(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,13 +92,13 @@ def _pyramid(request: Request, name: str) -> tuple[dict[str, Any], Pyramid]:
 
 @router.get("/mosaics/{name}/preview.png")
 def preview(
-    name: Name, request: Request,
-    width: Annotated[int, Query(ge=64, le=1600)] = 480,
-) -> Response:  # fmt: skip
+    name: Name, request: Request, width: Annotated[int, Query(ge=64, le=1600)] = 480
+) -> Response:
     """The picture of a mosaic, small."""
     found = queries.mosaic(request.app.state.registry, name)
-    return Response(assets.thumbnail(_path(found, "preview"), width), media_type="image/png",
-                    headers=ASK)  # fmt: skip
+    return Response(
+        assets.thumbnail(_path(found, "preview"), width), media_type="image/png", headers=ASK
+    )
 
 
 @router.get("/mosaics/{name}/report")
@@ -119,11 +130,16 @@ def sky(name: Name, request: Request) -> JSONResponse:
         overlays[settings.sky_catalog] = listed
     return JSONResponse(
         {
-            "width": nx, "height": ny, "side": SIDE, "levels": len(pyramid.levels),
-            "ra_deg": centre[0], "dec_deg": centre[1],
-            "field_deg": nx * float(np.abs(pyramid.wcs.wcs.cdelt[0])), "overlays": overlays,
+            "width": nx,
+            "height": ny,
+            "side": SIDE,
+            "levels": len(pyramid.levels),
+            "ra_deg": centre[0],
+            "dec_deg": centre[1],
+            "field_deg": nx * float(np.abs(pyramid.wcs.wcs.cdelt[0])),
+            "overlays": overlays,
         }
-    )  # fmt: skip
+    )
 
 
 def _on_image(
@@ -141,9 +157,12 @@ def _on_image(
         index = index[np.argsort(-flux_jy[index], kind="stable")]
     index = index[:_MOST_OVERLAID]
     return {
-        "index": index, "x": at[index, 0].tolist(), "y": (ny - 1 - at[index, 1]).tolist(),
-        "ra_deg": ra_deg[index].tolist(), "dec_deg": dec_deg[index].tolist(),
-    }  # fmt: skip
+        "index": index,
+        "x": at[index, 0].tolist(),
+        "y": (ny - 1 - at[index, 1]).tolist(),
+        "ra_deg": ra_deg[index].tolist(),
+        "dec_deg": dec_deg[index].tolist(),
+    }
 
 
 @router.get("/mosaics/{name}/{level}/{column}/{row}.png")
@@ -156,12 +175,13 @@ def square(name: Name, level: int, column: int, row: int, request: Request) -> R
 
 @router.get("/mosaics/{name}/value.json")
 def value(
-    name: Name, request: Request,
+    name: Name,
+    request: Request,
     x: Annotated[float | None, Query(description="Pixels from the left")] = None,
     y: Annotated[float | None, Query(description="Pixels from the top")] = None,
     ra: Annotated[float | None, Query(ge=0, le=360)] = None,
     dec: Annotated[float | None, Query(ge=-90, le=90)] = None,
-) -> JSONResponse:  # fmt: skip
+) -> JSONResponse:
     """Position, brightness and noise at a pixel or a position."""
     found, pyramid = _pyramid(request, name)
     ny, nx = pyramid.shape
@@ -173,8 +193,11 @@ def value(
     else:
         raise HTTPException(422, "give x and y, or ra and dec")
     told: dict[str, Any] = {
-        "ra_deg": _finite(ra), "dec_deg": _finite(dec), "flux_jy": None, "rms_jy": None,
-    }  # fmt: skip
+        "ra_deg": _finite(ra),
+        "dec_deg": _finite(dec),
+        "flux_jy": None,
+        "rms_jy": None,
+    }
     if np.isfinite([column, line]).all():
         i, j = round(line), round(column)
         if 0 <= i < ny and 0 <= j < nx:

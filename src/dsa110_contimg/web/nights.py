@@ -50,16 +50,32 @@ def night(
         tone, word = _judged(row, strain.get(row["id"]), by)
         counts[word] = counts.get(word, 0) + 1
         marks.append(
-            (row["start"],
-             charts.Mark(0.0, 0.0, tone, f"{row['id']}: {word}", f"/tiles/{row['id']}",
-                         DSA110.tile_length_s))
-        )  # fmt: skip
+            (
+                row["start"],
+                charts.Mark(
+                    0.0,
+                    0.0,
+                    tone,
+                    f"{row['id']}: {word}",
+                    f"/tiles/{row['id']}",
+                    DSA110.tile_length_s,
+                ),
+            )
+        )
     return page(
-        request, "night.html", title=f"Night of {day}", day=day, by=by, gates=("state", *GATES),
-        hours=charts.strip(marks, since, since + DAY_S), counts=counts, n_tiles=len(rows),
-        earlier=_day(since - DAY_S), later=_day(since + DAY_S),
+        request,
+        "night.html",
+        title=f"Night of {day}",
+        day=day,
+        by=by,
+        gates=("state", *GATES),
+        hours=charts.strip(marks, since, since + DAY_S),
+        counts=counts,
+        n_tiles=len(rows),
+        earlier=_day(since - DAY_S),
+        later=_day(since + DAY_S),
         tones={word: _tone_of(word, by) for word in counts},
-    )  # fmt: skip
+    )
 
 
 def _strains(images: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -90,16 +106,23 @@ def _judged(row: dict[str, Any], strain: dict[str, float] | None, by: str) -> tu
         return words.tone(row["state"]), row["state"]
     value = math.nan if strain is None else strain.get(by, math.nan)
     word = (
-        _UNKNOWN if not math.isfinite(value)
-        else "passed" if value <= 0.6 else _NEAR if value <= 1 else _OVER
-    )  # fmt: skip
+        _UNKNOWN
+        if not math.isfinite(value)
+        else "passed"
+        if value <= 0.6
+        else _NEAR
+        if value <= 1
+        else _OVER
+    )
     return _tone_of(word, by), word
 
 
 def _tone_of(word: str, by: str) -> str:
-    return words.tone(word) if by == "state" else {_NEAR: "warn", _OVER: "bad"}.get(
-        word, words.tone(word)
-    )  # fmt: skip
+    return (
+        words.tone(word)
+        if by == "state"
+        else {_NEAR: "warn", _OVER: "bad"}.get(word, words.tone(word))
+    )
 
 
 @router.get("/tiles/{tile_id}")
@@ -109,9 +132,14 @@ def tile(tile_id: str, request: Request) -> Response:
     images = [image["record"] for image in known["images"]]
     found = _history_of(request, tile_id) if images else None
     return page(
-        request, "tile.html", title=f"Tile {tile_id}", tile=known, images=images, found=found,
+        request,
+        "tile.html",
+        title=f"Tile {tile_id}",
+        tile=known,
+        images=images,
+        found=found,
         strain=_strains(images[:1]).get(tile_id, {}),
-    )  # fmt: skip
+    )
 
 
 def _history_of(request: Request, tile_id: str) -> "TileHistory":

@@ -36,10 +36,16 @@ def now(request: Request) -> Response:
     view = health(registry, settings)
     newest = next(iter(queries.mosaics(registry, 1, state="published")), None)
     return page(
-        request, "now.html", title="Now", view=view, figures=_figures(view, settings),
-        work=history.at_work(registry), troubles=queries.troubles(registry),
-        events_rows=history.events(registry, limit=12), newest=newest,
-    )  # fmt: skip
+        request,
+        "now.html",
+        title="Now",
+        view=view,
+        figures=_figures(view, settings),
+        work=history.at_work(registry),
+        troubles=queries.troubles(registry),
+        events_rows=history.events(registry, limit=12),
+        newest=newest,
+    )
 
 
 def _figures(view: dict[str, Any], settings: Settings) -> list[dict[str, str]]:
@@ -60,17 +66,33 @@ def _figures(view: dict[str, Any], settings: Settings) -> list[dict[str, str]]:
     alerts = len(view["alerts"])
     rows = [
         ("Newest data", data[0], data[1], data[2]),
-        ("Behind the sky", span(flow["lag_s"]), behind,
-         {"good": "keeping up", "warn": "behind"}.get(behind, "far behind")),
+        (
+            "Behind the sky",
+            span(flow["lag_s"]),
+            behind,
+            {"good": "keeping up", "warn": "behind"}.get(behind, "far behind"),
+        ),
         ("Failing", str(flow["failing"]), failing, "look below" if flow["failing"] else "none"),
-        ("Tiles, last hour", str(flow["tiles_last_hour"]), "wait",
-         f"{flow['tiles_last_day']} in a day"),
-        ("Mosaics, last day", str(flow["mosaics_last_day"]), "wait",
-         f"{flow['mosaics_last_hour']} in the last hour"),
-        ("Disk free", f"{disk_gb:.0f} GB", disk,
-         {"good": "enough", "warn": "little"}.get(disk, "work waits")),
+        (
+            "Tiles, last hour",
+            str(flow["tiles_last_hour"]),
+            "wait",
+            f"{flow['tiles_last_day']} in a day",
+        ),
+        (
+            "Mosaics, last day",
+            str(flow["mosaics_last_day"]),
+            "wait",
+            f"{flow['mosaics_last_hour']} in the last hour",
+        ),
+        (
+            "Disk free",
+            f"{disk_gb:.0f} GB",
+            disk,
+            {"good": "enough", "warn": "little"}.get(disk, "work waits"),
+        ),
         ("Alerts", str(alerts), "bad" if alerts else "good", "none" if not alerts else "see below"),
-    ]  # fmt: skip
+    ]
     return [dict(zip(("name", "value", "tone", "word"), row, strict=True)) for row in rows]
 
 
@@ -84,13 +106,17 @@ def machine(request: Request) -> Response:
     registry, settings = request.app.state.registry, request.app.state.settings
     address = shown_url(registry.url)
     return page(
-        request, "health.html", title="Health",
-        versions=software.versions(), processor=software.processor(),
+        request,
+        "health.html",
+        title="Health",
+        versions=software.versions(),
+        processor=software.processor(),
         database={"address": address, "schema": revision(registry)},
         values=_shown(settings) | {"database_url": address},
         origins=request.app.state.origins,
-        work=history.at_work(registry), warnings=history.events(registry, "warning", 20),
-    )  # fmt: skip
+        work=history.at_work(registry),
+        warnings=history.events(registry, "warning", 20),
+    )
 
 
 @router.get("/docs")
@@ -149,11 +175,14 @@ def _examine(settings: Settings) -> list[dict[str, str]]:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "dsa110_contimg.cli.main", "doctor", "--json"],
-            capture_output=True, text=True, check=False, timeout=_PATIENCE_S,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE_S,
             stdin=subprocess.DEVNULL,
             env=os.environ
             | {"CONTIMG_ROOT": str(settings.root), "CONTIMG_DATABASE_URL": settings.database_url},
-        )  # fmt: skip
+        )
         checks: list[dict[str, str]] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         why = f"did not answer within {_PATIENCE_S:.0f} s"

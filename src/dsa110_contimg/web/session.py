@@ -38,9 +38,13 @@ def enter(request: Request, given: Form, target: Next = "/") -> Response:
         return page(request, "login.html", 401, title="Token", target=_inside(target), error=error)
     answer = to(_inside(target))
     answer.set_cookie(
-        COOKIE, token, max_age=_KEEP_S, httponly=True, samesite="strict",
+        COOKIE,
+        token,
+        max_age=_KEEP_S,
+        httponly=True,
+        samesite="strict",
         secure=request.headers.get("origin", "").startswith("https:"),
-    )  # fmt: skip
+    )
     return answer
 
 

@@ -20,10 +20,16 @@ from dsa110_contimg.web import words
 STATIC = Path(__file__).parent / "static"
 _POLICY = "; ".join(
     (
-        "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data: blob:",
-        "connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
     )
-)  # fmt: skip
+)
 # Aladin Lite is WebAssembly with styles of its own, and works on pictures it made itself.
 _SKY_POLICY = (
     _POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
@@ -32,18 +38,26 @@ _SKY_POLICY = (
     + "; worker-src 'self' blob:; font-src 'self' data:"
 )
 NAVIGATION = (
-    ("/", "Now"), ("/night", "Night"), ("/mosaics", "Mosaics"), ("/sources", "Sources"),
-    ("/calibration", "Calibration"), ("/antennas", "Antennas"), ("/jobs", "Jobs"),
+    ("/", "Now"),
+    ("/night", "Night"),
+    ("/mosaics", "Mosaics"),
+    ("/sources", "Sources"),
+    ("/calibration", "Calibration"),
+    ("/antennas", "Antennas"),
+    ("/jobs", "Jobs"),
     ("/health", "Health"),
-)  # fmt: skip
+)
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("dsa110_contimg.web"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("dsa110_contimg.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= words.FILTERS
     environment.globals |= {"navigation": NAVIGATION, "version": __version__}
     return environment

@@ -41,16 +41,28 @@ def sources(
     radius = radius or _RADIUS_DEG
     with request.app.state.registry.read() as session:
         rows = light_curves.query(
-            session, cone=None if place is None else (*place, radius),
-            name=q if place is None else None, behaviour=behaviour or None, dips=dips,
+            session,
+            cone=None if place is None else (*place, radius),
+            name=q if place is None else None,
+            behaviour=behaviour or None,
+            dips=dips,
             limit=_DRAWN,
-        )  # fmt: skip
+        )
         found = [light_curves.as_dict(row) for row in rows]
     return page(
-        request, "sources.html", title="Sources", sources=found[:_SHOWN], chart=charts.eta_v(found),
-        q=q, radius=radius, behaviour=behaviour, dips=dips, place=place, n_found=len(found),
+        request,
+        "sources.html",
+        title="Sources",
+        sources=found[:_SHOWN],
+        chart=charts.eta_v(found),
+        q=q,
+        radius=radius,
+        behaviour=behaviour,
+        dips=dips,
+        place=place,
+        n_found=len(found),
         more=len(found) == _DRAWN,
-    )  # fmt: skip
+    )
 
 
 def position(text: str) -> tuple[float, float] | None:
@@ -81,9 +93,10 @@ def position(text: str) -> tuple[float, float] | None:
 
 @router.get("/sources/{name}")
 def source(
-    name: Name, request: Request,
+    name: Name,
+    request: Request,
     epochs: Annotated[str, Query(pattern="^(mosaic|tile)$")] = light_curves.MOSAIC,
-) -> Response:  # fmt: skip
+) -> Response:
     """Light curve, cut-outs, neighbours of one source."""
     with request.app.state.registry.read() as session:
         row = light_curves.find(session, name)
@@ -91,10 +104,15 @@ def source(
         found = light_curves.as_dict(row)
     rows = curve.as_rows() if curve is not None else []
     return page(
-        request, "source.html", title=found["name"], source=found, epochs=rows, kind=epochs,
+        request,
+        "source.html",
+        title=found["name"],
+        source=found,
+        epochs=rows,
+        kind=epochs,
         chart=charts.light_curve(rows),
         cutouts=rows[-_CUTOUTS:][::-1] if epochs == light_curves.MOSAIC else [],
-    )  # fmt: skip
+    )
 
 
 @router.get("/sources/{name}/neighbours")
@@ -114,18 +132,25 @@ def neighbours(name: Name, request: Request) -> Response:
     for catalogue_name in catalogues.names(root):
         cone = catalogues.load(root, catalogue_name).cone(row.ra_deg, row.dec_deg, _NEIGHBOUR_DEG)
         found += [
-            {"catalogue": catalogue_name, "ra_deg": float(ra), "dec_deg": float(dec),
-             "flux_jy": float(flux), "mhz": cone.frequency_hz / 1e6}
+            {
+                "catalogue": catalogue_name,
+                "ra_deg": float(ra),
+                "dec_deg": float(dec),
+                "flux_jy": float(flux),
+                "mhz": cone.frequency_hz / 1e6,
+            }
             for ra, dec, flux in zip(cone.ra_deg, cone.dec_deg, cone.flux_jy, strict=True)
-        ]  # fmt: skip
+        ]
     for other in (*near, *found):
         there = np.deg2rad((other["ra_deg"], other["dec_deg"]))
         away_rad = erfa.seps(*np.deg2rad((row.ra_deg, row.dec_deg)), *there)
         other["arcsec"] = float(np.rad2deg(away_rad)) * 3600
     return page(
-        request, "neighbours.html", near=sorted(near, key=_distance),
+        request,
+        "neighbours.html",
+        near=sorted(near, key=_distance),
         listed=sorted(found, key=_distance),
-    )  # fmt: skip
+    )
 
 
 def _distance(row: dict[str, Any]) -> float:

@@ -10,14 +10,34 @@ from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
 from dsa110_contimg.times import DAY_S
 
 _TONES = {
-    "good": ("converted", "published", "done", "passed", "ok", "preferred", "registered",
-             "constant"),
+    "good": (
+        "converted",
+        "published",
+        "done",
+        "passed",
+        "ok",
+        "preferred",
+        "registered",
+        "constant",
+    ),
     "busy": ("converting", "processing", "running", "noisy"),
-    "wait": ("ready", "collecting", "queued", "staged", "cancelled", "normal", "duplicate", "info",
-             "not imaged", "unknown", "unsolved", "no signal"),
+    "wait": (
+        "ready",
+        "collecting",
+        "queued",
+        "staged",
+        "cancelled",
+        "normal",
+        "duplicate",
+        "info",
+        "not imaged",
+        "unknown",
+        "unsolved",
+        "no signal",
+    ),
     "warn": ("warning", "held", "failed", "unreadable", "variable", "changed"),
     "bad": ("rejected", "quarantined", "error", "transient", "vanished"),
-}  # fmt: skip
+}
 _TONE_OF = {word: tone for tone, words in _TONES.items() for word in words}
 
 
@@ -105,6 +125,14 @@ def declination(degrees: float) -> str:
 
 
 FILTERS = {
-    "tone": tone, "utc": utc, "lst": lst, "span": span, "flux": flux,
-    "number": number, "percent": percent, "size": size, "ra": right_ascension, "dec": declination,
-}  # fmt: skip
+    "tone": tone,
+    "utc": utc,
+    "lst": lst,
+    "span": span,
+    "flux": flux,
+    "number": number,
+    "percent": percent,
+    "size": size,
+    "ra": right_ascension,
+    "dec": declination,
+}

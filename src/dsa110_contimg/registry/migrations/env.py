@@ -3,8 +3,6 @@
 from alembic import context
 
 context.configure(
-    connection=context.config.attributes["connection"],
-    render_as_batch=True,
-    transactional_ddl=True,
+    connection=context.config.attributes["connection"], render_as_batch=True, transactional_ddl=True
 )
 context.run_migrations()

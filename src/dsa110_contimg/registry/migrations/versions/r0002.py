@@ -189,10 +189,7 @@ def upgrade() -> None:
         sa.Column("look_again", sa.Float(), nullable=True),
         sa.Column("subband", sa.Integer(), nullable=True),
         sa.Column("tile_id", sa.String(length=32), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["tile_id"],
-            ["tiles.id"],
-        ),
+        sa.ForeignKeyConstraint(["tile_id"], ["tiles.id"]),
         sa.PrimaryKeyConstraint("path"),
     )
     op.create_index(op.f("ix_subband_files_state"), "subband_files", ["state"], unique=False)

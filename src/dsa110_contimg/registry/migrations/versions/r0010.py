@@ -13,15 +13,21 @@ down_revision = "0009"
 
 _MARK = "{root}"
 _PATH_COLUMNS = (
-    ("subband_files", "path"), ("tiles", "ms_path"), ("calibration_sets", "path"),
+    ("subband_files", "path"),
+    ("tiles", "ms_path"),
+    ("calibration_sets", "path"),
     ("products", "path"),
-)  # fmt: skip
+)
 _JSON_COLUMNS = (
-    ("tiles", ("id",), "converted"), ("calibration_sets", ("id",), "quality"),
-    ("images", ("id",), "record"), ("mosaics", ("name",), "record"),
-    ("plans", ("name",), "document"), ("jobs", ("id",), "params"), ("jobs", ("id",), "result"),
+    ("tiles", ("id",), "converted"),
+    ("calibration_sets", ("id",), "quality"),
+    ("images", ("id",), "record"),
+    ("mosaics", ("name",), "record"),
+    ("plans", ("name",), "document"),
+    ("jobs", ("id",), "params"),
+    ("jobs", ("id",), "result"),
     ("steps", ("key", "group_id"), "result"),
-)  # fmt: skip
+)
 
 
 def upgrade() -> None:

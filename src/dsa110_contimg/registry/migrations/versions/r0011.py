@@ -16,8 +16,7 @@ def upgrade() -> None:
     """Give existing measurements the time of their image."""
     connection = op.get_bind()
     op.add_column(
-        "measured_images",
-        sa.Column("n_compared", sa.Integer(), nullable=False, server_default="0"),
+        "measured_images", sa.Column("n_compared", sa.Integer(), nullable=False, server_default="0")
     )
     op.execute("UPDATE measured_images SET n_compared = 1 WHERE scale <> 1 OR scale_error > 0")
     for name in _TIMES:
