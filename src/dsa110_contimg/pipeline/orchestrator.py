@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dsa110_contimg.errors import CancelledRunError, GraphError
@@ -117,7 +119,11 @@ class PipelineOrchestrator:
                     f"stage {definition.name!r} depends on {', '.join(map(repr, unknown))}, "
                     f"which is not in the graph ({', '.join(self._stages)})"
                 )
-        self.order = self._sorted()
+        try:
+            self.order = tuple(self._sorter().static_order())
+        except CycleError as error:
+            cycle = ", ".join(name for name in self._stages if name in error.args[1])
+            raise GraphError(f"the stages {cycle} depend on each other in a cycle") from None
 
     def check(self, context: PipelineContext) -> None:
         """Check that every declared input is given or made by an earlier stage.
@@ -128,10 +134,12 @@ class PipelineOrchestrator:
             Naming the stage and its missing input.
         """
         makers = {out: name for name, d in self._stages.items() for out in d.stage.outputs}
+        ancestors: dict[str, set[str]] = {}
         for name in self.order:
-            before = self._ancestors(name)
+            parents = self._stages[name].depends_on
+            ancestors[name] = set(parents).union(*(ancestors[parent] for parent in parents))
             for needed in self._stages[name].stage.inputs:
-                if needed in context.inputs or makers.get(needed) in before:
+                if needed in context.inputs or makers.get(needed) in ancestors[name]:
                     continue
                 hint = (
                     f"stage {makers[needed]!r} makes it: add that to depends_on"
@@ -157,25 +165,22 @@ class PipelineOrchestrator:
         ):
             # Ctrl-C: the stages' calls are ended, or their threads would be waited for.
             undo.callback(context.cancellation.cancel)
-            while len(outcomes) < len(self._stages):
-                failed = any(o.status is StageStatus.FAILED for o in outcomes.values())
-                for name in self.order:
-                    if name in outcomes or name in running.values():
-                        continue
-                    if failed:
-                        outcomes[name] = StageOutcome(name, StageStatus.SKIPPED)
-                    elif all(d in outcomes for d in self._stages[name].depends_on):
-                        future = threads.submit(self._run_stage, name, context)
-                        running[future] = name
-                if not running:
-                    break
+            sorter = self._sorter()
+            sorter.prepare()
+            failed = False
+            while running or (sorter.is_active() and not failed):
+                for name in () if failed else sorter.get_ready():
+                    running[threads.submit(self._run_stage, name, context)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    outcome = future.result()
-                    outcomes[running.pop(future)] = outcome
+                    name, outcome = running.pop(future), future.result()
+                    outcomes[name] = outcome
+                    sorter.done(name)
+                    failed = failed or outcome.status is StageStatus.FAILED
                     seconds = {name: done.seconds for name, done in outcomes.items()}
                     context = context.with_artifacts({**outcome.outputs, "stage_seconds": seconds})
             undo.pop_all()
-        ordered = tuple(outcomes[name] for name in self.order)
+        skipped = partial(StageOutcome, status=StageStatus.SKIPPED)
+        ordered = tuple(outcomes.get(name) or skipped(name) for name in self.order)
         return PipelineResult(ordered, dict(context.inputs))
 
     def text(self) -> str:
@@ -192,6 +197,9 @@ class PipelineOrchestrator:
     def edges(self) -> dict[str, tuple[str, ...]]:
         """Each stage, in the order of running, with those it follows."""
         return {name: tuple(self._stages[name].depends_on) for name in self.order}
+
+    def _sorter(self) -> TopologicalSorter[str]:
+        return TopologicalSorter({name: one.depends_on for name, one in self._stages.items()})
 
     def _run_stage(self, name: str, context: PipelineContext) -> StageOutcome:
         stage = self._stages[name].stage
@@ -212,25 +220,3 @@ class PipelineOrchestrator:
         seconds = time.monotonic() - start
         context.progress(name, 1.0, f"done in {seconds:.1f} s")
         return StageOutcome(name, StageStatus.DONE, seconds, outputs)
-
-    def _ancestors(self, name: str) -> set[str]:
-        found: set[str] = set()
-        stack = list(self._stages[name].depends_on)
-        while stack:
-            parent = stack.pop()
-            if parent not in found:
-                found.add(parent)
-                stack.extend(self._stages[parent].depends_on)
-        return found
-
-    def _sorted(self) -> list[str]:
-        """Names in an order that respects dependencies, else as given."""
-        order: list[str] = []
-        waiting = list(self._stages)
-        while waiting:
-            ready = [n for n in waiting if all(d in order for d in self._stages[n].depends_on)]
-            if not ready:
-                raise GraphError(f"the stages {', '.join(waiting)} depend on each other in a cycle")
-            order.append(ready[0])
-            waiting.remove(ready[0])
-        return order
