@@ -323,9 +323,11 @@ class _Call(Future[Any]):
             worker.pipe.send_bytes(pickle.dumps((self._priority, memory_gb(self._function), call)))
             said = _WAITING
             while said == _WAITING:
-                with self._limited(worker, _LONGEST_SILENCE_S, "no sign of life"):
-                    said = worker.pipe.recv_bytes()
-            with self._limited(worker, self._timeout_s, "its time-out"):
+                # These messages are so short that they come whole or not at all.
+                if not worker.pipe.poll(_LONGEST_SILENCE_S):
+                    self._end(worker, f"no sign of life of {_LONGEST_SILENCE_S:g} s")
+                said = worker.pipe.recv_bytes()
+            with self._limited(worker):
                 said = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             worker.kill()
@@ -346,20 +348,23 @@ class _Call(Future[Any]):
             self.set_exception(answer)
 
     @contextlib.contextmanager
-    def _limited(self, worker: _Worker, seconds: float | None, limit: str) -> Iterator[None]:
-        """Kill the worker if this takes longer."""
-
-        def expire() -> None:
-            self._exceeded = f"{limit} of {seconds:g} s"
-            worker.process.kill()
-
-        timer = threading.Timer(seconds if seconds is not None else threading.TIMEOUT_MAX, expire)
+    def _limited(self, worker: _Worker) -> Iterator[None]:
+        """End the worker if this takes longer than the call may."""
+        if self._timeout_s is None:
+            yield
+            return
+        limit = f"its time-out of {self._timeout_s:g} s"
+        timer = threading.Timer(self._timeout_s, self._end, (worker, limit))
         timer.daemon = True
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
+
+    def _end(self, worker: _Worker, limit: str) -> None:
+        self._exceeded = limit
+        worker.process.kill()
 
     def _count_death(self, exit_code: int | None) -> None:
         self._deaths += 1
