@@ -21,6 +21,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python tools/count.py
 
 test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
