@@ -20,6 +20,7 @@ import peer_programs
 from dsa110_contimg.calibration import delay, predict, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import gridding, tile, weighting
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -29,7 +30,7 @@ from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
-from dsa110_contimg.sky import astrometry, catalogues
+from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
@@ -244,7 +245,7 @@ def _as_wsclean_weighs(vis: Visibilities) -> Visibilities:
 def check_dirty(done: Processed) -> Iterator[Check]:
     """Dirty images without averaging, natural weights, the same gridding algorithm."""
     vis = _as_wsclean_weighs(measurement_set.read(done.calibrated))
-    size, cell_rad = 1024, 8 * astrometry.ARCSEC_RAD
+    size, cell_rad = 1024, 8 * ARCSEC_RAD
     samples = averaging.stokes_i_samples(
         vis.data,
         vis.flags,
@@ -266,7 +267,7 @@ def check_dirty(done: Processed) -> Iterator[Check]:
         done.calibrated,
         prefix,
         size,
-        cell_rad / astrometry.ARCSEC_RAD,
+        cell_rad / ARCSEC_RAD,
         "-weight",
         "natural",
         "-use-wgridder",
@@ -289,7 +290,7 @@ def check_restored(done: Processed) -> Iterator[Check]:
     """
     faint = process(done.work / "faint", _FAINT_JY)
     vis = measurement_set.read(faint.calibrated)
-    size, cell_rad = 1600, 3.75 * astrometry.ARCSEC_RAD
+    size, cell_rad = 1600, 3.75 * ARCSEC_RAD
     options = TileImageOptions(
         size=size,
         cell_rad=cell_rad,
@@ -301,8 +302,8 @@ def check_restored(done: Processed) -> Iterator[Check]:
     )
     first = tile.image_tile(vis, None, replace(options, clean=CleanOptions(0, 4.0, 1.0)))
     beam = (
-        f"{first.beam.major_rad / astrometry.ARCSEC_RAD}asec",
-        f"{first.beam.minor_rad / astrometry.ARCSEC_RAD}asec",
+        f"{first.beam.major_rad / ARCSEC_RAD}asec",
+        f"{first.beam.minor_rad / ARCSEC_RAD}asec",
         f"{np.rad2deg(first.beam.position_angle_rad)}deg",
     )
     prefix = done.work / "clean"
@@ -310,7 +311,7 @@ def check_restored(done: Processed) -> Iterator[Check]:
         faint.calibrated,
         prefix,
         size,
-        cell_rad / astrometry.ARCSEC_RAD,
+        cell_rad / ARCSEC_RAD,
         "-weight",
         "briggs",
         "0.5",
@@ -377,11 +378,7 @@ def check_truth(done: Processed) -> Iterator[Check]:
         yield Check(
             f"brightest source, {name}: flux / truth {ratio:.4f}, off", abs(ratio - 1), 0.03
         )
-        yield Check(
-            f"brightest source, {name}: arcsec from truth",
-            float(offset) / astrometry.ARCSEC_RAD,
-            2.0,
-        )
+        yield Check(f"brightest source, {name}: arcsec from truth", float(offset) / ARCSEC_RAD, 2.0)
 
 
 def check_xradio(done: Processed) -> Iterator[Check]:

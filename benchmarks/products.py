@@ -20,15 +20,16 @@ from reproject import reproject_interp
 from reproject.mosaicking import reproject_and_coadd
 from scipy import ndimage
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import combine, grid
-from dsa110_contimg.sky import astrometry, catalogues, matching
+from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sources import forced
 
 _SIZE = 2048
-_CELL = 5 * astrometry.ARCSEC_RAD
+_CELL = 5 * ARCSEC_RAD
 _BEAM = RestoringBeam(5 * _CELL, 4 * _CELL, 0.5)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.imaging import ImagedTile, check_tile
 
-CELL = 10 * astrometry.ARCSEC_RAD
+CELL = 10 * ARCSEC_RAD
 BEAM = RestoringBeam(4.5 * CELL, 4 * CELL, 0.3)
 NPIX = 512
 RMS = 0.002
@@ -80,7 +81,7 @@ def imaged_tile(
         beam_major_rad=BEAM.major_rad,
         beam_minor_rad=BEAM.minor_rad,
         beam_angle_rad=BEAM.position_angle_rad,
-        cell_arcsec=apparent.cell_rad / astrometry.ARCSEC_RAD,
+        cell_arcsec=apparent.cell_rad / ARCSEC_RAD,
         frequency_hz=1.4e9,
         size=NPIX,
         n_iterations=1,

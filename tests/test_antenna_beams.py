@@ -10,11 +10,12 @@ from scipy import special
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
 from dsa110_contimg.calibration.directional import peel
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import AntennaBeams, BeamShape, voltage_slopes
-from dsa110_contimg.telescope import DSA110, SPEED_OF_LIGHT_M_S
+from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 from dsa110_contimg.visibilities.data import Visibilities
 

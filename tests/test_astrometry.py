@@ -6,13 +6,13 @@ from astropy.time import Time
 from astropy.utils import iers
 from astropy_iers_data import IERS_A_FILE
 
+from dsa110_contimg.constants import ARCSEC_RAD, MJD_ZERO_JD, UNIX_EPOCH_JD
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD
 from dsa110_contimg.visibilities import phasing
 
 SITE = astrometry.Site(np.deg2rad(37.2334051), np.deg2rad(-118.2830001), 1188.05)
 TIMES_JD = 2461066.420462963 + np.arange(24) * 12.884902 / 86400
-MILLIARCSEC = 1e-3 * astrometry.ARCSEC_RAD
+MILLIARCSEC = 1e-3 * ARCSEC_RAD
 
 
 def test_icrs_to_earth_and_back_returns_the_position() -> None:
@@ -108,7 +108,7 @@ def test_a_drift_scan_steps_through_sidereal_time() -> None:
     middle = astrometry.radec_to_vector(*geometry.phase_centre_rad)
     between = geometry.pointings[11] + geometry.pointings[12]
     between /= np.linalg.norm(between)
-    assert astrometry.separation_rad(middle, between) < astrometry.ARCSEC_RAD
+    assert astrometry.separation_rad(middle, between) < ARCSEC_RAD
 
 
 def test_earth_orientation_is_that_of_astropy() -> None:

@@ -13,8 +13,9 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from dsa110_contimg.cli.main import app
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import RetryableError, UsageError
-from dsa110_contimg.sky import astrometry, catalogues, vizier
+from dsa110_contimg.sky import catalogues, vizier
 from dsa110_contimg.sky.catalogues import ColumnMap
 
 _MOST, _RESOLVED_MJY = 40, 120.0
@@ -115,8 +116,8 @@ def test_a_survey_comes_whole_though_the_service_holds_rows_back(
     resolved = expected[:, 2] >= _RESOLVED_MJY
     line = expected[:, 2] < 2 * _RESOLVED_MJY
     assert 0 < np.count_nonzero(resolved & line) < np.count_nonzero(resolved) < len(found)
-    major_arcsec = found.shapes.major_rad / astrometry.ARCSEC_RAD
-    minor_arcsec = found.shapes.minor_rad / astrometry.ARCSEC_RAD
+    major_arcsec = found.shapes.major_rad / ARCSEC_RAD
+    minor_arcsec = found.shapes.minor_rad / ARCSEC_RAD
     assert np.allclose(major_arcsec, np.where(resolved, 50, 0))
     assert np.allclose(minor_arcsec, np.where(line, 0, 20))
     assert np.allclose(np.rad2deg(found.shapes.angle_rad)[resolved], 140)

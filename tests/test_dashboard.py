@@ -22,6 +22,7 @@ from sqlalchemy import select, update
 
 from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.constants import UNIX_EPOCH_JD
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry import queries, tokens
 from dsa110_contimg.registry.database import Registry
@@ -38,7 +39,7 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages import sky_survey
-from dsa110_contimg.telescope import DSA110, UNIX_EPOCH_JD
+from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.web import words
 from dsa110_contimg.web.assets import has_aladin
 from servers import Server

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sources.accuracy import noise_over_stated
 from dsa110_contimg.sources.finding import find_sources
 
-CELL = 10 * astrometry.ARCSEC_RAD
+CELL = 10 * ARCSEC_RAD
 CENTRE = (0.7, 0.3)
 NOISE_JY = 1e-3
 MAJOR, MINOR = 8.0, 3.6

@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from conftest import Processed
 from dsa110_contimg.calibration import predict
+from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging import clean, fits_image, gridding, restore, weighting
 from dsa110_contimg.imaging.clean import CleanOptions
@@ -20,11 +21,10 @@ from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.stages.imaging import image
 from dsa110_contimg.stages.options import ImagingOptions
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging, measurement_set
 from dsa110_contimg.visibilities.averaging import Samples
 
-CELL = 8 * astrometry.ARCSEC_RAD
+CELL = 8 * ARCSEC_RAD
 NPIX = 256
 
 
@@ -313,7 +313,7 @@ def test_the_effective_beam_is_the_weighted_mean_over_the_drift() -> None:
     pointings = astrometry.radec_to_vector(ra, np.full(9, 0.3))
     frequencies = np.array([1.32e9, 1.48e9])
     weights = np.random.default_rng(1).uniform(size=(9, 2))
-    cell = 30 * astrometry.ARCSEC_RAD
+    cell = 30 * ARCSEC_RAD
     beam = primary_beam.effective_beam(pointings, frequencies, weights, 4.65, (2.0, 0.3), 400, cell)
     for row, column in ((200, 200), (13, 390), (300, 77)):
         l, m = -(column - 200) * cell, (row - 200) * cell
@@ -357,7 +357,7 @@ def test_a_casa_image_reads_back_equal_to_the_fits(tmp_path: Path) -> None:
     assert np.array_equal(back.getmask().squeeze(), ~finite)
     assert back.unit() == "Jy/beam"
     info = back.info()["imageinfo"]["restoringbeam"]
-    assert info["major"]["value"] == pytest.approx(5 * CELL / astrometry.ARCSEC_RAD, rel=1e-5)
+    assert info["major"]["value"] == pytest.approx(5 * CELL / ARCSEC_RAD, rel=1e-5)
 
 
 def test_a_coarse_cell_is_made_finer_and_said_so(processed: Processed, tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_a_coarse_cell_is_made_finer_and_said_so(processed: Processed, tmp_path:
     options = ImagingOptions(sky_catalog="known", size=64, cell="2arcmin", niter=0)
     made = image(calibrated.ms_path, tmp_path / "x", processed.root, options)
     assert made.cell_arcsec < 120
-    assert made.beam_minor_rad / (made.cell_arcsec * astrometry.ARCSEC_RAD) >= 3.7
+    assert made.beam_minor_rad / (made.cell_arcsec * ARCSEC_RAD) >= 3.7
     assert made.size > 64
     assert "cell reduced" in made.remarks[0]
 
@@ -398,7 +398,7 @@ def test_the_model_is_never_added_back_into_an_image(processed: Processed, tmp_p
 @pytest.mark.parametrize("jansky", [0.3, 3.0])
 def test_a_source_near_the_edge_stays_in_the_image(processed: Processed, jansky: float) -> None:
     vis = measurement_set.read(processed.result["calibrated_tiles"][0].ms_path)
-    size, cell = 512, 3.5 * astrometry.ARCSEC_RAD
+    size, cell = 512, 3.5 * ARCSEC_RAD
     from_edge = 8
     m = (size // 2 - from_edge) * cell
     axes = astrometry.tangent_axes(*vis.phase_centre_rad)

@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 import skies
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
@@ -17,7 +18,7 @@ from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import build_mosaic
 from dsa110_contimg.stages.options import MosaicOptions
 
-CELL = 10 * astrometry.ARCSEC_RAD
+CELL = 10 * ARCSEC_RAD
 BEAM = RestoringBeam(4 * CELL, 4 * CELL, 0.0)
 NPIX = 200
 
@@ -65,7 +66,7 @@ def _peak(picture: Image, ra: float, dec: float) -> tuple[float, float]:
 
     found = measure_at(picture, np.ones(picture.pixels.shape), np.array([ra]), np.array([dec]))
     offset = np.hypot(found.offset_east_rad[0], found.offset_north_rad[0])
-    return float(found.peak_jy[0]), float(offset / astrometry.ARCSEC_RAD)
+    return float(found.peak_jy[0]), float(offset / ARCSEC_RAD)
 
 
 @pytest.mark.parametrize("offset", np.linspace(0, 1, 6))

@@ -95,7 +95,7 @@ def test_blank_pixels_do_not_count_as_missed_sources(processed: Processed, tmp_p
 
 
 def test_fluxes_and_positions_of_the_known_sky_come_back(processed: Processed) -> None:
-    from dsa110_contimg.sky.astrometry import ARCSEC_RAD
+    from dsa110_contimg.constants import ARCSEC_RAD
     from dsa110_contimg.sources.photometry import measure_at
 
     sky = processed.run.sky

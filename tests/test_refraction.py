@@ -13,6 +13,7 @@ from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
 from dsa110_contimg.calibration.row_sums import sum_rows
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.within_tile import Changes, take_out
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
@@ -35,7 +36,7 @@ def _walk(vis: Visibilities, rms_arcsec: float) -> SkyMotion:
     rng = np.random.default_rng(1)
     steps = np.cumsum(rng.normal(size=(vis.times_jd.size, 2)), axis=0)
     steps -= steps.mean(axis=0)
-    scale = rms_arcsec * astrometry.ARCSEC_RAD / np.sqrt(np.mean(np.sum(steps**2, axis=1)))
+    scale = rms_arcsec * ARCSEC_RAD / np.sqrt(np.mean(np.sum(steps**2, axis=1)))
     return SkyMotion(scale * steps, 0.0)
 
 
@@ -63,9 +64,9 @@ def test_motion_comes_back_in_size_and_direction(tile: tuple[Visibilities, SkyMo
     difference = found.shift_rad - true.shift_rad
     assert np.abs(difference).max() < 0.02 * np.abs(true.shift_rad).max()
     # A source north of its place has moved north: the model with that shift fits.
-    north = SkyMotion(np.tile([0.0, astrometry.ARCSEC_RAD], (vis.times_jd.size, 1)), 0.0)
+    north = SkyMotion(np.tile([0.0, ARCSEC_RAD], (vis.times_jd.size, 1)), 0.0)
     ra, dec = astrometry.vector_to_radec(model.directions)
-    shifted = astrometry.radec_to_vector(ra, dec + astrometry.ARCSEC_RAD)
+    shifted = astrometry.radec_to_vector(ra, dec + ARCSEC_RAD)
     expected = predict.predict_apparent(
         vis, shifted, model.apparent_jy(vis.beam_axis, vis.frequencies_hz, vis.dish_m)
     )
@@ -105,7 +106,7 @@ def test_flux_densities_survive_a_moving_sky(tile: tuple[Visibilities, SkyModel]
         used = ~made.vis.flags[:, :, 0] & long[:, None]
         seen = np.sum((made.vis.data[:, :, 0] * np.conj(sky))[used]).real
         coherence.append(seen / np.sum(np.abs(sky[used]) ** 2))
-    assert made.motion_rms_rad / astrometry.ARCSEC_RAD == pytest.approx(4.0, rel=0.1)
+    assert made.motion_rms_rad / ARCSEC_RAD == pytest.approx(4.0, rel=0.1)
     assert coherence[1] == pytest.approx(coherence[0], abs=0.01)
 
 

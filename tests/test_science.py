@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration.predict import predict_apparent
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import tile as tile_imaging
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, read_fits
@@ -198,7 +199,7 @@ def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
     loss = 0.001
     options = TileImageOptions(
         size=512,
-        cell_rad=11 * astrometry.ARCSEC_RAD,
+        cell_rad=11 * ARCSEC_RAD,
         scheme="briggs",
         robust=0.5,
         uv_min_lambda=0.0,
@@ -253,12 +254,12 @@ def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     spoilt = replace(vis, data=(vis.data * turned[:, None, None]).astype(np.complex64))
     image_options = TileImageOptions(
         size=512,
-        cell_rad=11 * astrometry.ARCSEC_RAD,
+        cell_rad=11 * ARCSEC_RAD,
         scheme="briggs",
         robust=0.5,
         uv_min_lambda=0.0,
         averaging_loss=0.001,
-        taper_rad=30 * astrometry.ARCSEC_RAD,
+        taper_rad=30 * ARCSEC_RAD,
         clean=CleanOptions(5000, 4.0, 1.0, max_major=5),
     )
     rounds = SelfCalibrationOptions(4, 15.0, reference_antennas=DSA110.reference_antennas)

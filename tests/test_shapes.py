@@ -15,6 +15,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.tile import calibrate_tile, solve_reference
 from dsa110_contimg.cli.main import app
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
@@ -32,7 +33,7 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
-ARCSEC = astrometry.ARCSEC_RAD
+ARCSEC = ARCSEC_RAD
 LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
 
 

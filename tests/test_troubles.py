@@ -9,6 +9,7 @@ import pytest
 from conftest import SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.calibration.antenna_history import find_events
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
@@ -27,7 +28,7 @@ from dsa110_contimg.sky.astrometry import Site
 from dsa110_contimg.sky.primary_beam import power_response
 from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.antenna_record import recorded_antennas
-from dsa110_contimg.telescope import DSA110, SPEED_OF_LIGHT_M_S
+from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 

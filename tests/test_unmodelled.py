@@ -8,6 +8,7 @@ import pytest
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
@@ -59,7 +60,7 @@ def test_they_are_found_where_they_are(tile: tuple[Visibilities, SkyModel, SkyMo
     assert len(clear) > 30
     apart = np.linalg.norm(found.directions[None] - clear.directions[:, None], axis=2)
     nearest = apart.argmin(axis=1)
-    assert apart.min(axis=1).max() < 10 * astrometry.ARCSEC_RAD
+    assert apart.min(axis=1).max() < 10 * ARCSEC_RAD
     flux = found.flux_jy[nearest] * (clear.reference_hz / found.reference_hz) ** -0.7
     assert np.sign(flux) == pytest.approx(np.sign(clear.flux_jy))
     assert np.median(flux / clear.flux_jy) == pytest.approx(1, abs=0.05)

@@ -18,18 +18,18 @@ from dsa110_contimg.calibration.fields import (
     calibration_at,
 )
 from dsa110_contimg.cli.main import app
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.tile import image_tile
-from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.foreign import read_fields
 
 pytestmark = pytest.mark.real
-CELL_RAD = 15 * astrometry.ARCSEC_RAD
+CELL_RAD = 15 * ARCSEC_RAD
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_target_field_is_as_deep_as_casa_makes_it(
         np.array([4 + 58 / 60 + 30.7 / 3600]),
     )
     assert source.peak_jy[0] == pytest.approx(86.7e-3, rel=0.03)
-    assert np.hypot(source.offset_east_rad, source.offset_north_rad) < 2 * astrometry.ARCSEC_RAD
+    assert np.hypot(source.offset_east_rad, source.offset_north_rad) < 2 * ARCSEC_RAD
 
 
 def test_the_whole_way_at_the_command_line(uvfits: Path, tmp_path: Path) -> None:

@@ -8,16 +8,10 @@ where it states a value (site, antenna positions, channel widths).
 from dataclasses import dataclass
 from functools import cached_property
 
-SPEED_OF_LIGHT_M_S = 299_792_458.0
-ARCSEC_PER_RAD = 180 * 3600 / 3.141592653589793
-UNIX_EPOCH_JD = 2440587.5
-MJD_ZERO_JD = 2400000.5
 SAME_STRIP_DEG = 0.1
 """Pointings this close in apparent declination are one strip."""
 SAME_ICRS_STRIP_DEG = 1.0
 """The same of ICRS declinations, which precession tilts against apparent ones by up to 0.35."""
-SIDEREAL_RATE_RAD_S = 7.292115855e-5
-"""Rotation rate of the Earth against the stars (IERS Conventions 2010, table 1.2)."""
 
 
 @dataclass(frozen=True)

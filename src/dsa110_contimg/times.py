@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-DAY_S = 86400.0
+from dsa110_contimg.constants import DAY_S
 
 
 def iso(unix_s: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -12,7 +12,7 @@ def iso(unix_s: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
 
 def span(seconds: float) -> str:
     """A length of time in a unit that suits it."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+    for size, unit in ((DAY_S, "d"), (3600, "h"), (60, "min")):
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"

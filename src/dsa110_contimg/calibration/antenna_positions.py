@@ -12,9 +12,9 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.antenna_state import Misplaced
 from dsa110_contimg.calibration.baseline_sums import sum_baselines
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Visibilities
 
 _PRIOR = np.array([10.0, 10.0, 0.2, 0.2, 0.2, 0.1, 0.2])

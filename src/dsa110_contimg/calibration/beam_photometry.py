@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
+from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
 from dsa110_contimg.robust import cauchy_weights, robust_rms
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
-from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
-from dsa110_contimg.times import DAY_S
+from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities.phasing import drift_geometry
 
 _CATALOGUE_ERROR = 0.1

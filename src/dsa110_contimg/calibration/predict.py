@@ -7,11 +7,11 @@ and the sum over baselines is multiplications only.
 import numba
 import numpy as np
 
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import voltage_slopes
 from dsa110_contimg.sky.shapes import POINTS, Shapes
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.phasing import phasor
 

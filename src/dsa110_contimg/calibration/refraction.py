@@ -15,13 +15,13 @@ import numpy as np
 
 from dsa110_contimg.calibration.row_sums import RowSums
 from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import phasing
 from dsa110_contimg.visibilities.data import Visibilities
 
 _SIGNIFICANT = 3.0
-_MIN_RMS_RAD = 0.2 * astrometry.ARCSEC_RAD
+_MIN_RMS_RAD = 0.2 * ARCSEC_RAD
 """A hundredth of the array's beam: smaller motion takes nothing from a source."""
 _CLIP_SIGMA = 5.0
 _ROUNDS = 5

@@ -27,6 +27,7 @@ from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_factors import Equations
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, NORMAL_QUARTILE, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.sky.model import SkyModel
@@ -59,7 +60,7 @@ _SIDELOBE = 0.02
 _DISTANT = 8
 """Most sources in the sidelobes that are measured."""
 _SEEN_SIGMA = 5.0
-_SAME_RAD = astrometry.ARCSEC_RAD
+_SAME_RAD = ARCSEC_RAD
 
 
 @dataclass(frozen=True)

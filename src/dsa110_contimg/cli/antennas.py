@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.times import DAY_S, iso
+from dsa110_contimg.times import iso
 
 
 def list_antennas(

@@ -177,14 +177,14 @@ def image(
 ) -> None:
     """Image a calibrated Measurement Set, of this or another array."""
     from dsa110_contimg.batch.kinds import ImageJob
-    from dsa110_contimg.telescope import ARCSEC_PER_RAD
+    from dsa110_contimg.constants import ARCSEC_RAD
 
     given = {"ms": str(ms), "column": column, "field": field, "options": options}
     request = parse_options(ImageJob, given, "image")
     made = _make(request, load_settings(root=root), output)
     typer.echo(
         f"{made.file('image')}: {made.size} x {made.size} at {made.cell_arcsec:g} arcsec, beam "
-        f"{made.beam_major_rad * ARCSEC_PER_RAD:.1f} x {made.beam_minor_rad * ARCSEC_PER_RAD:.1f} "
+        f"{made.beam_major_rad / ARCSEC_RAD:.1f} x {made.beam_minor_rad / ARCSEC_RAD:.1f} "
         f"arcsec, rms {1e3 * made.rms_jy:.3f} mJy/beam, peak {made.peak_jy:.4f} Jy/beam"
     )
     for remark in made.remarks:

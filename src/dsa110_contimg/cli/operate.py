@@ -13,6 +13,7 @@ from dsa110_contimg.cli.common import (
     print_json,
     setup_logging,
 )
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import NothingToDo
 from dsa110_contimg.registry.tokens import Scope
 from dsa110_contimg.times import iso, span
@@ -123,8 +124,8 @@ def night(
     from dsa110_contimg.streaming.night import summary
 
     begin = parse_time(date)
-    since = time.time() - 86400.0 if begin is None else begin
-    found = summary(Registry.of(load_settings(root=root)), since, since + 86400.0)
+    since = time.time() - DAY_S if begin is None else begin
+    found = summary(Registry.of(load_settings(root=root)), since, since + DAY_S)
     if as_json:
         print_json(records.to_json(found))
     else:

@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.settings import FILE_NAME, Settings
 from dsa110_contimg.times import iso
@@ -241,7 +242,7 @@ def _examine_orientation() -> Iterator[tuple[str, str, str]]:
     from dsa110_contimg.sky.astrometry import orientation_table_end
 
     end_s = orientation_table_end()
-    left_days = (end_s - time.time()) / 86400.0
+    left_days = (end_s - time.time()) / DAY_S
     yield (
         "Earth orientation",
         "ok" if left_days > 30 else "warning",

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
+from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import clean, weighting
 from dsa110_contimg.imaging.parameters import TileImageOptions
-from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -19,7 +18,7 @@ _CELLS_PER_TAPERED_BEAM = 3.0
 would have more noise from sidelobes and from sources that it does not tell apart."""
 HALF_POWER_WIDTH = 1.029
 """Full width at half power of an Airy beam, in wavelengths over diameter."""
-_CELL_STEP_RAD = 0.25 * astrometry.ARCSEC_RAD
+_CELL_STEP_RAD = 0.25 * ARCSEC_RAD
 _MAX_TAPER = 32.0
 """Of the beam that is wanted."""
 ROUGH_LOSS = 0.02
@@ -104,8 +103,8 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
             size,
             cell,
             given,
-            f"cell reduced from {options.cell_rad / astrometry.ARCSEC_RAD:g} to "
-            f"{cell / astrometry.ARCSEC_RAD:g} arcsec for four cells across the beam, "
+            f"cell reduced from {options.cell_rad / ARCSEC_RAD:g} to "
+            f"{cell / ARCSEC_RAD:g} arcsec for four cells across the beam, "
             f"size raised to {size} to keep the field",
         )
     if options.cell_rad is not None:
@@ -141,8 +140,8 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
         options.size,
         coarsest,
         taper,
-        f"tapered from {minor / astrometry.ARCSEC_RAD:.1f} to "
-        f"{wanted / astrometry.ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
+        f"tapered from {minor / ARCSEC_RAD:.1f} to "
+        f"{wanted / ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
         "cover the half-power beam; give --size and --cell for full resolution",
     )
 

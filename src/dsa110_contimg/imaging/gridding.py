@@ -7,7 +7,7 @@ centre at pixel (npix // 2, npix // 2).
 import ducc0
 import numpy as np
 
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.averaging import Samples
 
 ACCURACY = 1e-4

@@ -6,6 +6,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.directional import peel
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import clean, components, weighting
 from dsa110_contimg.imaging.geometry import (
@@ -21,7 +22,6 @@ from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.shapes import POINTS, Shapes
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
 

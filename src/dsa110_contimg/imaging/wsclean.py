@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import ImagingError, RetryableError, UsageError
 from dsa110_contimg.imaging import clean, gridding, weighting
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.robust import robust_rms
-from dsa110_contimg.sky import astrometry, primary_beam
+from dsa110_contimg.sky import primary_beam
 from dsa110_contimg.visibilities.data import Visibilities
 
 _LAST_WORDS = 500
@@ -116,7 +117,7 @@ def _arguments(
         geometry.size,
         geometry.size,
         "-scale",
-        f"{geometry.cell_rad / astrometry.ARCSEC_RAD}asec",
+        f"{geometry.cell_rad / ARCSEC_RAD}asec",
         "-pol",
         "I",
         "-weight",
@@ -143,7 +144,7 @@ def _arguments(
     if np.isfinite(options.uv_max_lambda):
         arguments += ["-maxuv-l", options.uv_max_lambda]
     if geometry.taper_rad > 0:
-        arguments += ["-taper-gaussian", f"{geometry.taper_rad / astrometry.ARCSEC_RAD}asec"]
+        arguments += ["-taper-gaussian", f"{geometry.taper_rad / ARCSEC_RAD}asec"]
     if given.multiscale:
         arguments += ["-multiscale"]
     if given.local_rms:

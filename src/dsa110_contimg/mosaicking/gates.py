@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
 
 _SIGNIFICANT = 3.0
@@ -223,7 +224,7 @@ def _against_catalogue(tile: TileFacts, usual: _Usual, limits: TileLimits) -> st
 
 
 def _allowed_arcsec(tile: TileFacts, limits: TileLimits) -> float:
-    beams_arcsec = limits.max_offset_beams * float(np.rad2deg(tile.beam_minor_rad)) * 3600
+    beams_arcsec = limits.max_offset_beams * tile.beam_minor_rad / ARCSEC_RAD
     return max(beams_arcsec, _SIGNIFICANT * tile.offset_error_arcsec)
 
 

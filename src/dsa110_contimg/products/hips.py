@@ -20,6 +20,7 @@ import numpy as np
 from astropy.io import fits
 from scipy import ndimage
 
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.durable import sync
 from dsa110_contimg.imaging.colours import STRETCH_SIGMA, png
 from dsa110_contimg.imaging.fits_image import Image
@@ -39,7 +40,6 @@ _MOC_BLOCK_ORDER = 5
 _OVERVIEW_SIDE, _OVERVIEW_COLUMNS = 64, 27
 _STRIDE = 4
 _MARGIN = 12
-_LIGHT_M_S = 299_792_458.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,8 +299,8 @@ class Hips:
             "hips_pixel_cut": f"{low:.6g} {high:.6g}",
             "hips_pixel_bitpix": -32,
             "hips_pixel_scale": f"{np.rad2deg(_pixel_rad(self.order)):.6g}",
-            "em_min": f"{_LIGHT_M_S / self.frequency_hz:.9g}",
-            "em_max": f"{_LIGHT_M_S / self.frequency_hz:.9g}",
+            "em_min": f"{SPEED_OF_LIGHT_M_S / self.frequency_hz:.9g}",
+            "em_max": f"{SPEED_OF_LIGHT_M_S / self.frequency_hz:.9g}",
             "moc_sky_fraction": f"{moc.sky_fraction:.6g}",
             "dsa110_rms_jy": repr(self.rms_jy),
             "dsa110_sha256": self.sha256,
@@ -323,7 +323,7 @@ class Hips:
             folder,
             int(told["hips_order"]),
             float(told["dsa110_rms_jy"]),
-            _LIGHT_M_S / float(told["em_min"]),
+            SPEED_OF_LIGHT_M_S / float(told["em_min"]),
             told.get("dsa110_sha256", ""),
         )
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.constants import DAY_S
+
 
 def _figure(width: float = 5.5, height: float = 4.2) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -235,7 +237,7 @@ def light_curve(
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     figure, axes = _figure(7.0, 3.6)
-    days = observed / 86400.0
+    days = observed / DAY_S
     seen = flux_jy >= 3 * error_jy
     blue = "#1f5fa8"
     axes.errorbar(

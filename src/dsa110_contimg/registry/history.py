@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationChoice,
@@ -24,7 +25,7 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.registry.queries import existing
 
 _MOST_EVENTS = 100
-_LONGEST_GROUP_S = 86400.0
+_LONGEST_GROUP_S = DAY_S
 
 
 def night(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
@@ -115,9 +116,9 @@ def pulse(registry: Registry, directory: Path) -> Pulse:
             lag_s=newest - min(waiting) if newest is not None and waiting else 0.0,
             failing=failing,
             tiles_last_hour=since(Tile.converted_at, 3600),
-            tiles_last_day=since(Tile.converted_at, 86400),
+            tiles_last_day=since(Tile.converted_at, DAY_S),
             mosaics_last_hour=since(MosaicGroup.finished_at, 3600),
-            mosaics_last_day=since(MosaicGroup.finished_at, 86400),
+            mosaics_last_day=since(MosaicGroup.finished_at, DAY_S),
             disk_free_gb=shutil.disk_usage(directory).free / 1e9,
         )
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_contimg.constants import DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
 from dsa110_contimg.simulation import instrument, observation
 from dsa110_contimg.simulation.sky import KnownSky, random_sky, with_extended, with_faint
 from dsa110_contimg.simulation.troubles import NO_TROUBLES, TroubledArray, Troubles
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD, Telescope
+from dsa110_contimg.telescope import DSA110, Telescope
 
 DEFAULT_START = datetime.fromisoformat("2026-01-25T22:05:21+00:00")
 TRUTH_NAME = "truth.json"
@@ -118,7 +119,7 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
     start_s = options.start.timestamp()
     ntime = options.integrations or telescope.integrations_per_file
     length_s = ntime * telescope.integration_s
-    starts_jd = UNIX_EPOCH_JD + (start_s + length_s * np.arange(options.groups)) / 86400.0
+    starts_jd = UNIX_EPOCH_JD + (start_s + length_s * np.arange(options.groups)) / DAY_S
     antennas = instrument.antennas_in_data(options.antennas)
     troubled = None
     if options.troubles != NO_TROUBLES:
@@ -152,7 +153,7 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
 def pointing_deg(options: RunOptions, telescope: Telescope = DSA110) -> tuple[float, float]:
     """Right ascension and declination (ICRS) that the middle of the first observation looks at."""
     length_s = (options.integrations or telescope.integrations_per_file) * telescope.integration_s
-    middle = UNIX_EPOCH_JD + (options.start.timestamp() + 0.5 * length_s) / 86400.0
+    middle = UNIX_EPOCH_JD + (options.start.timestamp() + 0.5 * length_s) / DAY_S
     ra, dec = _meridian(np.array([middle]), options.apparent_dec_deg, telescope)
     return float(np.rad2deg(ra[0])), float(np.rad2deg(dec[0]))
 
@@ -174,12 +175,12 @@ def _strip(
     rng: np.random.Generator,
 ) -> KnownSky:
     """A sky that covers what the run will see, its calibrator in the reference tile."""
-    length_d = length_s / 86400.0
+    length_d = length_s / DAY_S
     reference = _REFERENCE_TILE if options.groups > _REFERENCE_TILE else options.groups // 2
     moments = np.array([starts_jd[0], starts_jd[reference] + 0.5 * length_d])
     ra, dec = _meridian(moments, options.apparent_dec_deg, telescope)
     first, calibrator = np.rad2deg(np.unwrap(ra))
-    seen = 86400.0 * np.rad2deg(SIDEREAL_RATE_RAD_S) * (starts_jd[-1] + length_d - starts_jd[0])
+    seen = DAY_S * np.rad2deg(SIDEREAL_RATE_RAD_S) * (starts_jd[-1] + length_d - starts_jd[0])
     margin = 4.0 / np.cos(dec[0])
     width = min(float(seen + 2 * margin), 360.0)
     return random_sky(

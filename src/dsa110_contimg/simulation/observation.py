@@ -13,11 +13,12 @@ import h5py
 import numpy as np
 
 from dsa110_contimg.calibration import predict
+from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
 from dsa110_contimg.simulation import instrument
 from dsa110_contimg.simulation.troubles import TroubledArray
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
+from dsa110_contimg.telescope import Telescope
 
 _POLARIZATIONS = (-5, -6)
 _AUTO_JY = 40.0
@@ -90,7 +91,7 @@ def observe(
     """
     telescope = observatory.telescope
     ntime = integrations or telescope.integrations_per_file
-    times_jd = start_jd + np.arange(ntime) * telescope.integration_s / 86400.0
+    times_jd = start_jd + np.arange(ntime) * telescope.integration_s / DAY_S
     rng = np.random.default_rng(seed)
     nchan = observatory.channels_per_subband * telescope.n_subbands
     width = (telescope.band_top_hz - telescope.band_bottom_hz) / nchan
@@ -100,7 +101,7 @@ def observe(
     ).T
     visdata = _visibilities(observatory, sky, times_jd, frequencies, antenna1, antenna2, rng, width)
     wanted = range(telescope.n_subbands) if subbands is None else subbands
-    opened = datetime.fromtimestamp((start_jd - UNIX_EPOCH_JD) * 86400.0, UTC)
+    opened = datetime.fromtimestamp((start_jd - UNIX_EPOCH_JD) * DAY_S, UTC)
     paths = []
     for number in wanted:
         late = datetime.fromtimestamp(opened.timestamp() + (number >= 8), UTC)
@@ -210,7 +211,7 @@ def _visibilities(
     drift = astrometry.meridian_direction(
         np.deg2rad(observatory.apparent_dec_deg), site.longitude_rad
     )
-    times_s = (times_jd - UNIX_EPOCH_JD) * 86400.0
+    times_s = (times_jd - UNIX_EPOCH_JD) * DAY_S
     ntime, nbaseline = times_jd.size, antenna1.size
     model = _model(observatory, sky, frame, times_s, drift, frequencies, antenna1, antenna2)
     auto = antenna1 == antenna2

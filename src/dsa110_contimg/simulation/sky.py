@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sky.model import SkyModel
@@ -120,7 +121,7 @@ def with_extended(
     """
     strongest = np.argsort(-sky.flux_jy, kind="stable")[1 : count + 1]
     shapes = Shapes(*np.zeros((3, sky.flux_jy.size)))
-    major = largest_arcsec * astrometry.ARCSEC_RAD * rng.uniform(0.5, 1.0, strongest.size)
+    major = largest_arcsec * ARCSEC_RAD * rng.uniform(0.5, 1.0, strongest.size)
     shapes.major_rad[strongest] = major
     shapes.minor_rad[strongest] = major * rng.uniform(0.5, 1.0, strongest.size)
     shapes.angle_rad[strongest] = rng.uniform(0.0, np.pi, strongest.size)

@@ -9,11 +9,12 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from dsa110_contimg.constants import ARCSEC_RAD, DAY_S, SPEED_OF_LIGHT_M_S, UNIX_EPOCH_JD
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis, voltage_response
 from dsa110_contimg.sky.strong_sources import MOON, SUN, strong_sources
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S, UNIX_EPOCH_JD, antenna_order
+from dsa110_contimg.telescope import antenna_order
 
 _REFRACTION_PERIODS_S = (130.0, 310.0, 900.0)
 _CLOSE_M = 20.0
@@ -269,7 +270,7 @@ class TroubledArray:
         phases = np.random.default_rng((self.seed, 4)).uniform(0, 2 * np.pi, (count, 2))
         turns = (times_s[:, None] - self.start_s) / np.array(_REFRACTION_PERIODS_S)
         waves = np.sin(2 * np.pi * turns[:, :, None] + phases).sum(axis=1) * np.sqrt(2 / count)
-        shift_rad = self.troubles.refraction_arcsec * astrometry.ARCSEC_RAD * waves
+        shift_rad = self.troubles.refraction_arcsec * ARCSEC_RAD * waves
         longitude, latitude = np.arctan2(drift[1], drift[0]), np.arcsin(drift[2])
         sky_axes = astrometry.tangent_axes(float(longitude), float(latitude))[:2]
         return np.asarray(shift_rad @ sky_axes @ self.positions_m.T)
@@ -289,7 +290,7 @@ class TroubledArray:
         over a quarter of the band.
         """
         rng = np.random.default_rng((self.seed, 6))
-        hours = (UNIX_EPOCH_JD + self.start_s / 86400.0 - times_jd) * 24
+        hours = (UNIX_EPOCH_JD + self.start_s / DAY_S - times_jd) * 24
         middle_hz = frequencies_hz.mean()
         quarters = 4 * (frequencies_hz - middle_hz) / np.ptp(frequencies_hz)
         shape = (times_jd.size, antenna1.size, frequencies_hz.size, _HANDS)

@@ -15,10 +15,10 @@ from pathlib import Path
 import erfa
 import numpy as np
 
-from dsa110_contimg.telescope import MJD_ZERO_JD, UNIX_EPOCH_JD, Telescope
+from dsa110_contimg.constants import ARCSEC_RAD, DAY_S, MJD_ZERO_JD, UNIX_EPOCH_JD
+from dsa110_contimg.telescope import Telescope
 
 _READING = threading.Lock()
-ARCSEC_RAD = np.pi / (180 * 3600)
 _WGS84 = 1
 _FINALS_WIDTH = 188
 
@@ -101,14 +101,14 @@ def _read_orientation_table() -> tuple[np.ndarray, ...]:
 
 def orientation_table_end() -> float:
     """Last day (Unix seconds) that the installed Earth-orientation table predicts."""
-    return (float(_orientation_table()[0][-1]) + MJD_ZERO_JD - UNIX_EPOCH_JD) * 86400.0
+    return (float(_orientation_table()[0][-1]) + MJD_ZERO_JD - UNIX_EPOCH_JD) * DAY_S
 
 
 def orientation_warning(time_s: float | None) -> str:
     """What to tell whoever has data of this time (Unix seconds); empty if the table covers it."""
     if time_s is None:
         return ""
-    days = (time_s - orientation_table_end()) / 86400.0
+    days = (time_s - orientation_table_end()) / DAY_S
     if days <= 0:
         return ""
     return (
@@ -145,7 +145,7 @@ def _tai_utc_s(mjd: np.ndarray) -> np.ndarray:
         # At the beginning of the day: one that ends with a leap second is stretched by ERFA.
         utc1, utc2 = np.full(np.shape(mjd), MJD_ZERO_JD), np.floor(mjd)
         tai1, tai2 = erfa.utctai(utc1, utc2)
-    return np.round(((tai1 - utc1) + (tai2 - utc2)) * 86400.0)
+    return np.round(((tai1 - utc1) + (tai2 - utc2)) * DAY_S)
 
 
 class EarthFrame:

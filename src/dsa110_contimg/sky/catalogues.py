@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.shapes import POINTS, Shapes
@@ -175,9 +176,7 @@ def shapes_of(major_arcsec: np.ndarray, minor_arcsec: np.ndarray, angle_deg: np.
     if not major.any():
         return POINTS
     angle = np.where(np.isfinite(angle_deg), angle_deg, 0.0)
-    return Shapes(
-        major * astrometry.ARCSEC_RAD, minor * astrometry.ARCSEC_RAD, np.deg2rad(angle % 180)
-    )
+    return Shapes(major * ARCSEC_RAD, minor * ARCSEC_RAD, np.deg2rad(angle % 180))
 
 
 def _shapes(path: Path, table: "Table", columns: ColumnMap) -> Shapes:
@@ -321,8 +320,8 @@ def table_of(catalogue: Catalogue) -> "Table":
     shapes = catalogue.shapes
     if shapes.major_rad.size > 0:
         sizes = (
-            shapes.major_rad / astrometry.ARCSEC_RAD,
-            shapes.minor_rad / astrometry.ARCSEC_RAD,
+            shapes.major_rad / ARCSEC_RAD,
+            shapes.minor_rad / ARCSEC_RAD,
             np.rad2deg(shapes.angle_rad),
         )
         for column, values, unit in zip(

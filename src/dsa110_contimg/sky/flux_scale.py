@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.sky import astrometry
 
-MATCH_RAD = 15 * astrometry.ARCSEC_RAD
+MATCH_RAD = 15 * ARCSEC_RAD
 """A source so near to a calibrator's position is the calibrator."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.sky import astrometry
 
 
@@ -43,7 +44,7 @@ def nearest(
     if n == 0 or len(other_ra_deg) == 0:
         return Matches(np.full(n, -1), np.full(n, np.inf))
     chord, index = KDTree(_vectors(other_ra_deg, other_dec_deg)).query(_vectors(ra_deg, dec_deg))
-    separation = 2 * np.arcsin(np.minimum(chord / 2, 1)) / astrometry.ARCSEC_RAD
+    separation = 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCSEC_RAD
     close = separation <= radius_arcsec
     return Matches(np.where(close, index, -1), np.where(close, separation, np.inf))
 
@@ -58,7 +59,7 @@ def count_within(
     """Sources of the second list within a radius of each of the first."""
     if len(ra_deg) == 0 or len(other_ra_deg) == 0:
         return np.zeros(len(ra_deg), int)
-    chord = 2 * np.sin(np.asarray(radius_arcsec) * astrometry.ARCSEC_RAD / 2)
+    chord = 2 * np.sin(np.asarray(radius_arcsec) * ARCSEC_RAD / 2)
     tree = KDTree(_vectors(other_ra_deg, other_dec_deg))
     return np.asarray(
         tree.query_ball_point(_vectors(ra_deg, dec_deg), chord, return_length=True), int

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from scipy import interpolate, special
 
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
 from dsa110_contimg.sky import astrometry, flux_scale, primary_beam
 from dsa110_contimg.sky.catalogues import Catalogue
-from dsa110_contimg.telescope import UNIX_EPOCH_JD, Telescope
+from dsa110_contimg.telescope import Telescope
 
 _STEP_S = 60.0
 _REACH_DEG = 5.0
@@ -64,7 +65,7 @@ def transits(
     """
     site = astrometry.Site.of(telescope)
     times_s = start_s + np.arange(0.0, 3600 * hours + _STEP_S, _STEP_S)
-    frame = astrometry.EarthFrame(UNIX_EPOCH_JD + times_s / 86400, site)
+    frame = astrometry.EarthFrame(UNIX_EPOCH_JD + times_s / DAY_S, site)
     drift = astrometry.meridian_direction(np.deg2rad(apparent_dec_deg), site.longitude_rad)
     pointing = frame.icrs_direction(drift)
     ra_rad, _ = astrometry.vector_to_radec(pointing)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.components import add_components
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.robust import robust_rms
-from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.sources.comparison import isolated
 from dsa110_contimg.sources.photometry import measure_at
@@ -95,8 +95,8 @@ def against_truth(
     alone = isolated(ra_deg, dec_deg, np.deg2rad(alone_arcmin / 60))
     return Accuracy(
         ratio=found.peak_jy / flux_jy,
-        east_arcsec=found.offset_east_rad / astrometry.ARCSEC_RAD,
-        north_arcsec=found.offset_north_rad / astrometry.ARCSEC_RAD,
+        east_arcsec=found.offset_east_rad / ARCSEC_RAD,
+        north_arcsec=found.offset_north_rad / ARCSEC_RAD,
         compared=found.observed & alone & (flux_jy >= min_flux_jy),
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
@@ -94,8 +95,8 @@ def against_catalogue(
             catalogue_jy=float(scaled[i]),
             measured_jy=float(measured_jy[i]),
             noise_jy=float(noise_jy[i]),
-            east_arcsec=float(measured.offset_east_rad[i] / astrometry.ARCSEC_RAD),
-            north_arcsec=float(measured.offset_north_rad[i] / astrometry.ARCSEC_RAD),
+            east_arcsec=float(measured.offset_east_rad[i] / ARCSEC_RAD),
+            north_arcsec=float(measured.offset_north_rad[i] / ARCSEC_RAD),
             in_ratio=bool(measured_jy[i] >= _STRONG_SIGMA * noise_jy[i] and not leading[i]),
         )
         for i in seen

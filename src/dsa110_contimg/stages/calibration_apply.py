@@ -13,6 +13,7 @@ from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.far_sources import FarSource
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -168,7 +169,7 @@ def apply(
         phase_rms_deg=result.phase_rms_deg,
         noise_jy=result.noise_jy,
         host=host_of(output) if output is not None else tile.host,
-        motion_arcsec=result.motion_rms_rad / astrometry.ARCSEC_RAD,
+        motion_arcsec=result.motion_rms_rad / ARCSEC_RAD,
         antennas=tuple(
             replace(one, state=AntennaState.NO_SIGNAL) if one.antenna in tile.dead_antennas else one
             for one in result.antennas

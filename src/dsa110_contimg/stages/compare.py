@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.mosaicking import grid
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error, robust_rms
-from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages.mosaic import companion
@@ -124,8 +124,7 @@ def _with_sources(found: Comparison, a: Path, b: Path, first: Image, second: Ima
         return found
     ratio = measured[1].peak_jy[good] / measured[0].peak_jy[good]
     east, north = (
-        np.median((getattr(measured[1], name) - getattr(measured[0], name))[good])
-        / astrometry.ARCSEC_RAD
+        np.median((getattr(measured[1], name) - getattr(measured[0], name))[good]) / ARCSEC_RAD
         for name in ("offset_east_rad", "offset_north_rad")
     )
     return replace(

@@ -14,6 +14,7 @@ from dsa110_contimg.calibration.antenna_state import in_words
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.products import provenance
@@ -316,7 +317,7 @@ def _why(choice: Choice | None) -> str:
 
 
 def _summary(mosaic: MosaicImage) -> str:
-    beam = [np.rad2deg(a) * 3600 for a in (mosaic.beam_major_rad, mosaic.beam_minor_rad)]
+    beam = [a / ARCSEC_RAD for a in (mosaic.beam_major_rad, mosaic.beam_minor_rad)]
     first, last = (
         datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M:%S")
         for t in (mosaic.start, mosaic.end)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dsa110_contimg import __version__
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging.clean import CleanOptions
@@ -25,7 +26,7 @@ from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error
-from dsa110_contimg.sky import astrometry, catalogues
+from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 from dsa110_contimg.stages.calibration_apply import CalibratedTile, those_that_work
 from dsa110_contimg.stages.calibration_solve import sky_model
@@ -40,7 +41,7 @@ _CHECKED_RESPONSE = 0.5
 _CHECKED_JY = 0.05
 _PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")
 """Kinds of images that are written of a tile."""
-_ISOLATION_RAD = 120 * astrometry.ARCSEC_RAD
+_ISOLATION_RAD = 120 * ARCSEC_RAD
 _MODEL_SHARE = 0.5
 _FEWEST_SOURCES = 5
 _VARIES = 0.05
@@ -219,7 +220,7 @@ def image(
         beam_major_rad=result.beam.major_rad,
         beam_minor_rad=result.beam.minor_rad,
         beam_angle_rad=result.beam.position_angle_rad,
-        cell_arcsec=result.cell_rad / astrometry.ARCSEC_RAD,
+        cell_arcsec=result.cell_rad / ARCSEC_RAD,
         frequency_hz=result.frequency_hz,
         size=result.apparent.shape[0],
         n_iterations=result.n_iterations,
@@ -309,12 +310,12 @@ def compare_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> tuple[Source
 def _imager_options(options: ImagingOptions) -> TileImageOptions:
     return TileImageOptions(
         size=options.size,
-        cell_rad=None if options.cell is None else options.cell * astrometry.ARCSEC_RAD,
+        cell_rad=None if options.cell is None else options.cell * ARCSEC_RAD,
         scheme=options.weighting,
         robust=options.robust,
         uv_min_lambda=options.uvmin,
         uv_max_lambda=options.uvmax or float("inf"),
-        taper_rad=options.taper * astrometry.ARCSEC_RAD,
+        taper_rad=options.taper * ARCSEC_RAD,
         averaging_loss=options.averaging_loss,
         clean=CleanOptions(
             niter=options.niter,
@@ -346,7 +347,7 @@ def _write(tile: ImagedTile, vis: Visibilities, result: TileImage, options: Imag
         "ROBUST": result.robust,
         "CLEANIT": (tile.n_iterations, "CLEAN iterations"),
         "IMAGER": options.imager,
-        "TAPER": (result.taper_rad / astrometry.ARCSEC_RAD, "[arcsec] width of the uv taper"),
+        "TAPER": (result.taper_rad / ARCSEC_RAD, "[arcsec] width of the uv taper"),
         "AVGLOSS": (tile.averaging_loss, "lost by averaging at mid-edge, corrected"),
         "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
         "PBWIDTH": (vis.beam.width, "primary beam over that of the dish"),

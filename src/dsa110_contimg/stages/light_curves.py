@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.mosaicking.transits import CombinedTile, Transits, transits
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -32,7 +33,7 @@ from dsa110_contimg.stages.options import CrossmatchOptions
 _TILE_RESPONSE = 0.5
 _MOST_EARLIER = 50
 _AT_ONCE = 500
-_MOST_SPAN_S = 86400.0
+_MOST_SPAN_S = DAY_S
 """Of a mosaic that shares tiles with another."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
@@ -19,7 +20,6 @@ from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.history import groups_with
 from dsa110_contimg.registry.models import CalibrationSet, Mosaic, Product, TileImage
-from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.calibration_apply import CalibratedTile
 from dsa110_contimg.stages.calibration_solve import SolvedSet
 from dsa110_contimg.stages.evidence import calibration_section, source_plots
@@ -127,7 +127,7 @@ def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
 
 def _summary(known: TileHistory) -> str:
     tile = known.image
-    major, minor = (a / astrometry.ARCSEC_RAD for a in (tile.beam_major_rad, tile.beam_minor_rad))
+    major, minor = (a / ARCSEC_RAD for a in (tile.beam_major_rad, tile.beam_minor_rad))
     remarks = "".join(f" {remark}." for remark in tile.remarks)
     return (
         f"{tile.duration_s:.0f} s, centre {tile.ra_deg:.3f} {tile.dec_deg:+.3f} degrees, "

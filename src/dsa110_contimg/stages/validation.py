@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -16,7 +17,7 @@ from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.gates import Gate, Verdict
 from dsa110_contimg.registry import queries
 from dsa110_contimg.robust import robust_rms
-from dsa110_contimg.sky import astrometry, catalogues
+from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import ValidationOptions
@@ -97,7 +98,7 @@ def validate(
         noise,
         catalogues.load(root, options.sky_catalog),
         options.min_flux_jy,
-        options.isolation * astrometry.ARCSEC_RAD,
+        options.isolation * ARCSEC_RAD,
         options.model_share,
     )
     found = (
@@ -139,7 +140,7 @@ def _source_gates(
             np.array([s.east_arcsec for s in strong]),
             np.array([s.north_arcsec for s in strong]),
             options.min_sources,
-            0.1 * image.beam.major_rad / astrometry.ARCSEC_RAD if image.beam else 5.0,
+            0.1 * image.beam.major_rad / ARCSEC_RAD if image.beam else 5.0,
         ),
         gates.completeness(len(detected), len(expected), options.completeness),
     ]

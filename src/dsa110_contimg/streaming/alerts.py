@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 
 import structlog
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Alert, Event
 from dsa110_contimg.registry.queries import Pulse, pulse
 from dsa110_contimg.settings import AlertRule, Settings
 from dsa110_contimg.stages.antenna_record import departing_antennas
 from dsa110_contimg.streaming import night
-from dsa110_contimg.times import DAY_S
 
 log = structlog.get_logger()
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.pipeline.own_disk import OnHost, home_of
 from dsa110_contimg.pipeline.protection import at_work
@@ -43,7 +44,6 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 from dsa110_contimg.streaming import groups
-from dsa110_contimg.times import DAY_S
 
 _GOING = ".removing-"
 _HOUR_S = 3600.0

@@ -16,6 +16,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, FileState, SubbandFile, Tile, TileState
@@ -25,7 +26,7 @@ from dsa110_contimg.visibilities import observations, uvh5
 
 _AT_ONCE = 64
 _ASKED_AT_ONCE = 500
-RARELY_S, _GIVE_UP_S = 3600.0, 7 * 86400.0
+RARELY_S, _GIVE_UP_S = 3600.0, 7 * DAY_S
 _ONE_OBSERVATION_S = 120.0
 _LATE = (TileState.CONVERTING, TileState.CONVERTED)
 

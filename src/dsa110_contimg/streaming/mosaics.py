@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -48,7 +49,7 @@ _CALIBRATED_OVER_RAW = 1.6
 """Size of a calibrated Measurement Set, which has weights of every sample, over a raw one's."""
 _IMAGE_PLANES = 8
 _LOOK_BACK_S = 600.0
-_SETTLED_S, _BEFORE_S = 7 * 86400.0, 86400.0
+_SETTLED_S, _BEFORE_S = 7 * DAY_S, DAY_S
 """Of tiles that came and were converted longer ago nothing new is to be expected."""
 _UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 

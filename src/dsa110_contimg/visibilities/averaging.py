@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from dsa110_contimg.telescope import SPEED_OF_LIGHT_M_S
+from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.baselines import by_baseline
 
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dsa110_contimg.constants import DAY_S, MJD_ZERO_JD
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
-from dsa110_contimg.telescope import MJD_ZERO_JD
-from dsa110_contimg.times import DAY_S
 
 
 @dataclass(frozen=True, eq=False)

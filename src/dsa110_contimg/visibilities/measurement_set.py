@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.constants import DAY_S, MJD_ZERO_JD
 from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, OutageError, unreadable
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, AntennaBeams, BeamShape
-from dsa110_contimg.telescope import MJD_ZERO_JD
-from dsa110_contimg.times import DAY_S
 from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.flagging import unflagged
 

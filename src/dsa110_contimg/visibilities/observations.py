@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from dsa110_contimg.telescope import UNIX_EPOCH_JD
-from dsa110_contimg.times import DAY_S
+from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
 from dsa110_contimg.visibilities.uvh5 import SubbandHeader
 
 

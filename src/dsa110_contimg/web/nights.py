@@ -10,11 +10,11 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import BeforeValidator
 
 from dsa110_contimg.api.security import may_read, may_write
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
 from dsa110_contimg.registry import claims, history, queries, records
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
-from dsa110_contimg.times import DAY_S
 from dsa110_contimg.web import assets, charts, words
 from dsa110_contimg.web.site import Form, needed, none_if_empty, page, page_router, to
 

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from dsa110_contimg.api.security import COOKIE, is_of_this_site
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry import tokens
 from dsa110_contimg.web.site import Form, page, page_router, to
 
 router = page_router()
-_KEEP_S = 30 * 86400
+_KEEP_S = int(30 * DAY_S)
 Next = Annotated[str, Query(alias="next", max_length=2048)]
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read
+from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.sky import catalogues
@@ -144,7 +145,7 @@ def neighbours(name: Name, request: Request) -> Response:
     for other in (*near, *found):
         there = np.deg2rad((other["ra_deg"], other["dec_deg"]))
         away_rad = erfa.seps(*np.deg2rad((row.ra_deg, row.dec_deg)), *there)
-        other["arcsec"] = float(np.rad2deg(away_rad)) * 3600
+        other["arcsec"] = float(away_rad) / ARCSEC_RAD
     return page(
         request,
         "neighbours.html",

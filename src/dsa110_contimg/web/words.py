@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from dsa110_contimg import times
-from dsa110_contimg.telescope import DSA110, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
-from dsa110_contimg.times import DAY_S
+from dsa110_contimg.constants import DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
+from dsa110_contimg.telescope import DSA110
 
 _TONES = {
     "good": (
