@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import peer_programs
 
+from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME
 from dsa110_contimg.calibration import delay, predict, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
@@ -35,7 +36,7 @@ from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME, sky_model
+from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import averaging, measurement_set, uvh5

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.stages.imaging import ImagedTile, check_tile
+from dsa110_contimg.stages.imaging import check_tile
 
 CELL = 10 * ARCSEC_RAD
 BEAM = RestoringBeam(4.5 * CELL, 4 * CELL, 0.3)

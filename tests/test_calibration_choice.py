@@ -8,6 +8,7 @@ import pytest
 
 from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME, KnownSet, KnownSets
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.choice import Candidate, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
@@ -16,7 +17,7 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.stages import calibration_solve, registration
-from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage, KnownSet, KnownSets
+from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
 
 HOUR = 3600.0
 NOON = 1_771_000_000.0
@@ -89,7 +90,7 @@ def test_an_earlier_set_serves_where_nothing_can_be_solved(
     found = _solve(processed, root, KnownSets((KnownSet(earlier), KnownSet(other))))
     both = found["calibration_set"]
     assert both.id == "earlier+gains"
-    for name in (calibration_solve.BANDPASS_NAME, calibration_solve.GAINS_NAME):
+    for name in (BANDPASS_NAME, GAINS_NAME):
         np.testing.assert_array_equal(
             tables.read(both.path / name).gains.values, tables.read(solved.path / name).gains.values
         )

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.tiles import image_files
 from dsa110_contimg.batch import jobs, placing
 from dsa110_contimg.batch.jobs import JobRunner, run_job, submit
 from dsa110_contimg.batch.kinds import (
@@ -27,7 +28,6 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
-from dsa110_contimg.stages import imaging
 from dsa110_contimg.visibilities import measurement_set
 
 
@@ -142,7 +142,7 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
     ]
     assert measurement_set.read(Path(calibrated)).data.any()
     assert read_fits(there / "an.image.image.fits").pixels.any()
-    images = {path.name for path in imaging.files(there / "an.image")} - {"an.image.q.fits"}
+    images = {path.name for path in image_files(there / "an.image")} - {"an.image.q.fits"}
     tables = [
         f"a_{name}.{kind}" for name in ("sources", "catalogue") for kind in ("vot", "parquet")
     ]

@@ -8,13 +8,13 @@ import pytest
 from scipy import ndimage
 
 import skies
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import METHODS, beams, combine, gates, grid
 from dsa110_contimg.sky import astrometry, projections
-from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.mosaic import build_mosaic
 from dsa110_contimg.stages.options import MosaicOptions
 

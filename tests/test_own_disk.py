@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from cluster_calls import double, read_there, write_there
 from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.errors import ElsewhereError, LostHostError
 from dsa110_contimg.pipeline import own_disk
 from dsa110_contimg.pipeline.engine import open_executor
@@ -32,7 +33,6 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import imaging
-from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.registration import converted_tile
 from dsa110_contimg.streaming import (
     StreamingConverter,
@@ -242,7 +242,7 @@ def test_what_lay_between_stages_and_is_lost_costs_only_its_stage(
     images = imaging.image
     lost: list[Path] = []
 
-    def lose_one(ms_path: Path, **given: object) -> imaging.ImagedTile:
+    def lose_one(ms_path: Path, **given: object) -> ImagedTile:
         if not lost:
             lost.append(ms_path)
             shutil.rmtree(ms_path)

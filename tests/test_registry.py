@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import Validation
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.quality.gates import Gate, Verdict
 from dsa110_contimg.registry import claims, light_curves, records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Source, Tile, TileState
-from dsa110_contimg.stages.validation import Validation
 from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.calibration.predict import predict_apparent
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import tile as tile_imaging
@@ -42,7 +43,7 @@ class Tile:
 
     root: Path
     ms_path: Path
-    image: imaging.ImagedTile
+    image: ImagedTile
     sky: KnownSky
 
 

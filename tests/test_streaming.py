@@ -561,12 +561,11 @@ def test_one_absurd_file_holds_up_no_other(
 
 
 def test_a_batch_run_never_takes_a_published_mosaics_name(streamed_anywhere: Path) -> None:
+    from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
     from dsa110_contimg.errors import PermanentError
     from dsa110_contimg.pipeline.context import PipelineContext
     from dsa110_contimg.registry import records
-    from dsa110_contimg.stages.mosaic import MosaicImage
     from dsa110_contimg.stages.registration import RegistrationStage
-    from dsa110_contimg.stages.validation import Validation
 
     with _registry(streamed_anywhere).read() as session:
         (row,) = session.scalars(select(Mosaic))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from dsa110_contimg.artifacts.tiles import image_files
 from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
@@ -245,9 +246,7 @@ class ImageJob(Request):
 
     def outputs(self, output: Path) -> Sequence[Path]:
         """The images; the output is a prefix."""
-        from dsa110_contimg.stages import imaging
-
-        return imaging.files(output)
+        return image_files(output)
 
     def call(self, settings: Settings, output: Output) -> Call:
         """Stage 4."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
+from dsa110_contimg.artifacts.mosaics import MAPS, MosaicImage, companion
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.batch.placing import aside, move
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose
@@ -21,17 +23,7 @@ from dsa110_contimg.products import provenance
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Plan
-from dsa110_contimg.stages.imaging import ImagedTile
-from dsa110_contimg.stages.mosaic import (
-    MAPS,
-    Depth,
-    MosaicImage,
-    build_mosaic,
-    companion,
-    facts,
-    predict_depth,
-    select_tiles,
-)
+from dsa110_contimg.stages.mosaic import Depth, build_mosaic, facts, predict_depth, select_tiles
 from dsa110_contimg.stages.options import MosaicOptions, parse_options
 
 SUFFIXES = (".fits", ".image")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dsa110_contimg.artifacts.calibration import KnownSets
+from dsa110_contimg.artifacts.mosaics import History, MosaicImage, Validation
 from dsa110_contimg.batch.selection import TileSelection
 from dsa110_contimg.batch.tiles import choose_converted
 from dsa110_contimg.durable import check_new
@@ -20,12 +22,9 @@ from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.stages import graphs, manual_flags
-from dsa110_contimg.stages.calibration_solve import KnownSets
-from dsa110_contimg.stages.evidence import History, write_evidence
-from dsa110_contimg.stages.mosaic import MosaicImage
+from dsa110_contimg.stages.evidence import write_evidence
 from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.stages.registration import known_sets
-from dsa110_contimg.stages.validation import Validation
 
 _WORK = "work"
 

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.mosaics import MAPS, MosaicImage, companion
+from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile, ImagedTile
 from dsa110_contimg.batch.plans import SUFFIXES
 from dsa110_contimg.errors import ElsewhereError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
@@ -32,12 +35,11 @@ from dsa110_contimg.registry.models import (
     TileImage,
 )
 from dsa110_contimg.sources import catalogue_file
-from dsa110_contimg.stages.calibration_apply import CalibratedTile, CalibrationApplyStage
-from dsa110_contimg.stages.calibration_solve import SolvedSet
-from dsa110_contimg.stages.conversion import ConversionStage, ConvertedTile
+from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
+from dsa110_contimg.stages.conversion import ConversionStage
 from dsa110_contimg.stages.crossmatch import crossmatch
-from dsa110_contimg.stages.imaging import ImagedTile, ImagingStage
-from dsa110_contimg.stages.mosaic import MAPS, MosaicImage, MosaicStage, companion
+from dsa110_contimg.stages.imaging import ImagingStage
+from dsa110_contimg.stages.mosaic import MosaicStage
 from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.mosaicking import check_method
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet, Tile, TileImage, TileState
-from dsa110_contimg.stages.conversion import ConvertedTile
-from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.registration import converted_tile
 
 

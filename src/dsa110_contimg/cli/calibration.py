@@ -192,9 +192,9 @@ def flags_remove(
 
 def _tables(name: str, root: Path | None) -> list[Path]:
     """Tables of a set by its id or directory, or one table."""
+    from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME, RECORD_NAME
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.queries import calibration_set
-    from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME, RECORD_NAME
 
     path = Path(name)
     if not path.exists():

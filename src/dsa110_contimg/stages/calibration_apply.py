@@ -1,16 +1,22 @@
 """Stage 3: a calibrated Measurement Set for each tile."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.artifacts.calibration import (
+    BANDPASS_NAME,
+    CROSSTALK_NAME,
+    GAINS_NAME,
+    SolvedSet,
+)
+from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
-from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
-from dsa110_contimg.calibration.far_sources import FarSource
+from dsa110_contimg.calibration.antenna_state import AntennaState
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.constants import ARCSEC_RAD
@@ -22,16 +28,7 @@ from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.stages.calibration_solve import (
-    BANDPASS_NAME,
-    CROSSTALK_NAME,
-    GAINS_NAME,
-    CalibrationSolveStage,
-    SolvedSet,
-    sky_model,
-    solve_limits,
-)
-from dsa110_contimg.stages.conversion import ConvertedTile
+from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage, sky_model, solve_limits
 from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.visibilities import measurement_set, phasing
 from dsa110_contimg.visibilities.data import Visibilities
@@ -40,56 +37,6 @@ from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
 _RECENTRED_RAD = 3 / 60 * np.pi / 180
 """A fiftieth of the half-power beam: less costs no sky."""
-
-
-@dataclass(frozen=True)
-class CalibratedTile:
-    """A calibrated tile.
-
-    Attributes
-    ----------
-    tile : ConvertedTile
-        What it was made of.
-    ms_path : Path
-        DATA in Jy, weights and flags final.
-    calibration_set_id : str
-    flagged_fraction, rfi_fraction : float
-    phase_rms_deg : float
-        How far phases had moved since the reference tile.
-    noise_jy : float
-        Of one visibility.
-    flag_causes : dict of str to float
-        Share of the samples of antennas and channels with data that were flagged first for each
-        reason: "by hand", "before" (in the files, or absurd values), "no solution",
-        "interference".
-    host : str
-        Machine on whose own disk the Measurement Set lies; empty if all see it.
-    motion_arcsec : float
-        Motion (rms) of the whole sky during the tile, as the ionosphere makes it, taken out; 0
-        where it was not significant.
-    antennas : tuple of AntennaHealth
-        Each polarization of each antenna in the data, against the reference tile.
-    far_sources : tuple of FarSource
-        Sun, Moon and strongest sources far outside the beam that were taken off.
-    """
-
-    tile: ConvertedTile
-    ms_path: Path
-    calibration_set_id: str
-    flagged_fraction: float
-    rfi_fraction: float
-    phase_rms_deg: float
-    noise_jy: float
-    flag_causes: dict[str, float] = field(default_factory=dict)
-    host: str = ""
-    motion_arcsec: float = 0.0
-    antennas: tuple[AntennaHealth, ...] = ()
-    far_sources: tuple[FarSource, ...] = ()
-
-    @property
-    def departures(self) -> tuple[AntennaHealth, ...]:
-        """Polarizations of antennas that are not as they were in the reference tile."""
-        return tuple(one for one in self.antennas if one.state is not AntennaState.STEADY)
 
 
 @needs(memory_gb=4.0)

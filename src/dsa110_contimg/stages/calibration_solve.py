@@ -7,19 +7,27 @@ If that tile cannot be solved, its neighbours are tried, then sets observed earl
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.artifacts.calibration import (
+    BANDPASS_NAME,
+    COMBINED,
+    CROSSTALK_NAME,
+    GAINS_NAME,
+    RECORD_NAME,
+    KnownSet,
+    KnownSets,
+    SolvedSet,
+)
+from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration import tile as tile_calibration
-from dsa110_contimg.calibration.antenna_state import Misplaced
-from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.channels import SolveLimits
-from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
-from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -31,121 +39,12 @@ from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.sources.unmodelled import find_unmodelled
 from dsa110_contimg.stages import stored_beams
-from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
 from dsa110_contimg.visibilities import measurement_set, observations
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
-BANDPASS_NAME = "bandpass.b"
-GAINS_NAME = "gains.g"
-RECORD_NAME = "set.json"
-CROSSTALK_NAME = "crosstalk.npz"
-COMBINED = "+"
-"""Between the ids of bandpass and gains, in that of a combined set."""
 _TRIED_TILES = 3
-
-
-@dataclass(frozen=True)
-class SolvedSet:
-    """A calibration set on disk.
-
-    Attributes
-    ----------
-    id : str
-    path : Path
-        Directory with the bandpass and gain tables and this record.
-    tile_id : str
-        Reference tile.
-    observed : float
-        Unix seconds of the middle of that tile.
-    apparent_dec_deg : float
-    reference_antenna : str
-    flagged_fraction, median_snr, model_flux_jy, rfi_fraction : float
-    n_model_sources : int
-    sky_catalog : str
-    bandpass_valid_s, gains_valid_s : float
-    channels_per_solution : int
-        Of the bandpass; more than one where the sky was weak.
-    flux_scale : FluxScale or None
-    beam : BeamMeasurement or None
-    known_beam : str
-        Name of the stored beam that took part; empty if none did.
-    n_unmodelled : int
-        Sources that the catalogue does not hold, or differently, found in data minus model.
-    unmodelled_jy : float
-        What is left after these, as in `Visibilities`.
-    n_crosstalk : int
-        Baselines whose crosstalk is taken off.
-    crosstalk_rms_jy : float
-    crosstalk_sky_loss : float
-        Share of its flux density that a source without a model loses in the reference tile.
-    misplaced : tuple of Misplaced
-        Antennas that do not stand where the files say.
-        Records of old versions have none of these.
-    """
-
-    id: str
-    path: Path
-    tile_id: str
-    observed: float
-    apparent_dec_deg: float
-    reference_antenna: str
-    flagged_fraction: float
-    median_snr: float
-    model_flux_jy: float
-    rfi_fraction: float
-    n_model_sources: int
-    sky_catalog: str
-    bandpass_valid_s: float
-    gains_valid_s: float
-    channels_per_solution: int = 1
-    flux_scale: FluxScale | None = None
-    beam: BeamMeasurement | None = None
-    known_beam: str = ""
-    n_unmodelled: int = 0
-    unmodelled_jy: float = 0.0
-    n_crosstalk: int = 0
-    crosstalk_rms_jy: float = 0.0
-    crosstalk_sky_loss: float = 0.0
-    misplaced: tuple[Misplaced, ...] = ()
-
-
-@dataclass(frozen=True)
-class KnownSet:
-    """A set from before, and what operators think of it."""
-
-    solved: SolvedSet
-    standing: Standing = Standing.NORMAL
-    remark: str = ""
-
-    @property
-    def candidate(self) -> Candidate:
-        """What the choice needs to know of it."""
-        return Candidate(
-            self.solved.id,
-            self.solved.observed,
-            self.solved.apparent_dec_deg,
-            self.solved.bandpass_valid_s,
-            self.solved.gains_valid_s,
-            self.standing,
-            self.remark,
-        )
-
-
-@dataclass(frozen=True)
-class KnownSets:
-    """Sets that may serve if the data themselves cannot be solved.
-
-    Attributes
-    ----------
-    sets : tuple of KnownSet
-    complete : bool
-        False while earlier observations are still being solved.
-    """
-
-    sets: tuple[KnownSet, ...] = ()
-    complete: bool = True
 
 
 def solve_limits(options: CalibrationSolveOptions) -> SolveLimits:

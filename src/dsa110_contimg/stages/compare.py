@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_contimg.artifacts.mosaics import companion
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
@@ -13,7 +14,6 @@ from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error, robust_rms
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.sources.photometry import measure_at
-from dsa110_contimg.stages.mosaic import companion
 
 _FOUND_SIGMA, _COMPARED_SIGMA = 6.0, 10.0
 _INSIDE = 0.999

@@ -1,12 +1,12 @@
 """Stage 1: sub-band files to a phased Measurement Set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -19,48 +19,6 @@ from dsa110_contimg.stages.options import ConversionOptions
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
 from dsa110_contimg.visibilities.data import Visibilities
-
-
-@dataclass(frozen=True)
-class ConvertedTile:
-    """A tile as a Measurement Set that is never changed again.
-
-    Attributes
-    ----------
-    tile_id : str
-        First integration as YYYYMMDDTHHMMSS, UTC.
-    ms_path : Path
-    start, duration_s : float
-        Unix seconds of the first integration's centre, and the length.
-    ra_deg, dec_deg : float
-        ICRS phase centre.
-    apparent_dec_deg : float
-        Where the array points.
-    n_subbands : int
-    absent_subbands, dead_antennas, warnings : tuple
-    n_bad_samples : int
-        Not finite or absurd, flagged.
-    sun_deg, moon_deg : float
-        Distance from the phase centre.
-    host : str
-        Machine on whose own disk the Measurement Set lies; empty if all see it.
-    """
-
-    tile_id: str
-    ms_path: Path
-    start: float
-    duration_s: float
-    ra_deg: float
-    dec_deg: float
-    apparent_dec_deg: float
-    n_subbands: int = 0
-    absent_subbands: tuple[int, ...] = ()
-    dead_antennas: tuple[str, ...] = ()
-    n_bad_samples: int = 0
-    warnings: tuple[str, ...] = ()
-    sun_deg: float = float("nan")
-    moon_deg: float = float("nan")
-    host: str = ""
 
 
 @needs(memory_gb=2.5)

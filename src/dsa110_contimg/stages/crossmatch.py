@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg.artifacts.mosaics import Crossmatch, PublishedMosaic, companion
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -23,44 +24,14 @@ from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
 from dsa110_contimg.stages import light_curves
-from dsa110_contimg.stages.mosaic import companion
 from dsa110_contimg.stages.options import CrossmatchOptions
-from dsa110_contimg.stages.publishing import PublishedMosaic, catalogue_directory
+from dsa110_contimg.stages.publishing import catalogue_directory
 from dsa110_contimg.stages.state import open_registry
 
 _POSITION_SIGMA = 3.0
 _DISCREPANT_SIGMA = 4.0
 _STRONG_SIGMA = 20.0
 _FEWEST = 5
-
-
-@dataclass(frozen=True)
-class Crossmatch:
-    """Outcome of a cross-match.
-
-    Attributes
-    ----------
-    path : Path
-        FITS file: table SOURCES has one row a found source, CATALOGUE one a catalogue source on
-        observed pixels. The same as VOTables and Parquet files lie beside it.
-    n_sources, n_matched, n_new, n_missing, n_discrepant : int
-        Found; found and in the catalogue; found and not there; in the catalogue, bright enough,
-        and not found; with another flux density than the catalogue's.
-    flux_ratio : float
-        Median of strong catalogue sources, measured over catalogue: what the flux scale lacks.
-    east_arcsec, north_arcsec : float
-        Median offset of matched sources: what the astrometry lacks.
-    """
-
-    path: Path
-    n_sources: int
-    n_matched: int
-    n_new: int
-    n_missing: int
-    n_discrepant: int
-    flux_ratio: float
-    east_arcsec: float
-    north_arcsec: float
 
 
 def crossmatch(

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, SolvedSet
+from dsa110_contimg.artifacts.mosaics import MAPS, Evidence, History, MosaicImage, Validation
+from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.antenna_state import in_words
 from dsa110_contimg.calibration.beam import BeamMeasurement
@@ -24,58 +27,6 @@ from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.registry import records
 from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.sources.comparison import SourceCheck
-from dsa110_contimg.stages.calibration_apply import CalibratedTile
-from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, SolvedSet
-from dsa110_contimg.stages.imaging import ImagedTile
-from dsa110_contimg.stages.mosaic import MAPS, MosaicImage
-from dsa110_contimg.stages.validation import Validation
-from dsa110_contimg.visibilities.manual_flags import ManualFlag
-
-
-@dataclass(frozen=True)
-class History:
-    """What went before a mosaic.
-
-    Attributes
-    ----------
-    group_id : str
-        Empty in batch.
-    tile_ids : tuple of str
-        All tiles of the group, also those without an image.
-    images : tuple of ImagedTile
-        Of those that could be imaged.
-    calibrated : tuple of CalibratedTile
-    calibration_set : SolvedSet or None
-    choice : Choice or None
-    options : mapping
-        Of every stage, as plain values.
-    manual_flags : tuple of ManualFlag
-    seconds : mapping of str to float
-        Of each stage before this one, in the run that finished the mosaic.
-    """
-
-    group_id: str = ""
-    tile_ids: tuple[str, ...] = ()
-    images: tuple[ImagedTile, ...] = ()
-    calibrated: tuple[CalibratedTile, ...] = ()
-    calibration_set: SolvedSet | None = None
-    choice: Choice | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    manual_flags: tuple[ManualFlag, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Files that are published with a mosaic, and itself.
-
-    Attributes
-    ----------
-    files : tuple of (str, Path)
-        Kind and path; the provenance last.
-    """
-
-    files: tuple[tuple[str, Path], ...]
 
 
 def write_evidence(

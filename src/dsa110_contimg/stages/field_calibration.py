@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.fields import (
@@ -20,7 +21,6 @@ from dsa110_contimg.calibration.fields import (
 )
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.stages.calibration_solve import BANDPASS_NAME, GAINS_NAME
 from dsa110_contimg.stages.options import FieldCalibrationOptions
 from dsa110_contimg.visibilities import measurement_set
 

@@ -1,13 +1,20 @@
 """Stage 4: images of each tile."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dsa110_contimg import __version__
+from dsa110_contimg.artifacts.tiles import (
+    CalibratedTile,
+    ImagedTile,
+    Photometry,
+    TileCheck,
+    image_files,
+)
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import ImagingError, UsageError
@@ -23,12 +30,12 @@ from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import placed
 from dsa110_contimg.pipeline.stage import Stage
-from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
+from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
-from dsa110_contimg.stages.calibration_apply import CalibratedTile, those_that_work
+from dsa110_contimg.stages.calibration_apply import those_that_work
 from dsa110_contimg.stages.calibration_solve import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.telescope import DSA110
@@ -39,116 +46,11 @@ _CORRECTED_CUT = 0.2
 _RMS_BOXES = 16
 _CHECKED_RESPONSE = 0.5
 _CHECKED_JY = 0.05
-_PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")
-"""Kinds of images that are written of a tile."""
 _ISOLATION_RAD = 120 * ARCSEC_RAD
 _MODEL_SHARE = 0.5
 _FEWEST_SOURCES = 5
 _VARIES = 0.05
 """What a source differs from its catalogue by, as a fraction, besides the noise."""
-
-
-class Photometry(NamedTuple):
-    """A strong, isolated catalogue source in a tile: degrees and Jy at the tile's frequency."""
-
-    ra_deg: float
-    dec_deg: float
-    catalogue_jy: float
-    measured_jy: float
-    noise_jy: float
-
-
-@dataclass(frozen=True)
-class TileCheck:
-    """How good a tile's image is.
-
-    Attributes
-    ----------
-    n_not_finite : int
-        Pixels without a number.
-    n_sources : int
-        Strong, isolated catalogue sources above half response that the ratio and offset are
-        made of, without those that carry the calibration; 0 if too few.
-    flux_ratio, flux_ratio_error : float
-        Median of measured over catalogue flux density.
-    east_arcsec, north_arcsec, offset_error_arcsec : float
-        Median offset from the catalogue's positions.
-    artefacts : Artefacts
-    photometry : tuple of Photometry
-        Strong sources above half response, those that carry the calibration too.
-    """
-
-    n_not_finite: int = 0
-    n_sources: int = 0
-    flux_ratio: float = 1.0
-    flux_ratio_error: float = 0.0
-    east_arcsec: float = 0.0
-    north_arcsec: float = 0.0
-    offset_error_arcsec: float = 0.0
-    artefacts: Artefacts = field(default_factory=Artefacts)
-    photometry: tuple[Photometry, ...] = ()
-
-
-@dataclass(frozen=True)
-class ImagedTile:
-    """Images of one tile.
-
-    Attributes
-    ----------
-    tile_id : str
-    prefix : Path
-        Files are this and `.image.fits`, `.pbcor.fits`, `.pb.fits`, `.residual.fits`,
-        `.model.fits`, `.psf.fits`, `.rms.fits`, `.png`; with Stokes Q also `.q.fits`.
-    calibration_set_id : str
-    start, duration_s : float
-        Unix seconds, seconds.
-    ra_deg, dec_deg : float
-    rms_jy, peak_jy : float
-        Before beam correction.
-    beam_major_rad, beam_minor_rad, beam_angle_rad : float
-    cell_arcsec, frequency_hz : float
-    size, n_iterations, n_major, n_samples, n_subtracted : int
-    averaging_loss : float
-        What averaging took from a source in the middle of an edge of the image; corrected.
-    beam_corrected : bool
-    check : TileCheck
-        The image against catalogue and noise.
-    remarks : tuple of str
-    """
-
-    tile_id: str
-    prefix: Path
-    calibration_set_id: str
-    start: float
-    duration_s: float
-    ra_deg: float
-    dec_deg: float
-    rms_jy: float
-    peak_jy: float
-    beam_major_rad: float
-    beam_minor_rad: float
-    beam_angle_rad: float
-    cell_arcsec: float
-    frequency_hz: float
-    size: int
-    n_iterations: int
-    n_major: int
-    n_samples: int
-    n_subtracted: int
-    averaging_loss: float = 0.0
-    beam_corrected: bool = True
-    check: TileCheck = field(default_factory=TileCheck)
-    remarks: tuple[str, ...] = ()
-
-    def file(self, kind: str) -> Path:
-        """Path of one of the images, of `_PLANES`."""
-        return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
-
-
-def files(prefix: Path) -> list[Path]:
-    """All that is written of a tile, at most."""
-    names = (*(f"{kind}.fits" for kind in _PLANES), "png")
-    return [prefix.with_name(f"{prefix.name}.{name}") for name in names]
 
 
 @needs(memory_gb=5.0)
@@ -182,7 +84,7 @@ def image(
     ------
     ImagingError, BadInputError, UsageError
     """
-    check_new(files(prefix))
+    check_new(image_files(prefix))
     if options.imager == "wsclean" and (field is not None or options.selfcal_rounds):
         raise UsageError(
             "imager wsclean takes neither --field nor --selfcal-rounds; split the field out, or "

@@ -13,6 +13,8 @@ import numpy as np
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.artifacts.mosaics import MosaicImage, companion
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.mosaicking.transits import CombinedTile, Transits, transits
@@ -26,8 +28,6 @@ from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.epoch_scale import EpochScale, epoch_scale
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
 from dsa110_contimg.sources.variability import Behaviour, Variability, variability
-from dsa110_contimg.stages.imaging import ImagedTile
-from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import CrossmatchOptions
 
 _TILE_RESPONSE = 0.5

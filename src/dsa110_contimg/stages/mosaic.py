@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg import __version__
+from dsa110_contimg.artifacts.mosaics import MosaicImage, companion, mosaic_name
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
@@ -20,81 +22,12 @@ from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
-from dsa110_contimg.stages.imaging import ImagedTile
 from dsa110_contimg.stages.options import MosaicOptions
 
-MAPS = ("weight", "rms", "coverage")
 _MEDIAN_OF = 2**24
 """Pixels that the median rms of a large mosaic is taken of."""
 _COARSE_PIXELS = 256
 """Noise varies slowly: it is predicted on at least so many pixels a side of a tile."""
-
-
-@dataclass(frozen=True)
-class MosaicImage:
-    """A mosaic on disk.
-
-    Attributes
-    ----------
-    name : str
-    path : Path
-        FITS file; companions are `_weight`, `_rms`, `_coverage` and a `.png`.
-    method : str
-    tile_ids : tuple of str
-        Tiles in it, in order of time.
-    left_out : mapping
-        Tiles that failed a gate, and why.
-    start, end : float
-        Unix seconds.
-    calibration_set_ids : tuple of str
-    median_rms_jy, frequency_hz : float
-    beam_major_rad, beam_minor_rad, beam_angle_rad : float
-    observed_deg2 : float
-    ra_deg, dec_deg : float or None
-        Of the reference pixel; records of old versions have none.
-    tiles : tuple of CombinedTile
-        Where and when each of `tile_ids` was observed; records of old versions have none.
-    scales : tuple of TileScale
-        Flux scale of each of `tile_ids`; none where it was not to be looked at.
-    """
-
-    name: str
-    path: Path
-    method: str
-    tile_ids: tuple[str, ...]
-    left_out: dict[str, str]
-    start: float
-    end: float
-    calibration_set_ids: tuple[str, ...]
-    median_rms_jy: float
-    frequency_hz: float
-    beam_major_rad: float
-    beam_minor_rad: float
-    beam_angle_rad: float
-    observed_deg2: float
-    ra_deg: float | None = None
-    dec_deg: float | None = None
-    tiles: tuple[CombinedTile, ...] = ()
-    scales: tuple[TileScale, ...] = ()
-
-    def companion(self, kind: str) -> Path:
-        """Path of the weight, rms or coverage map."""
-        return companion(self.path, kind)
-
-    @property
-    def preview(self) -> Path:
-        """Path of the picture."""
-        return self.path.with_suffix(".png")
-
-
-def companion(path: Path, kind: str) -> Path:
-    """Path of a map that belongs to a mosaic's FITS file."""
-    return path.with_name(f"{path.stem}_{kind}.fits")
-
-
-def mosaic_name(group_id: str, start: float, end: float) -> str:
-    """Streaming's name: neither from a clock nor a row number."""
-    return f"mosaic_{group_id}_{int((start + end) / 2)}"
 
 
 def select_tiles(

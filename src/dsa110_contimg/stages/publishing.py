@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.artifacts.mosaics import (
+    Evidence,
+    History,
+    MosaicImage,
+    PublishedMosaic,
+    RegisteredMosaic,
+    Validation,
+)
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
@@ -18,41 +25,8 @@ from dsa110_contimg.registry import claims, queries, records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, Mosaic, MosaicGroup, Product
 from dsa110_contimg.stages import light_curves
-from dsa110_contimg.stages.evidence import Evidence, History, evidence_of, write_evidence
-from dsa110_contimg.stages.mosaic import MosaicImage
-from dsa110_contimg.stages.registration import RegisteredMosaic
+from dsa110_contimg.stages.evidence import evidence_of, write_evidence
 from dsa110_contimg.stages.state import open_registry
-from dsa110_contimg.stages.validation import Validation
-
-
-@dataclass(frozen=True)
-class PublishedMosaic:
-    """What became of a mosaic.
-
-    Attributes
-    ----------
-    name : str
-    published : bool
-        False if it was held.
-    path, preview, report : Path
-        Public paths if published, else where it is staged.
-    reason : str
-        Why it was held.
-    """
-
-    name: str
-    published: bool
-    path: Path
-    preview: Path
-    report: Path
-    reason: str = ""
-
-    @classmethod
-    def at(cls, path: Path, published: bool = True, reason: str = "") -> "PublishedMosaic":
-        """The mosaic with its companions, by the path of its FITS file."""
-        return cls(
-            path.stem, published, path, path.with_suffix(".png"), path.with_suffix(".html"), reason
-        )
 
 
 class PublishingStage(Stage):

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.artifacts.calibration import COMBINED, KnownSet, SolvedSet
+from dsa110_contimg.artifacts.mosaics import MosaicImage, RegisteredMosaic, Validation
+from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile, ImagedTile
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.durable import sync_trees
@@ -25,29 +28,7 @@ from dsa110_contimg.registry.models import (
     TileImage,
 )
 from dsa110_contimg.stages.antenna_record import add_antennas
-from dsa110_contimg.stages.calibration_apply import CalibratedTile
-from dsa110_contimg.stages.calibration_solve import COMBINED, KnownSet, SolvedSet
-from dsa110_contimg.stages.conversion import ConvertedTile
-from dsa110_contimg.stages.imaging import ImagedTile
-from dsa110_contimg.stages.mosaic import MosaicImage
 from dsa110_contimg.stages.state import open_registry
-from dsa110_contimg.stages.validation import Validation
-
-
-@dataclass(frozen=True)
-class RegisteredMosaic:
-    """A mosaic that the database knows.
-
-    Attributes
-    ----------
-    name : str
-    group_id : str
-    staged_path : Path
-    """
-
-    name: str
-    group_id: str
-    staged_path: Path
 
 
 def add_calibration_set(session: Session, solved: SolvedSet) -> None:

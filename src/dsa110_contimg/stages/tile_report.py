@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -20,10 +22,8 @@ from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.history import groups_with
 from dsa110_contimg.registry.models import CalibrationSet, Mosaic, Product, TileImage
-from dsa110_contimg.stages.calibration_apply import CalibratedTile
-from dsa110_contimg.stages.calibration_solve import SolvedSet
 from dsa110_contimg.stages.evidence import calibration_section, source_plots
-from dsa110_contimg.stages.imaging import ImagedTile, compare_tile
+from dsa110_contimg.stages.imaging import compare_tile
 
 _SHOWN = (("image", "before beam correction"), ("residual", "what CLEAN left"))
 

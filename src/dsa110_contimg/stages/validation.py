@@ -1,12 +1,12 @@
 """Stage 6: gates with numbers on a mosaic."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation, companion
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image, read_fits
@@ -14,43 +14,16 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
-from dsa110_contimg.quality.gates import Gate, Verdict
+from dsa110_contimg.quality.gates import Gate
 from dsa110_contimg.registry import queries
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
-from dsa110_contimg.stages.mosaic import MosaicImage, companion
 from dsa110_contimg.stages.options import ValidationOptions
 from dsa110_contimg.stages.state import open_registry
 from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
 
 _FEWEST_MOSAICS = 5
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Verdict on a mosaic.
-
-    Attributes
-    ----------
-    verdict : Verdict
-    gates : tuple of Gate
-    sky_catalog : str
-    sources : tuple of SourceCheck
-    """
-
-    verdict: Verdict
-    gates: tuple[Gate, ...]
-    sky_catalog: str
-    sources: tuple[SourceCheck, ...]
-
-    def reasons(self) -> str:
-        """Which gates were not passed, and by how much."""
-        return "; ".join(
-            f"{gate.name} {gate.value:.4g} ({gate.limit}{', ' + gate.note if gate.note else ''})"
-            for gate in self.gates
-            if gate.verdict is not Verdict.PASSED
-        )
 
 
 def validate(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
@@ -13,7 +14,7 @@ from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import TileState
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.conversion import ConvertedTile, convert
+from dsa110_contimg.stages.conversion import convert
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.streaming import bell, daemon, ingest
 from dsa110_contimg.streaming.alerts import Alerts

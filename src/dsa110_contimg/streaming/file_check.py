@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration.choice import Standing
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.own_disk import this_host
@@ -33,7 +34,6 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.sources import catalogue_file
-from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 
 _ASIDE = "quarantine"

@@ -9,6 +9,9 @@ import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.artifacts.calibration import KnownSets
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
+from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
@@ -21,10 +24,7 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import graphs, manual_flags
-from dsa110_contimg.stages.calibration_solve import KnownSets
-from dsa110_contimg.stages.conversion import ConvertedTile
 from dsa110_contimg.stages.options import options_from
-from dsa110_contimg.stages.publishing import PublishedMosaic
 from dsa110_contimg.stages.registration import converted_tile, known_sets
 from dsa110_contimg.streaming import bell, daemon, file_check, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts

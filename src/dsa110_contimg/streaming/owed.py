@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import structlog
 from sqlalchemy import select
 
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
@@ -15,7 +16,7 @@ from dsa110_contimg.registry.models import Mosaic
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.crossmatch import CrossmatchStage
 from dsa110_contimg.stages.options import CrossmatchOptions
-from dsa110_contimg.stages.publishing import PublishedMosaic, public_directory
+from dsa110_contimg.stages.publishing import public_directory
 
 log = structlog.get_logger()
 

@@ -80,7 +80,7 @@ def night(
 
 def _strains(images: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """How near tiles are to each limit, from the records of their images."""
-    from dsa110_contimg.stages.imaging import ImagedTile
+    from dsa110_contimg.artifacts.tiles import ImagedTile
     from dsa110_contimg.stages.mosaic import facts
 
     found: dict[str, dict[str, float]] = {}
