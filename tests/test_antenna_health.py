@@ -7,6 +7,7 @@ import pytest
 
 from conftest import SmallRun
 from dsa110_contimg.calibration import tile as tile_calibration
+from dsa110_contimg.calibration.antenna_health import antenna_noise
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.tile import CalibratedTile, ReferenceSolution
@@ -162,6 +163,25 @@ def test_a_noisy_antenna_keeps_its_data_with_less_weight(
     before = np.mean([one.noise for one in bench.healthy.antennas if one.antenna == bench.antenna])
     ratio = tile.vis.weights[rows].sum() / bench.healthy.vis.weights[rows].sum()
     assert ratio == pytest.approx(before / np.mean([one.noise for one in departed]), rel=0.3)
+
+
+def test_what_the_model_lacks_of_the_sky_is_no_noise(
+    bench: Bench, rng: np.random.Generator
+) -> None:
+    vis = bench.tile()
+    noise = np.zeros(len(vis.array.names))
+    noise[vis.antennas_present()] = rng.uniform(0.5, 2.0, vis.antennas_present().size)
+    sigma = np.sqrt(noise[vis.antenna1] * noise[vis.antenna2])[:, None, None]
+    components = rng.normal(size=(2, *vis.data.shape))
+    length_m = np.hypot(*vis.uvw_m[:, :2].T)
+    lacking = 20.0 * length_m / length_m.max() * np.exp(2j * np.pi * rng.random(len(length_m)))
+    data = sigma * (components[0] + 1j * components[1])
+    vis = replace(vis, weights=np.ones(data.shape, np.float32), flags=np.zeros(data.shape, bool))
+    nothing = np.zeros(data.shape[:2])
+    alone = antenna_noise(replace(vis, data=data), nothing)
+    seen = antenna_noise(replace(vis, data=data + lacking[:, None, None]), nothing)
+    present = vis.antennas_present()
+    assert seen[present] == pytest.approx(alone[present], rel=0.25)
 
 
 def test_a_source_that_doubles_makes_no_antenna_depart(bench: Bench) -> None:

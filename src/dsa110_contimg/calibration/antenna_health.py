@@ -33,6 +33,9 @@ _MIN_COHERENCE = 0.7
 has changed in a way that a gain and a delay do not describe."""
 _MIN_AMPLITUDE = 0.2
 """An antenna that receives less of the sky than this, relative to the others, has failed."""
+_SIGNIFICANT, _CLIP_SIGMA = 3.0, 10.0
+_LEAST_NOISE = 0.05
+"""Minimum share of the noise of both hands that one has."""
 _NEIGHBOURS = 9
 """Antennas at like distance from the centre that an amplitude is compared with."""
 _NOISY = 2.0
@@ -194,7 +197,11 @@ def solve_tile_gains(
 
 
 def antenna_noise(vis: Visibilities, sky: np.ndarray) -> np.ndarray:
-    """Variance of data minus model of each antenna, relative to the median antenna.
+    """Noise variance of each antenna, relative to the median antenna.
+
+    What the model lacks of the sky is the same in both hands: it adds nothing to the variance of
+    their difference, nor to the difference of their variances. Without that, a resolved source
+    that is modelled as a point takes weight from the longest baselines.
 
     Parameters
     ----------
@@ -206,20 +213,47 @@ def antenna_noise(vis: Visibilities, sky: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (nantenna, npol)
-        Of the parallel hands; NaN without unflagged data.
+        Of the parallel hands; NaN without unflagged data. Of a hand without its twin, the variance
+        of data minus model.
     """
     hands = vis.parallel_hands
-    squares = vis.weights[:, :, hands] * np.abs(vis.data[:, :, hands] - sky[:, :, None]) ** 2
-    squares[vis.flags[:, :, hands]] = np.nan
+    residual = np.sqrt(vis.weights[:, :, hands]) * (vis.data[:, :, hands] - sky[:, :, None])
+    residual[vis.flags[:, :, hands]] = np.nan
     noise = np.full((len(vis.array.names), len(hands)), np.nan)
     for antenna in vis.antennas_present():
-        own = squares[(vis.antenna1 == antenna) | (vis.antenna2 == antenna)]
-        for p in range(len(hands)):
-            seen = own[:, :, p][np.isfinite(own[:, :, p])]
-            if seen.size:
-                noise[antenna, p] = np.median(seen)
+        rows = (vis.antenna1 == antenna) | (vis.antenna2 == antenna)
+        own = residual[rows].reshape(-1, len(hands))
+        twins = own[np.isfinite(own).all(axis=1)]
+        if len(hands) == 2 and len(twins):
+            noise[antenna] = _without_sky(twins)
+        else:
+            noise[antenna] = [_variance(own[:, p]) for p in range(len(hands))]
     typical = np.nanmedian(noise) if np.isfinite(noise).any() else 1.0
     return np.asarray(noise / typical) if typical > 0 else noise
+
+
+def _without_sky(twins: np.ndarray) -> np.ndarray:
+    """Variances of the noise of two hands that see the same sky.
+
+    Parameters
+    ----------
+    twins : ndarray of complex, shape (nsample, 2)
+        Data minus model.
+    """
+    both = _variance(twins[:, 1] - twins[:, 0])
+    unequal = np.abs(twins[:, 0]) ** 2 - np.abs(twins[:, 1]) ** 2
+    spread = robust_rms(unequal)
+    kept = unequal[np.abs(unequal) <= _CLIP_SIGMA * spread]
+    # The sky beats with the noise of each hand: of a strong one, too much is left of this.
+    significant = abs(kept.mean()) > _SIGNIFICANT * spread / np.sqrt(kept.size)
+    more = float(kept.mean()) if significant else 0.0
+    return np.maximum(np.array([both + more, both - more]) / 2, _LEAST_NOISE * both)
+
+
+def _variance(values: np.ndarray) -> float:
+    """Variance of complex numbers, from their median; NaN if there is none."""
+    known = values[np.isfinite(values)]
+    return float(np.median(np.abs(known) ** 2) / np.log(2)) if known.size else float("nan")
 
 
 def noise_weights(noise: np.ndarray) -> np.ndarray:
