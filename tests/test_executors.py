@@ -293,6 +293,15 @@ def test_a_stopped_executor_answers_every_call(tmp_path: Path) -> None:
             future.result(10)
 
 
+def test_an_executor_that_is_closed_takes_no_more_calls(tmp_path: Path) -> None:
+    executor = LocalExecutor(1, tmp_path / "slots")
+    given = executor.submit(_double, number=1)
+    executor.close()
+    assert given.result(0) == 2
+    with pytest.raises(RetryableError, match="stopped"):
+        executor.submit(_double, number=2).result(10)
+
+
 def test_a_machine_has_only_so_many_slots(tmp_path: Path) -> None:
     from filelock import FileLock, Timeout
 

@@ -376,8 +376,9 @@ def test_a_killed_converter_leaves_work_that_the_next_one_finishes(
     assert len({tile.ms_path for tile in tiles}) == 3
 
 
+@pytest.mark.parametrize("endless", [["--loop"], []], ids=["loop", "once"])
 def test_a_stopped_mosaic_daemon_leaves_at_once_and_gives_its_group_back(
-    root: Path, incoming: Path, small_run: SmallRun
+    root: Path, incoming: Path, small_run: SmallRun, endless: list[str]
 ) -> None:
     for files in small_run.files:
         _link(files, incoming)
@@ -385,7 +386,7 @@ def test_a_stopped_mosaic_daemon_leaves_at_once_and_gives_its_group_back(
     program = str(Path(sys.executable).parent / "dsa110-contimg-streaming-mosaic")
     log = root / "mosaic.log"
     with log.open("wb") as stream:
-        daemon = subprocess.Popen([program, "--loop", "--root", str(root)], stderr=stream)
+        daemon = subprocess.Popen([program, *endless, "--root", str(root)], stderr=stream)
     try:
         _until(lambda: "stage=calibrate" in log.read_text())
         daemon.send_signal(signal.SIGTERM)

@@ -69,7 +69,7 @@ def convert_stream(
         )
         converter.stop.install()
         converter.run()
-        finished = True
+        finished = not converter.stop
         if once and converter.n_failed:
             raise ContimgError(f"{converter.n_failed} tiles failed; see 'dsa110-contimg status'")
     finally:
@@ -118,7 +118,7 @@ def streaming_mosaic(
         manager = StreamingMosaicManager(registry, settings, executor, once=not loop)
         manager.stop.install()
         manager.run()
-        finished = True
+        finished = not manager.stop
         for mosaic in manager.finished:
             typer.echo(mosaic.path)
         if not loop and manager.n_failed:

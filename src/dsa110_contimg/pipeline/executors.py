@@ -154,7 +154,8 @@ class LocalExecutor(Closing):
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._running: set[_Call] = set()
         self._lock = threading.Lock()
-        self._closing = False
+        self._closed = False
+        self._stopped = False
         # A worker ends with the thread that started it (see `_start_worker`), so these must last.
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{number}", daemon=True)
@@ -192,7 +193,7 @@ class LocalExecutor(Closing):
             call.set_exception(error)
             return call
         with self._lock:
-            if self._closing:
+            if self._closed:
                 call.set_exception(RetryableError("the executor was stopped"))
             else:
                 self._calls.put(call)
@@ -206,7 +207,7 @@ class LocalExecutor(Closing):
             with self._lock:
                 self._running.add(call)
             while not call.done():
-                if self._closing:
+                if self._stopped:
                     call.set_exception(RetryableError("the executor was stopped"))
                     break
                 try:
@@ -225,7 +226,7 @@ class LocalExecutor(Closing):
     def close(self, wait: bool = True) -> None:
         """Stop the workers, after their work or at once; calls cut short fail."""
         with self._lock:
-            self._closing = not wait
+            self._closed, self._stopped = True, not wait
             running = list(self._running)
             for _ in self._threads:
                 self._calls.put(None)
