@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsa110_contimg.artifacts.tiles import image_files
 from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
@@ -246,6 +245,8 @@ class ImageJob(Request):
 
     def outputs(self, output: Path) -> Sequence[Path]:
         """The images; the output is a prefix."""
+        from dsa110_contimg.artifacts.tiles import image_files
+
         return image_files(output)
 
     def call(self, settings: Settings, output: Output) -> Call:
