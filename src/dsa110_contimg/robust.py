@@ -20,6 +20,14 @@ def robust_rms(values: np.ndarray) -> float:
     return float(_SIGMA_PER_MAD * np.median(np.abs(finite - np.median(finite))))
 
 
+def component_variance(squares: np.ndarray) -> float:
+    """Variance of the real component of complex normal noise, from squared absolute values.
+
+    The median of a chi-square of two degrees of freedom is 2 ln 2. NaN of nothing.
+    """
+    return float(np.median(squares) / (2 * np.log(2))) if squares.size else float("nan")
+
+
 def median_error(values: np.ndarray) -> float:
     """Standard error of the median of values that are nearly normal."""
     return MEDIAN_OVER_MEAN * robust_rms(values) / float(np.sqrt(values.size))

@@ -1,1 +1,1 @@
-"""What stages make and read, as frozen records: the ground floor of the stages."""
+"""Records that stages exchange: tiles, calibration sets, mosaics."""

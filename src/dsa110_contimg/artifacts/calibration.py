@@ -83,7 +83,7 @@ class SolvedSet:
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A set from before, and what operators think of it."""
+    """A stored set with the standing that operators gave it."""
 
     solved: SolvedSet
     standing: Standing = Standing.NORMAL
@@ -91,7 +91,7 @@ class KnownSet:
 
     @property
     def candidate(self) -> Candidate:
-        """What the choice needs to know of it."""
+        """The set as a candidate for the choice of a calibration set."""
         return Candidate(
             self.solved.id,
             self.solved.observed,

@@ -102,7 +102,7 @@ class Validation:
     sources: tuple[SourceCheck, ...]
 
     def reasons(self) -> str:
-        """Which gates were not passed, and by how much."""
+        """List the gates that failed, with values and limits."""
         return "; ".join(
             f"{gate.name} {gate.value:.4g} ({gate.limit}{', ' + gate.note if gate.note else ''})"
             for gate in self.gates
@@ -128,7 +128,7 @@ class RegisteredMosaic:
 
 @dataclass(frozen=True)
 class PublishedMosaic:
-    """What became of a mosaic.
+    """Outcome of publishing a mosaic.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class Crossmatch:
 
 @dataclass(frozen=True)
 class History:
-    """What went before a mosaic.
+    """Inputs and intermediate results of a mosaic.
 
     Attributes
     ----------

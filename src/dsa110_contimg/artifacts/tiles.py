@@ -116,7 +116,7 @@ class Photometry(NamedTuple):
 
 @dataclass(frozen=True)
 class TileCheck:
-    """How good a tile's image is.
+    """Quality of a tile's image.
 
     Attributes
     ----------

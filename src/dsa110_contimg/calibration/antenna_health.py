@@ -23,7 +23,7 @@ from dsa110_contimg.calibration.antenna_state import (
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
 from dsa110_contimg.calibration.delay import delay_gains, fit_delays
 from dsa110_contimg.calibration.solve import Gains, refer_phases
-from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.robust import component_variance, robust_rms
 from dsa110_contimg.visibilities.data import Visibilities
 
 _BINS = 16
@@ -251,9 +251,8 @@ def _without_sky(twins: np.ndarray) -> np.ndarray:
 
 
 def _variance(values: np.ndarray) -> float:
-    """Variance of complex numbers, from their median; NaN if there is none."""
-    known = values[np.isfinite(values)]
-    return float(np.median(np.abs(known) ** 2) / np.log(2)) if known.size else float("nan")
+    """Variance of the complex numbers that are known."""
+    return 2 * component_variance(np.abs(values[np.isfinite(values)]) ** 2)
 
 
 def noise_weights(noise: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from dsa110_contimg.robust import component_variance
 from dsa110_contimg.visibilities.data import Visibilities
 
 _GAIN_AND_PHASE = (1.0, -1.0)
@@ -119,7 +120,7 @@ def sum_baselines(
         * np.abs(vis.data[some][:, :, hands] - sky[some, :, None]) ** 2
     )
     kept = ~vis.flags[some][:, :, hands]
-    noise = float(np.median(squares[kept]) / (2 * np.log(2))) if kept.any() else 0.0
+    noise = component_variance(squares[kept]) if kept.any() else 0.0
     pair = index[vis.antenna1] * nantenna + index[vis.antenna2]
     pairs, pair_of_row = np.unique(pair, return_inverse=True)
     nterm = len(terms) + len(_GAIN_AND_PHASE)

@@ -31,7 +31,7 @@ _UNLIKE_SKY = 10.0
 """Excess over the power expected of sources, in units of it. One baseline sees all sources with one
 amplitude and phase in all its channels, so it exceeds this with a probability of exp(-11)."""
 _MODEL_ERROR = 0.003
-"""Of the sky that the model holds, as a fraction: flux densities and beam are known no better."""
+"""Relative error of the sky model: flux densities and beam are known no better."""
 _ROWS_FOR_SKY = 20_000
 
 
@@ -61,7 +61,7 @@ class Crosstalk:
         return float(np.sqrt(np.mean(np.abs(self.values_jy) ** 2))) if self.pairs else 0.0
 
     def source_error_jy(self, n_antennas: int) -> float:
-        """Standard error that it makes in a source that is measured on all baselines."""
+        """Standard error of a source's flux density that is measured on all baselines."""
         squares = (np.abs(self.values_jy) ** 2).mean(axis=(1, 2)).sum()
         return float(np.sqrt(squares)) / max(1, n_antennas * (n_antennas - 1) // 2)
 
@@ -133,7 +133,7 @@ def measure_crosstalk(
     left_out : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
     unmodelled_jy2 : float
-        As of `unmodelled_power`. What is wrong with the model comes on top.
+        As of `unmodelled_power`; the error of the model is added.
     """
     nantenna = len(vis.array.names)
     code = vis.antenna1.astype(np.int64) * nantenna + vis.antenna2
@@ -160,7 +160,7 @@ def measure_crosstalk(
     )
     known = count > 2
     mean = np.where(known, total / np.maximum(count, 1), 0)
-    # Not count - 1: the mean square over the sample variance is then one for noise alone.
+    # With count - 2, noise alone gives a ratio of one in the mean; with count - 1, 4 % more.
     variance = (squares - count * np.abs(mean) ** 2) / np.maximum(count * (count - 2), 1)
     known &= variance > 0
     safe = np.where(known, variance, 1.0)

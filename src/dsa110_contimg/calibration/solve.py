@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from dsa110_contimg.errors import CalibrationError
-from dsa110_contimg.robust import CAUCHY_SCALE
+from dsa110_contimg.robust import CAUCHY_SCALE, component_variance
 
 _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-7
@@ -501,11 +501,8 @@ def _residuals(sums: np.ndarray, gain1: np.ndarray, gain2: np.ndarray) -> np.nda
 
 
 def _noise_per_weight(residuals: np.ndarray) -> float:
-    """Robust variance of sqrt(weight) * residual, per real component.
-
-    The median of a chi-square of two degrees of freedom is 2 ln 2.
-    """
-    return float(np.median(residuals) / (2 * np.log(2))) if residuals.size else 1.0
+    """Robust variance of sqrt(weight) * residual, per real component."""
+    return component_variance(residuals) if residuals.size else 1.0
 
 
 def refer_phases(

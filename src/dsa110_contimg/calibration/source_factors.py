@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from dsa110_contimg.robust import component_variance
 from dsa110_contimg.visibilities.data import Visibilities
 
 _NOISE_ROWS = 20_000
@@ -177,5 +178,5 @@ def _noise_per_weight(vis: Visibilities, sky: np.ndarray, hand: int) -> float:
     rows = slice(None, None, max(1, len(vis.data) // _NOISE_ROWS))
     squares = vis.weights[rows, :, hand] * np.abs(vis.data[rows, :, hand] - sky[rows]) ** 2
     good = squares[~vis.flags[rows, :, hand]]
-    noise2 = np.median(good) / (2 * np.log(2)) if good.size else 1.0
-    return float(max(noise2, np.finfo(np.float32).tiny))
+    noise2 = component_variance(good) if good.size else 1.0
+    return max(noise2, float(np.finfo(np.float32).tiny))

@@ -8,7 +8,10 @@ measured on that scale. Some rounds of this and the gains follow the majority, w
 few.
 """
 
+import operator
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -35,13 +38,22 @@ from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.visibilities.data import Visibilities
 
 _CHANNELS = 16
-"""For the changes within a tile, and at a time in a measurement on more channels."""
-_SAMPLES = 350_000, 8, 16
-_FINE_SAMPLES = 2_200_000, 48, 192
-_ANTENNA_SAMPLES = 2_200_000, 48, 96
-"""Rows times channels of a first measurement, the last one (with 350 000 samples, the noise of the
-beam tilted the flux densities of a strip by 4 %), and that of the antennas' beams; with the minimum
-and maximum number of channels."""
+"""For the changes within a tile; and channels per block of a measurement on more of them."""
+
+
+class _Budget(NamedTuple):
+    """Number of samples (rows times channels), and limits of the number of channels."""
+
+    samples: int
+    min_channels: int
+    max_channels: int
+
+
+_ROUGH = _Budget(350_000, 8, 16)
+_FINE = _Budget(2_200_000, 48, 192)
+"""With 350 000 samples, the noise of the beam tilted the flux densities of a strip by 4 %."""
+_ANTENNAS = _Budget(2_200_000, 48, 96)
+"""For the beams of single antennas."""
 _SOURCES, _ANTENNA_SOURCES = 24, 64
 _ROUNDS = 4
 _BEAM_ROUNDS = 2
@@ -111,8 +123,7 @@ def measure(
     FluxScale
     BeamMeasurement
     """
-    chosen = _channels(vis, _SAMPLES)
-    some, channels = vis.channels(chosen), rfi[:, chosen]
+    some, channels = _thinned(vis, rfi, _choose(vis, _ROUGH))
     beam = known_beam or BeamMeasurement(vis.beam)
     some = replace(some, beam=beam.shape)
     found = None
@@ -144,11 +155,11 @@ def measure(
         return by_catalogue
     measured = _with_factors(model, leading, found)
     ra, dec = np.rad2deg(astrometry.vector_to_radec(model.directions[leading]))
-    told = tuple(
+    unlike = tuple(
         (float(ra[k]) % 360, float(dec[k]), float(found.factors[k]))
         for k in np.flatnonzero(found.unlike)
     )
-    scale = FluxScale(int(leading.size), found.error, told)
+    scale = FluxScale(int(leading.size), found.error, unlike)
     return measured, scale, beam
 
 
@@ -162,8 +173,7 @@ def _antenna_beams(
     vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
 ) -> AntennaBeams | None:
     """Measure what antennas' beams differ by, in data that are not calibrated yet."""
-    chosen = _channels(vis, _ANTENNA_SAMPLES)
-    some, channels = vis.channels(chosen), rfi[:, chosen]
+    some, channels = _thinned(vis, rfi, _choose(vis, _ANTENNAS))
     strongest = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
     sky = predict.predict(some, model)
     gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
@@ -207,7 +217,7 @@ def measure_distant(
     if len(distant) == 0:
         return distant
     chosen = some_channels(vis, _CHANNELS)
-    some, channels = vis.channels(chosen), rfi[:, chosen]
+    some, channels = _thinned(vis, rfi, chosen)
     if gains is None:
         calibrated = replace(some, flags=some.flags | channels[:, :, None])
     else:
@@ -222,8 +232,7 @@ def measure_distant(
 
 def changes(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> Changes:
     """What changes during a tile that is not calibrated yet; parameters as of `measure`."""
-    chosen = some_channels(vis, _CHANNELS)
-    some, channels = vis.channels(chosen), rfi[:, chosen]
+    some, channels = _thinned(vis, rfi, some_channels(vis, _CHANNELS))
     if some.frequencies_hz.size == 0:
         return Changes()
     sky = predict.predict(some, model)
@@ -289,18 +298,16 @@ def _measure_finely(
     factors: np.ndarray,
 ) -> _Leading | None:
     """Measure once more, on many channels, some of them at a time."""
-    chosen = _channels(vis, _FINE_SAMPLES)
-    equations = None
+    chosen = _choose(vis, _FINE)
+    equations = []
     for block in np.array_split(chosen, -(-chosen.size // _CHANNELS)):
-        some = vis.channels(block)
+        some, channels = _thinned(vis, rfi, block)
         parts = _predict_parts(some, model, leading)
-        these = _set_up(some, rfi[:, block], parts, factors, limits, by_hand=True)
-        equations = these if equations is None else equations + these
-    if equations is None:
-        return None
+        equations.append(_set_up(some, channels, parts, factors, limits, by_hand=True))
+    total = reduce(operator.add, equations)
     listed = _errors(model.select(leading))
-    found = _agree(equations, vis.frequencies_hz[chosen], listed, listed)
-    return found and _agree(equations, found.frequencies_hz, listed, found.known)
+    found = _agree(total, vis.frequencies_hz[chosen], listed, listed)
+    return found and _agree(total, found.frequencies_hz, listed, found.known)
 
 
 def _predict_parts(some: Visibilities, model: SkyModel, leading: np.ndarray) -> np.ndarray:
@@ -427,10 +434,17 @@ def as_measured(model: SkyModel, scale: FluxScale | None) -> SkyModel:
     return replace(model, flux_jy=flux)
 
 
-def _channels(vis: Visibilities, samples: tuple[int, int, int]) -> np.ndarray:
-    """Choose channels that hold a number of samples, between a minimum and a maximum."""
-    total, minimum, maximum = samples
-    return some_channels(vis, int(np.clip(total // max(1, len(vis.data)), minimum, maximum)))
+def _choose(vis: Visibilities, budget: _Budget) -> np.ndarray:
+    """Choose the channels of a measurement."""
+    wanted = budget.samples // max(1, len(vis.data))
+    return some_channels(vis, int(np.clip(wanted, budget.min_channels, budget.max_channels)))
+
+
+def _thinned(
+    vis: Visibilities, rfi: np.ndarray, chosen: np.ndarray
+) -> tuple[Visibilities, np.ndarray]:
+    """Select channels of the data and of their interference."""
+    return vis.channels(chosen), rfi[:, chosen]
 
 
 def _errors(model: SkyModel) -> np.ndarray:

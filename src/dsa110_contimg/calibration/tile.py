@@ -40,7 +40,7 @@ from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
-from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.robust import component_variance, robust_rms
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide, flag_interference, unflagged
@@ -516,4 +516,4 @@ def _noise_scale(vis: Visibilities, sky: np.ndarray) -> float:
     if not used.any():
         return 1.0
     squares = vis.weights[:, :, hands] * np.abs(residual) ** 2
-    return float(np.median(squares[used]) / (2 * np.log(2)))
+    return component_variance(squares[used])
