@@ -45,6 +45,7 @@ def _samples(rng: np.random.Generator, sources: list[tuple[float, float, float]]
         np.full(4000, 1.4e9, np.float32),
         np.zeros(4000, np.int32),
         np.zeros((1, 3)),
+        np.ones(1, int),
     )
 
 
@@ -143,6 +144,7 @@ def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
         samples.frequency_hz,
         samples.baseline,
         samples.smearing,
+        samples.integrations,
     )
     result = clean.clean(
         noisy, noisy.weights, NPIX, CELL, clean.CleanOptions(5000, 4, 1, max_major=20)
@@ -440,3 +442,30 @@ def test_the_best_robustness_leaves_the_least_noise_and_sidelobes(rng: np.random
         best = variance(found[k], tried[k])
         assert best < variance(found[k] + 0.5, tried[k])
         assert best < variance(found[k] - 0.5, tried[k])
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 24])
+def test_integrations_share_in_samples_as_they_were_averaged(
+    rng: np.random.Generator, length: int
+) -> None:
+    values, ntime = rng.normal(size=24), 24
+    blocks = [np.arange(ntime)[k : k + length] for k in range(0, ntime, length)]
+    count = len(blocks)
+    samples = replace(
+        _samples(rng, []).select(slice(count)),
+        time=np.array([block.mean() for block in blocks], np.float32),
+        integrations=np.array([length]),
+    )
+    shares, kind = averaging.integration_shares(samples, ntime)
+    assert (shares @ values)[kind] == pytest.approx([values[block].mean() for block in blocks])
+
+
+def test_a_sample_of_few_integrations_counts_with_their_mean_time(rng: np.random.Generator) -> None:
+    samples = replace(
+        _samples(rng, []).select(slice(3)),
+        time=np.array([0.5, 20.5, 23.0], np.float32),
+        integrations=np.array([24]),
+    )
+    shares, kind = averaging.integration_shares(samples, 24)
+    assert shares.sum(axis=1) == pytest.approx(1.0)
+    assert (shares @ np.arange(24.0))[kind] == pytest.approx([0.5, 20.5, 23.0])

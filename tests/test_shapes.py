@@ -19,8 +19,9 @@ from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.imaging.tile import TileImageOptions, image_tile
+from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.troubles import Troubles
 from dsa110_contimg.sky import astrometry, catalogues
@@ -153,6 +154,55 @@ def test_an_image_shows_a_gaussian_with_its_size(vis: Visibilities) -> None:
     assert found.flux_jy[0] == pytest.approx(2.0, rel=0.01)
     as_point = forced.measure(image, noise, np.array([ra + 0.2]), np.array([dec - 0.1]))
     assert as_point.flux_jy[0] < 1.5
+
+
+def test_shapes_are_those_of_their_second_moments() -> None:
+    shapes = _shapes((70.0, 40.0, 120.0), (30.0, 30.0, 0.0), (50.0, 0.0, 10.0), (0.0, 0.0, 0.0))
+    again = Shapes.of_covariances_rad2(shapes.covariances_rad2())
+    assert again.major_rad == pytest.approx(shapes.major_rad)
+    assert again.minor_rad == pytest.approx(shapes.minor_rad, abs=1e-9)
+    assert np.rad2deg(again.angle_rad[[0, 2]]) == pytest.approx([120.0, 10.0])
+
+
+def _image_of(vis: Visibilities, truth: SkyModel, model: SkyModel) -> TileImage:
+    """Image of noisy data of one sky, made with a model of another."""
+    noise = np.random.default_rng(5).normal(0, 0.3, (*vis.data.shape, 2)) @ [1, 1j]
+    data = (predict.predict(vis, truth)[:, :, None] + noise).astype(np.complex64)
+    weights = np.full(data.shape, 1 / 0.3**2, np.float32)
+    seen = replace(vis, data=data, flags=np.zeros_like(vis.flags), weights=weights)
+    clean = CleanOptions(2000, 5.0, 3.0)
+    options = TileImageOptions(384, 10 * ARCSEC, "briggs", 0.5, 0.0, 0.001, clean)
+    return image_tile(seen, model, options)
+
+
+@pytest.mark.parametrize("axes", [(70.0, 40.0, 120.0), (40.0, 40.0, 0.0), (90.0, 10.0, 30.0)])
+def test_a_source_that_the_catalogue_takes_for_a_point_keeps_its_flux_density(
+    vis: Visibilities, axes: tuple[float, float, float]
+) -> None:
+    ra, dec = np.rad2deg(vis.phase_centre_rad)[:, None] + np.array([[0.2, -0.3], [-0.1, 0.2]])
+    directions = astrometry.radec_to_vector(np.deg2rad(ra), np.deg2rad(dec))
+    flux, zero = np.array([2.0, 1.5]), np.zeros(2)
+    points = SkyModel(directions, flux, zero, float(vis.frequencies_hz.mean()))
+    truth = replace(points, shapes=_shapes(axes, (0.0, 0.0, 0.0)))
+    made = _image_of(vis, truth, points)
+    assert made.fitted is not None
+    assert made.fitted.flux_jy == pytest.approx(flux, rel=0.005)
+    assert made.fitted.shapes.major_rad / ARCSEC == pytest.approx([axes[0], 0.0], rel=0.03)
+    assert made.fitted.shapes.minor_rad / ARCSEC == pytest.approx([axes[1], 0.0], abs=4.0)
+
+
+def test_a_point_beside_its_place_is_no_wide_source(vis: Visibilities) -> None:
+    ra, dec = (np.array([value]) for value in vis.phase_centre_rad)
+    model = SkyModel(
+        astrometry.radec_to_vector(ra, dec),
+        np.array([3.0]),
+        np.zeros(1),
+        float(vis.frequencies_hz.mean()),
+    )
+    moved = replace(model, directions=astrometry.radec_to_vector(ra, dec + 6 * ARCSEC))
+    made = _image_of(vis, moved, model)
+    assert made.fitted is not None
+    assert made.fitted.shapes.major_rad[0] == 0.0
 
 
 @pytest.fixture

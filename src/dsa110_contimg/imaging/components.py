@@ -3,8 +3,8 @@
 A CLEAN component sits on a pixel, keeps one flux density for the whole tile and the whole band,
 and leaves a ten-thousandth to a hundredth of a source behind as sidelobes. A source at a known
 position is taken out better by fitting its apparent flux density, with the drift through the beam
-and the spectrum that the model expects, by linear least squares. Only the position, the size and
-the shape of the change come from the catalogue; the flux density comes from the data.
+and the spectrum that the model expects, by linear least squares. The position comes from the
+catalogue, the flux density from the data, the shape from the data where they resolve the source.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from scipy import linalg
 
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.sky.shapes import POINTS, Shapes
+from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.averaging import Samples
 
 _ENOUGH_SAMPLES = 500_000
@@ -70,14 +71,14 @@ def source_values(samples: Samples, sources: Sources) -> np.ndarray:
     -------
     ndarray of complex64, shape (nsample,)
     """
-    time, frequency_bin = _cells(samples, sources)
+    flux, kind, frequency_bin = _mean_flux(samples, sources)
     out = np.zeros(samples.weights.size, np.complex64)
     _add_points(
         samples.uvw_lambda,
         _directions(sources.lmn),
         sources.shapes.uv_forms(),
-        sources.flux_jy,
-        time,
+        flux,
+        kind,
         frequency_bin,
         samples.baseline,
         _kept(samples, sources.lmn),
@@ -89,15 +90,15 @@ def source_values(samples: Samples, sources: Sources) -> np.ndarray:
 def pixel_values(samples: Samples, lmn: np.ndarray, flux_jy: np.ndarray) -> np.ndarray:
     """Samples that constant point sources would give, not smeared; as `source_values`."""
     out = np.zeros(samples.weights.size, np.complex64)
-    same = np.zeros(out.size, np.int16)
+    kind, frequency_bin = np.zeros(out.size, np.int32), np.zeros(out.size, np.int16)
     whole = np.ones((samples.smearing.shape[0], flux_jy.size), np.float32)
     _add_points(
         samples.uvw_lambda,
         _directions(lmn),
         POINTS.each(flux_jy.size).uv_forms(),
         flux_jy.astype(np.float32)[None, None],
-        same,
-        same,
+        kind,
+        frequency_bin,
         samples.baseline,
         whole,
         out,
@@ -115,8 +116,8 @@ def fit_components(samples: Samples, sources: Sources) -> np.ndarray:
     ndarray, shape (nsource,)
     """
     nsource = sources.lmn.shape[0]
-    some = samples.select(slice(None, None, max(1, samples.weights.size // _ENOUGH_SAMPLES)))
-    time, frequency_bin = _cells(some, sources)
+    some = samples.thinned(_ENOUGH_SAMPLES)
+    flux, kind, frequency_bin = _mean_flux(some, sources)
     normal = np.zeros((nsource, nsource))
     right = np.zeros(nsource)
     _normal_equations(
@@ -124,11 +125,11 @@ def fit_components(samples: Samples, sources: Sources) -> np.ndarray:
         some.values,
         some.weights,
         some.baseline,
-        time,
+        kind,
         frequency_bin,
         _directions(sources.lmn),
         sources.shapes.uv_forms(),
-        sources.flux_jy,
+        flux,
         _kept(some, sources.lmn),
         normal,
         right,
@@ -148,13 +149,21 @@ def _kept(samples: Samples, lmn: np.ndarray) -> np.ndarray:
     return np.maximum(1 - lost, 0).astype(np.float32)
 
 
-def _cells(samples: Samples, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
-    """Integration and frequency bin of each sample."""
-    ntime, nbin = sources.flux_jy.shape[:2]
+def _mean_flux(samples: Samples, sources: Sources) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux densities of sources, averaged in time as samples are.
+
+    Returns
+    -------
+    flux_jy : ndarray of float32, shape (nkind, nbin, nsource)
+    kind : ndarray of int32, shape (nsample,)
+    frequency_bin : ndarray of int16, shape (nsample,)
+    """
+    ntime, nbin, nsource = sources.flux_jy.shape
+    shares, kind = averaging.integration_shares(samples, ntime)
+    flux = shares.astype(np.float32) @ sources.flux_jy.reshape(ntime, -1)
     low, width = sources.bin_edges_hz[0], sources.bin_edges_hz[1] - sources.bin_edges_hz[0]
-    time = np.clip(np.rint(samples.time), 0, ntime - 1).astype(np.int16)
     frequency_bin = ((samples.frequency_hz - np.float32(low)) / np.float32(width)).astype(np.int16)
-    return time, np.clip(frequency_bin, 0, nbin - 1)
+    return flux.reshape(shares.shape[0], nbin, nsource), kind, np.clip(frequency_bin, 0, nbin - 1)
 
 
 _f4 = np.float32
@@ -202,7 +211,7 @@ def _add_points(
     directions: np.ndarray,
     forms: np.ndarray,
     flux: np.ndarray,
-    time: np.ndarray,
+    kind: np.ndarray,
     frequency_bin: np.ndarray,
     baseline: np.ndarray,
     kept: np.ndarray,
@@ -227,7 +236,7 @@ def _add_points(
             else:
                 for k in range(n):
                     at = first + k
-                    here = flux[time[at], frequency_bin[at], s] * kept[baseline[at], s]
+                    here = flux[kind[at], frequency_bin[at], s] * kept[baseline[at], s]
                     real[k] += here * cos[k]
                     imag[k] += here * sin[k]
         for k in range(n):
@@ -240,7 +249,7 @@ def _normal_equations(
     values: np.ndarray,
     weights: np.ndarray,
     baseline: np.ndarray,
-    time: np.ndarray,
+    kind: np.ndarray,
     frequency_bin: np.ndarray,
     directions: np.ndarray,
     forms: np.ndarray,
@@ -263,7 +272,7 @@ def _normal_equations(
             total = 0.0
             for k in range(n):
                 at = first + k
-                here = flux[time[at], frequency_bin[at], s] * kept[baseline[at], s]
+                here = flux[kind[at], frequency_bin[at], s] * kept[baseline[at], s]
                 here *= np.sqrt(weights[at])
                 real[s, k] *= here
                 imag[s, k] *= here

@@ -179,13 +179,9 @@ def weights_by_time_and_frequency(
     frequencies = vis.frequencies_hz
     edges = np.linspace(frequencies.min() - 1, frequencies.max() + 1, nbins + 1)
     which = np.clip(np.searchsorted(edges, samples.frequency_hz) - 1, 0, nbins - 1)
-    ntime = vis.times_jd.size
-    low = np.clip(np.floor(samples.time).astype(int), 0, ntime - 1)
-    high = np.minimum(low + 1, ntime - 1)
-    part = samples.time - low
-    table = np.zeros((ntime, nbins))
-    np.add.at(table, (low, which), weights * (1 - part))
-    np.add.at(table, (high, which), weights * part)
+    shares, kind = averaging.integration_shares(samples, vis.times_jd.size)
+    total = np.bincount(kind * nbins + which, weights, shares.shape[0] * nbins)
+    table = shares.T @ total.reshape(-1, nbins)
     sums = np.bincount(which, weights, nbins)
     means = np.bincount(which, weights * samples.frequency_hz.astype(float), nbins)
     used = sums > 0

@@ -18,6 +18,7 @@ from dsa110_contimg.imaging.geometry import (
 )
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
 from dsa110_contimg.imaging.restore import restore
+from dsa110_contimg.imaging.source_shapes import fit_shapes
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
@@ -30,6 +31,8 @@ _EDGE_PIXELS = 2
 _MOST_COMPONENTS = 48
 _COMPONENT_SIGMA = 30.0
 """Sources this far above the thermal noise are fitted in the visibilities, the brightest first."""
+_SHAPE_SIGMA = 100.0
+"""Brighter ones get the shape that the data show, where they are resolved."""
 _EXACT_SIGMA = 1000.0
 """Brighter ones are taken off the data before averaging, others off the averaged samples."""
 _UNLIKE_NOISE = 0.03
@@ -237,6 +240,10 @@ def _unseen_by_clean(
     fitted = np.arange(bright.size)
     if fitted.size:
         factors[fitted] = components.fit_components(geometry.rough, sources.select(fitted))
+        clear = fitted[(mean[taken] * factors)[fitted] > _SHAPE_SIGMA * noise_jy]
+        shapes = fit_shapes(geometry.rough, sources.scaled(factors), clear)
+        sources, some = replace(sources, shapes=shapes), replace(some, shapes=shapes)
+        factors[fitted] = components.fit_components(geometry.rough, sources.select(fitted))
     predicted = None
     strongest = np.flatnonzero(fit & (mean[taken] * factors > _PEELED_SIGMA * noise_jy))
     if strongest.size:
@@ -255,7 +262,7 @@ def _unseen_by_clean(
         sources.scaled(factors).select(averaged),
         lmn[taken[restored]],
         (mean[taken] * factors)[restored],
-        shapes.select(restored),
+        sources.shapes.select(restored),
         beside.size,
         _scaled(some, factors),
     )

@@ -21,6 +21,15 @@ class Shapes:
     minor_rad: np.ndarray
     angle_rad: np.ndarray
 
+    @classmethod
+    def of_covariances_rad2(cls, moments: np.ndarray) -> "Shapes":
+        """Shapes of second moments, shape (nsource, 3), as `covariances_rad2` gives them."""
+        east_east, east_north, north_north = moments.T
+        middle, half = (east_east + north_north) / 2, (north_north - east_east) / 2
+        reach = np.hypot(half, east_north)
+        axes = np.sqrt(8 * np.log(2) * np.maximum([middle + reach, middle - reach], 0))
+        return cls(axes[0], axes[1], 0.5 * np.arctan2(east_north, half) % np.pi)
+
     def each(self, count: int) -> "Shapes":
         """The same with a shape for each of so many sources."""
         return self if self.major_rad.size == count else Shapes(*np.zeros((3, count)))

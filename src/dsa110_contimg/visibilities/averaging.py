@@ -6,10 +6,12 @@ source in the image, the mean over all samples with their imaging weights: spend
 saves most samples for least weight leaves a fraction of what equal losses would leave.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numba
 import numpy as np
+from scipy import sparse
 
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.baselines import by_baseline
@@ -31,6 +33,8 @@ class Samples:
     smearing : ndarray, shape (nbaseline, 3)
         What averaging took: a source at direction cosines (l, m) has lost
         ``s0 l**2 + 2 s1 l m + s2 m**2`` of its amplitude in the baseline's samples.
+    integrations : ndarray of int, shape (nbaseline,)
+        Maximum number of integrations in one sample.
     """
 
     uvw_lambda: np.ndarray
@@ -40,6 +44,7 @@ class Samples:
     frequency_hz: np.ndarray
     baseline: np.ndarray
     smearing: np.ndarray
+    integrations: np.ndarray
 
     def select(self, some: slice | np.ndarray) -> "Samples":
         """The samples of a slice, index or mask."""
@@ -51,7 +56,12 @@ class Samples:
             self.frequency_hz[some],
             self.baseline[some],
             self.smearing,
+            self.integrations,
         )
+
+    def thinned(self, most: int) -> "Samples":
+        """Evenly spaced samples, about as many as `most` or all."""
+        return self.select(slice(None, None, max(1, self.weights.size // most)))
 
     def baseline_weights(self, weights: np.ndarray) -> np.ndarray:
         """Sums of weights by baseline, shape (nbaseline,)."""
@@ -62,6 +72,43 @@ class Samples:
         per_baseline = self.baseline_weights(weights)
         total = per_baseline.sum()
         return per_baseline @ self.smearing / total if total > 0 else np.zeros(3)
+
+
+def integration_shares(samples: Samples, ntime: int) -> tuple[sparse.csr_array, np.ndarray]:
+    """Shares that integrations have in samples.
+
+    A source drifts through the beam within one sample: at the centre of the beam its mean over a
+    tile is 3 per cent below its value in the middle of the tile.
+
+    Returns
+    -------
+    shares : csr_array, shape (nkind, ntime)
+        Of each kind of sample; sums over integrations are one.
+    kind : ndarray of int32, shape (nsample,)
+    """
+    lengths, which = np.unique(samples.integrations, return_inverse=True)
+    shares = sparse.vstack([_shares_of_window(int(length), ntime) for length in lengths], "csr")
+    half_step = np.clip(np.rint(2 * samples.time), 0, 2 * ntime - 2)
+    kind = which[samples.baseline] * (2 * ntime - 1) + half_step
+    return shares, kind.astype(np.int32)
+
+
+@functools.lru_cache(maxsize=64)
+def _shares_of_window(length: int, ntime: int) -> sparse.coo_array:
+    """Shares of integrations in the mean of so many around each half step.
+
+    A window that would reach beyond the first or the last integration is shorter.
+    """
+    last = 2 * ntime - 2
+    half_step = np.arange(last + 1)
+    used = np.minimum(length, np.minimum(half_step, last - half_step) + 1)
+    row = np.repeat(half_step, used)
+    number = np.arange(row.size) - np.repeat(np.cumsum(used) - used, used)
+    place = row - used[row] + 1 + 2 * number
+    # A place between two integrations is half of each.
+    columns = np.concatenate([place // 2, (place + 1) // 2])
+    values = np.tile(0.5 / used[row], 2)
+    return sparse.coo_array((values, (np.tile(row, 2), columns)), shape=(last + 1, ntime))
 
 
 def averaging_factors(
@@ -231,7 +278,7 @@ def stokes_i_samples(
         *out,
     )
     uvw, values, out_weights, times, at_hz, baseline = (array[:n] for array in out)
-    return Samples(uvw, values, out_weights, times, at_hz, baseline, smearing)
+    return Samples(uvw, values, out_weights, times, at_hz, baseline, smearing, nt)
 
 
 @numba.njit(cache=True, error_model="numpy")
