@@ -15,7 +15,7 @@ from dsa110_contimg.imaging import components
 from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.visibilities.averaging import Samples
 
-_ENOUGH_SAMPLES = 125_000
+_ENOUGH_SAMPLES = 60_000
 _RINGS, _SECTORS = 40, 16
 """Cells of half of the uv-plane, even in the logarithm of the radius and in the angle."""
 _INNERMOST = 0.01
@@ -26,6 +26,7 @@ _SMALLEST, _LARGEST = 0.3, 8.0
 """Limits of a major axis, in units of the resolution. Of larger sources the shortest baselines see
 too little for a fit."""
 _SIGNIFICANCE = 7.0
+_PARAMETERS = 6
 
 
 def fit_shapes(samples: Samples, sources: components.Sources, which: np.ndarray) -> Shapes:
@@ -59,9 +60,10 @@ def fit_shapes(samples: Samples, sources: components.Sources, which: np.ndarray)
     fitted = np.stack([shapes.major_rad, shapes.minor_rad, shapes.angle_rad])
     for number in which:
         one = sources.select(np.array([number]))
-        values = residual + components.source_values(some, one)
         point = components.source_values(some, replace(one, shapes=POINTS))
-        shape = _resolved(_averages(some, values, point, cell), 1 / radius.max())
+        wide = shapes.major_rad[number] > 0
+        own = components.source_values(some, one) if wide else point
+        shape = _resolved(_averages(some, residual + own, point, cell), 1 / radius.max())
         if shape is not None:
             fitted[:, number] = shape.major_rad[0], shape.minor_rad[0], shape.angle_rad[0]
     return Shapes(*fitted)
@@ -155,14 +157,21 @@ def _resolved(averages: _Averages, resolution_rad: float) -> Shapes | None:
         )
         return float(np.sum(averages.misfit(model(start)) ** 2)), start
 
-    start = min((trial(size) for size in _TRIALS), key=lambda pair: pair[0])[1]
+    as_point, _ = trial(0.0)
+    left, start = min((trial(size) for size in _TRIALS), key=lambda pair: pair[0])
+    if as_point - left < _SIGNIFICANCE**2 * _variance(averages, left):
+        return None
     parameters, left = fit(start, slice(None))
     _, as_point = fit(np.array([1.0, 0, 0, 0, 0, 0]), slice(3))
-    noise2 = max(left / max(2 * averages.ratio.size - parameters.size, 1), 1e-30)
     _, _, _, p, q, r = parameters
     shape = Shapes.of_covariances_rad2(np.array([[p * p, p * q, q * q + r * r]]) * unit**2)
-    if as_point - left < _SIGNIFICANCE**2 * noise2:
+    if as_point - left < _SIGNIFICANCE**2 * _variance(averages, left):
         return None
     if not _SMALLEST <= shape.major_rad[0] / resolution_rad <= _LARGEST:
         return None
     return shape
+
+
+def _variance(averages: _Averages, misfit: float) -> float:
+    """Of the averages, in units of their errors, from the misfit that the best Gaussian leaves."""
+    return max(misfit / max(2 * averages.ratio.size - _PARAMETERS, 1), 1e-30)

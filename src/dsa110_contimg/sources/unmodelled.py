@@ -21,7 +21,7 @@ _IMAGING = TileImageOptions(
     scheme="briggs",
     robust=ROBUST,
     uv_min_lambda=0.0,
-    averaging_loss=0.005,
+    averaging_loss=0.02,
     clean=CleanOptions(niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5),
 )
 _FOUND_SIGMA = 7.0

@@ -103,7 +103,7 @@ class ImagingOptions(SkyModelOptions):
         "hogbom", description="multiscale is slower and better where emission is extended"
     )
     niter: int = Field(20000, ge=0, description="Most CLEAN iterations; 0 for a dirty image")
-    auto_mask: float = Field(4.0, gt=0, description="Sigma down to which CLEAN looks everywhere")
+    auto_mask: float = Field(3.5, gt=0, description="Sigma down to which CLEAN looks everywhere")
     auto_threshold: float = Field(
         1.0, gt=0, description="Sigma down to which CLEAN goes on inside the mask"
     )
