@@ -219,20 +219,6 @@ def _major_cycles(
     settings = _settings(np.einsum("b,bij->ij", share, psf), beam, grid, options)
     left, predicted = [band.samples.values.copy() for band in bands], np.zeros_like(model)
     n_major = n_iterations = 0
-
-    def subtract(cycle: int) -> None:
-        for b, band in enumerate(bands):
-            left[b] -= grid.values(band, model[b] - predicted[b], accuracy)
-            residual[b] = grid.dirty(band, left[b], accuracy)
-        predicted[:] = model
-        peak = float(np.abs(residual).max())
-        if not np.isfinite(residual).all() or peak > 2 * dirty_peak:
-            raise ImagingError(
-                f"CLEAN diverged in major cycle {cycle}: residual peak {peak:.3g} Jy against "
-                f"{dirty_peak:.3g} Jy in the dirty image; flag more data, lower --major-gain or "
-                "raise --auto-mask"
-            )
-
     with tempfile.TemporaryDirectory() as folder:
         # Radler's own automatic mask is that of the first cycle's components for ever: here the
         # mask is made when everything above the first level is found.
@@ -252,15 +238,20 @@ def _major_cycles(
                 with _quiet():
                     more = engine.perform(cycle)
                 cycle, n_major = cycle + 1, n_major + 1
-                # What the last minor cycle without a mask takes off is faint: its own residual
-                # serves the cycles with the mask.
-                if masked or more:
-                    subtract(n_major)
+                for b, band in enumerate(bands):
+                    left[b] -= grid.values(band, model[b] - predicted[b], accuracy)
+                    residual[b] = grid.dirty(band, left[b], accuracy)
+                predicted[:] = model
+                peak = float(np.abs(residual).max())
+                if not np.isfinite(residual).all() or peak > 2 * dirty_peak:
+                    raise ImagingError(
+                        f"CLEAN diverged in major cycle {n_major}: residual peak {peak:.3g} Jy "
+                        f"against {dirty_peak:.3g} Jy in the dirty image; flag more data, lower "
+                        "--major-gain or raise --auto-mask"
+                    )
             n_iterations += int(engine.iteration_number)
             with _quiet():
                 del engine
-        if not np.array_equal(model, predicted):
-            subtract(n_major)
     return n_iterations, n_major
 
 
