@@ -251,6 +251,16 @@ def test_wsclean_may_image_instead(processed: Processed, tmp_path: Path) -> None
     assert theirs.file("pbcor").exists()
 
 
+def test_a_diverging_clean_is_an_error(processed: Processed, tmp_path: Path) -> None:
+    """A dozen antennas do not hold components down to twice the noise."""
+    calibrated = processed.result["calibrated_tiles"][1].ms_path
+    options = ImagingOptions(
+        sky_catalog="known", size=256, averaging_loss=0.0, subtract_outside=False, auto_mask=2.0
+    )
+    with pytest.raises(ImagingError, match=r"CLEAN diverged in major cycle 3.*raise --auto-mask"):
+        image(calibrated, tmp_path / "deep", processed.root, options)
+
+
 def test_flagged_data_are_an_error(rng: np.random.Generator) -> None:
     samples = _samples(rng, [])
     with pytest.raises(ImagingError, match="every visibility is flagged"):

@@ -21,6 +21,7 @@ from astropy.io import fits
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import components, gridding
 from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
+from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.visibilities.averaging import Samples
 
 _CYCLE_FACTOR = 0.6
@@ -219,6 +220,7 @@ def _major_cycles(
     settings = _settings(np.einsum("b,bij->ij", share, psf), beam, grid, options)
     left, predicted = [band.samples.values.copy() for band in bands], np.zeros_like(model)
     n_major = n_iterations = 0
+    lowest = np.inf
     with tempfile.TemporaryDirectory() as folder:
         # Radler's own automatic mask is that of the first cycle's components for ever: here the
         # mask is made when everything above the first level is found.
@@ -243,11 +245,16 @@ def _major_cycles(
                     residual[b] = grid.dirty(band, left[b], accuracy)
                 predicted[:] = model
                 peak = float(np.abs(residual).max())
-                if not np.isfinite(residual).all() or peak > 2 * dirty_peak:
+                rms = robust_rms(residual)
+                lowest = min(lowest, rms)
+                # Components that feed on their sidelobes raise the noise before they raise the
+                # peak of a dirty image with a bright source.
+                if not np.isfinite(peak) or peak > 2 * dirty_peak or rms > 2 * lowest:
                     raise ImagingError(
-                        f"CLEAN diverged in major cycle {n_major}: residual peak {peak:.3g} Jy "
-                        f"against {dirty_peak:.3g} Jy in the dirty image; flag more data, lower "
-                        "--major-gain or raise --auto-mask"
+                        f"CLEAN diverged in major cycle {n_major}: the residual has a peak of "
+                        f"{peak:.3g} Jy, the dirty image {dirty_peak:.3g} Jy, and a noise of "
+                        f"{rms:.3g} Jy after {lowest:.3g} Jy; flag more data, lower --major-gain "
+                        "or raise --auto-mask"
                     )
             n_iterations += int(engine.iteration_number)
             with _quiet():
