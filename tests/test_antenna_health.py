@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from conftest import SmallRun
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.antenna_health import antenna_noise
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.channels import SolveLimits
-from dsa110_contimg.calibration.tile import CalibratedTile, ReferenceSolution
+from dsa110_contimg.calibration.reference import ReferenceSolution, solve_reference
+from dsa110_contimg.calibration.tile import CalibratedTile, calibrate_tile
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import averaging, conversion
@@ -26,9 +26,7 @@ class Bench:
         self.model = run.run.sky.model()
         self._files = run.files[2]
         reference = conversion.read_observation(run.files[1], DSA110).vis
-        self.solution: ReferenceSolution = tile_calibration.solve_reference(
-            reference, self.model, LIMITS
-        )
+        self.solution: ReferenceSolution = solve_reference(reference, self.model, LIMITS)
         self.healthy = self.calibrated(self.tile())
         steady = [one for one in self.healthy.antennas if one.state is AntennaState.STEADY]
         names = sorted({one.antenna for one in steady})
@@ -38,7 +36,7 @@ class Bench:
         return conversion.read_observation(self._files, DSA110).vis
 
     def calibrated(self, vis: Visibilities, model: SkyModel | None = None) -> CalibratedTile:
-        return tile_calibration.calibrate_tile(
+        return calibrate_tile(
             vis, self.solution.bandpass, self.solution.gains, model or self.model, LIMITS
         )
 

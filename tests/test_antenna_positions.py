@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from conftest import SmallRun, make_root, small_options
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.channels import SolveLimits
-from dsa110_contimg.calibration.tile import ReferenceSolution, solve_reference
+from dsa110_contimg.calibration.reference import ReferenceSolution, solve_reference
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator

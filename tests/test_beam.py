@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.beam import DriftingSources, measure_beam
 from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
@@ -116,7 +116,7 @@ def test_the_beam_of_a_simulated_tile_is_found_while_it_is_calibrated(tmp_path: 
     limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
     # The files' dishes point where they should: a model that is told otherwise finds them.
     wrong = replace(vis, beam=BeamShape(1.05, 0.0, 10 * ARCMIN))
-    found = tile_calibration.solve_reference(wrong, run.sky.model(), limits).beam
+    found = solve_reference(wrong, run.sky.model(), limits).beam
     assert found.shape.width == pytest.approx(1.0, abs=max(0.01, 4 * found.width_error))
     assert found.shape.north_rad == pytest.approx(0.0, abs=max(ARCMIN, 4 * found.north_error_rad))
     assert found.n_sources > 10

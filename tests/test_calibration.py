@@ -8,13 +8,14 @@ import pytest
 
 from conftest import Processed, SmallRun
 from dsa110_contimg.calibration import predict, source_fluxes, tables
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
+from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.sky import flux_scale
 from dsa110_contimg.sky.flux_scale import Calibrator
@@ -179,15 +180,13 @@ def test_bandpass_and_gains_calibrate_a_simulated_tile_to_its_true_sky(small_run
     model = small_run.run.sky.model()
     limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
     vis = observation.vis
-    solution = tile_calibration.solve_reference(vis, model, limits)
+    solution = solve_reference(vis, model, limits)
     amplitude = np.abs(solution.bandpass.values[0]) ** 2
     used = ~solution.bandpass.flags[0]
     alive = used.any(axis=1)
     power = np.sum(np.where(used, amplitude, 0), axis=1)[alive] / used.sum(axis=1)[alive]
     assert np.allclose(power, 1)
-    calibrated = tile_calibration.calibrate_tile(
-        vis, solution.bandpass, solution.gains, model, limits
-    )
+    calibrated = calibrate_tile(vis, solution.bandpass, solution.gains, model, limits)
     apparent = model.apparent_jy(vis.pointings, vis.frequencies_hz, DSA110.dish_diameter_m)
     good = ~calibrated.vis.flags[:, :, 0]
     # The mean visibility towards the brightest source is its apparent flux density.
@@ -214,8 +213,8 @@ def test_the_strongest_source_alone_does_not_set_the_flux_scale(small_run: Small
     outdated = replace(truth, flux_jy=listed)
     no_rfi = np.zeros(vis.data.shape[:2], bool)
     fooled = solve_channels(vis, predict.predict(vis, outdated), no_rfi, limits)
-    expected = tile_calibration.solve_reference(vis, truth, limits)
-    found = tile_calibration.solve_reference(vis, outdated, limits)
+    expected = solve_reference(vis, truth, limits)
+    found = solve_reference(vis, outdated, limits)
     assert _power(fooled) / _power(expected.gains) < 0.65
     assert _power(found.gains) / _power(expected.gains) == pytest.approx(1.0, abs=0.03)
     assert found.flux_scale.error < 0.03
@@ -250,7 +249,7 @@ def test_sources_that_tell_nothing_have_no_say_in_the_flux_scale(small_run: Smal
     assert same is truth
     assert scale.n_sources == 0
     with pytest.raises(CalibrationError):
-        tile_calibration.solve_reference(silent, truth, limits)
+        solve_reference(silent, truth, limits)
 
 
 def test_another_tile_s_model_takes_over_what_is_unlike_the_catalogue(small_run: SmallRun) -> None:
@@ -292,7 +291,7 @@ def test_an_empty_sky_model_is_an_error(small_run: SmallRun) -> None:
     nothing = SkyModel(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 1.4e9)
     limits = SolveLimits(4, 3.0, 0.0, ("103",))
     with pytest.raises(CalibrationError, match="no source in the beam"):
-        tile_calibration.solve_reference(vis, nothing, limits)
+        solve_reference(vis, nothing, limits)
 
 
 def test_applying_gains_divides_data_multiplies_weights_and_spreads_flags(
@@ -447,11 +446,11 @@ def test_the_width_of_a_bandpass_solution_follows_the_strength_of_the_sky(
     model = small_run.run.sky.model()
     limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
-    strong = tile_calibration.solve_reference(vis, model, limits)
+    strong = solve_reference(vis, model, limits)
     assert strong.channels_per_solution == 1
     noise = np.random.default_rng(2).normal(0, 1, (*vis.data.shape, 2)).astype(np.float32)
     loud = 10 * np.median(np.abs(vis.data)) * noise.view(np.complex64)[..., 0]
-    weak = tile_calibration.solve_reference(replace(vis, data=vis.data + loud), model, limits)
+    weak = solve_reference(replace(vis, data=vis.data + loud), model, limits)
     assert weak.channels_per_solution > 1
     assert weak.bandpass.values.shape == strong.bandpass.values.shape
 

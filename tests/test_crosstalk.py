@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import crosstalk, predict
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.crosstalk import Crosstalk
+from dsa110_contimg.calibration.reference import solve_reference
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
@@ -129,12 +130,12 @@ def test_a_source_without_a_model_keeps_its_flux_density_in_another_tile(
     source = predict.predict(vis, unknown)
     measured, scales = [], []
     for heard in (crosstalk.none(vis.frequencies_hz), _heard(vis)):
-        solution = tile_calibration.solve_reference(_with(vis, heard), model, _LIMITS)
+        solution = solve_reference(_with(vis, heard), model, _LIMITS)
         assert set(heard.pairs) <= set(solution.crosstalk.pairs)
         scales.append(np.median(np.abs(solution.gains.values[~solution.gains.flags])))
         assert solution.rfi_fraction < 0.005
         other = _with(replace(vis, data=vis.data + source[:, :, None]), heard)
-        result = tile_calibration.calibrate_tile(
+        result = calibrate_tile(
             replace(other, flags=other.flags.copy(), beam=solution.beam.shape),
             solution.bandpass,
             solution.gains,

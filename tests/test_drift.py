@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.drift import GainDrift, measure_drift
+from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.row_sums import sum_rows
 from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.telescope import DSA110
@@ -108,9 +109,9 @@ def test_strong_sky_with_drifting_phases_is_not_flagged(
     rate = np.random.default_rng(3).normal(0, 0.02, (len(vis.array.names), 2))
     time = np.linspace(-1, 1, vis.times_jd.size)
     drifting = _drifted(vis, 1j * time[:, None, None] * rate)
-    solution = tile_calibration.solve_reference(drifting, model, _LIMITS)
+    solution = solve_reference(drifting, model, _LIMITS)
     assert solution.rfi_fraction < 0.005
-    result = tile_calibration.calibrate_tile(
+    result = calibrate_tile(
         replace(
             drifting,
             data=drifting.data.copy(),

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.far_sources import subtract_far_sources
+from dsa110_contimg.calibration.reference import solve_reference
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.troubles import Troubles
 from dsa110_contimg.telescope import DSA110
@@ -114,8 +115,8 @@ def test_gains_are_those_of_a_night_and_the_tile_says_what_was_taken_off(tmp_pat
         (tmp_path / name).mkdir()
         files = tuple(run.write(tmp_path / name, 0))
         raw = conversion.read_observation(files, DSA110).vis
-        solution = tile_calibration.solve_reference(raw, run.sky.model(), limits)
-        tile = tile_calibration.calibrate_tile(
+        solution = solve_reference(raw, run.sky.model(), limits)
+        tile = calibrate_tile(
             conversion.read_observation(files, DSA110).vis,
             solution.bandpass,
             solution.gains,

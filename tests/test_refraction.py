@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
 from dsa110_contimg.calibration.row_sums import sum_rows
 from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.calibration.within_tile import Changes, take_out
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.simulation import hour
@@ -76,8 +77,8 @@ def test_motion_comes_back_in_size_and_direction(tile: tuple[Visibilities, SkyMo
 
 def test_a_sky_at_rest_is_left_alone(tile: tuple[Visibilities, SkyModel]) -> None:
     vis, model = tile
-    solution = tile_calibration.solve_reference(vis, model, LIMITS)
-    again = tile_calibration.calibrate_tile(
+    solution = solve_reference(vis, model, LIMITS)
+    again = calibrate_tile(
         replace(vis, data=vis.data.copy(), flags=vis.flags.copy()),
         solution.bandpass,
         solution.gains,
@@ -90,12 +91,12 @@ def test_a_sky_at_rest_is_left_alone(tile: tuple[Visibilities, SkyModel]) -> Non
 def test_flux_densities_survive_a_moving_sky(tile: tuple[Visibilities, SkyModel]) -> None:
     """A source seen by the longest baselines loses a twentieth where nothing is done."""
     vis, model = tile
-    solution = tile_calibration.solve_reference(vis, model, LIMITS)
+    solution = solve_reference(vis, model, LIMITS)
     moving = _moved(vis, _walk(vis, 4.0))
     sky = predict.predict(vis, model)
     coherence = []
     for one in (vis, moving):
-        made = tile_calibration.calibrate_tile(
+        made = calibrate_tile(
             replace(one, data=one.data.copy(), flags=one.flags.copy()),
             solution.bandpass,
             solution.gains,
@@ -114,8 +115,8 @@ def test_a_reference_tile_with_a_moving_sky_gives_the_same_gains(
     tile: tuple[Visibilities, SkyModel], tmp_path: Path
 ) -> None:
     vis, model = tile
-    still = tile_calibration.solve_reference(vis, model, LIMITS)
-    moving = tile_calibration.solve_reference(_moved(vis, _walk(vis, 4.0)), model, LIMITS)
+    still = solve_reference(vis, model, LIMITS)
+    moving = solve_reference(_moved(vis, _walk(vis, 4.0)), model, LIMITS)
     both = ~(still.gains.flags | moving.gains.flags)
     ratio = np.abs(moving.gains.values[both] / still.gains.values[both])
     assert np.median(ratio) == pytest.approx(1.0, abs=0.003)

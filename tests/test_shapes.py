@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.channels import SolveLimits
-from dsa110_contimg.calibration.tile import calibrate_tile, solve_reference
+from dsa110_contimg.calibration.reference import solve_reference
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
@@ -71,7 +71,7 @@ def test_they_no_longer_go_into_the_gains(tile: tuple[Visibilities, SkyModel, Sk
     vis, model, _ = tile
     errors = []
     for find in (None, find_unmodelled):
-        solved = tile_calibration.solve_reference(vis, model, _LIMITS, find_unmodelled=find)
+        solved = solve_reference(vis, model, _LIMITS, find_unmodelled=find)
         gains = (solved.bandpass.values * solved.gains.values)[~solved.bandpass.flags]
         errors.append(np.std(gains / gains.mean()))
         assert (solved.n_unmodelled > 0) == (find is not None)

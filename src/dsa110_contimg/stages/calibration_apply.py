@@ -15,10 +15,10 @@ from dsa110_contimg.artifacts.calibration import (
 )
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile
 from dsa110_contimg.calibration import crosstalk, tables
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.antenna_state import AntennaState
 from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
+from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, CalibrationError
@@ -83,9 +83,7 @@ def apply(
     if options.refine_phases:
         model = as_measured(sky_model(vis, root, options), calibration_set.flux_scale)
     heard = crosstalk.read(calibration_set.path / CROSSTALK_NAME, vis.frequencies_hz)
-    result = tile_calibration.calibrate_tile(
-        vis, bandpass, gains, model, solve_limits(options), heard
-    )
+    result = calibrate_tile(vis, bandpass, gains, model, solve_limits(options), heard)
     calibrated = result.vis if output is None else _centred(result.vis)
     notes = (
         *result.vis.notes,

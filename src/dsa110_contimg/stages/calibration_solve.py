@@ -25,9 +25,9 @@ from dsa110_contimg.artifacts.calibration import (
 )
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration import crosstalk, tables
-from dsa110_contimg.calibration import tile as tile_calibration
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Choice, Standing, choose
+from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -100,7 +100,7 @@ def solve(
     if known is not None:
         vis = replace(vis, beam=known.beam.shape)
     model = sky_model(vis, root, options)
-    solution = tile_calibration.solve_reference(
+    solution = solve_reference(
         vis,
         model,
         solve_limits(options),
