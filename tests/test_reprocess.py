@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
+from dsa110_contimg import layout
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import ReprocessJob
 from dsa110_contimg.cli.main import app
@@ -16,7 +17,6 @@ from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Base, Mosaic
-from dsa110_contimg.stages.publishing import public_directory
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -56,7 +56,7 @@ def test_with_the_same_options_it_is_the_published_mosaic_on_one_worker_and_on_t
         assert done.exit_code == 0, done.output
     made = _content(tmp_path / "1")
     assert made == _content(tmp_path / "2")
-    published = _content(public_directory(streamed))
+    published = _content(layout.published_mosaics(streamed))
     assert made == {key: published[key] for key in made}
     assert len(made) == 5
     assert _rows(registry) == before, "no row was written"
@@ -90,7 +90,9 @@ def test_other_options_and_fewer_tiles_make_another_mosaic(streamed: Path, tmp_p
     header = read_fits(Path(told["path"])).header
     assert header["METHOD"] == "pbweighted"
     assert len(list((tmp_path / "a" / "work" / "images").iterdir())) == 2
-    public = next(p for p in public_directory(streamed).glob("*.fits") if p.stem.count("_") == 2)
+    public = next(
+        p for p in layout.published_mosaics(streamed).glob("*.fits") if p.stem.count("_") == 2
+    )
     compared = run.invoke(
         app, ["compare", str(public), told["path"], "--root", str(streamed), "--json"]
     )

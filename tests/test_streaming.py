@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from typer.testing import CliRunner
 
 from conftest import Processed, SmallRun, make_root, small_options, use_database
+from dsa110_contimg import layout
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
@@ -665,7 +666,7 @@ def test_every_published_mosaic_is_drawn_on_the_sky_and_goes_when_it_is_held(
     registry = Registry.of(settings)
     manager = StreamingMosaicManager(registry, settings, InlineExecutor(), once=True)
     manager.run()
-    folder = sky_survey.folder(streamed_anywhere)
+    folder = layout.hips(streamed_anywhere)
     with registry.read() as session:
         (name,) = session.scalars(select(Mosaic.name))
     assert sky_survey.is_current(registry, streamed_anywhere)

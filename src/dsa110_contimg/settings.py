@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from dsa110_contimg import layout
 from dsa110_contimg.errors import UsageError
 
 FILE_NAME = "contimg.toml"
@@ -219,17 +220,17 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """URL of the database."""
-        return self.database_url or f"sqlite:///{self.root / 'state' / 'products.sqlite3'}"
+        return self.database_url or f"sqlite:///{layout.database(self.root)}"
 
     @property
     def tls_dir(self) -> Path:
         """Where the keys of the cluster are."""
-        return self.executor.tls_directory or self.root / "state" / "tls"
+        return self.executor.tls_directory or layout.cluster_keys(self.root)
 
     @property
     def slots_dir(self) -> Path:
         """Where this machine's compute slots are locked; several may share a root."""
-        return self.root / "state" / "slots" / platform.node()
+        return layout.compute_slots(self.root) / platform.node()
 
 
 def load(**given: Any) -> Settings:

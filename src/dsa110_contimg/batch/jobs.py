@@ -19,6 +19,7 @@ import structlog
 from filelock import FileLock, Timeout
 from sqlalchemy import func, select
 
+from dsa110_contimg import layout
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import KINDS, Request
 from dsa110_contimg.batch.workers import NICENESS, batch_workers
@@ -84,7 +85,7 @@ def submit(
 
 def log_path(settings: Settings, job_id: int) -> Path:
     """Where a job's output goes."""
-    return settings.root / "state" / "jobs" / f"{job_id}.log"
+    return layout.job_logs(settings.root) / f"{job_id}.log"
 
 
 def cancel(registry: Registry, job_id: int) -> bool:
@@ -115,7 +116,7 @@ class JobRunner:
         self._settings = settings
         self._parallel = parallel
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        state = settings.root / "state"
+        state = layout.state(settings.root)
         state.mkdir(parents=True, exist_ok=True)
         # The lock is taken by one thread and given back by another.
         self._turn = FileLock(state / "jobs.lock", thread_local=False)

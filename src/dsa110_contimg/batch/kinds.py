@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from dsa110_contimg import layout
 from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
@@ -37,7 +38,6 @@ from dsa110_contimg.stages.options import (
 
 Output = Path | FreshPath | None
 """Where a call writes; a job's is fresh in each execution."""
-_PUBLISHED = ("mosaics", "catalogues", "hips")
 _MAX_FILES = 10_000
 _NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
 _STAGE_OPTIONS: Any = Field(default_factory=dict, description="Options of the stage")
@@ -88,9 +88,9 @@ class Request(Options):
         target = self.output_path()
         if target is None:
             return
-        _check_inside(root / target, root / "products")
-        for published in _PUBLISHED:
-            if (root / target).resolve().is_relative_to(root / "products" / published):
+        _check_inside(root / target, layout.products(root))
+        for published in layout.published(root):
+            if (root / target).resolve().is_relative_to(published):
                 raise UsageError(f"params.output: {target}: what is published is never replaced")
 
     def outputs(self, output: Path) -> Sequence[Path]:

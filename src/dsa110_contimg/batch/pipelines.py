@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from dsa110_contimg import layout
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
@@ -55,5 +56,5 @@ def run_pipeline(
 def update_survey(registry: Registry, settings: Settings, context: PipelineContext) -> Survey:
     """Bring the HiPS of the sky up to date with what is published, unless they are not wanted."""
     if not settings.hips:
-        return Survey(sky_survey.folder(settings.root))
+        return Survey(layout.hips(settings.root))
     return sky_survey.start_update(registry, settings.root, context.executor).result()

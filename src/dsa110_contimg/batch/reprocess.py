@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import KnownSets
 from dsa110_contimg.artifacts.mosaics import History, MosaicImage, Validation
 from dsa110_contimg.batch.selection import TileSelection
@@ -96,7 +97,7 @@ def reprocess(
         known = KnownSets(known_sets(session, first.start))
     work = output / _WORK
     work.mkdir(parents=True)
-    (work / "catalogues").symlink_to((context.root / "catalogues").resolve())
+    layout.catalogues(work).symlink_to(layout.catalogues(context.root).resolve())
     inputs = {
         "measurement_sets": tuple(tiles),
         "calibration_sets": known,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import MAPS, MosaicImage, companion
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile, ImagedTile
@@ -99,7 +100,7 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     trail = _trail(name, public)
     product = str(trail["product"])
     options = PipelineOptions.from_dump(trail["options"])
-    (context.root / "catalogues").symlink_to((root / "catalogues").resolve())
+    layout.catalogues(context.root).symlink_to(layout.catalogues(root).resolve())
     made_from, images = _images(registry, root, trail, options, public["mosaic"].parent, context)
     stage = MosaicStage(options.mosaic)
     target = context.root / f"{product}.fits"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dsa110_contimg import layout
 from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.protection import protected
@@ -29,7 +30,7 @@ def batch_workers(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[Ex
 @contextmanager
 def working_here(settings: Settings, reads: Iterable[Path] = ()) -> Iterator[None]:
     """Compute in this process, with a slot; a directory that is no root has none to share."""
-    if not (settings.root / "state").is_dir():
+    if not layout.state(settings.root).is_dir():
         yield
         return
     step_back()

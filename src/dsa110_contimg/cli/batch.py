@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dsa110_contimg import layout
 from dsa110_contimg.batch.kinds import Request
 from dsa110_contimg.batch.selection import TileSelection
 from dsa110_contimg.cli.common import (
@@ -98,7 +99,7 @@ def calibrate(
     from dsa110_contimg.pipeline.fresh import FreshPath
 
     settings = load_settings(root=root)
-    target = output or FreshPath(settings.root / "caltables", ms.stem).make()
+    target = output or FreshPath(layout.calibration_sets(settings.root), ms.stem).make()
     solved = _make(CalibrateJob(ms=str(ms), options=options), settings, target)
     typer.echo(
         f"{target}: reference antenna {solved.reference_antenna}, "
@@ -372,10 +373,8 @@ def compare(
 
 def _image_path(name: str, settings: Settings) -> Path:
     """A file, or that of a published mosaic."""
-    from dsa110_contimg.stages.publishing import public_directory
-
     path = Path(name)
-    public = public_directory(settings.root) / f"{name}.fits"
+    public = layout.published_mosaics(settings.root) / f"{name}.fits"
     if not path.exists() and not public.exists():
         raise UsageError(f"{name}: is neither a file nor a published mosaic")
     return (path if path.exists() else public).absolute()

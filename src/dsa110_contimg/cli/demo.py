@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from sqlalchemy import func, select
 
+from dsa110_contimg import layout
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry.database import Registry
@@ -93,7 +94,7 @@ class _Programs:
                 "--input-dir",
                 str(incoming),
                 "--output-dir",
-                str(root / "ms"),
+                str(layout.measurement_sets(root)),
                 "--root",
                 str(root),
                 "--poll-interval",
@@ -178,7 +179,7 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
 
 
 def _report(root: Path, start: float, picture: Path | None) -> None:
-    mosaics = root / "products" / "mosaics"
+    mosaics = layout.published_mosaics(root)
     fits = next(p for p in sorted(mosaics.glob("mosaic_*.fits")) if p.stem.count("_") == 2)
     if picture is not None:
         shutil.copyfile(fits.with_suffix(".png"), picture)
@@ -187,7 +188,7 @@ def _report(root: Path, start: float, picture: Path | None) -> None:
     typer.echo(f"picture    {fits.with_suffix('.png')}")
     typer.echo(f"report     {fits.with_suffix('.html')}")
     typer.echo(f"catalogue  {root / 'products' / 'catalogues' / (fits.stem + '_sources.fits')}")
-    typer.echo(f"sky        {sky_survey.folder(root)} (HiPS, for Aladin and other viewers)")
+    typer.echo(f"sky        {layout.hips(root)} (HiPS, for Aladin and other viewers)")
     typer.echo(f"truth      {root / hour.TRUTH_NAME}")
     typer.echo(f"accuracy   {_accuracy(root, fits)}")
     typer.echo(f"\n{time.monotonic() - start:.0f} s in all")

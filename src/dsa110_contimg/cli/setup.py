@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from dsa110_contimg import layout
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.settings import FILE_NAME, Settings
 from dsa110_contimg.times import iso
 
-_FOLDERS = ("state", "catalogues", "ms", "caltables", "images", "products")
 _WORKER_GIB = 5.0
 _CLUSTER_S = 15.0
 _EXAMPLE_ALERTS = [
@@ -69,8 +69,8 @@ def init(
     """Make the directories, a commented contimg.toml, and units for systemd; overwrites nothing."""
     settings = load_settings(root=root)
     base = settings.root
-    for name in _FOLDERS:
-        (base / name).mkdir(parents=True, exist_ok=True)
+    for directory in layout.directories(base):
+        directory.mkdir(parents=True, exist_ok=True)
     programs = Path(sys.executable).parent
     files = {
         base / FILE_NAME: commented_settings(),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dsa110_contimg import layout
 from dsa110_contimg.cli.common import (
     CatalogOption,
     RootOption,
@@ -60,7 +61,7 @@ def convert_stream(
     try:
         converter = StreamingConverter(
             input_dir.absolute(),
-            (output_dir or settings.root / "ms").absolute(),
+            (output_dir or layout.measurement_sets(settings.root)).absolute(),
             registry,
             settings,
             executor,

@@ -22,6 +22,7 @@ import structlog
 from distributed import Client, Status
 from tornado.ioloop import IOLoop
 
+from dsa110_contimg import layout
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.cluster_security import DASK, make_keys, security
 from dsa110_contimg.settings import ExecutorSettings, Settings
@@ -55,7 +56,7 @@ def open_queue(settings: Settings) -> "Queue":
             raise UsageError(f"executor: {path}: a path of jobs may have no space in it")
     dask.config.update_defaults(DASK)
     make_keys(settings.tls_dir)
-    logs = settings.root / "state" / "queue"
+    logs = layout.queue_logs(settings.root)
     logs.mkdir(parents=True, exist_ok=True)
     options = {
         # A worker's calls run in processes of its own, which a nanny's worker may not have.

@@ -11,6 +11,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from dsa110_contimg import layout
+
 _READS = ".reads"
 
 
@@ -62,7 +64,7 @@ def at_work(root: Path) -> AtWork:
 
 
 def _directory(root: Path) -> Path:
-    return root / "state" / "at_work"
+    return layout.running_programs(root)
 
 
 def _is_held(path: Path) -> bool:

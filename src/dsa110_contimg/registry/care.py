@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import JSON, Connection, MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.engine import make_url
 
+from dsa110_contimg import layout
 from dsa110_contimg.errors import NothingToDo, PermanentError, UsageError
 from dsa110_contimg.registry import migrations
 from dsa110_contimg.registry.database import Registry, make_engine
@@ -41,7 +42,7 @@ def backup(url: str, target: Path) -> dict[str, int]:
 def default_backup_path(root: Path) -> Path:
     """Where a backup goes: a name that tells when it was made."""
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%S")
-    return root / "state" / "backups" / f"products-{stamp}.sqlite3"
+    return layout.backups(root) / f"products-{stamp}.sqlite3"
 
 
 def copy(source_url: str, target_url: str) -> dict[str, int]:

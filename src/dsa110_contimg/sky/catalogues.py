@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dsa110_contimg import layout
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
@@ -294,7 +295,7 @@ def _recognise(path: Path, table) -> ColumnMap:  # type: ignore[no-untyped-def]
 
 def catalogue_path(root: Path, name: str) -> Path:
     """Where a catalogue of a name lies."""
-    return root / "catalogues" / f"{name}.fits"
+    return layout.catalogues(root) / f"{name}.fits"
 
 
 def save(root: Path, catalogue: Catalogue) -> Path:
@@ -361,4 +362,4 @@ def load(root: Path, name: str) -> Catalogue:
 
 def names(root: Path) -> list[str]:
     """Names of the stored catalogues."""
-    return sorted(path.stem for path in (root / "catalogues").glob("*.fits"))
+    return sorted(path.stem for path in layout.catalogues(root).glob("*.fits"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import (
     BANDPASS_NAME,
     CROSSTALK_NAME,
@@ -195,7 +196,7 @@ class CalibrationApplyStage(Stage):
                 "tile": tile,
                 "calibration_set": context["calibration_set"],
                 "output": FreshPath(
-                    context.root / "ms",
+                    layout.measurement_sets(context.root),
                     f"{tile.tile_id}_cal",
                     ".ms",
                     own_disk_of=context.root if context.own_disks else None,

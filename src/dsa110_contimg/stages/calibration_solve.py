@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import (
     BANDPASS_NAME,
     COMBINED,
@@ -254,7 +255,7 @@ class CalibrationSolveStage(Stage):
                 continue
             call = {
                 "tile": tile,
-                "output": FreshPath(context.root / "caltables", tile.tile_id),
+                "output": FreshPath(layout.calibration_sets(context.root), tile.tile_id),
                 "root": context.root,
                 "options": self.options,
                 "manual_flags": context.get("manual_flags", ()),
@@ -271,4 +272,6 @@ class CalibrationSolveStage(Stage):
         bandpass, gains = sets[choice.bandpass_id].solved, sets[choice.gains_id].solved
         if bandpass.id == gains.id:
             return bandpass
-        return combine(bandpass, gains, FreshPath(context.root / "caltables", tile_id).make())
+        return combine(
+            bandpass, gains, FreshPath(layout.calibration_sets(context.root), tile_id).make()
+        )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
@@ -165,7 +166,7 @@ class ConversionStage(Stage):
         """Convert every observation, in order of time."""
         headers = [uvh5.read_header(Path(path)) for path in context["subband_files"]]
         groups = observations.group_by_time(headers)
-        directory = context.root / "ms"
+        directory = layout.measurement_sets(context.root)
         directory.mkdir(parents=True, exist_ok=True)
         calls = [
             {

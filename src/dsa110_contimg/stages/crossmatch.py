@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import Crossmatch, PublishedMosaic, companion
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.imaging.fits_image import Image, read_fits
@@ -25,7 +26,6 @@ from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
 from dsa110_contimg.stages import light_curves
 from dsa110_contimg.stages.options import CrossmatchOptions
-from dsa110_contimg.stages.publishing import catalogue_directory
 from dsa110_contimg.stages.state import open_registry
 
 _POSITION_SIGMA = 3.0
@@ -166,7 +166,7 @@ class CrossmatchStage(Stage):
         name = f"{published.name}_sources"
         call = {
             "mosaic_path": published.path,
-            "output": FreshPath(context.root / "images", name, inside=f"{name}.fits"),
+            "output": FreshPath(layout.images(context.root), name, inside=f"{name}.fits"),
             "root": context.root,
             "options": self.options,
         }
@@ -174,7 +174,7 @@ class CrossmatchStage(Stage):
         if not published.published:
             return {"crossmatch": result}
         registry = open_registry(context)
-        folder = catalogue_directory(context.root)
+        folder = layout.published_catalogues(context.root)
         files = [("catalogue", result.path), *catalogue_file.companions(result.path)]
         with registry.read() as session:
             known = set(session.scalars(select(Product.path).where(Product.name == published.name)))

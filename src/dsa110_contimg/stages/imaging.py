@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg import __version__
+from dsa110_contimg import __version__, layout
 from dsa110_contimg.artifacts.tiles import (
     CalibratedTile,
     ImagedTile,
@@ -316,7 +316,9 @@ class ImagingStage(Stage):
             {
                 "ms_path": placed(calibrated.host, calibrated.ms_path),
                 "prefix": FreshPath(
-                    context.root / "images", calibrated.tile.tile_id, inside=calibrated.tile.tile_id
+                    layout.images(context.root),
+                    calibrated.tile.tile_id,
+                    inside=calibrated.tile.tile_id,
                 ),
                 "root": context.root,
                 "options": self.options,

@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import MosaicImage, companion
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import DAY_S
@@ -211,7 +212,7 @@ def withdraw(session: Session, mosaic: MosaicImage) -> np.ndarray:
 
 
 def _mosaic_epoch(root: Path, mosaic: MosaicImage) -> _Epoch:
-    path = root / "products" / "mosaics" / f"{mosaic.name}.fits"
+    path = layout.published_mosaics(root) / f"{mosaic.name}.fits"
     return _Epoch(
         mosaic.name,
         rows.MOSAIC,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg import __version__
+from dsa110_contimg import __version__, layout
 from dsa110_contimg.artifacts.mosaics import MosaicImage, companion, mosaic_name
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.errors import NothingToDo, UsageError
@@ -332,7 +332,7 @@ class MosaicStage(Stage):
         end = max(tile.start + tile.duration_s for tile in tiles)
         name = context.get("name") or mosaic_name(tiles[0].tile_id, tiles[0].start, end)
         output = context.get("output") or FreshPath(
-            context.root / "images", name, inside=f"{name}.fits"
+            layout.images(context.root), name, inside=f"{name}.fits"
         )
         call = {
             "images": images,

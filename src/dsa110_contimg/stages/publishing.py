@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import (
     Evidence,
     History,
@@ -50,7 +51,7 @@ class PublishingStage(Stage):
         claim = context.get("claim")
         seconds: Mapping[str, float] = context.get("stage_seconds", {})
         passed = validation.verdict is Verdict.PASSED
-        target = public_directory(context.root)
+        target = layout.published_mosaics(context.root)
         call = {
             "mosaic": mosaic,
             "validation": validation,
@@ -105,16 +106,6 @@ class PublishingStage(Stage):
         return {"published": PublishedMosaic.at(home / mosaic.path.name, passed, reason)}
 
 
-def public_directory(root: Path) -> Path:
-    """Where mosaics are published."""
-    return root / "products" / "mosaics"
-
-
-def catalogue_directory(root: Path) -> Path:
-    """Where catalogues are published."""
-    return root / "products" / "catalogues"
-
-
 def _publish_files(
     registry: Registry, evidence: Evidence, name: str, target: Path
 ) -> list[Product]:
@@ -165,7 +156,7 @@ def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> P
     if row["state"] == "published":
         raise UsageError(f"{name}: is published already")
     staged = Path(str(row["record"]["mosaic"]["path"]))
-    target = public_directory(root)
+    target = layout.published_mosaics(root)
     rows = _publish_files(registry, evidence_of(staged), name, target)
     with registry.write() as session:
         _set_state(session, name, rows, published=True)
@@ -204,7 +195,7 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
     row = queries.mosaic(registry, name)
     if row["state"] != "published":
         raise UsageError(f"{name}: is {row['state']}, not published")
-    withdrawn = root / "images" / f"{name}_withdrawn"
+    withdrawn = layout.images(root) / f"{name}_withdrawn"
     public = [Path(product["path"]) for product in row["products"]]
     for path in public:
         publish_file(path, withdrawn / path.name)

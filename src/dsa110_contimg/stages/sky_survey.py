@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from dsa110_contimg import layout
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.products import survey
 from dsa110_contimg.products.survey import Published, Survey
@@ -12,20 +13,15 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product
 
 
-def folder(root: Path) -> Path:
-    """Where all HiPS lie."""
-    return root / "products" / "hips"
-
-
 def start_update(registry: Registry, root: Path, executor: Executor) -> "Future[Survey]":
     """Begin drawing what is new and taking away what is held now, if there is either."""
     published = _published(registry)
-    return executor.submit(survey.bring_up_to_date, folder=folder(root), published=published)
+    return executor.submit(survey.bring_up_to_date, folder=layout.hips(root), published=published)
 
 
 def is_current(registry: Registry, root: Path) -> bool:
     """True if every published mosaic is drawn, and no other."""
-    return survey.is_current(folder(root), _published(registry))
+    return survey.is_current(layout.hips(root), _published(registry))
 
 
 def _published(registry: Registry) -> dict[str, Published]:

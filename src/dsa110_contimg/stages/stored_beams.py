@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsa110_contimg import layout
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, UsageError
@@ -46,7 +47,7 @@ def beam_path(root: Path, name: str) -> Path:
     """Return the path of the beam of a name."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r}: a name has letters, digits and any of _ . + - only")
-    return root / "beams" / f"{name}.json"
+    return layout.beams(root) / f"{name}.json"
 
 
 def save(root: Path, stored: StoredBeam) -> Path:
@@ -83,7 +84,7 @@ def load_all(root: Path) -> list[StoredBeam]:
         If one cannot be read.
     """
     stored = []
-    for path in sorted((root / "beams").glob("*.json")):
+    for path in sorted(layout.beams(root).glob("*.json")):
         try:
             stored.append(records.from_json(StoredBeam, json.loads(path.read_text())))
         except ValueError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration.choice import Standing
 from dsa110_contimg.errors import UsageError
@@ -34,7 +35,6 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.sources import catalogue_file
-from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 
 _ASIDE = "quarantine"
 
@@ -78,8 +78,8 @@ def check_files(
             *_images(session),
             *_calibration_sets(session),
             *_products(session, checksums, dry_run),
-            *_unknown_products(session, public_directory(root), dry_run),
-            *_withdrawn_catalogues(session, catalogue_directory(root), dry_run),
+            *_unknown_products(session, layout.published_mosaics(root), dry_run),
+            *_withdrawn_catalogues(session, layout.published_catalogues(root), dry_run),
         ]
         if dry_run:
             session.rollback()

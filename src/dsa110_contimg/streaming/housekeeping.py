@@ -20,6 +20,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import layout
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.pipeline.own_disk import OnHost, home_of
@@ -42,7 +43,6 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.publishing import catalogue_directory, public_directory
 from dsa110_contimg.streaming import groups
 
 _GOING = ".removing-"
@@ -334,7 +334,7 @@ def _leftovers(settings: Settings, kept: Kept, going: set[Path], now: float) -> 
     named = kept.named | going
     folders = {settings.root / name for name in ("ms", "images", "caltables")}
     folders |= {path.parent for path in named if path.suffix == ".ms"}
-    public = {public_directory(settings.root), catalogue_directory(settings.root)}
+    public = {layout.published_mosaics(settings.root), layout.published_catalogues(settings.root)}
     # What a job writes beside these is hidden in the same way until it is whole.
     public |= {folder.parent for folder in public}
     folders |= public

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import structlog
 from sqlalchemy import select
 
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -16,7 +17,6 @@ from dsa110_contimg.registry.models import Mosaic
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages.crossmatch import CrossmatchStage
 from dsa110_contimg.stages.options import CrossmatchOptions
-from dsa110_contimg.stages.publishing import public_directory
 
 log = structlog.get_logger()
 
@@ -74,7 +74,9 @@ class OwedCrossmatches:
                 self._running[name].add_done_callback(lambda _: self._wake())
 
     def _crossmatch(self, name: str) -> None:
-        published = PublishedMosaic.at(public_directory(self._settings.root) / f"{name}.fits")
+        published = PublishedMosaic.at(
+            layout.published_mosaics(self._settings.root) / f"{name}.fits"
+        )
         inputs = {"published": published, "registry": self._registry}
         self._stage.run(PipelineContext(self._settings.root, inputs, self._executor))
 

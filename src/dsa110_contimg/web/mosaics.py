@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from dsa110_contimg import layout
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
@@ -213,9 +214,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _hips_home(request: Request) -> Path:
-    from dsa110_contimg.stages.sky_survey import folder
-
-    return folder(request.app.state.settings.root).resolve()
+    return layout.hips(request.app.state.settings.root).resolve()
 
 
 @router.get("/hips/{path:path}")
