@@ -36,7 +36,7 @@ from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.calibration_solve import sky_model
+from dsa110_contimg.stages.calibration_inputs import sky_model
 from dsa110_contimg.stages.options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import averaging, measurement_set, uvh5

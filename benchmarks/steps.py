@@ -115,7 +115,7 @@ def flag(ms_path: Path) -> Any:
 def bandpass(work: Path, ms_path: Path) -> float:
     """Seconds to read a tile and solve its bandpass, model and flags being given, as for CASA."""
     from dsa110_contimg.calibration import channels, predict
-    from dsa110_contimg.stages.calibration_solve import sky_model, solve_limits
+    from dsa110_contimg.stages.calibration_inputs import sky_model, solve_limits
     from dsa110_contimg.stages.options import CalibrationSolveOptions
     from dsa110_contimg.visibilities import measurement_set
 
@@ -163,7 +163,7 @@ class Ours:
 def give_model(ms: Path, work: Path) -> None:
     """Give CASA the model that ours is calibrated against."""
     from dsa110_contimg.calibration import predict
-    from dsa110_contimg.stages.calibration_solve import sky_model
+    from dsa110_contimg.stages.calibration_inputs import sky_model
     from dsa110_contimg.stages.options import CalibrationSolveOptions
     from dsa110_contimg.visibilities import measurement_set
 

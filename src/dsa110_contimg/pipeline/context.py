@@ -1,6 +1,6 @@
 """What a run is given: where to work, what to start from, who computes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,3 +130,20 @@ class PipelineContext:
         finally:
             cancel_all()
         return results
+
+
+def without_failures(
+    names: Sequence[str], results: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, str]]:
+    """Split what `PipelineContext.map` gives into results and the reasons of those that failed.
+
+    Raises
+    ------
+    ContimgError
+        The first, if there is nothing else.
+    """
+    errors = {n: r for n, r in zip(names, results, strict=True) if isinstance(r, Exception)}
+    if errors and len(errors) == len(results):
+        raise next(iter(errors.values()))
+    good = tuple(result for result in results if not isinstance(result, Exception))
+    return good, {name: str(error) for name, error in errors.items()}

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage, CalibrationStage
+    from dsa110_contimg.stages.calibration import CalibrationStage
+    from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
     from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
     from dsa110_contimg.stages.conversion import ConversionStage
     from dsa110_contimg.stages.crossmatch import CrossmatchStage
@@ -21,7 +22,7 @@ _MODULES = {
     "ConversionStage": "conversion",
     "CalibrationSolveStage": "calibration_solve",
     "CalibrationApplyStage": "calibration_apply",
-    "CalibrationStage": "calibration_apply",
+    "CalibrationStage": "calibration",
     "ImagingStage": "imaging",
     "MosaicStage": "mosaic",
     "ValidationStage": "validation",

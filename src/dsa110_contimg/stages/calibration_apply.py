@@ -23,14 +23,14 @@ from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, CalibrationError
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import PipelineContext, without_failures
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage, sky_model, solve_limits
-from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
+from dsa110_contimg.stages.calibration_inputs import sky_model, solve_limits
+from dsa110_contimg.stages.options import CalibrationApplyOptions
 from dsa110_contimg.visibilities import measurement_set, phasing
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import unflagged
@@ -159,23 +159,6 @@ def _gains_for(vis: Visibilities, table: tables.CalibrationTable) -> Gains:
     return Gains(values, flags, snr)
 
 
-def those_that_work(
-    names: Sequence[str], results: Sequence[Any]
-) -> tuple[tuple[Any, ...], dict[str, str]]:
-    """Results, and the reasons of the tiles that have an error in its place.
-
-    Raises
-    ------
-    ContimgError
-        The first, if there is nothing else.
-    """
-    errors = {n: r for n, r in zip(names, results, strict=True) if isinstance(r, Exception)}
-    if errors and len(errors) == len(results):
-        raise next(iter(errors.values()))
-    good = tuple(result for result in results if not isinstance(result, Exception))
-    return good, {name: str(error) for name, error in errors.items()}
-
-
 class CalibrationApplyStage(Stage):
     """Applies `calibration_set` and `manual_flags` to every one of `measurement_sets`.
 
@@ -208,24 +191,5 @@ class CalibrationApplyStage(Stage):
             for tile in tiles
         ]
         made = context.map(apply, calls, "tile", spared=CalibrationError)
-        good, left_out = those_that_work([tile.tile_id for tile in tiles], made)
+        good, left_out = without_failures([tile.tile_id for tile in tiles], made)
         return {"calibrated_tiles": good, "left_out": left_out}
-
-
-class CalibrationStage(Stage):
-    """Solving and application in one stage."""
-
-    inputs = ("measurement_sets",)
-    outputs = ("calibration_set", "calibration_choice", "calibrated_tiles", "left_out")
-
-    def __init__(self, options: CalibrationApplyOptions | None = None):
-        self.options = options or CalibrationApplyOptions()
-
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        """Solve the reference tile, then calibrate all."""
-        solve_options = CalibrationSolveOptions(
-            **self.options.model_dump(exclude={"refine_phases"})
-        )
-        solved = CalibrationSolveStage(solve_options).run(context)
-        applied = CalibrationApplyStage(self.options).run(context.with_artifacts(solved))
-        return {**solved, **applied}

@@ -26,7 +26,6 @@ from dsa110_contimg.artifacts.calibration import (
 )
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration import crosstalk, tables
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.durable import check_new, whole
@@ -36,37 +35,14 @@ from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
-from dsa110_contimg.sky import catalogues
-from dsa110_contimg.sky.model import SkyModel, in_beam
 from dsa110_contimg.sources.unmodelled import find_unmodelled
 from dsa110_contimg.stages import stored_beams
-from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
-from dsa110_contimg.visibilities import measurement_set, observations
-from dsa110_contimg.visibilities.data import Visibilities
+from dsa110_contimg.stages.calibration_inputs import sky_model, solve_limits
+from dsa110_contimg.stages.options import CalibrationSolveOptions
+from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
 _TRIED_TILES = 3
-
-
-def solve_limits(options: CalibrationSolveOptions) -> SolveLimits:
-    """The solver's part of the options."""
-    return SolveLimits(
-        options.min_baselines, options.min_snr, options.uvmin, tuple(options.refant.split(","))
-    )
-
-
-def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyModel:
-    """Catalogue sources that the beam sees during a tile."""
-    catalogue = catalogues.load(root, options.sky_catalog)
-    return in_beam(
-        catalogue,
-        vis.beam_axis,
-        float(vis.frequencies_hz.mean()),
-        vis.dish_m,
-        observations.year(float(vis.times_jd[0])),
-        options.model_radius_deg,
-        options.model_min_jy,
-    )
 
 
 @needs(memory_gb=4.0)

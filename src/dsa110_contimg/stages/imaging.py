@@ -25,7 +25,7 @@ from dsa110_contimg.imaging.restore import local_rms
 from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import PipelineContext, without_failures
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import placed
@@ -35,8 +35,7 @@ from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
-from dsa110_contimg.stages.calibration_apply import those_that_work
-from dsa110_contimg.stages.calibration_solve import sky_model
+from dsa110_contimg.stages.calibration_inputs import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import measurement_set, observations
@@ -327,5 +326,5 @@ class ImagingStage(Stage):
             for calibrated in tiles
         ]
         made = context.map(image, calls, "image", spared=ImagingError)
-        good, left_out = those_that_work([one.tile.tile_id for one in tiles], made)
+        good, left_out = without_failures([one.tile.tile_id for one in tiles], made)
         return {"tile_images": good, "left_out": {**context.get("left_out", {}), **left_out}}
