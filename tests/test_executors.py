@@ -110,7 +110,7 @@ def test_what_cannot_be_interrupted_ends_at_its_time_out_and_the_slot_works_agai
 def test_a_worker_may_wait_long_for_a_slot_but_not_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with LocalExecutor(1, tmp_path / "slots", slots=1, timeout_s=1.0) as executor:
+    with LocalExecutor(1, tmp_path / "slots", slots=1, timeout_s=3.0) as executor:
         worker = executor.submit(_process_id).result(60)
         monkeypatch.setattr(executors, "_LONGEST_SILENCE_S", 4.0)
         with machine_slot(tmp_path / "slots", 1):
