@@ -23,8 +23,9 @@ lint: install
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/count.py
 
+# One thread in each of the two processes: more only wait for each other.
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # The README's figures on the independent data set that CONTIMG_REAL_DATA points at.
 accuracy: install

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.streaming import journal
 from dsa110_contimg.streaming.journal import GroupJournal
@@ -46,8 +47,8 @@ def _run(registry: Registry, root: Path, group: str, *numbers: int) -> list[Made
     context = PipelineContext(
         root, executor=InlineExecutor(), journal=GroupJournal(registry, group)
     )
-    calls = [{"number": n, "output": FreshPath(root, "made", ".txt")} for n in numbers]
-    return context.map(make, calls, "thing")
+    calls = [call(make, number=n, output=fresh_path(root, "made", ".txt")) for n in numbers]
+    return context.map(calls, "thing")
 
 
 def test_a_step_is_done_once_and_its_result_is_the_same(registry: Registry, tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_other_groups_and_finished_ones_know_nothing(registry: Registry, tmp_pat
 def test_what_has_no_plain_form_is_simply_done_again(registry: Registry, tmp_path: Path) -> None:
     context = PipelineContext(tmp_path, journal=GroupJournal(registry, "g"))
     for _ in range(2):
-        assert context.map(name_of, [{"path": tmp_path / "a"}], "name") == ["a"]
+        assert context.compute(call(name_of, path=tmp_path / "a"), "name") == "a"
     assert CALLS == [-1, -1]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg.errors import CalibrationError, CancelledRunError, GraphError, UsageError
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.executors import LocalExecutor
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
@@ -112,8 +113,16 @@ class Sleep(Stage):
     outputs = ("rest",)
 
     def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        calls = [{"seconds": 600.0, "mark": context.root / f"{n}"} for n in range(3)]
-        return {"rest": context.map(_sleep, calls, "nap")}
+        calls = [call(_sleep, seconds=600.0, mark=context.root / f"{n}") for n in range(3)]
+        return {"rest": context.map(calls, "nap")}
+
+
+def test_a_call_takes_what_its_function_takes(tmp_path: Path) -> None:
+    described = call(_sleep, 0.0, mark=tmp_path / "mark")
+    assert described.arguments == {"seconds": 0.0, "mark": tmp_path / "mark"}
+    assert PipelineContext(tmp_path).compute(described, "nap") == "rested"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'second'"):
+        call(_sleep, second=0.0, mark=tmp_path)  # type: ignore[call-arg]
 
 
 def test_a_cancelled_run_ends_its_workers_and_begins_nothing_more(tmp_path: Path) -> None:

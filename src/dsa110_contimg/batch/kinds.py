@@ -3,8 +3,7 @@
 A request names its inputs and its output; `call` says which function does it with which arguments.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +15,8 @@ from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.pipeline.calls import Call, call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
@@ -36,20 +35,10 @@ from dsa110_contimg.stages.options import (
     with_given,
 )
 
-Output = Path | FreshPath | None
-"""Where a call writes; a job's is fresh in each execution."""
 _MAX_FILES = 10_000
 _NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
 _STAGE_OPTIONS: Any = Field(default_factory=dict, description="Options of the stage")
 _SECTIONS: Any = Field(default_factory=dict, description="Options of each stage by its name")
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function to call with arguments; importable by name, so that a worker may do it."""
-
-    function: Callable[..., Any]
-    arguments: Mapping[str, Any]
 
 
 class Request(Options):
@@ -97,15 +86,15 @@ class Request(Options):
         """What is written for an output; none of it may be there."""
         return (output,)
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """What to do.
 
         Parameters
         ----------
         settings : Settings
             Options that the request does not give.
-        output : Path or FreshPath, optional
-            Where to write.
+        output : Path, optional
+            Where to write; a job's is fresh in each execution.
         """
         raise NotImplementedError
 
@@ -115,7 +104,7 @@ class Request(Options):
         """Do it on the context's executor; the result as plain values."""
 
         def do(call: Call) -> Any:
-            return context.map(call.function, [dict(call.arguments)], self.kind)[0]
+            return context.compute(call, self.kind)
 
         if not self.default_output():
             return records.to_json(do(self.call(settings, None)))
@@ -123,6 +112,12 @@ class Request(Options):
         with aside(output) as scratch:
             made = do(self.call(settings, fresh(output, scratch)))
             return records.to_json(place(made, output, scratch))
+
+
+def _needed(output: Path | None) -> Path:
+    if output is None:
+        raise UsageError("give an output")
+    return output
 
 
 def _check_inside(given: Path, allowed: Path) -> None:
@@ -148,7 +143,7 @@ class ConvertJob(Request):
         """The files."""
         return self.files
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 1, or the reader of foreign files."""
         from dsa110_contimg.stages import conversion
         from dsa110_contimg.telescope import DSA110
@@ -156,12 +151,22 @@ class ConvertJob(Request):
 
         files = [Path(name).absolute() for name in self.files]
         if any(path.exists() and not is_drift_scan(path) for path in files):
-            foreign = {"field": self.field, "dish_diameter_m": self.dish_diameter}
-            return Call(conversion.convert_foreign, {"files": files, "output": output, **foreign})
+            return call(
+                conversion.convert_foreign,
+                files=files,
+                output=_needed(output),
+                field=self.field,
+                dish_diameter_m=self.dish_diameter,
+            )
         given = {"min_subbands": settings.min_subbands, **settings.convert, **self.options}
         options = parse_options(ConversionOptions, given, "convert")
-        arguments = {"files": files, "output": output, "telescope": DSA110, "options": options}
-        return Call(conversion.convert, arguments)
+        return call(
+            conversion.convert,
+            files=files,
+            output=_needed(output),
+            telescope=DSA110,
+            options=options,
+        )
 
 
 class CalibrateJob(Request):
@@ -178,7 +183,7 @@ class CalibrateJob(Request):
         """The Measurement Set."""
         return (self.ms,)
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 2."""
         from dsa110_contimg.stages import calibration_solve
         from dsa110_contimg.stages.conversion import describe
@@ -186,9 +191,12 @@ class CalibrateJob(Request):
         given = {"sky_catalog": settings.sky_catalog, **settings.calibrate, **self.options}
         options = parse_options(CalibrationSolveOptions, given, "calibrate")
         tile = describe(Path(self.ms).absolute())
-        return Call(
+        return call(
             calibration_solve.solve,
-            {"tile": tile, "output": output, "root": settings.root, "options": options},
+            tile=tile,
+            output=_needed(output),
+            root=settings.root,
+            options=options,
         )
 
 
@@ -207,7 +215,7 @@ class ApplyJob(Request):
         """Measurement Set and tables."""
         return (self.ms, self.tables)
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 3; without an output, CORRECTED_DATA is written in place."""
         from dsa110_contimg.stages import calibration_apply
         from dsa110_contimg.stages.calibration_solve import load_set
@@ -215,15 +223,13 @@ class ApplyJob(Request):
 
         sky = {"sky_catalog": settings.sky_catalog}
         given = {**sky, **settings.calibrate, **settings.apply, **self.options}
-        return Call(
+        return call(
             calibration_apply.apply,
-            {
-                "tile": describe(Path(self.ms).absolute()),
-                "calibration_set": load_set(Path(self.tables).absolute()),
-                "output": output,
-                "root": settings.root,
-                "options": parse_options(CalibrationApplyOptions, given, "apply"),
-            },
+            tile=describe(Path(self.ms).absolute()),
+            calibration_set=load_set(Path(self.tables).absolute()),
+            output=output,
+            root=settings.root,
+            options=parse_options(CalibrationApplyOptions, given, "apply"),
         )
 
 
@@ -249,21 +255,19 @@ class ImageJob(Request):
 
         return image_files(output)
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 4."""
         from dsa110_contimg.stages import imaging
 
         given = {"sky_catalog": settings.sky_catalog, **settings.image, **self.options}
-        return Call(
+        return call(
             imaging.image,
-            {
-                "ms_path": Path(self.ms).absolute(),
-                "prefix": output,
-                "root": settings.root,
-                "options": parse_options(ImagingOptions, given, "image"),
-                "column": self.column,
-                "field": self.field,
-            },
+            ms_path=Path(self.ms).absolute(),
+            prefix=_needed(output),
+            root=settings.root,
+            options=parse_options(ImagingOptions, given, "image"),
+            column=self.column,
+            field=self.field,
         )
 
 
@@ -279,14 +283,14 @@ class ValidateJob(Request):
         """The mosaic."""
         return (self.mosaic,)
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 6."""
         from dsa110_contimg.stages import validation
 
         given = {"sky_catalog": settings.sky_catalog, **settings.validate_, **self.options}
         options = parse_options(ValidationOptions, given, "validate")
         path = Path(self.mosaic).absolute()
-        return Call(validation.validate, {"path": path, "root": settings.root, "options": options})
+        return call(validation.validate, path=path, root=settings.root, options=options)
 
 
 class CrossmatchJob(Request):
@@ -309,19 +313,17 @@ class CrossmatchJob(Request):
 
         return catalogue_file.files(output)
 
-    def call(self, settings: Settings, output: Output) -> Call:
+    def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 9."""
         from dsa110_contimg.stages import crossmatch
 
         given = {"sky_catalog": settings.sky_catalog, **settings.crossmatch, **self.options}
-        return Call(
+        return call(
             crossmatch.crossmatch,
-            {
-                "mosaic_path": Path(self.mosaic).absolute(),
-                "output": output,
-                "root": settings.root,
-                "options": parse_options(CrossmatchOptions, given, "crossmatch"),
-            },
+            mosaic_path=Path(self.mosaic).absolute(),
+            output=_needed(output),
+            root=settings.root,
+            options=parse_options(CrossmatchOptions, given, "crossmatch"),
         )
 
 

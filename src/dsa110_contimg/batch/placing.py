@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from dsa110_contimg.durable import check_new, sync
 from dsa110_contimg.errors import OutageError
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 
 
 @contextlib.contextmanager
@@ -37,9 +37,9 @@ def aside(output: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def fresh(output: Path, scratch: Path) -> FreshPath:
+def fresh(output: Path, scratch: Path) -> Path:
     """What each execution calls the output meanwhile: the same behind a mark of its own."""
-    return FreshPath(scratch, "made", f".{output.name}")
+    return fresh_path(scratch, "made", f".{output.name}")
 
 
 def place(made: Any, output: Path, scratch: Path) -> Any:

@@ -17,8 +17,9 @@ from dsa110_contimg.batch.tiles import choose
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import write_casa_image
 from dsa110_contimg.mosaicking import gates
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.products import provenance
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
@@ -228,13 +229,14 @@ def build(
     check_build(made, output, overwrite)
     context = context or PipelineContext(output.parent)
     with aside(output) as scratch:
-        call = {
-            "images": made.tiles,
-            "output": FreshPath(scratch, "made", inside=f"{output.stem}.fits"),
-            "name": made.name,
-            "options": made.options,
-        }
-        mosaic: MosaicImage = context.map(build_mosaic, [call], "mosaic")[0]
+        combination = call(
+            build_mosaic,
+            images=made.tiles,
+            output=fresh_path(scratch, "made", inside=f"{output.stem}.fits"),
+            name=made.name,
+            options=made.options,
+        )
+        mosaic = context.compute(combination, "mosaic")
         if output.suffix == ".image":
             write_casa_image(mosaic.path.with_name(output.name), mosaic.path)
         trail = _provenance(made, replace(mosaic, path=output))

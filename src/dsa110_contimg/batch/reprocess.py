@@ -17,6 +17,7 @@ from dsa110_contimg.artifacts.mosaics import History, MosaicImage, Validation
 from dsa110_contimg.batch.selection import TileSelection
 from dsa110_contimg.batch.tiles import choose_converted
 from dsa110_contimg.durable import check_new
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.pipeline.protection import protected
@@ -152,10 +153,11 @@ class ReportStage(Stage):
             seconds=context["stage_seconds"],
         )
         mosaic: MosaicImage = context["mosaic"]
-        call = {
-            "mosaic": mosaic,
-            "validation": context["validation"],
-            "history": history,
-            "target": mosaic.path.parent,
-        }
-        return {"evidence": context.map(write_evidence, [call], "report")[0]}
+        report = call(
+            write_evidence,
+            mosaic=mosaic,
+            validation=context["validation"],
+            history=history,
+            target=mosaic.path.parent,
+        )
+        return {"evidence": context.compute(report, "report")}

@@ -21,6 +21,7 @@ from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile, Imaged
 from dsa110_contimg.batch.plans import SUFFIXES
 from dsa110_contimg.errors import ElsewhereError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.products import provenance
@@ -118,13 +119,14 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
             largest[kind] = _difference(path, public[kind])
     equal["preview"] = mosaic.preview.read_bytes() == public["preview"].read_bytes()
     if "catalogue" in public:
-        call = {
-            "mosaic_path": mosaic.path,
-            "output": context.root / "sources.fits",
-            "root": root,
-            "options": options.crossmatch,
-        }
-        (matched,) = context.map(crossmatch, [call], "catalogue")
+        matching = call(
+            crossmatch,
+            mosaic_path=mosaic.path,
+            output=context.root / "sources.fits",
+            root=root,
+            options=options.crossmatch,
+        )
+        matched = context.compute(matching, "catalogue")
         equal["catalogue"] = catalogue_file.same(matched.path, public["catalogue"])
     return Reproduction(name, made_from, equal, largest, _other_versions(trail))
 

@@ -46,7 +46,7 @@ def _make(request: Request, settings: Settings, output: Path | None) -> Any:
 
     call = request.call(settings, output.absolute() if output else None)
     with working_here(settings, map(Path, request.input_paths())):
-        return call.function(**call.arguments)
+        return call()
 
 
 @with_options(ConversionOptions)

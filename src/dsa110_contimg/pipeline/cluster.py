@@ -28,6 +28,7 @@ from tornado.ioloop import IOLoop
 from dsa110_contimg import software
 from dsa110_contimg.errors import LostHostError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline import cluster_host
+from dsa110_contimg.pipeline.calls import Parameters, Result, arguments_of
 from dsa110_contimg.pipeline.cluster_host import Facts, Host, Terms
 from dsa110_contimg.pipeline.executors import MAX_DEATHS, Closing
 from dsa110_contimg.pipeline.needs import memory_gb
@@ -135,16 +136,22 @@ class ClusterExecutor(Closing):
         known = list(self._workers.values())
         return {facts.host: facts.own_disk for facts in known if facts.own_disk is not None}
 
-    def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
+    def submit(
+        self,
+        function: Callable[Parameters, Result],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> "Future[Result]":
         """Queue a call for a worker."""
-        call = _Call(self, function, arguments)
+        queued = _Call(self, function, arguments_of(function, *args, **kwargs))
         with self._lock:
             if self._closing:
-                call.fail(RetryableError("the executor was stopped"))
+                queued.fail(RetryableError("the executor was stopped"))
             else:
-                self._queue.append(call)
+                self._queue.append(queued)
         self._wake.set()
-        return call
+        return queued
 
     def withdraw(self, call: "_Call") -> None:
         """End a call wherever it is."""

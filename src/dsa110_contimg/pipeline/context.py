@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from dsa110_contimg.pipeline.calls import Call, Result
 from dsa110_contimg.pipeline.cancellation import Cancellation
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 from dsa110_contimg.telescope import DSA110, Telescope
 
+Failure = TypeVar("Failure", bound=Exception)
 Progress = Callable[[str, float, str], None]
 """Called with a stage's name, its fraction done and what it is doing."""
 
@@ -82,29 +84,44 @@ class PipelineContext:
         """The same context inside a stage."""
         return replace(self, stage_name=name)
 
-    def map(
-        self,
-        function: Callable[..., Any],
-        calls: list[dict[str, Any]],
-        what: str,
-        spared: type[Exception] | tuple[type[Exception], ...] = (),
-    ) -> list[Any]:
-        """Call a function once per set of arguments on the executor, in order, with progress.
+    def compute(self, call: Call[Result], what: str) -> Result:
+        """Make one call on the executor; see `map`."""
+        return self.map([call], what)[0]
+
+    def map(self, calls: Sequence[Call[Result]], what: str) -> list[Result]:
+        """Make calls on the executor, with progress.
 
         Parameters
         ----------
-        function : callable
-            Importable by name, since another process may run it.
-        calls : list of dict
-            Keyword arguments of each call.
+        calls : sequence of Call
         what : str
             What one call makes, for the progress message.
-        spared : type of exception, optional
-            Errors that stand in the results, for others to go on without; any other is raised.
+
+        Returns
+        -------
+        list
+            In the order of the calls.
         """
-        results = [self.journal.find(function, call) if self.journal else None for call in calls]
+        return self._map(calls, what, ())
+
+    def map_sparing(
+        self, calls: Sequence[Call[Result]], what: str, spared: type[Failure]
+    ) -> list[Result | Failure]:
+        """Make calls as `map` does; errors of a type stand in the results, others are raised."""
+        return self._map(calls, what, spared)
+
+    def _map(
+        self,
+        calls: Sequence[Call[Any]],
+        what: str,
+        spared: type[Exception] | tuple[type[Exception], ...],
+    ) -> list[Any]:
+        results = [
+            self.journal.find(call.function, call.arguments) if self.journal else None
+            for call in calls
+        ]
         running = {
-            self.executor.submit(function, **call): number
+            self.executor.submit(call.function, **call.arguments): number
             for number, call in enumerate(calls)
             if results[number] is None
         }
@@ -124,7 +141,8 @@ class PipelineContext:
                         continue
                     results[number] = future.result()
                     if self.journal is not None:
-                        self.journal.keep(function, calls[number], results[number])
+                        call = calls[number]
+                        self.journal.keep(call.function, call.arguments, results[number])
                     done += 1
                     self.progress(self.stage_name, done / len(calls), f"{what} {done}/{len(calls)}")
         finally:
@@ -133,9 +151,9 @@ class PipelineContext:
 
 
 def without_failures(
-    names: Sequence[str], results: Sequence[Any]
-) -> tuple[tuple[Any, ...], dict[str, str]]:
-    """Split what `PipelineContext.map` gives into results and the reasons of those that failed.
+    names: Sequence[str], results: Sequence[Result | Exception]
+) -> tuple[tuple[Result, ...], dict[str, str]]:
+    """Split what `PipelineContext.map_sparing` gives into results and reasons of failures.
 
     Raises
     ------

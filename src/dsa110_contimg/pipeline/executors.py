@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from dsa110_contimg.errors import ElsewhereError, OutageError, RetryableError, WorkerDiedError
+from dsa110_contimg.pipeline.calls import Call, Parameters, Result, arguments_of
 from dsa110_contimg.pipeline.fresh import remove_made, resolved
 from dsa110_contimg.pipeline.needs import memory_gb
 from dsa110_contimg.pipeline.niceness import extend_to_session
@@ -73,7 +74,13 @@ class Executor(Protocol):
         """Directories on the own disks of its workers' machines, by their names."""
         ...
 
-    def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
+    def submit(
+        self,
+        function: Callable[Parameters, Result],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> "Future[Result]":
         """Start a call; the future's result or error is the function's."""
         ...
 
@@ -88,13 +95,20 @@ class InlineExecutor:
         """Just that of this machine, if it has one."""
         return own_disks()
 
-    def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
+    def submit(
+        self,
+        function: Callable[Parameters, Result],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> "Future[Result]":
         """Run the call and return its finished future."""
-        future: Future[Any] = Future()
+        future: Future[Result] = Future()
+        arguments = arguments_of(function, *args, **kwargs)
         given = resolved(arguments)
         try:
             check_here(arguments)
-            future.set_result(function(**given))
+            future.set_result(Call(function, given)())
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to the caller)
             remove_made(arguments, given)
             future.set_exception(error)
@@ -174,8 +188,15 @@ class LocalExecutor(Closing):
         """Just that of this machine, if it has one."""
         return own_disks()
 
-    def submit(self, function: Callable[..., Any], **arguments: Any) -> "Future[Any]":
+    def submit(
+        self,
+        function: Callable[Parameters, Result],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> "Future[Result]":
         """Queue a call for a worker."""
+        arguments = arguments_of(function, *args, **kwargs)
         return self.start(function, arguments, self._timeout_s, self._priority)
 
     def start(

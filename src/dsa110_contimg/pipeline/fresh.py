@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from dsa110_contimg.pipeline.own_disk import OnHost, place_of
@@ -49,6 +49,13 @@ class FreshPath:
             parent = place_of(self.own_disk_of, parent)
         path = parent / f"{self.stem}_{uuid4().hex[:8]}{self.suffix}"
         return path / self.inside if self.inside else path
+
+
+def fresh_path(
+    parent: Path, stem: str, suffix: str = "", inside: str = "", own_disk_of: Path | None = None
+) -> Path:
+    """`FreshPath`, typed as the path that the function of a call gets in its place."""
+    return cast(Path, FreshPath(parent, stem, suffix, inside, own_disk_of))
 
 
 def remove_made(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> None:

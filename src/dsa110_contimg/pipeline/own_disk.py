@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dsa110_contimg.errors import ElsewhereError, LostHostError
 
@@ -92,9 +92,9 @@ def this_host() -> str:
     return platform.node()
 
 
-def placed(host: str, path: Path) -> Path | OnHost:
-    """A path as the argument of a call."""
-    return OnHost(host, path) if host else path
+def placed(host: str, path: Path) -> Path:
+    """A path as the argument of a call: `OnHost` on a machine's own disk, typed as the path."""
+    return cast(Path, OnHost(host, path)) if host else path
 
 
 def needed_host(arguments: Mapping[str, Any]) -> str:

@@ -23,8 +23,9 @@ from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, CalibrationError
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext, without_failures
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
@@ -175,21 +176,22 @@ class CalibrationApplyStage(Stage):
         """Calibrate all tiles."""
         tiles: Sequence[ConvertedTile] = context["measurement_sets"]
         calls = [
-            {
-                "tile": tile,
-                "calibration_set": context["calibration_set"],
-                "output": FreshPath(
+            call(
+                apply,
+                tile=tile,
+                calibration_set=context["calibration_set"],
+                output=fresh_path(
                     layout.measurement_sets(context.root),
                     f"{tile.tile_id}_cal",
                     ".ms",
                     own_disk_of=context.root if context.own_disks else None,
                 ),
-                "root": context.root,
-                "options": self.options,
-                "manual_flags": context.get("manual_flags", ()),
-            }
+                root=context.root,
+                options=self.options,
+                manual_flags=context.get("manual_flags", ()),
+            )
             for tile in tiles
         ]
-        made = context.map(apply, calls, "tile", spared=CalibrationError)
+        made = context.map_sparing(calls, "tile", CalibrationError)
         good, left_out = without_failures([tile.tile_id for tile in tiles], made)
         return {"calibrated_tiles": good, "left_out": left_out}

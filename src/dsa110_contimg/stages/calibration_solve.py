@@ -30,8 +30,9 @@ from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import FreshPath, fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
@@ -229,15 +230,16 @@ class CalibrationSolveStage(Stage):
             before = known.get(set_id(tile, self.options))
             if before is not None and before.standing is Standing.REJECTED:
                 continue
-            call = {
-                "tile": tile,
-                "output": FreshPath(layout.calibration_sets(context.root), tile.tile_id),
-                "root": context.root,
-                "options": self.options,
-                "manual_flags": context.get("manual_flags", ()),
-            }
+            solution = call(
+                solve,
+                tile=tile,
+                output=fresh_path(layout.calibration_sets(context.root), tile.tile_id),
+                root=context.root,
+                options=self.options,
+                manual_flags=context.get("manual_flags", ()),
+            )
             try:
-                return context.map(solve, [call], "solution")[0], failures
+                return context.compute(solution, "solution"), failures
             except CalibrationError as error:
                 failures.append(f"tile {tile.tile_id}: {error}")
         return None, failures

@@ -10,8 +10,9 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
@@ -169,12 +170,13 @@ class ConversionStage(Stage):
         directory = layout.measurement_sets(context.root)
         directory.mkdir(parents=True, exist_ok=True)
         calls = [
-            {
-                "files": [header.path for header in group],
-                "output": FreshPath(directory, observations.tile_id(time_key), ".ms"),
-                "telescope": context.telescope,
-                "options": self.options,
-            }
+            call(
+                convert,
+                files=[header.path for header in group],
+                output=fresh_path(directory, observations.tile_id(time_key), ".ms"),
+                telescope=context.telescope,
+                options=self.options,
+            )
             for time_key, group in groups.items()
         ]
-        return {"measurement_sets": tuple(context.map(convert, calls, "tile"))}
+        return {"measurement_sets": tuple(context.map(calls, "tile"))}

@@ -13,8 +13,9 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import Crossmatch, PublishedMosaic, companion
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.imaging.fits_image import Image, read_fits
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.registry.models import Event, Mosaic, Product
@@ -164,13 +165,14 @@ class CrossmatchStage(Stage):
         """Find and match."""
         published: PublishedMosaic = context["published"]
         name = f"{published.name}_sources"
-        call = {
-            "mosaic_path": published.path,
-            "output": FreshPath(layout.images(context.root), name, inside=f"{name}.fits"),
-            "root": context.root,
-            "options": self.options,
-        }
-        result: Crossmatch = context.map(crossmatch, [call], "catalogue")[0]
+        matching = call(
+            crossmatch,
+            mosaic_path=published.path,
+            output=fresh_path(layout.images(context.root), name, inside=f"{name}.fits"),
+            root=context.root,
+            options=self.options,
+        )
+        result = context.compute(matching, "catalogue")
         if not published.published:
             return {"crossmatch": result}
         registry = open_registry(context)

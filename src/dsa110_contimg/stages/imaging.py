@@ -25,8 +25,9 @@ from dsa110_contimg.imaging.restore import local_rms
 from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext, without_failures
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import placed
 from dsa110_contimg.pipeline.stage import Stage
@@ -312,19 +313,20 @@ class ImagingStage(Stage):
         """Image all tiles."""
         tiles: Sequence[CalibratedTile] = context["calibrated_tiles"]
         calls = [
-            {
-                "ms_path": placed(calibrated.host, calibrated.ms_path),
-                "prefix": FreshPath(
+            call(
+                image,
+                ms_path=placed(calibrated.host, calibrated.ms_path),
+                prefix=fresh_path(
                     layout.images(context.root),
                     calibrated.tile.tile_id,
                     inside=calibrated.tile.tile_id,
                 ),
-                "root": context.root,
-                "options": self.options,
-                "calibration_set_id": calibrated.calibration_set_id,
-            }
+                root=context.root,
+                options=self.options,
+                calibration_set_id=calibrated.calibration_set_id,
+            )
             for calibrated in tiles
         ]
-        made = context.map(image, calls, "image", spared=ImagingError)
+        made = context.map_sparing(calls, "image", ImagingError)
         good, left_out = without_failures([one.tile.tile_id for one in tiles], made)
         return {"tile_images": good, "left_out": {**context.get("left_out", {}), **left_out}}

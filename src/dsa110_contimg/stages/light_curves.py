@@ -19,6 +19,7 @@ from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.mosaicking.transits import CombinedTile, Transits, transits
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry import light_curves as rows
 from dsa110_contimg.registry import records
@@ -147,16 +148,20 @@ def follow(
         places, fresh = _known_sources(session, catalogue_path, mosaic, options)
     if places.ids.size == 0:
         return []
-    everywhere = {"ra_deg": places.ra_deg, "dec_deg": places.dec_deg}
-    calls: list[dict[str, Any]] = [{"epoch": epoch, **everywhere} for epoch in epochs]
+    calls = [
+        call(measure_epoch, epoch=epoch, ra_deg=places.ra_deg, dec_deg=places.dec_deg)
+        for epoch in epochs
+    ]
     at = np.flatnonzero(np.isin(places.ids, fresh))
     if at.size:
         with registry.read() as session:
             earlier = _other_mosaics(session, context.root, mosaic)
         epochs += earlier
-        there = {"ra_deg": places.ra_deg[at], "dec_deg": places.dec_deg[at]}
-        calls += [{"epoch": epoch, **there} for epoch in earlier]
-    measured: list[ForcedFluxes] = context.map(measure_epoch, calls, "photometry")
+        calls += [
+            call(measure_epoch, epoch=epoch, ra_deg=places.ra_deg[at], dec_deg=places.dec_deg[at])
+            for epoch in earlier
+        ]
+    measured = context.map(calls, "photometry")
     with registry.write() as session:
         still = session.get(Mosaic, name)
         if still is None or still.state != "published":

@@ -17,8 +17,9 @@ from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import beams, combine, flux_scale, gates, grid
 from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.mosaicking.transits import CombinedTile
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
@@ -331,14 +332,15 @@ class MosaicStage(Stage):
         tiles = sorted(context.get("measurement_sets", images), key=lambda tile: tile.start)
         end = max(tile.start + tile.duration_s for tile in tiles)
         name = context.get("name") or mosaic_name(tiles[0].tile_id, tiles[0].start, end)
-        output = context.get("output") or FreshPath(
+        output: Path = context.get("output") or fresh_path(
             layout.images(context.root), name, inside=f"{name}.fits"
         )
-        call = {
-            "images": images,
-            "output": output,
-            "name": name,
-            "options": self.options,
-            "without": context.get("left_out", {}),
-        }
-        return {"mosaic": context.map(build_mosaic, [call], "mosaic")[0]}
+        combination = call(
+            build_mosaic,
+            images=images,
+            output=output,
+            name=name,
+            options=self.options,
+            without=context.get("left_out", {}),
+        )
+        return {"mosaic": context.compute(combination, "mosaic")}

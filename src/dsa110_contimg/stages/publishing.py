@@ -18,6 +18,7 @@ from dsa110_contimg.artifacts.mosaics import (
     Validation,
 )
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
@@ -52,10 +53,11 @@ class PublishingStage(Stage):
         seconds: Mapping[str, float] = context.get("stage_seconds", {})
         passed = validation.verdict is Verdict.PASSED
         target = layout.published_mosaics(context.root)
-        call = {
-            "mosaic": mosaic,
-            "validation": validation,
-            "history": History(
+        report = call(
+            write_evidence,
+            mosaic=mosaic,
+            validation=validation,
+            history=History(
                 group_id=claim.id if claim is not None else "",
                 tile_ids=tuple(
                     tile.tile_id
@@ -69,9 +71,9 @@ class PublishingStage(Stage):
                 manual_flags=tuple(context.get("manual_flags", ())),
                 seconds=seconds,
             ),
-            "target": target,
-        }
-        evidence: Evidence = context.map(write_evidence, [call], "report")[0]
+            target=target,
+        )
+        evidence = context.compute(report, "report")
         registry = open_registry(context)
         rows = _publish_files(registry, evidence, mosaic.name, target) if passed else []
         reason = "" if passed else validation.reasons()

@@ -10,6 +10,7 @@ from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation, companion
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image, read_fits
+from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates
@@ -145,15 +146,16 @@ class ValidationStage(Stage):
         n_used = len(mosaic.tile_ids)
         with open_registry(context).read() as session:
             expected = _usual_rms_jy(queries.published_before(session, mosaic.start), mosaic)
-        call = {
-            "path": mosaic.path,
-            "root": context.root,
-            "options": self.options,
-            "n_used": n_used,
-            "n_given": n_used + len(mosaic.left_out),
-            "expected_rms_jy": expected,
-        }
-        return {"validation": context.map(validate, [call], "validation")[0]}
+        judgement = call(
+            validate,
+            path=mosaic.path,
+            root=context.root,
+            options=self.options,
+            n_used=n_used,
+            n_given=n_used + len(mosaic.left_out),
+            expected_rms_jy=expected,
+        )
+        return {"validation": context.compute(judgement, "validation")}
 
 
 def _usual_rms_jy(records: Sequence[Mapping[str, Any]], mosaic: MosaicImage) -> float | None:

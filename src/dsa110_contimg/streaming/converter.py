@@ -8,7 +8,7 @@ import structlog
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
@@ -115,7 +115,7 @@ class StreamingConverter:
             future = self._executor.submit(
                 convert,
                 files=ingest.files_of(self._registry, claim.id),
-                output=FreshPath(
+                output=fresh_path(
                     self._output_dir, claim.id, ".ms", own_disk_of=self._settings.root
                 ),
                 telescope=self._telescope,
