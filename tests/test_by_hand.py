@@ -10,6 +10,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.cli.mosaic import mosaic as mosaic_app
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.operations.verdicts import hold_by_hand, publish_by_hand
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
@@ -21,7 +22,6 @@ from dsa110_contimg.registry.models import (
     Product,
     TileImage,
 )
-from dsa110_contimg.stages.publishing import hold_by_hand, publish_by_hand
 from dsa110_contimg.streaming import StreamingMosaicManager
 from dsa110_contimg.streaming.file_check import check_files
 

@@ -15,9 +15,9 @@ from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+from dsa110_contimg.reports.evidence import calibration_section
 from dsa110_contimg.sky.primary_beam import AntennaBeams, BeamShape
 from dsa110_contimg.stages import graphs, stored_beams
-from dsa110_contimg.stages.evidence import calibration_section
 from dsa110_contimg.stages.stored_beams import StoredBeam
 
 ARCMIN = np.deg2rad(1 / 60)

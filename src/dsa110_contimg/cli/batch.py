@@ -346,8 +346,8 @@ def compare(
 ) -> None:
     """Compare two images: noise, flux densities, positions, difference."""
     from dsa110_contimg.batch.workers import working_here
+    from dsa110_contimg.operations import compare as stage
     from dsa110_contimg.registry import records
-    from dsa110_contimg.stages import compare as stage
 
     settings = load_settings(root=root)
     with working_here(settings):

@@ -153,8 +153,8 @@ def flags_add(
     root: RootOption = None,
 ) -> None:
     """Flag data by hand, in everything that is processed from now on."""
+    from dsa110_contimg.operations.manual_flags import add
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.manual_flags import add
     from dsa110_contimg.visibilities.manual_flags import ManualFlag, parse_channels
 
     flag = ManualFlag(
@@ -172,8 +172,8 @@ def flags_add(
 
 def flags_list(root: RootOption = None) -> None:
     """List the flags given by hand."""
+    from dsa110_contimg.operations.manual_flags import known
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.manual_flags import known
 
     for number, flag in known(Registry.of(load_settings(root=root))).items():
         typer.echo(f"{number}: {flag}")
@@ -183,8 +183,8 @@ def flags_remove(
     number: Annotated[int, typer.Argument(help="As `flags list` says")], root: RootOption = None
 ) -> None:
     """Take a flag back; what was processed with it stays as it is."""
+    from dsa110_contimg.operations.manual_flags import remove
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.manual_flags import remove
 
     remove(Registry.of(load_settings(root=root)), number)
     typer.echo(f"{number}: removed")

@@ -161,8 +161,8 @@ def publish(
     root: RootOption = None,
 ) -> None:
     """Publish a mosaic that validation held."""
+    from dsa110_contimg.operations.verdicts import publish_by_hand
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.publishing import publish_by_hand
 
     settings = load_settings(root=root)
     typer.echo(publish_by_hand(Registry.of(settings), settings.root, name, reason).path)
@@ -174,8 +174,8 @@ def hold(
     root: RootOption = None,
 ) -> None:
     """Take a published mosaic back; its files move out of the public directory."""
+    from dsa110_contimg.operations.verdicts import hold_by_hand
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.publishing import hold_by_hand
 
     settings = load_settings(root=root)
     typer.echo(hold_by_hand(Registry.of(settings), settings.root, name, reason).path)
@@ -191,7 +191,7 @@ def report(
     """Write the page of evidence for a tile, or copy a mosaic's."""
     from dsa110_contimg.registry import queries
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.tile_report import history_of, tile_report
+    from dsa110_contimg.reports.tile import history_of, tile_report
 
     settings = load_settings(root=root)
     registry = Registry.of(settings)

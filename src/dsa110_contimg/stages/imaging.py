@@ -33,9 +33,8 @@ from dsa110_contimg.pipeline.own_disk import placed
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.quality.preview import save_preview
+from dsa110_contimg.reports.tile_checks import compare_tile
 from dsa110_contimg.robust import median_error
-from dsa110_contimg.sky import catalogues
-from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 from dsa110_contimg.stages.calibration_inputs import sky_model
 from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.telescope import DSA110
@@ -44,10 +43,6 @@ from dsa110_contimg.visibilities.data import Visibilities
 
 _CORRECTED_CUT = 0.2
 _RMS_BOXES = 16
-_CHECKED_RESPONSE = 0.5
-_CHECKED_JY = 0.05
-_ISOLATION_RAD = 120 * ARCSEC_RAD
-_MODEL_SHARE = 0.5
 _FEWEST_SOURCES = 5
 _VARIES = 0.05
 """What a source differs from its catalogue by, as a fraction, besides the noise."""
@@ -180,32 +175,6 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
         offset_error_arcsec=float(np.hypot(median_error(east), median_error(north))),
         artefacts=patterns,
         photometry=photometry,
-    )
-
-
-def compare_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> tuple[SourceCheck, ...]:
-    """Catalogue sources within half the beam's power, measured in a tile's image as it is on disk.
-
-    Parameters
-    ----------
-    tile : ImagedTile
-    root : Path
-        Where catalogues lie.
-    sky_catalog : str
-        None are compared without a catalogue of that name.
-    """
-    if sky_catalog not in catalogues.names(root):
-        return ()
-    apparent, response = read_fits(tile.file("image")), read_fits(tile.file("pb")).pixels
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seen = np.where(response >= _CHECKED_RESPONSE, 1 / response, np.nan)
-    return against_catalogue(
-        replace(apparent, pixels=apparent.pixels * seen),
-        tile.rms_jy * seen,
-        catalogues.load(root, sky_catalog),
-        _CHECKED_JY,
-        _ISOLATION_RAD,
-        _MODEL_SHARE,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg import layout
@@ -17,17 +17,15 @@ from dsa110_contimg.artifacts.mosaics import (
     RegisteredMosaic,
     Validation,
 )
-from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality.gates import Verdict
-from dsa110_contimg.registry import claims, queries, records
+from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, Mosaic, MosaicGroup, Product
-from dsa110_contimg.stages import light_curves
-from dsa110_contimg.stages.evidence import evidence_of, write_evidence
+from dsa110_contimg.registry.models import Event, GroupState, Mosaic, Product
+from dsa110_contimg.reports.evidence import write_evidence
 from dsa110_contimg.stages.state import open_registry
 
 
@@ -75,11 +73,11 @@ class PublishingStage(Stage):
         )
         evidence = context.compute(report, "report")
         registry = open_registry(context)
-        rows = _publish_files(registry, evidence, mosaic.name, target) if passed else []
+        rows = publish_files(registry, evidence, mosaic.name, target) if passed else []
         reason = "" if passed else validation.reasons()
         now = time.time()
         with registry.write() as session:
-            _set_state(session, registered.name, rows, published=passed)
+            set_state(session, registered.name, rows, published=passed)
             subject = claim.id if claim is not None else mosaic.name
             took = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
             if took:
@@ -108,9 +106,8 @@ class PublishingStage(Stage):
         return {"published": PublishedMosaic.at(home / mosaic.path.name, passed, reason)}
 
 
-def _publish_files(
-    registry: Registry, evidence: Evidence, name: str, target: Path
-) -> list[Product]:
+def publish_files(registry: Registry, evidence: Evidence, name: str, target: Path) -> list[Product]:
+    """Put the files of a mosaic into the public directory; rows that say so."""
     with registry.read() as session:
         known = set(session.scalars(select(Product.path).where(Product.name == name)))
     rows = []
@@ -130,98 +127,10 @@ def _publish_files(
     return rows
 
 
-def _set_state(session: Session, name: str, rows: list[Product], *, published: bool) -> None:
+def set_state(session: Session, name: str, rows: list[Product], *, published: bool) -> None:
+    """Record that a mosaic is published, whose cross-match is owed then, or held."""
     row = session.get_one(Mosaic, name)
     row.state = "published" if published else "held"
     row.crossmatch = "owed" if published else "done"
     for product in rows:
         session.merge(product)
-
-
-def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> PublishedMosaic:
-    """Publish a mosaic that was held; its cross-match is owed from then on.
-
-    Parameters
-    ----------
-    registry : Registry
-    root : Path
-    name : str
-    reason : str
-        Kept with the decision.
-
-    Raises
-    ------
-    UsageError
-        If there is no such mosaic, or it is published already.
-    """
-    row = queries.mosaic(registry, name)
-    if row["state"] == "published":
-        raise UsageError(f"{name}: is published already")
-    staged = Path(str(row["record"]["mosaic"]["path"]))
-    target = layout.published_mosaics(root)
-    rows = _publish_files(registry, evidence_of(staged), name, target)
-    with registry.write() as session:
-        _set_state(session, name, rows, published=True)
-        group = session.get(MosaicGroup, row["group_id"])
-        if group is not None and group.state == GroupState.HELD:
-            group.state, group.reason = GroupState.PUBLISHED, f"by hand: {reason}"
-        session.add(
-            Event(
-                at=time.time(),
-                level="warning",
-                subject=row["group_id"] or name,
-                message=f"published {target / staged.name} by hand: {reason}",
-            )
-        )
-    return PublishedMosaic.at(target / staged.name)
-
-
-def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> PublishedMosaic:
-    """Take a published mosaic back: its files move out of the public directory.
-
-    Its measurements leave the light curves.
-
-    Parameters
-    ----------
-    registry : Registry
-    root : Path
-    name : str
-    reason : str
-        Kept with the decision.
-
-    Raises
-    ------
-    UsageError
-        If there is no such mosaic, or it is not published.
-    """
-    row = queries.mosaic(registry, name)
-    if row["state"] != "published":
-        raise UsageError(f"{name}: is {row['state']}, not published")
-    withdrawn = layout.images(root) / f"{name}_withdrawn"
-    public = [Path(product["path"]) for product in row["products"]]
-    for path in public:
-        publish_file(path, withdrawn / path.name)
-    staged = withdrawn / f"{name}.fits"
-    mosaic = records.from_json(MosaicImage, row["record"]["mosaic"])
-    record = row["record"] | {"mosaic": row["record"]["mosaic"] | {"path": str(staged)}}
-    with registry.write() as session:
-        held = session.get_one(Mosaic, name)
-        held.state, held.crossmatch, held.record = "held", "done", record
-        group = session.get(MosaicGroup, row["group_id"])
-        if group is not None and group.state == GroupState.PUBLISHED:
-            group.state, group.reason = GroupState.HELD, f"by hand: {reason}"
-        session.execute(delete(Product).where(Product.name == name))
-        touched = light_curves.withdraw(session, mosaic)
-        session.add(
-            Event(
-                at=time.time(),
-                level="warning",
-                subject=row["group_id"] or name,
-                message=f"held {staged} by hand: {reason}",
-            )
-        )
-    light_curves.judge(registry, touched)
-    # A crash here leaves files that no row names: `db check --files` puts them aside.
-    for path in public:
-        path.unlink(missing_ok=True)
-    return PublishedMosaic.at(staged, False, reason)

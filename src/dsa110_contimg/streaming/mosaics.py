@@ -15,6 +15,7 @@ from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
+from dsa110_contimg.operations import manual_flags
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
@@ -23,7 +24,7 @@ from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages import graphs, manual_flags
+from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.registration import converted_tile, known_sets
 from dsa110_contimg.streaming import bell, daemon, file_check, groups, housekeeping

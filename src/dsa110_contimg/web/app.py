@@ -20,7 +20,7 @@ from dsa110_contimg.web import (
 from dsa110_contimg.web.site import STATIC
 
 _SLOW_TO_LOAD = (
-    "dsa110_contimg.stages.tile_report",
+    "dsa110_contimg.reports.tile",
     "dsa110_contimg.stages.publishing",
     "dsa110_contimg.stages.sky_survey",
 )

@@ -237,7 +237,7 @@ def hips(path: str, request: Request) -> Response:
 @router.post("/mosaics/{name}", dependencies=[Depends(may_write)])
 def change(name: Name, request: Request, given: Form) -> Response:
     """Publish a mosaic that is held, or take a published one back."""
-    from dsa110_contimg.stages.publishing import hold_by_hand, publish_by_hand
+    from dsa110_contimg.operations.verdicts import hold_by_hand, publish_by_hand
 
     actions = {"publish": publish_by_hand, "hold": hold_by_hand}
     action, reason = needed(given, "action"), needed(given, "reason")

@@ -19,7 +19,7 @@ from dsa110_contimg.web import assets, charts, words
 from dsa110_contimg.web.site import Form, needed, none_if_empty, page, page_router, to
 
 if TYPE_CHECKING:
-    from dsa110_contimg.stages.tile_report import TileHistory
+    from dsa110_contimg.reports.tile import TileHistory
 
 router = page_router(dependencies=[Depends(may_read)])
 GATES = ("noise", "dynamic range", "beam", "flux ratio", "astrometry", "stripes", "rings")
@@ -143,7 +143,7 @@ def tile(tile_id: str, request: Request) -> Response:
 
 
 def _history_of(request: Request, tile_id: str) -> "TileHistory":
-    from dsa110_contimg.stages.tile_report import history_of
+    from dsa110_contimg.reports.tile import history_of
 
     return history_of(request.app.state.registry, tile_id)
 
@@ -151,7 +151,7 @@ def _history_of(request: Request, tile_id: str) -> "TileHistory":
 @router.get("/tiles/{tile_id}/report")
 def report(tile_id: str, request: Request) -> Response:
     """The page of evidence, made now."""
-    from dsa110_contimg.stages.tile_report import tile_report
+    from dsa110_contimg.reports.tile import tile_report
 
     settings = request.app.state.settings
     content = tile_report(_history_of(request, tile_id), settings.root, settings.sky_catalog)
@@ -161,7 +161,7 @@ def report(tile_id: str, request: Request) -> Response:
 @router.get("/tiles/{tile_id}/{kind}.png")
 def picture(tile_id: str, kind: Literal["image", "residual"], request: Request) -> Response:
     """Image or residual of a tile as a picture."""
-    from dsa110_contimg.stages.tile_report import tile_picture
+    from dsa110_contimg.reports.tile import tile_picture
 
     tile = _history_of(request, tile_id).image
     content = assets.picture(tile.file(kind), kind, lambda _: tile_picture(tile, kind))

@@ -22,8 +22,8 @@ from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.history import groups_with
 from dsa110_contimg.registry.models import CalibrationSet, Mosaic, Product, TileImage
-from dsa110_contimg.stages.evidence import calibration_section, source_plots
-from dsa110_contimg.stages.imaging import compare_tile
+from dsa110_contimg.reports.evidence import calibration_section, source_plots
+from dsa110_contimg.reports.tile_checks import compare_tile
 
 _SHOWN = (("image", "before beam correction"), ("residual", "what CLEAN left"))
 

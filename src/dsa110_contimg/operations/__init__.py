@@ -1,0 +1,1 @@
+"""What operators and users decide or look into by hand."""

@@ -1,0 +1,1 @@
+"""Pages of evidence: what users and operators read about mosaics and tiles."""
