@@ -109,6 +109,10 @@ def _sleep(seconds: float, mark: Path) -> str:
     return "rested"
 
 
+def _any(a: int, **more: int) -> int:
+    return a + sum(more.values())
+
+
 class Sleep(Stage):
     outputs = ("rest",)
 
@@ -121,6 +125,7 @@ def test_a_call_takes_what_its_function_takes(tmp_path: Path) -> None:
     described = call(_sleep, 0.0, mark=tmp_path / "mark")
     assert described.arguments == {"seconds": 0.0, "mark": tmp_path / "mark"}
     assert PipelineContext(tmp_path).compute(described, "nap") == "rested"
+    assert call(_any, 1, b=2).arguments == {"a": 1, "b": 2}
     with pytest.raises(TypeError, match="unexpected keyword argument 'second'"):
         call(_sleep, second=0.0, mark=tmp_path)  # type: ignore[call-arg]
 

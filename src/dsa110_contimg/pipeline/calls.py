@@ -40,7 +40,8 @@ def arguments_of(
     TypeError
         If the function does not take them.
     """
-    return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    return {**dict(zip(bound.arguments, args, strict=False)), **kwargs}
 
 
 def call(
