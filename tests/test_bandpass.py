@@ -15,7 +15,7 @@ from dsa110_contimg.calibration.bandpass import (
     without_chance,
 )
 from dsa110_contimg.calibration.channels import SolveLimits
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities

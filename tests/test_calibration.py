@@ -11,9 +11,10 @@ from dsa110_contimg.calibration import predict, source_fluxes, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
 from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.reference import solve_reference
-from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.errors import BadInputError, CalibrationError

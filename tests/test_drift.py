@@ -9,9 +9,9 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.drift import GainDrift, measure_drift
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.row_sums import sum_rows
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky.model import SkyModel

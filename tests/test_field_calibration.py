@@ -8,8 +8,8 @@ import pytest
 from conftest import Processed
 from dsa110_contimg.calibration import delay, tables
 from dsa110_contimg.calibration.fields import transfer_flux_scale
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.errors import BadInputError, CalibrationError
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
 from dsa110_contimg.calibration.row_sums import sum_rows
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.calibration.within_tile import Changes, take_out
 from dsa110_contimg.constants import ARCSEC_RAD

@@ -203,7 +203,7 @@ def test_a_point_beside_its_place_is_no_wide_source(vis: Visibilities) -> None:
     moved = replace(model, directions=astrometry.radec_to_vector(ra, dec + 6 * ARCSEC))
     made = _image_of(vis, moved, model)
     assert made.fitted is not None
-    assert made.fitted.shapes.major_rad[0] == 0.0
+    assert made.fitted.shapes.each(1).major_rad[0] == 0.0
 
 
 @pytest.fixture

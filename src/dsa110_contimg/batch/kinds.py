@@ -102,15 +102,11 @@ class Request(Options):
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
     ) -> dict[str, Any]:
         """Do it on the context's executor; the result as plain values."""
-
-        def do(call: Call) -> Any:
-            return context.compute(call, self.kind)
-
         if not self.default_output():
-            return records.to_json(do(self.call(settings, None)))
+            return records.to_json(context.compute(self.call(settings, None), self.kind))
         check_new(self.outputs(output))
         with aside(output) as scratch:
-            made = do(self.call(settings, fresh(output, scratch)))
+            made = context.compute(self.call(settings, fresh(output, scratch)), self.kind)
             return records.to_json(place(made, output, scratch))
 
 

@@ -22,7 +22,7 @@ from dsa110_contimg.calibration.antenna_state import (
 )
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
 from dsa110_contimg.calibration.delay import delay_gains, fit_delays
-from dsa110_contimg.calibration.solve import Gains, refer_phases
+from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.robust import component_variance, robust_rms
 from dsa110_contimg.visibilities.data import Visibilities
 

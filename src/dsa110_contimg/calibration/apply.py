@@ -6,7 +6,7 @@ from dataclasses import replace
 import numba
 import numpy as np
 
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.visibilities.data import Visibilities
 
 _NEIGHBOURS_HZ = 2.2e6

@@ -7,8 +7,8 @@ from scipy import ndimage
 
 from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
 from dsa110_contimg.calibration.delay import MIN_CHANNELS, delay_gains, fit_delays
+from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
-from dsa110_contimg.calibration.solve import Gains, refer_phases
 from dsa110_contimg.visibilities.data import Visibilities
 
 MAX_FLAGGED = 0.5

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.calibration.solve import Gains, solve_gains
+from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Visibilities
 

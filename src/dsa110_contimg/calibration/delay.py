@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import optimize
 
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.errors import CalibrationError
 
 _PADDING = 8

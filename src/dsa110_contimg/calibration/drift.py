@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import legendre
 
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.row_sums import RowSums
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.robust import cauchy_weights
 from dsa110_contimg.visibilities.data import Visibilities
 

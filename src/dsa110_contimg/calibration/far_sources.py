@@ -14,8 +14,8 @@ import numba
 import numpy as np
 
 from dsa110_contimg.calibration.channels import some_channels
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.predict import source_delays_m
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.strong_sources import strong_sources

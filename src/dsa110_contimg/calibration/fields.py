@@ -13,8 +13,9 @@ import numpy as np
 from dsa110_contimg.calibration import delay, predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import split_bandpass
+from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
-from dsa110_contimg.calibration.solve import Gains, refer_phases, solve_gains
+from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, flux_scale

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 
 
 def solution_intervals(

@@ -29,7 +29,7 @@ from dsa110_contimg.calibration.crosstalk import (
     unmodelled_power,
 )
 from dsa110_contimg.calibration.far_sources import subtract_far_sources
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.within_tile import take_out
 from dsa110_contimg.errors import CalibrationError
@@ -42,7 +42,7 @@ FindSources = Callable[[Visibilities], tuple[SkyModel, float]]
 
 MIN_ANTENNAS = 10
 _IMAGED_CHANNELS = 96
-"""Of data minus model, in which sources are searched that the model lacks."""
+"""Number of channels of data minus model that are imaged to find unmodelled sources."""
 _PLACE_CHANNELS = 24
 """Enough to find antennas that are not at their places."""
 _CROSSTALK_ROUNDS = 2

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.row_sums import RowSums
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.visibilities import phasing

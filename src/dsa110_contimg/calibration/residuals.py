@@ -1,8 +1,8 @@
-"""What a model of the sky leaves of the data: interference and noise."""
+"""Interference and noise in data minus model."""
 
 import numpy as np
 
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.robust import component_variance
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_interference, unflagged

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numba
 import numpy as np
 
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Visibilities
 

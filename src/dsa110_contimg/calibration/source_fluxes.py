@@ -27,7 +27,7 @@ from dsa110_contimg.calibration.beam import (
     with_known,
 )
 from dsa110_contimg.calibration.channels import SolveLimits, some_channels
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.source_factors import Equations
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.constants import ARCSEC_RAD

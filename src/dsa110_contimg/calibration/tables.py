@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.errors import BadInputError
 
 _READ = ("TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "INTERVAL", "FLAG", "SNR")

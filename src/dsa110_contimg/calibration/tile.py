@@ -18,7 +18,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import SolveLimits, some_channels
 from dsa110_contimg.calibration.crosstalk import Crosstalk, none, subtract_crosstalk
 from dsa110_contimg.calibration.far_sources import FarSource, subtract_far_sources
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import robust_rms

@@ -6,6 +6,7 @@ import numpy as np
 
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.drift import GainDrift, measure_drift
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.refraction import (
     SkyMotion,
     measure_motion,
@@ -13,7 +14,6 @@ from dsa110_contimg.calibration.refraction import (
     motion_phase_rad,
 )
 from dsa110_contimg.calibration.row_sums import sum_rows
-from dsa110_contimg.calibration.solve import Gains
 from dsa110_contimg.visibilities.data import Visibilities
 
 

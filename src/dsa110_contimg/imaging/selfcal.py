@@ -6,8 +6,9 @@ import numpy as np
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
+from dsa110_contimg.calibration.gains import refer_phases
 from dsa110_contimg.calibration.intervals import solution_intervals
-from dsa110_contimg.calibration.solve import refer_phases, solve_gains
+from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.imaging import gridding
 from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions

@@ -49,8 +49,10 @@ def fit_shapes(samples: Samples, sources: components.Sources, which: np.ndarray)
     Returns
     -------
     Shapes
-        All sources'.
+        Of all sources.
     """
+    if which.size == 0:
+        return sources.shapes
     some = samples.thinned(_ENOUGH_SAMPLES)
     residual = some.values - components.source_values(some, sources)
     radius = np.hypot(some.uvw_lambda[:, 0], some.uvw_lambda[:, 1])
@@ -159,19 +161,19 @@ def _resolved(averages: _Averages, resolution_rad: float) -> Shapes | None:
 
     as_point, _ = trial(0.0)
     left, start = min((trial(size) for size in _TRIALS), key=lambda pair: pair[0])
-    if as_point - left < _SIGNIFICANCE**2 * _variance(averages, left):
+    if as_point - left < _SIGNIFICANCE**2 * _reduced_chi_square(averages, left):
         return None
     parameters, left = fit(start, slice(None))
     _, as_point = fit(np.array([1.0, 0, 0, 0, 0, 0]), slice(3))
     _, _, _, p, q, r = parameters
     shape = Shapes.of_covariances_rad2(np.array([[p * p, p * q, q * q + r * r]]) * unit**2)
-    if as_point - left < _SIGNIFICANCE**2 * _variance(averages, left):
+    if as_point - left < _SIGNIFICANCE**2 * _reduced_chi_square(averages, left):
         return None
     if not _SMALLEST <= shape.major_rad[0] / resolution_rad <= _LARGEST:
         return None
     return shape
 
 
-def _variance(averages: _Averages, misfit: float) -> float:
-    """Of the averages, in units of their errors, from the misfit that the best Gaussian leaves."""
-    return max(misfit / max(2 * averages.ratio.size - _PARAMETERS, 1), 1e-30)
+def _reduced_chi_square(averages: _Averages, chi_square: float) -> float:
+    """Compute the reduced chi-square of a Gaussian; never zero, because it scales errors."""
+    return max(chi_square / max(2 * averages.ratio.size - _PARAMETERS, 1), 1e-30)

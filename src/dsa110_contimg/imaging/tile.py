@@ -242,8 +242,9 @@ def _unseen_by_clean(
         factors[fitted] = components.fit_components(geometry.rough, sources.select(fitted))
         clear = fitted[(mean[taken] * factors)[fitted] > _SHAPE_SIGMA * noise_jy]
         shapes = fit_shapes(geometry.rough, sources.scaled(factors), clear)
-        sources, some = replace(sources, shapes=shapes), replace(some, shapes=shapes)
-        factors[fitted] = components.fit_components(geometry.rough, sources.select(fitted))
+        if not np.array_equal(shapes.major_rad, sources.shapes.major_rad):
+            sources, some = replace(sources, shapes=shapes), replace(some, shapes=shapes)
+            factors[fitted] = components.fit_components(geometry.rough, sources.select(fitted))
     predicted = None
     strongest = np.flatnonzero(fit & (mean[taken] * factors > _PEELED_SIGMA * noise_jy))
     if strongest.size:

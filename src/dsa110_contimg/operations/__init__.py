@@ -1,1 +1,1 @@
-"""What operators and users decide or look into by hand."""
+"""Actions of operators and users: verdicts on mosaics, manual flags, comparisons of images."""

@@ -32,7 +32,7 @@ class Call(Generic[Result]):
 
 def arguments_of(
     function: Callable[Parameters, Any], /, *args: Parameters.args, **kwargs: Parameters.kwargs
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Arguments of a call by name; type checkers hold them against the function's signature.
 
     Raises

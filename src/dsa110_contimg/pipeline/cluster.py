@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,10 +29,9 @@ from dsa110_contimg import software
 from dsa110_contimg.errors import LostHostError, RetryableError, WorkerDiedError
 from dsa110_contimg.pipeline import cluster_host
 from dsa110_contimg.pipeline.calls import Parameters, Result, arguments_of
+from dsa110_contimg.pipeline.cluster_call import AWAY, ClusterCall
 from dsa110_contimg.pipeline.cluster_host import Facts, Host, Terms
 from dsa110_contimg.pipeline.executors import MAX_DEATHS, Closing
-from dsa110_contimg.pipeline.needs import memory_gb
-from dsa110_contimg.pipeline.own_disk import needed_host
 from dsa110_contimg.pipeline.slots import Priority
 
 log = structlog.get_logger()
@@ -49,8 +48,6 @@ _ANSWERS = 4
 _SCALE_S = 10.0
 _IDLE_S = 300.0
 """After which workers that nobody needs may go."""
-_AWAY = (OSError, RuntimeError)
-"""What a client raises when its scheduler is gone or silent; RuntimeError once it has closed."""
 
 
 class Jobs(Protocol):
@@ -116,9 +113,9 @@ class ClusterExecutor(Closing):
         self._asked: dict[str, float] = {}
         self._told: deque[tuple[str, DaskFuture]] = deque()
         self._lock = threading.Lock()
-        self._queue: deque[_Call] = deque()
-        self._running: set[_Call] = set()
-        self._withdrawn: deque[_Call] = deque()
+        self._queue: deque[ClusterCall] = deque()
+        self._running: set[ClusterCall] = set()
+        self._withdrawn: deque[ClusterCall] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._manage, name="cluster", daemon=True)
@@ -144,7 +141,7 @@ class ClusterExecutor(Closing):
         **kwargs: Parameters.kwargs,
     ) -> "Future[Result]":
         """Queue a call for a worker."""
-        queued = _Call(self, function, arguments_of(function, *args, **kwargs))
+        queued = ClusterCall(self, function, arguments_of(function, *args, **kwargs))
         with self._lock:
             if self._closing:
                 queued.fail(RetryableError("the executor was stopped"))
@@ -153,7 +150,7 @@ class ClusterExecutor(Closing):
         self._wake.set()
         return queued
 
-    def withdraw(self, call: "_Call") -> None:
+    def withdraw(self, call: "ClusterCall") -> None:
         """End a call wherever it is."""
         with self._lock:
             self._withdrawn.append(call)
@@ -208,7 +205,7 @@ class ClusterExecutor(Closing):
     def _turn(self) -> None:
         try:
             self._round()
-        except _AWAY as error:
+        except AWAY as error:
             self._lose(error)
 
     def _round(self) -> None:
@@ -322,7 +319,7 @@ class ClusterExecutor(Closing):
             memory_gb=round(facts.memory_gb, 1),
         )
 
-    def _given(self) -> list["_Call"]:
+    def _given(self) -> list["ClusterCall"]:
         with self._lock:
             return list(self._running)
 
@@ -351,7 +348,7 @@ class ClusterExecutor(Closing):
                 self._running.add(call)
             call.give(client, address, Terms(self._timeout_s, self._priority, call.memory_gb))
 
-    def _fail_if_lost(self, call: "_Call", now: float) -> None:
+    def _fail_if_lost(self, call: "ClusterCall", now: float) -> None:
         """Answer a call whose machine has had no worker for too long."""
         since = max(call.since, self._connected_at, self._seen.get(call.host, 0.0))
         if not call.host or now - since < self._patience_s:
@@ -359,7 +356,7 @@ class ClusterExecutor(Closing):
         message = f"{call.name}: its files lie on {call.host}, which has had no worker for"
         call.fail(LostHostError(f"{message} {now - since:.0f} s", call.host))
 
-    def _room(self, call: "_Call") -> str | None:
+    def _room(self, call: "ClusterCall") -> str | None:
         """The worker with the most free slots that has the memory too, where the files lie."""
         best, most, given = None, 0, self._given()
         for address, facts in self._workers.items():
@@ -373,17 +370,17 @@ class ClusterExecutor(Closing):
                 best, most = address, free
         return best
 
-    def came_back(self, call: "_Call", future: DaskFuture) -> None:
+    def came_back(self, call: "ClusterCall", future: DaskFuture) -> None:
         """A task ended; told by the one thread that Dask has for it."""
         with contextlib.suppress(RuntimeError):
             self._answers.submit(self._settle, call, future)
 
-    def _settle(self, call: "_Call", future: DaskFuture) -> None:
+    def _settle(self, call: "ClusterCall", future: DaskFuture) -> None:
         try:
             # Raises what went wrong on Dask's side; errors of the call itself are answers.
             good, answer = pickle.loads(future.result(timeout=_GATHER_S))
             self._answer(call, future, good, answer)
-        except (*_AWAY, KilledWorker, CancelledError):
+        except (*AWAY, KilledWorker, CancelledError):
             # The answer is lost on its way.
             self._give_again(call, future)
         except Exception as error:  # noqa: BLE001 (a call must be answered)
@@ -391,7 +388,7 @@ class ClusterExecutor(Closing):
             self._answer(call, future, False, told)
         self._wake.set()
 
-    def _answer(self, call: "_Call", future: DaskFuture, good: bool, answer: Any) -> None:
+    def _answer(self, call: "ClusterCall", future: DaskFuture, good: bool, answer: Any) -> None:
         with self._lock:
             # What an execution says that was given up does not count.
             if call.future is not future:
@@ -399,7 +396,7 @@ class ClusterExecutor(Closing):
             self._running.discard(call)
         call.answer(answer) if good else call.fail(answer)
 
-    def _give_again(self, call: "_Call", future: "DaskFuture | None") -> None:
+    def _give_again(self, call: "ClusterCall", future: "DaskFuture | None") -> None:
         """An execution is lost; another may try."""
         with self._lock:
             if call not in self._running or call.future is not future:
@@ -428,7 +425,7 @@ class ClusterExecutor(Closing):
                 with contextlib.suppress(ValueError):
                     self._queue.remove(call)
 
-    def _end_calls(self, client: Client, calls: Iterable["_Call"]) -> None:
+    def _end_calls(self, client: Client, calls: Iterable["ClusterCall"]) -> None:
         for call in list(calls):
             address, call_id = call.worker, call.call_id
             call.forget()
@@ -450,62 +447,3 @@ def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str
         for name, version in ours.items()
         if theirs.get(name) != version
     }
-
-
-class _Call(Future[Any]):
-    """A call and its answer."""
-
-    def __init__(
-        self, executor: ClusterExecutor, function: Callable[..., Any], arguments: Mapping[str, Any]
-    ):
-        super().__init__()
-        self._executor = executor
-        self._call = pickle.dumps((function, dict(arguments)))
-        self.name = function.__name__
-        self.memory_gb = memory_gb(function)
-        self.host = needed_host(arguments)
-        self.since = time.monotonic()
-        self.deaths = 0
-        self.call_id = ""
-        self.worker = ""
-        self.future: DaskFuture | None = None
-
-    def cancel(self) -> bool:
-        """Withdraw the call; where it runs it is killed."""
-        if self.done():
-            return False
-        self._executor.withdraw(self)
-        return True
-
-    def give(self, client: Client, worker: str, terms: Terms) -> None:
-        """Send it to a worker, under a name that no other execution has."""
-        self.call_id = f"{self.name}-{uuid4().hex}"
-        self.worker = worker
-        self.future = client.submit(
-            cluster_host.run_call,
-            self.call_id,
-            self._call,
-            terms,
-            key=self.call_id,
-            workers=[worker],
-            pure=False,
-            retries=0,
-        )
-        self.future.add_done_callback(partial(self._executor.came_back, self))
-
-    def forget(self) -> None:
-        """Whatever its last execution still says does not count."""
-        future, self.future, self.worker = self.future, None, ""
-        if future is not None:
-            with contextlib.suppress(*_AWAY):
-                future.release()
-
-    def answer(self, result: Any) -> None:
-        """Give the result, if there is no answer yet."""
-        with contextlib.suppress(InvalidStateError):
-            self.set_result(result)
-
-    def fail(self, error: BaseException) -> None:
-        """Give an error, if there is no answer yet."""
-        with contextlib.suppress(InvalidStateError):
-            self.set_exception(error)

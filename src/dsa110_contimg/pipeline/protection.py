@@ -40,7 +40,7 @@ class AtWork:
 @contextlib.contextmanager
 def protected(root: Path, reads: Iterable[Path] = ()) -> Iterator[None]:
     """Tell housekeeping that this program writes under a root, and what it reads there."""
-    directory = _directory(root)
+    directory = layout.running_programs(root)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{uuid4().hex}.lock"
     # Told before it counts.
@@ -54,17 +54,13 @@ def protected(root: Path, reads: Iterable[Path] = ()) -> Iterator[None]:
 
 def at_work(root: Path) -> AtWork:
     """The batch programs of now; forgets those that were killed."""
-    held = [path for path in _directory(root).glob("*.lock") if _is_held(path)]
+    held = [path for path in layout.running_programs(root).glob("*.lock") if _is_held(path)]
     reads: set[Path] = set()
     for path in held:
         # It may just be ending.
         with contextlib.suppress(FileNotFoundError):
             reads.update(map(Path, path.with_suffix(_READS).read_text().splitlines()))
     return AtWork(len(held), frozenset(reads))
-
-
-def _directory(root: Path) -> Path:
-    return layout.running_programs(root)
 
 
 def _is_held(path: Path) -> bool:

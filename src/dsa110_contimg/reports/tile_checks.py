@@ -3,12 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging.fits_image import read_fits
-from dsa110_contimg.sky import catalogues
+from dsa110_contimg.sky import catalogues, primary_beam
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
 
 _CHECKED_RESPONSE = 0.5
@@ -31,8 +29,7 @@ def compare_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> tuple[Source
     if sky_catalog not in catalogues.names(root):
         return ()
     apparent, response = read_fits(tile.file("image")), read_fits(tile.file("pb")).pixels
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seen = np.where(response >= _CHECKED_RESPONSE, 1 / response, np.nan)
+    seen = primary_beam.correction(response, _CHECKED_RESPONSE)
     return against_catalogue(
         replace(apparent, pixels=apparent.pixels * seen),
         tile.rms_jy * seen,

@@ -221,3 +221,9 @@ def effective_beam(
     spline = interpolate.RectBivariateSpline(edge, edge, coarse)
     pixels = np.arange(npix)
     return np.asarray(spline(pixels, pixels), np.float32)
+
+
+def correction(response: np.ndarray, lowest: float) -> np.ndarray:
+    """Compute the factor that corrects an image for the beam; NaN where the response is below."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(response >= lowest, 1 / response, np.nan)

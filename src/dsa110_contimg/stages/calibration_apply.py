@@ -17,7 +17,7 @@ from dsa110_contimg.artifacts.calibration import (
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration.antenna_state import AntennaState
-from dsa110_contimg.calibration.solve import Gains
+from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.source_fluxes import as_measured
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.constants import ARCSEC_RAD

@@ -1,4 +1,4 @@
-"""What solving, application and imaging take from their options: sky models and limits."""
+"""Make sky models and limits of solutions from the options of calibration and imaging."""
 
 from pathlib import Path
 

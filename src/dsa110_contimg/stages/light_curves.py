@@ -25,7 +25,7 @@ from dsa110_contimg.registry import light_curves as rows
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import MeasuredImage, Mosaic, Source, TileImage
-from dsa110_contimg.sky import matching
+from dsa110_contimg.sky import matching, primary_beam
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.epoch_scale import EpochScale, epoch_scale
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
@@ -104,9 +104,7 @@ def measure_epoch(epoch: _Epoch, ra_deg: np.ndarray, dec_deg: np.ndarray) -> For
         )
         return measure(image, noise, ra_deg, dec_deg)
     response = read_fits(epoch.primary_beam_path).pixels
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.where(response >= _TILE_RESPONSE, 1 / response, np.nan)
-    gain /= epoch.divisor
+    gain = primary_beam.correction(response, _TILE_RESPONSE) / epoch.divisor
     corrected = replace(image, pixels=image.pixels * gain)
     return measure(corrected, epoch.rms_jy * gain, ra_deg, dec_deg)
 

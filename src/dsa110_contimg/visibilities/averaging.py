@@ -59,9 +59,9 @@ class Samples:
             self.integrations,
         )
 
-    def thinned(self, most: int) -> "Samples":
-        """Evenly spaced samples, about as many as `most` or all."""
-        return self.select(slice(None, None, max(1, self.weights.size // most)))
+    def thinned(self, count: int) -> "Samples":
+        """Select evenly spaced samples: at least `count`, fewer than twice as many, or all."""
+        return self.select(slice(None, None, max(1, self.weights.size // count)))
 
     def baseline_weights(self, weights: np.ndarray) -> np.ndarray:
         """Sums of weights by baseline, shape (nbaseline,)."""
@@ -75,7 +75,7 @@ class Samples:
 
 
 def integration_shares(samples: Samples, ntime: int) -> tuple[sparse.csr_array, np.ndarray]:
-    """Shares that integrations have in samples.
+    """Compute the weight of each integration in each sample.
 
     A source drifts through the beam within one sample: at the centre of the beam its mean over a
     tile is 3 per cent below its value in the middle of the tile.
@@ -83,7 +83,7 @@ def integration_shares(samples: Samples, ntime: int) -> tuple[sparse.csr_array, 
     Returns
     -------
     shares : csr_array, shape (nkind, ntime)
-        Of each kind of sample; sums over integrations are one.
+        One row per kind of sample (length and mean time); each row sums to one.
     kind : ndarray of int32, shape (nsample,)
     """
     lengths, which = np.unique(samples.integrations, return_inverse=True)
@@ -95,9 +95,10 @@ def integration_shares(samples: Samples, ntime: int) -> tuple[sparse.csr_array, 
 
 @functools.lru_cache(maxsize=64)
 def _shares_of_window(length: int, ntime: int) -> sparse.coo_array:
-    """Shares of integrations in the mean of so many around each half step.
+    """Compute the weight of each integration in running means of `length` integrations.
 
-    A window that would reach beyond the first or the last integration is shorter.
+    The means are centred on every integration and halfway between neighbours; a window that would
+    reach beyond the first or the last integration is shorter.
     """
     last = 2 * ntime - 2
     half_step = np.arange(last + 1)

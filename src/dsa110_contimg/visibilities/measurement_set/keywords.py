@@ -1,4 +1,4 @@
-"""What Measurement Sets of drift scans hold beside the standard's tables."""
+"""Keywords that this project adds to the main table of a Measurement Set."""
 
 import dataclasses
 import json

@@ -114,7 +114,7 @@ def _main_table(
 
     rows_per_tile = max(1, 2**20 // (8 * nchan * npol))
 
-    def cell(name: str, valuetype: str) -> dict[str, Any]:
+    def cell(name: str, valuetype: str) -> Mapping[str, object]:
         return tables.makearrcoldesc(
             name,
             0,

@@ -1,0 +1,86 @@
+"""A call that a cluster makes, and its answer."""
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from distributed import Client
+from distributed.client import Future as DaskFuture
+
+from dsa110_contimg.pipeline import cluster_host
+from dsa110_contimg.pipeline.cluster_host import Terms
+from dsa110_contimg.pipeline.needs import memory_gb
+from dsa110_contimg.pipeline.own_disk import needed_host
+
+if TYPE_CHECKING:
+    from dsa110_contimg.pipeline.cluster import ClusterExecutor
+
+AWAY = (OSError, RuntimeError)
+"""What a client raises when its scheduler is gone or silent; RuntimeError once it has closed."""
+
+
+class ClusterCall(Future[Any]):
+    """A call and its answer."""
+
+    def __init__(
+        self,
+        executor: "ClusterExecutor",
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+    ):
+        super().__init__()
+        self._executor = executor
+        self._call = pickle.dumps((function, dict(arguments)))
+        self.name = function.__name__
+        self.memory_gb = memory_gb(function)
+        self.host = needed_host(arguments)
+        self.since = time.monotonic()
+        self.deaths = 0
+        self.call_id = ""
+        self.worker = ""
+        self.future: DaskFuture | None = None
+
+    def cancel(self) -> bool:
+        """Withdraw the call; where it runs it is killed."""
+        if self.done():
+            return False
+        self._executor.withdraw(self)
+        return True
+
+    def give(self, client: Client, worker: str, terms: Terms) -> None:
+        """Send it to a worker, under a name that no other execution has."""
+        self.call_id = f"{self.name}-{uuid4().hex}"
+        self.worker = worker
+        self.future = client.submit(
+            cluster_host.run_call,
+            self.call_id,
+            self._call,
+            terms,
+            key=self.call_id,
+            workers=[worker],
+            pure=False,
+            retries=0,
+        )
+        self.future.add_done_callback(partial(self._executor.came_back, self))
+
+    def forget(self) -> None:
+        """Whatever its last execution still says does not count."""
+        future, self.future, self.worker = self.future, None, ""
+        if future is not None:
+            with contextlib.suppress(*AWAY):
+                future.release()
+
+    def answer(self, result: Any) -> None:
+        """Give the result, if there is no answer yet."""
+        with contextlib.suppress(InvalidStateError):
+            self.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error, if there is no answer yet."""
+        with contextlib.suppress(InvalidStateError):
+            self.set_exception(error)
