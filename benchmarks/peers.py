@@ -17,7 +17,13 @@ from pathlib import Path
 import numpy as np
 import peer_programs
 
-from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME
+from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME, SolvedSet
+from dsa110_contimg.artifacts.tiles import (
+    CalibratedTiles,
+    ConvertedTiles,
+    ImagedTiles,
+    SubbandFiles,
+)
 from dsa110_contimg.calibration import delay, predict, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
@@ -38,7 +44,6 @@ from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.calibration_inputs import sky_model
 from dsa110_contimg.stages.options import CalibrationSolveOptions, PipelineOptions
-from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import averaging, measurement_set, uvh5
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -113,15 +118,15 @@ def process(work: Path, brightest_jy: float = np.inf) -> Processed:
         image=defaults.image.model_copy(update=update),
     )
     result = PipelineOrchestrator(graphs.from_subbands(chosen)[:4]).run(
-        PipelineContext(work, {"subband_files": files}, telescope=DSA110)
+        PipelineContext(work, [SubbandFiles(files)])
     )
     result.raise_on_failure()
     return Processed(
         work=work,
-        raw=result["measurement_sets"][0].ms_path,
-        calibrated=result["calibrated_tiles"][0].ms_path,
-        prefix=result["tile_images"][0].prefix,
-        calibration_set=result["calibration_set"].path,
+        raw=result[ConvertedTiles].tiles[0].ms_path,
+        calibrated=result[CalibratedTiles].tiles[0].ms_path,
+        prefix=result[ImagedTiles].tiles[0].prefix,
+        calibration_set=result[SolvedSet].path,
         catalogue=catalogue,
         sources=np.array([[s["ra_deg"], s["dec_deg"], s["flux_jy"]] for s in truth]),
     )

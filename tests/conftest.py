@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
@@ -106,7 +107,7 @@ class Processed:
 def processed(tmp_path_factory: pytest.TempPathFactory, small_run: SmallRun) -> Processed:
     root = make_root(tmp_path_factory.mktemp("root"), small_run)
     files = [path for group in small_run.files for path in group]
-    context = PipelineContext(root, {"subband_files": files})
+    context = PipelineContext(root, [SubbandFiles(files)])
     result = PipelineOrchestrator(graphs.from_subbands(small_options(root))).run(context)
     return Processed(root, small_run.run, result.raise_on_failure())
 

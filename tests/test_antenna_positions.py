@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import SmallRun, make_root, small_options
+from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.reference import ReferenceSolution, solve_reference
@@ -69,7 +70,7 @@ def test_the_report_and_the_command_name_the_antenna(tmp_path: Path) -> None:
     files = run.write(incoming, 0)
     root = make_root(tmp_path / "root", SmallRun(incoming, run, (tuple(files),)))
     graph = graphs.from_subbands(small_options(root))
-    context = PipelineContext(root, {"subband_files": files})
+    context = PipelineContext(root, [SubbandFiles(files)])
     PipelineOrchestrator(graph).run(context).raise_on_failure()
     (page,) = root.glob("products/mosaics/*.html")
     assert "Antenna 48 stands" in page.read_text()

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from conftest import Processed
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.batch.jobs import JobRunner, submit
 from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -99,7 +100,7 @@ def test_a_wrong_request_is_refused_and_queues_nothing(
 def test_published_products_are_not_replaced_by_a_job(
     server: httpx.Client, processed: Processed
 ) -> None:
-    published = processed.result["published"].path
+    published = processed.result[PublishedMosaic].path
     body = {"type": "mosaic", "params": {"name": "x", "output": str(published), "overwrite": True}}
     assert server.post("/api/jobs/", json=body).status_code == 422
 
@@ -213,7 +214,7 @@ def test_each_stage_is_a_job_and_gives_what_the_command_line_gives(
     ours = read_fits(prefix.with_name(f"{prefix.name}.image.fits"))
     theirs = read_fits(tmp_path / "t.image.fits")
     np.testing.assert_array_equal(ours.pixels, theirs.pixels)
-    mosaic = processed.result["published"].path
+    mosaic = processed.result[PublishedMosaic].path
     checked = client.submit("validate", mosaic=str(mosaic)).wait(120)
     assert checked["verdict"] == "passed"
     matched = client.submit("crossmatch", mosaic=str(mosaic), output="products/mine.fits").wait(120)
@@ -241,7 +242,7 @@ def test_logs_stream_until_the_job_ends(server: httpx.Client) -> None:
 def test_published_files_and_pieces_of_them_are_downloaded(
     server: httpx.Client, processed: Processed, tmp_path: Path
 ) -> None:
-    mosaic = processed.result["published"]
+    mosaic = processed.result[PublishedMosaic]
     image = read_fits(mosaic.path)
     whole = Client(str(server.base_url)).download(mosaic.path.name, tmp_path / "whole.fits")
     assert whole.read_bytes() == mosaic.path.read_bytes()

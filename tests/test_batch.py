@@ -13,6 +13,8 @@ import pytest
 
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
+from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose, query_tiles
@@ -70,7 +72,7 @@ def test_plan_and_build_as_fits(method: str, processed: Processed, tmp_path: Pat
         "out_weight.fits",
     ]
     pixels = read_fits(output).pixels
-    published = read_fits(processed.result["published"].path).pixels
+    published = read_fits(processed.result[PublishedMosaic].path).pixels
     if method == "mean":
         assert pixels.tobytes() == published.tobytes(), "streaming's default, the same bytes"
     else:
@@ -102,7 +104,7 @@ def test_build_as_casa_image_equals_the_fits(processed: Processed, tmp_path: Pat
 
 
 def test_observation_time_selects_tiles(processed: Processed) -> None:
-    starts = [tile.start for tile in processed.result["measurement_sets"]]
+    starts = [tile.start for tile in processed.result[ConvertedTiles].tiles]
     planned = mosaic("plan", "--name", "late", "--since", starts[1] - 1, root=processed.root)
     assert "2 tiles" in planned.stdout
     iso = mosaic("plan", "--name", "early", "--until", "2026-01-25T22:05:30", root=processed.root)

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import Processed
+from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.calibration.beam_photometry import (
     MosaicPhotometry,
     drift_scan_pointings,
@@ -109,7 +110,7 @@ def test_measured_beams_are_listed(processed: Processed) -> None:
     root = str(processed.root)
     result = CliRunner().invoke(app, ["beam", "list", "--json", "--root", root])
     (row,) = json.loads(result.stdout)
-    measured = processed.result["calibration_set"].beam
+    measured = processed.result[SolvedSet].beam
     assert row["width"] == measured.shape.width
     assert row["north_arcmin"] == pytest.approx(measured.shape.north_rad / _ARCMIN)
     assert row["id"] in CliRunner().invoke(app, ["beam", "list", "--root", root]).stdout

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from conftest import Processed, SmallRun
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles
 from dsa110_contimg.calibration import predict, source_fluxes, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
@@ -332,8 +334,8 @@ def test_errors_of_gains_do_not_lower_flux_densities(
 
 
 def test_tables_keep_gains_flags_and_names(processed: Processed, tmp_path: Path) -> None:
-    solved = processed.result["calibration_set"]
-    tile = processed.result["measurement_sets"][0]
+    solved = processed.result[SolvedSet]
+    tile = processed.result[ConvertedTiles].tiles[0]
     table = tables.read(solved.path / "bandpass.b")
     assert table.kind == "B Jones"
     assert table.reference_antenna == solved.reference_antenna
@@ -347,8 +349,8 @@ def test_tables_keep_gains_flags_and_names(processed: Processed, tmp_path: Path)
 
 
 def test_a_converted_measurement_set_stays_as_it_was(processed: Processed) -> None:
-    raw = processed.result["measurement_sets"][0]
-    calibrated = processed.result["calibrated_tiles"][0]
+    raw = processed.result[ConvertedTiles].tiles[0]
+    calibrated = processed.result[CalibratedTiles].tiles[0]
     assert calibrated.ms_path != raw.ms_path
     names = {p.name for p in raw.ms_path.iterdir()}
     assert "table.f0" in names
@@ -359,8 +361,8 @@ def test_a_converted_measurement_set_stays_as_it_was(processed: Processed) -> No
 
 
 def test_a_bandpass_of_other_channels_is_refused(processed: Processed, tmp_path: Path) -> None:
-    solved = processed.result["calibration_set"]
-    tile = processed.result["measurement_sets"][0]
+    solved = processed.result[SolvedSet]
+    tile = processed.result[ConvertedTiles].tiles[0]
     vis = measurement_set.read(tile.ms_path)
     shifted = replace(vis, frequencies_hz=vis.frequencies_hz + 1e6)
     measurement_set.write(tmp_path / "other.ms", shifted)

@@ -8,11 +8,18 @@ import pytest
 
 from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
-from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME, KnownSet, KnownSets
+from dsa110_contimg.artifacts.calibration import (
+    BANDPASS_NAME,
+    GAINS_NAME,
+    KnownSet,
+    KnownSets,
+    SolvedSet,
+)
+from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.calibration import tables
-from dsa110_contimg.calibration.choice import Candidate, Standing, choose
+from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet
 from dsa110_contimg.sky import catalogues
@@ -71,24 +78,21 @@ def _dark_root(directory: Path, small: SmallRun) -> Path:
     return root
 
 
-def _solve(processed: Processed, root: Path, known: KnownSets) -> dict[str, object]:
-    context = PipelineContext(
-        root, {"measurement_sets": processed.result["measurement_sets"], "calibration_sets": known}
-    )
-    return dict(CalibrationSolveStage(small_options(root).calibrate).run(context))
+def _solve(processed: Processed, root: Path, known: KnownSets) -> tuple[SolvedSet, Choice]:
+    stage = CalibrationSolveStage(small_options(root).calibrate)
+    return stage.run(StageContext(root), processed.result[ConvertedTiles], known)
 
 
 def test_an_earlier_set_serves_where_nothing_can_be_solved(
     processed: Processed, small_run: SmallRun, tmp_path: Path
 ) -> None:
     root = _dark_root(tmp_path / "root", small_run)
-    solved = processed.result["calibration_set"]
+    solved = processed.result[SolvedSet]
     earlier = replace(solved, id="earlier", observed=solved.observed - 1000)
     other = replace(solved, id="gains", observed=solved.observed - 500, bandpass_valid_s=0.0)
-    found = _solve(processed, root, KnownSets((KnownSet(earlier),)))
-    assert found["calibration_set"] == earlier
-    found = _solve(processed, root, KnownSets((KnownSet(earlier), KnownSet(other))))
-    both = found["calibration_set"]
+    found, _ = _solve(processed, root, KnownSets((KnownSet(earlier),)))
+    assert found == earlier
+    both, _ = _solve(processed, root, KnownSets((KnownSet(earlier), KnownSet(other))))
     assert both.id == "earlier+gains"
     for name in (BANDPASS_NAME, GAINS_NAME):
         np.testing.assert_array_equal(
@@ -121,8 +125,8 @@ def test_nothing_is_decided_while_earlier_observations_are_open(
 def test_a_rejected_reference_gives_way_to_its_neighbour(
     processed: Processed, tmp_path: Path
 ) -> None:
-    solved = processed.result["calibration_set"]
+    solved = processed.result[SolvedSet]
     bad = KnownSet(solved, Standing.REJECTED, "dew")
-    found = _solve(processed, processed.root, KnownSets((bad,)))
-    assert found["calibration_set"].tile_id != solved.tile_id
-    assert found["calibration_choice"].reasons[solved.id] == "rejected: dew"
+    found, choice = _solve(processed, processed.root, KnownSets((bad,)))
+    assert found.tile_id != solved.tile_id
+    assert choice.reasons[solved.id] == "rejected: dew"

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import Processed
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.operations import manual_flags
@@ -31,12 +33,12 @@ def test_sets_are_listed_shown_drawn_rejected_and_accepted(
 ) -> None:
     root = ("--root", processed.root)
     (listed,) = json.loads(_run("caltables", "list", "--json", *root))
-    solved = processed.result["calibration_set"]
+    solved = processed.result[SolvedSet]
     assert listed["id"] == solved.id
     assert listed["standing"] == "normal"
     shown = _run("caltables", "show", solved.id, *root)
-    dead = processed.result["measurement_sets"][0].dead_antennas
-    vis = measurement_set.read(processed.result["measurement_sets"][0].ms_path)
+    dead = processed.result[ConvertedTiles].tiles[0].dead_antennas
+    vis = measurement_set.read(processed.result[ConvertedTiles].tiles[0].ms_path)
     for name in np.array(vis.array.names)[vis.antennas_present()]:
         assert (f"\n  {name} " in shown) == (name not in dead)
     assert "B Jones" in shown
@@ -96,7 +98,7 @@ def test_transits_are_when_the_source_is_on_the_meridian(processed: Processed) -
 
 
 def test_flags_by_hand_are_kept_applied_and_told(processed: Processed, tmp_path: Path) -> None:
-    tile = processed.result["measurement_sets"][1]
+    tile = processed.result[ConvertedTiles].tiles[1]
     vis = measurement_set.read(tile.ms_path)
     name = vis.array.names[vis.antenna1[-1]]
     middle = tile.start + tile.duration_s / 2
@@ -119,7 +121,7 @@ def test_flags_by_hand_are_kept_applied_and_told(processed: Processed, tmp_path:
     assert name in _run("flags", "list", *root)
     done = calibration_apply.apply(
         tile,
-        processed.result["calibration_set"],
+        processed.result[SolvedSet],
         tmp_path / "flagged.ms",
         processed.root,
         CalibrationApplyOptions(sky_catalog="known"),
@@ -147,7 +149,7 @@ def test_a_flag_of_everything_or_of_nonsense_is_refused(processed: Processed) ->
 
 
 def test_flags_of_other_times_leave_the_data_alone(processed: Processed) -> None:
-    vis = measurement_set.read(processed.result["measurement_sets"][0].ms_path)
+    vis = measurement_set.read(processed.result[ConvertedTiles].tiles[0].ms_path)
     before = vis.flags.copy()
     assert apply_manual(vis, [ManualFlag(start=0.0, end=1.0)]) == []
     np.testing.assert_array_equal(vis.flags, before)
@@ -157,7 +159,7 @@ def test_sun_and_moon_are_where_astropy_has_them(processed: Processed) -> None:
     from astropy.coordinates import SkyCoord, get_body
     from astropy.time import Time
 
-    tile = processed.result["measurement_sets"][0]
+    tile = processed.result[ConvertedTiles].tiles[0]
     when = Time(tile.start + tile.duration_s / 2, format="unix")
     centre = SkyCoord(tile.ra_deg, tile.dec_deg, unit="deg")
     for body, found in (("sun", tile.sun_deg), ("moon", tile.moon_deg)):

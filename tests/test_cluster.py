@@ -22,6 +22,7 @@ from cluster_calls import complain, double, heavy, hold_the_interpreter, write_s
 from conftest import Processed, SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg import software
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.cli.setup import examine
 from dsa110_contimg.errors import BadInputError, RetryableError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -273,6 +274,6 @@ def test_a_pipeline_on_the_cluster_makes_the_bytes_that_it_makes_here(
         command, env={**os.environ, **keys}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    here = processed.result["published"].path
+    here = processed.result[PublishedMosaic].path
     (there,) = (root / "products" / "mosaics").glob(f"{here.stem}.fits")
     assert read_fits(there).pixels.tobytes() == read_fits(here).pixels.tobytes()

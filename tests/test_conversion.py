@@ -10,6 +10,7 @@ import pytest
 from casacore import tables
 
 from conftest import Processed, SmallRun
+from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.simulation import hour
@@ -72,7 +73,7 @@ def test_a_source_off_centre_keeps_its_phase_on_every_baseline(tmp_path: Path) -
 
 
 def test_the_measurement_set_says_where_and_what_it_is(processed: Processed) -> None:
-    tile = processed.result["measurement_sets"][0]
+    tile = processed.result[ConvertedTiles].tiles[0]
     with tables.table(str(tile.ms_path / "OBSERVATION"), ack=False) as observation:
         assert observation.getcol("TELESCOPE_NAME")[0] == "OVRO_MMA"
     with tables.table(str(tile.ms_path / "FIELD"), ack=False) as field:
@@ -124,7 +125,7 @@ def test_antennas_without_signal_are_found_and_flagged(tmp_path: Path) -> None:
 def test_a_measurement_set_of_several_fields_and_windows_is_read_field_by_field(
     processed: Processed, tmp_path: Path
 ) -> None:
-    vis = measurement_set.read(processed.result["measurement_sets"][0].ms_path)
+    vis = measurement_set.read(processed.result[ConvertedTiles].tiles[0].ms_path)
     half = vis.frequencies_hz.size // 2
     paths = []
     for name, channels in (("low", slice(None, half)), ("high", slice(half, None))):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import Processed
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.calibration import delay, tables
 from dsa110_contimg.calibration.fields import transfer_flux_scale
 from dsa110_contimg.calibration.gains import Gains
@@ -70,8 +72,8 @@ def test_flux_scale_is_the_square_of_the_ratio_of_gains(rng: np.random.Generator
 
 
 def test_delay_tables_keep_what_was_written(processed: Processed, tmp_path: Path) -> None:
-    ms = processed.result["measurement_sets"][0].ms_path
-    written = tables.read(processed.result["calibration_set"].path / "gains.g")
+    ms = processed.result[ConvertedTiles].tiles[0].ms_path
+    written = tables.read(processed.result[SolvedSet].path / "gains.g")
     shape = written.gains.values.shape
     table = tables.DelayTable(
         np.linspace(-9e-9, 9e-9, int(np.prod(shape))).reshape(shape),
@@ -79,11 +81,7 @@ def test_delay_tables_keep_what_was_written(processed: Processed, tmp_path: Path
         written.times_s,
         written.interval_s,
         written.antenna_names,
-        float(
-            tables.read(
-                processed.result["calibration_set"].path / "bandpass.b"
-            ).frequencies_hz.mean()
-        ),
+        float(tables.read(processed.result[SolvedSet].path / "bandpass.b").frequencies_hz.mean()),
         written.reference_antenna,
     )
     tables.write_delays(tmp_path / "a.k", table, ms)

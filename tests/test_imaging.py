@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 
 from conftest import Processed
+from dsa110_contimg.artifacts.tiles import CalibratedTiles
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError, UsageError
@@ -211,7 +212,7 @@ def test_the_noise_map_follows_the_noise(rng: np.random.Generator) -> None:
 def test_q_is_half_the_difference_and_a_taper_widens_the_beam(
     processed: Processed, tmp_path: Path
 ) -> None:
-    vis = measurement_set.read(processed.result["calibrated_tiles"][1].ms_path)
+    vis = measurement_set.read(processed.result[CalibratedTiles].tiles[1].ms_path)
     halved = replace(vis, data=vis.data * np.array([1.2, 0.8], np.float32))
     measurement_set.write(tmp_path / "polarized.ms", halved, spectral_weights=True)
     options = ImagingOptions(
@@ -233,7 +234,7 @@ def test_q_is_half_the_difference_and_a_taper_widens_the_beam(
 
 
 def test_wsclean_may_image_instead(processed: Processed, tmp_path: Path) -> None:
-    calibrated = processed.result["calibrated_tiles"][1].ms_path
+    calibrated = processed.result[CalibratedTiles].tiles[1].ms_path
     options = ImagingOptions(
         sky_catalog="known", size=256, averaging_loss=0.0, subtract_outside=False
     )
@@ -253,7 +254,7 @@ def test_wsclean_may_image_instead(processed: Processed, tmp_path: Path) -> None
 
 def test_a_diverging_clean_is_an_error(processed: Processed, tmp_path: Path) -> None:
     """A dozen antennas do not hold components down to twice the noise."""
-    calibrated = processed.result["calibrated_tiles"][1].ms_path
+    calibrated = processed.result[CalibratedTiles].tiles[1].ms_path
     options = ImagingOptions(
         sky_catalog="known", size=256, averaging_loss=0.0, subtract_outside=False, auto_mask=2.0
     )
@@ -373,7 +374,7 @@ def test_a_casa_image_reads_back_equal_to_the_fits(tmp_path: Path) -> None:
 
 
 def test_a_coarse_cell_is_made_finer_and_said_so(processed: Processed, tmp_path: Path) -> None:
-    calibrated = processed.result["calibrated_tiles"][0]
+    calibrated = processed.result[CalibratedTiles].tiles[0]
     options = ImagingOptions(sky_catalog="known", size=64, cell="2arcmin", niter=0)
     made = image(calibrated.ms_path, tmp_path / "x", processed.root, options)
     assert made.cell_arcsec < 120
@@ -386,7 +387,7 @@ def test_the_model_is_never_added_back_into_an_image(processed: Processed, tmp_p
     """Data of pure noise give an image of pure noise, whatever the catalogue holds."""
     from dataclasses import replace
 
-    calibrated = processed.result["calibrated_tiles"][1]
+    calibrated = processed.result[CalibratedTiles].tiles[1]
     vis = measurement_set.read(calibrated.ms_path)
     rng = np.random.default_rng(5)
     with np.errstate(divide="ignore"):
@@ -409,7 +410,7 @@ def test_the_model_is_never_added_back_into_an_image(processed: Processed, tmp_p
 
 @pytest.mark.parametrize("jansky", [0.3, 3.0])
 def test_a_source_near_the_edge_stays_in_the_image(processed: Processed, jansky: float) -> None:
-    vis = measurement_set.read(processed.result["calibrated_tiles"][0].ms_path)
+    vis = measurement_set.read(processed.result[CalibratedTiles].tiles[0].ms_path)
     size, cell = 512, 3.5 * ARCSEC_RAD
     from_edge = 8
     m = (size // 2 - from_edge) * cell

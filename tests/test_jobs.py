@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.artifacts.tiles import image_files
 from dsa110_contimg.batch import jobs, placing
 from dsa110_contimg.batch.jobs import JobRunner, run_job, submit
@@ -131,7 +132,7 @@ def test_what_ran_twice_is_where_it_was_asked_for_once(
     calibrated = run(ApplyJob(ms=ms, tables=solved), "calibrated.ms")["ms_path"]
     small = {"size": 256, "averaging_loss": 0.0}
     prefix = run(ImageJob(ms=calibrated, options=small), "an.image")["prefix"]
-    mosaic = str(processed.result["published"].path)
+    mosaic = str(processed.result[PublishedMosaic].path)
     sources = run(CrossmatchJob(mosaic=mosaic), "a_sources.fits")["path"]
     assert [Path(path).name for path in (ms, solved, calibrated, prefix, sources)] == [
         "tile.ms",

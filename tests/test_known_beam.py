@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import Processed, SmallRun, make_root, small_options
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.calibration.beam import BeamMeasurement, combine, with_known
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, UsageError
@@ -105,14 +107,14 @@ def test_a_stored_beam_serves_the_next_night(
     processed: Processed, small_run: SmallRun, tmp_path: Path
 ) -> None:
     root, runner = make_root(tmp_path / "root", small_run), CliRunner()
-    usual = processed.result["calibration_set"]
+    usual = processed.result[SolvedSet]
     wide = replace(_measured(1.0, 1e-5), east_error_rad=1e-6, north_error_rad=1e-6)
     known = replace(wide, shape=BeamShape(1.0, *usual.beam.values[1:].tolist()))
     stored_beams.save(root, _stored("known", usual.observed - 86400, beam=known))
     files = [path for group in small_run.files for path in group]
     stages = graphs.from_subbands(small_options(root))[:2]
-    context = PipelineContext(root, {"subband_files": files})
-    solved = PipelineOrchestrator(stages).run(context).raise_on_failure()["calibration_set"]
+    context = PipelineContext(root, [SubbandFiles(files)])
+    solved = PipelineOrchestrator(stages).run(context).raise_on_failure()[SolvedSet]
     assert solved.known_beam == "known"
     assert solved.beam.shape.width == pytest.approx(1.0, abs=2e-5)
     assert solved.beam.alone.shape.width == pytest.approx(
@@ -131,7 +133,7 @@ def test_the_command_combines_what_sets_have_measured(processed: Processed, tmp_
     arguments = ["beam", "combine", "first", "--root", str(root), "--json"]
     result = runner.invoke(app, [*arguments, "--plot", str(picture)])
     assert result.exit_code == 0, result.output
-    said, solved = json.loads(result.stdout), processed.result["calibration_set"]
+    said, solved = json.loads(result.stdout), processed.result[SolvedSet]
     assert said["sets"] == [solved.id]
     assert said["width"] == solved.beam.shape.width
     assert said["valid_from"] == solved.observed

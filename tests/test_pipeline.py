@@ -6,12 +6,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Processed, SmallRun, make_root, small_options
+from dsa110_contimg.artifacts.calibration import SolvedSet
+from dsa110_contimg.artifacts.mosaics import MosaicImage
+from dsa110_contimg.artifacts.tiles import ConvertedTiles, ImagedTiles, ManualFlags, SubbandFiles
 from dsa110_contimg.errors import CalibrationError, CancelledRunError, GraphError, UsageError
 from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.executors import LocalExecutor
@@ -19,6 +23,7 @@ from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
     PipelineOrchestrator,
     Stage,
+    StageContext,
     StageDefinition,
     StageStatus,
 )
@@ -26,38 +31,51 @@ from dsa110_contimg.stages import CalibrationApplyStage, ImagingStage, MosaicSta
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 
-class Make(Stage):
-    outputs = ("number",)
+@dataclass(frozen=True)
+class Number:
+    value: int
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        return {"number": 20}
+
+@dataclass(frozen=True)
+class Doubled:
+    value: int
+
+
+@dataclass(frozen=True)
+class Rest:
+    naps: tuple[str, ...]
+
+
+class Make(Stage):
+    def run(self, context: StageContext) -> Number:
+        return Number(20)
 
 
 class Double(Stage):
-    inputs = ("number",)
-    outputs = ("doubled",)
+    def run(self, context: StageContext, number: Number) -> Doubled:
+        return Doubled(2 * number.value)
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        return {"doubled": 2 * context["number"]}
+
+class Increase(Stage):
+    def run(self, context: StageContext, number: Number, more: Doubled | None = None) -> Number:
+        return Number(number.value + (1 if more is None else more.value))
 
 
 class Fail(Stage):
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(self, context: StageContext) -> None:
         raise UsageError("no")
 
 
 class Promise(Stage):
-    outputs = ("nothing",)
-
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        return {}
+    def run(self, context: StageContext) -> Number:
+        return Doubled(1)  # type: ignore[return-value]
 
 
 def test_artifacts_flow_along_dependencies(tmp_path: Path) -> None:
     stages = [StageDefinition("b", Double(), ["a"]), StageDefinition("a", Make(), [])]
     result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path))
     assert result.success
-    assert result["doubled"] == 40
+    assert result[Doubled].value == 40
     assert [outcome.name for outcome in result.outcomes] == ["a", "b"]
 
 
@@ -78,12 +96,79 @@ def test_a_broken_graph_is_refused_before_anything_runs(
 
 def test_a_missing_input_is_named_with_its_stage(tmp_path: Path) -> None:
     lonely = PipelineOrchestrator([StageDefinition("b", Double(), [])])
-    with pytest.raises(GraphError, match="stage 'b' needs 'number'; give it"):
+    with pytest.raises(GraphError, match="stage 'b' needs Number; give one"):
         lonely.run(PipelineContext(tmp_path))
-    assert lonely.run(PipelineContext(tmp_path, {"number": 1})).success
+    assert lonely.run(PipelineContext(tmp_path, [Number(1)])).success
     unlinked = [StageDefinition("a", Make(), []), StageDefinition("b", Double(), [])]
     with pytest.raises(GraphError, match="stage 'a' makes it: add that to depends_on"):
         PipelineOrchestrator(unlinked).run(PipelineContext(tmp_path))
+
+
+def test_a_stage_takes_an_artifact_from_the_last_stage_that_makes_one(tmp_path: Path) -> None:
+    stages = [
+        StageDefinition("a", Make()),
+        StageDefinition("b", Increase(), ["a"]),
+        StageDefinition("c", Double(), ["b"]),
+        StageDefinition("d", Increase(), ["c"]),
+    ]
+    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path, [Number(1)]))
+    assert [outcome.outputs for outcome in result.outcomes] == [
+        {Number: Number(20)},
+        {Number: Number(21)},
+        {Doubled: Doubled(42)},
+        {Number: Number(63)},
+    ]
+    beside = [*stages[:2], StageDefinition("x", Increase(), ["a"])]
+    with pytest.raises(GraphError, match="the stages b and x make beside each other"):
+        PipelineOrchestrator([*beside, StageDefinition("c", Double(), ["b", "x"])])
+
+
+def test_an_optional_artifact_of_a_stage_beside_is_not_taken(tmp_path: Path) -> None:
+    stages = [StageDefinition("double", Double()), StageDefinition("increase", Increase())]
+    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path, [Number(1)]))
+    assert result[Number] == Number(2)
+
+
+class OldForm(Stage):
+    inputs = ("number",)
+    outputs = ("doubled",)
+
+    def run(self, context):  # type: ignore[no-untyped-def]
+        return {"doubled": 2 * context["number"]}
+
+
+class OldParameter(Stage):
+    def run(self, context: StageContext, number: Any) -> Number:
+        return Number(number)
+
+
+class OldResult(Stage):
+    def run(self, context: StageContext) -> Mapping[str, Any]:
+        return {"number": 2}
+
+
+class Everything(Stage):
+    def run(self, context: StageContext, **artifacts: Any) -> Number:
+        return Number(len(artifacts))
+
+
+@pytest.mark.parametrize("stage", [OldForm(), OldParameter(), OldResult(), Everything()])
+def test_a_stage_without_classes_of_artifacts_is_refused_with_the_form(stage: Stage) -> None:
+    form = r"write 'def run\(self, context: StageContext, imaged: ImagedTiles\)"
+    with pytest.raises(GraphError, match=f"{type(stage).__name__}.run: .*{form}"):
+        PipelineOrchestrator([StageDefinition("old", stage)])
+
+
+def test_artifacts_by_name_are_refused_with_the_form(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match=r"PipelineContext\(root, \[SubbandFiles\(paths\)\]\)"):
+        PipelineContext(tmp_path, {"number": 1})  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="two inputs are Number"):
+        PipelineContext(tmp_path, [Number(1), Number(2)])
+    result = PipelineOrchestrator([StageDefinition("a", Make())]).run(PipelineContext(tmp_path))
+    with pytest.raises(GraphError, match="no artifact 'number'; give its class, one of: Number"):
+        result["number"]  # type: ignore[index]
+    with pytest.raises(GraphError, match=r"context.map\(\[call\("):
+        StageContext(tmp_path).map(_sleep, [{"seconds": 0.0}])  # type: ignore[arg-type]
 
 
 def test_a_failure_skips_what_follows_and_is_in_the_result(tmp_path: Path) -> None:
@@ -114,11 +199,9 @@ def _any(a: int, **more: int) -> int:
 
 
 class Sleep(Stage):
-    outputs = ("rest",)
-
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(self, context: StageContext) -> Rest:
         calls = [call(_sleep, seconds=600.0, mark=context.root / f"{n}") for n in range(3)]
-        return {"rest": context.map(calls, "nap")}
+        return Rest(tuple(context.map(calls, "nap")))
 
 
 def test_a_call_takes_what_its_function_takes(tmp_path: Path) -> None:
@@ -192,7 +275,7 @@ def test_an_output_that_was_promised_must_be_made(tmp_path: Path) -> None:
     result = PipelineOrchestrator([StageDefinition("p", Promise(), [])]).run(
         PipelineContext(tmp_path)
     )
-    assert "declared nothing but made none" in str(result.error)
+    assert "declares Number but made Doubled" in str(result.error)
 
 
 def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
@@ -200,7 +283,7 @@ def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
 
     root = make_root(tmp_path / "root", small_run)
     options = small_options(root)
-    context = PipelineContext(root, {"subband_files": list(small_run.files[0])})
+    context = PipelineContext(root, [SubbandFiles(list(small_run.files[0]))])
     stages = [
         StageDefinition("convert", ConversionStage(), []),
         StageDefinition("calibrate", CalibrationStage(options.apply), ["convert"]),
@@ -209,33 +292,43 @@ def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
     ]
     result = PipelineOrchestrator(stages).run(context)
     assert result.success, result.error
-    assert result["mosaic"].path.exists()
+    assert result[MosaicImage].path.exists()
+
+
+def test_the_stage_of_the_user_guide_runs(processed: Processed) -> None:
+    guide = Path(__file__).parents[1] / "docs" / "user_guide.md"
+    section = guide.read_text().partition("## A stage of your own")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(code, names)
+    stages = [StageDefinition("brightest", names["BrightestPixel"]())]
+    imaged = processed.result[ImagedTiles]
+    result = PipelineOrchestrator(stages).run(PipelineContext(processed.root, [imaged]))
+    assert result[names["Brightest"]].jy == max(tile.peak_jy for tile in imaged.tiles)
 
 
 def test_a_tile_that_cannot_be_calibrated_stays_out_and_the_others_go_on(
     processed: Processed, tmp_path: Path
 ) -> None:
     (tmp_path / "catalogues").symlink_to(processed.root / "catalogues")
-    first, *others = processed.result["measurement_sets"]
+    first, *others = processed.result[ConvertedTiles].tiles
     end = first.start + first.duration_s - 10
     broken = ManualFlag(start=first.start - 10, end=end, reason="thunderstorm")
-    inputs = {
-        "measurement_sets": (first, *others),
-        "manual_flags": (broken,),
-        "calibration_set": processed.result["calibration_set"],
-    }
+    given = PipelineContext(
+        tmp_path, [processed.result[ConvertedTiles], processed.result[SolvedSet]]
+    )
     options = small_options(processed.root)
     stages = [
         StageDefinition("apply", CalibrationApplyStage(options.apply)),
         StageDefinition("image", ImagingStage(options.image), ["apply"]),
         StageDefinition("mosaic", MosaicStage(options.mosaic), ["image"]),
     ]
-    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path, inputs))
-    mosaic = result.raise_on_failure()["mosaic"]
+    result = PipelineOrchestrator(stages).run(given.with_inputs(ManualFlags((broken,))))
+    mosaic = result.raise_on_failure()[MosaicImage]
     assert mosaic.tile_ids == tuple(tile.tile_id for tile in others)
     assert list(mosaic.left_out) == [first.tile_id]
     assert "no antenna has enough unflagged baselines" in mosaic.left_out[first.tile_id]
     assert mosaic.name.startswith(f"mosaic_{first.tile_id}_"), "the group's own name"
-    inputs["manual_flags"] = (ManualFlag(reason="the array was stowed"),)
-    result = PipelineOrchestrator(stages).run(PipelineContext(tmp_path, inputs))
+    stowed = ManualFlags((ManualFlag(reason="the array was stowed"),))
+    result = PipelineOrchestrator(stages).run(given.with_inputs(stowed))
     assert isinstance(result.error, CalibrationError)

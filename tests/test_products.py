@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import Processed
+from dsa110_contimg.artifacts.mosaics import Crossmatch, MosaicImage, PublishedMosaic
 from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.imaging.fits_image import read_fits, write_fits
 from dsa110_contimg.products.publish import publish_file
@@ -66,7 +67,7 @@ def test_a_spoiled_mosaic_is_caught_by_the_gate_meant_for_it(
 ) -> None:
     from dataclasses import replace
 
-    mosaic = processed.result["mosaic"]
+    mosaic = processed.result[MosaicImage]
     good = read_fits(mosaic.path)
     options = ValidationOptions(sky_catalog="known", expected_rms_jy=0.05)
     names = {
@@ -85,7 +86,7 @@ def test_a_spoiled_mosaic_is_caught_by_the_gate_meant_for_it(
 def test_blank_pixels_do_not_count_as_missed_sources(processed: Processed, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    good = read_fits(processed.result["mosaic"].path)
+    good = read_fits(processed.result[MosaicImage].path)
     half = good.pixels.copy()
     half[:, : half.shape[1] // 2] = np.nan
     write_fits(tmp_path / "half.fits", replace(good, pixels=half))
@@ -99,7 +100,7 @@ def test_fluxes_and_positions_of_the_known_sky_come_back(processed: Processed) -
     from dsa110_contimg.sources.photometry import measure_at
 
     sky = processed.run.sky
-    mosaic = processed.result["published"].path
+    mosaic = processed.result[PublishedMosaic].path
     picture = read_fits(mosaic)
     noise = read_fits(mosaic.with_name(f"{mosaic.stem}_rms.fits")).pixels
     bright = sky.flux_jy > 0.15
@@ -115,7 +116,7 @@ def test_fluxes_and_positions_of_the_known_sky_come_back(processed: Processed) -
 
 
 def test_the_report_needs_nothing_but_itself(processed: Processed) -> None:
-    page = processed.result["published"].report.read_text()
+    page = processed.result[PublishedMosaic].report.read_text()
     assert "data:image/png;base64," in page
     for outside in ("http://", "https://", "<script", 'src="/', "url("):
         assert outside not in page
@@ -125,7 +126,7 @@ def test_the_report_needs_nothing_but_itself(processed: Processed) -> None:
 def test_the_cross_match_finds_the_catalogue_again(processed: Processed) -> None:
     from astropy.table import Table
 
-    match = processed.result["crossmatch"]
+    match = processed.result[Crossmatch]
     table = Table.read(match.path, hdu="SOURCES")
     assert len(table) == match.n_sources
     assert match.n_matched >= 5
@@ -145,7 +146,7 @@ def test_the_catalogue_in_other_formats_is_the_same_with_units_and_ucds(
 
     from dsa110_contimg.sources import catalogue_file
 
-    path = processed.result["crossmatch"].path
+    path = processed.result[Crossmatch].path
     files = [file for _, file in catalogue_file.companions(path)]
     assert all(file.exists() for file in files)
     for hdu, kind in (("SOURCES", "sources"), ("CATALOGUE", "catalogue")):

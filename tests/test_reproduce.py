@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from conftest import Processed
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.reproduce import IMAGES, MEASUREMENT_SETS, SUBBANDS
 from dsa110_contimg.cli.main import app
@@ -103,7 +104,7 @@ def test_other_options_are_compared_with_what_is_published(
     processed: Processed, tmp_path: Path
 ) -> None:
     registry = Registry.of(settings_module.load(root=processed.root))
-    published = processed.result["published"]
+    published = processed.result[PublishedMosaic]
     same = compare(published.path, published.path)
     assert (same.rms_difference_jy, same.largest_difference_jy) == (0.0, 0.0)
     assert same.n_sources > 5

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsa110_contimg.artifacts.tiles import ImagedTile
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ImagedTile, ImagedTiles, SubbandFiles
 from dsa110_contimg.calibration.predict import predict_apparent
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import tile as tile_imaging
@@ -62,12 +62,12 @@ def _process(
         image=ImagingOptions(**known, **imaging_options),
     )
     result = PipelineOrchestrator(graphs.from_subbands(chosen)[:4]).run(
-        PipelineContext(root, {"subband_files": files})
+        PipelineContext(root, [SubbandFiles(files)])
     )
     result.raise_on_failure()
     for path in files:
         path.unlink()
-    return Tile(root, result["calibrated_tiles"][0].ms_path, result["tile_images"][0], sky)
+    return Tile(root, result[CalibratedTiles].tiles[0].ms_path, result[ImagedTiles].tiles[0], sky)
 
 
 def _field(rng: np.random.Generator, ra_deg: float, dec_deg: float, bright_jy: float) -> KnownSky:

@@ -5,7 +5,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +12,13 @@ from scipy import ndimage
 from sqlalchemy import select
 from typer.testing import CliRunner
 
+from dsa110_contimg.artifacts.mosaics import Crossmatch, MosaicImage, PublishedMosaic
+from dsa110_contimg.artifacts.tiles import ImagedTiles
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image
-from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+from dsa110_contimg.pipeline.context import PipelineContext, StageContext
+from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
@@ -78,7 +79,7 @@ class Days:
         self.root = root
         self.results = [self._day(day) for day in range(3)]
 
-    def _day(self, day: int) -> dict[str, object]:
+    def _day(self, day: int) -> PipelineResult:
         """One day: a flux scale that is 3 % off, as calibration leaves it."""
         folder = self.root / "images" / f"day{day}"
         sky = Sky(*self.place, self.flux[day] * (1.0, 1.03, 0.97)[day])
@@ -100,9 +101,9 @@ class Days:
             validate=ValidationOptions(sky_catalog="known"),
             crossmatch=PipelineOptions().crossmatch.model_copy(update={"sky_catalog": "known"}),
         )
-        context = PipelineContext(self.root, {"tile_images": tiles})
+        context = PipelineContext(self.root, [ImagedTiles(tuple(tiles))])
         result = PipelineOrchestrator(graphs.from_images(options)).run(context)
-        return dict(result.raise_on_failure().artifacts)
+        return result.raise_on_failure()
 
     def registry(self) -> Registry:
         return Registry.of(Settings(root=self.root))
@@ -141,7 +142,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
 
 
 def test_what_varies_comes_and_goes_is_found_and_nothing_else(days: Days) -> None:
-    assert [r["published"].published for r in days.results] == [True] * 3  # type: ignore[attr-defined]
+    assert [r[PublishedMosaic].published for r in days.results] == [True] * 3
     behaviour = {kind: [row.behaviour for row in days.known(kind)] for kind in KINDS}
     assert behaviour["variable"] == [Behaviour.VARIABLE] * N_VARIABLE
     assert behaviour["transient"] == [Behaviour.TRANSIENT] * N_TRANSIENT
@@ -193,8 +194,8 @@ def test_measuring_again_changes_nothing(days: Days) -> None:
             )
 
     before = everything()
-    context = PipelineContext(days.root, {"published": days.results[2]["published"]})
-    CrossmatchStage(CrossmatchOptions(sky_catalog="known")).run(context)
+    stage = CrossmatchStage(CrossmatchOptions(sky_catalog="known"))
+    stage.run(StageContext(days.root), days.results[2][PublishedMosaic])
     assert everything() == before
 
 
@@ -229,9 +230,9 @@ class Overlapping:
         )
         self.names = []
         for some in (tiles[:5], tiles[3:]):
-            context = PipelineContext(root, {"tile_images": some})
+            context = PipelineContext(root, [ImagedTiles(tuple(some))])
             result = PipelineOrchestrator(graphs.from_images(options)).run(context)
-            self.names.append(result.raise_on_failure().artifacts["published"].name)
+            self.names.append(result.raise_on_failure()[PublishedMosaic].name)
 
     def curves(self) -> dict[str, light_curves.LightCurve]:
         """Light curves by the name of their source."""
@@ -436,10 +437,10 @@ def test_a_source_is_named_by_its_position_truncated() -> None:
 
 def test_offset_and_flux_scale_of_a_mosaic_are_told(days: Days) -> None:
     for result, scale in zip(days.results, (1.0, 1.03, 0.97), strict=True):
-        match: Any = result["crossmatch"]
+        match = result[Crossmatch]
         assert np.hypot(match.east_arcsec, match.north_arcsec) < 0.5
         assert match.flux_ratio == pytest.approx(1.0, abs=0.015)
-        mosaic: Any = result["mosaic"]
+        mosaic = result[MosaicImage]
         assert [one.scale for one in mosaic.scales] == pytest.approx(
             [scale] * len(CENTRES), abs=0.02
         )

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from conftest import Processed, SmallRun, make_root, small_options, use_database
 from dsa110_contimg import layout
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
 from dsa110_contimg.imaging.fits_image import read_fits
@@ -117,7 +118,7 @@ def test_files_in_published_mosaic_out_equal_to_batch_byte_for_byte(
     assert int(mosaic.name.rsplit("_", 1)[1]) > start
     maps = {"mosaic", "weight", "rms", "coverage"}
     assert kinds == maps | {"preview", "report", "provenance", *catalogue_file.KINDS}
-    batch = processed.result["published"]
+    batch = processed.result[PublishedMosaic]
     assert published.path.name == batch.path.name
     for kind in ("", "_weight", "_rms", "_coverage"):
         ours = published.path.with_name(f"{published.path.stem}{kind}.fits")
@@ -426,7 +427,7 @@ def test_products_are_registered_with_their_checksums(processed: Processed) -> N
     assert all(sha256(Path(p.path)) == p.sha256 for p in products)
     hidden = list((processed.root / "products").rglob(".*"))
     assert hidden == []
-    assert read_fits(processed.result["published"].path).beam is not None
+    assert read_fits(processed.result[PublishedMosaic].path).beam is not None
 
 
 def test_a_group_without_acceptable_calibration_is_held_with_the_reason_until_it_has_one(
@@ -565,18 +566,16 @@ def test_one_absurd_file_holds_up_no_other(
 def test_a_batch_run_never_takes_a_published_mosaics_name(streamed_anywhere: Path) -> None:
     from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
     from dsa110_contimg.errors import PermanentError
-    from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.pipeline.context import StageContext
     from dsa110_contimg.registry import records
     from dsa110_contimg.stages.registration import RegistrationStage
 
     with _registry(streamed_anywhere).read() as session:
         (row,) = session.scalars(select(Mosaic))
-    inputs = {
-        "mosaic": records.from_json(MosaicImage, row.record["mosaic"]),
-        "validation": records.from_json(Validation, row.record["validation"]),
-    }
+    mosaic = records.from_json(MosaicImage, row.record["mosaic"])
+    validation = records.from_json(Validation, row.record["validation"])
     with pytest.raises(PermanentError, match="give the new one another name"):
-        RegistrationStage().run(PipelineContext(streamed_anywhere, inputs))
+        RegistrationStage().run(StageContext(streamed_anywhere), mosaic, validation)
     with _registry(streamed_anywhere).read() as session:
         assert session.scalars(select(Mosaic.state)).one() == "published"
 

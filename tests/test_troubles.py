@@ -8,6 +8,8 @@ import pytest
 
 from conftest import SmallRun, make_root, small_options
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
+from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.calibration.antenna_history import find_events
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import BadInputError, UsageError
@@ -257,9 +259,9 @@ def test_the_pipeline_names_what_is_wrong_and_goes_on(tmp_path: Path, small_run:
     incoming.mkdir()
     files = [path for group in range(3) for path in run.write(incoming, group)]
     root = make_root(tmp_path / "root", small_run)
-    context = PipelineContext(root, {"subband_files": files})
+    context = PipelineContext(root, [SubbandFiles(files)])
     result = PipelineOrchestrator(graphs.from_subbands(small_options(root))).run(context)
-    assert result.raise_on_failure()["published"].published
+    assert result.raise_on_failure()[PublishedMosaic].published
     tiles = recorded_antennas(Registry.of(settings_module.load(root=root)))
     named = {(e.antenna, e.polarizations, e.state): e for e in find_events(tiles)}
     assert set(named) == {

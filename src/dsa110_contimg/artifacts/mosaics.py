@@ -6,15 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from dsa110_contimg.artifacts.calibration import SolvedSet
-from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ImagedTiles, ManualFlags
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.quality.gates import Gate, Verdict
 from dsa110_contimg.sources.comparison import SourceCheck
-from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 MAPS = ("weight", "rms", "coverage")
+
+
+@dataclass(frozen=True)
+class MosaicTarget:
+    """What a mosaic is to be called, and where it is to go.
+
+    Attributes
+    ----------
+    name : str
+        Empty: the name that streaming gives.
+    path : Path, optional
+        FITS file; default: staged under the root.
+    """
+
+    name: str = ""
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -193,29 +208,34 @@ class History:
     ----------
     group_id : str
         Empty in batch.
-    tile_ids : tuple of str
-        All tiles of the group, also those without an image.
-    images : tuple of ImagedTile
-        Of those that could be imaged.
-    calibrated : tuple of CalibratedTile
+    converted : ConvertedTiles or None
+        All tiles of the group; None if it began with images.
+    imaged : ImagedTiles
+    calibrated : CalibratedTiles
     calibration_set : SolvedSet or None
     choice : Choice or None
     options : mapping
         Of every stage, as plain values.
-    manual_flags : tuple of ManualFlag
+    by_hand : ManualFlags
     seconds : mapping of str to float
         Of each stage before this one, in the run that finished the mosaic.
     """
 
     group_id: str = ""
-    tile_ids: tuple[str, ...] = ()
-    images: tuple[ImagedTile, ...] = ()
-    calibrated: tuple[CalibratedTile, ...] = ()
+    converted: ConvertedTiles | None = None
+    imaged: ImagedTiles = field(default_factory=ImagedTiles)
+    calibrated: CalibratedTiles = field(default_factory=CalibratedTiles)
     calibration_set: SolvedSet | None = None
     choice: Choice | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    manual_flags: tuple[ManualFlag, ...] = ()
+    by_hand: ManualFlags = field(default_factory=ManualFlags)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tile_ids(self) -> tuple[str, ...]:
+        """All tiles of the group, also those without an image."""
+        tiles = self.imaged.tiles if self.converted is None else self.converted.tiles
+        return tuple(tile.tile_id for tile in tiles)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Tiles as the stages leave them: converted, calibrated, imaged."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.calibration.far_sources import FarSource
 from dsa110_contimg.quality.artefacts import Artefacts
+from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")
 """Kinds of images that are written of a tile."""
@@ -104,6 +106,35 @@ class CalibratedTile:
         return tuple(one for one in self.antennas if one.state is not AntennaState.STEADY)
 
 
+@dataclass(frozen=True)
+class SubbandFiles:
+    """Sub-band files of any number of observations."""
+
+    paths: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class ConvertedTiles:
+    """The tiles of a run, in order of time."""
+
+    tiles: tuple[ConvertedTile, ...]
+
+
+@dataclass(frozen=True)
+class ManualFlags:
+    """What operators flagged."""
+
+    flags: tuple[ManualFlag, ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibratedTiles:
+    """The tiles of a run that could be calibrated, and the reasons of the others by tile."""
+
+    tiles: tuple[CalibratedTile, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
 class Photometry(NamedTuple):
     """A strong, isolated catalogue source in a tile: degrees and Jy at the tile's frequency."""
 
@@ -199,6 +230,17 @@ class ImagedTile:
     def file(self, kind: str) -> Path:
         """Path of one of the images, of `PLANES`."""
         return self.prefix.with_name(f"{self.prefix.name}.{kind}.fits")
+
+
+@dataclass(frozen=True)
+class ImagedTiles:
+    """The tiles of a run that could be imaged, and the reasons of the others by tile.
+
+    `left_out` holds those too that could not be calibrated.
+    """
+
+    tiles: tuple[ImagedTile, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def image_files(prefix: Path) -> list[Path]:

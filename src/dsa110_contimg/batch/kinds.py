@@ -406,14 +406,10 @@ class PipelineJob(Request):
         from dsa110_contimg.batch import pipelines
 
         files = pipelines.subband_files([Path(name) for name in self.files])
-        inputs: dict[str, Any] = {"registry": registry}
-        if self.name:
-            inputs["name"] = self.name
-        given = context.with_artifacts(inputs)
         options = options_from(with_given(settings, self.options))
-        result = pipelines.run_pipeline(files, options, given)
+        published = pipelines.run_pipeline(registry, files, options, context, self.name or "")
         pipelines.update_survey(registry, settings, context)
-        return records.to_json(result["published"])
+        return records.to_json(published)
 
 
 KINDS: dict[str, type[Request]] = {

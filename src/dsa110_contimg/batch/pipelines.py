@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsa110_contimg import layout
+from dsa110_contimg.artifacts.mosaics import MosaicTarget, PublishedMosaic
+from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
+from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
@@ -40,17 +42,32 @@ def subband_files(inputs: Sequence[Path]) -> list[Path]:
 
 
 def run_pipeline(
-    files: Sequence[Path], options: PipelineOptions, context: PipelineContext
-) -> PipelineResult:
+    registry: Registry,
+    files: Sequence[Path],
+    options: PipelineOptions,
+    context: PipelineContext,
+    name: str = "",
+) -> PublishedMosaic:
     """Sub-band files to a published, cross-matched mosaic; fails at once.
+
+    Parameters
+    ----------
+    registry : Registry
+    files : sequence of Path
+    options : PipelineOptions
+    context : PipelineContext
+    name : str
+        Of the mosaic; empty: the name that streaming gives.
 
     Raises
     ------
     ContimgError
         The first stage's error.
     """
-    given = context.with_artifacts({"subband_files": [Path(path).absolute() for path in files]})
-    return PipelineOrchestrator(graphs.from_subbands(options)).run(given).raise_on_failure()
+    paths = [Path(path).absolute() for path in files]
+    given = context.with_inputs(SubbandFiles(paths), MosaicTarget(name))
+    graph = PipelineOrchestrator(graphs.from_subbands(options, registry))
+    return graph.run(given).raise_on_failure()[PublishedMosaic]
 
 
 def update_survey(registry: Registry, settings: Settings, context: PipelineContext) -> Survey:

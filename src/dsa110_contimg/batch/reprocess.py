@@ -12,14 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from dsa110_contimg import layout
-from dsa110_contimg.artifacts.calibration import KnownSets
-from dsa110_contimg.artifacts.mosaics import History, MosaicImage, Validation
+from dsa110_contimg.artifacts.calibration import KnownSets, SolvedSet
+from dsa110_contimg.artifacts.mosaics import (
+    Evidence,
+    History,
+    MosaicImage,
+    MosaicTarget,
+    Validation,
+)
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ImagedTiles, ManualFlags
 from dsa110_contimg.batch.selection import TileSelection
 from dsa110_contimg.batch.tiles import choose_converted
+from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.operations import manual_flags
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import PipelineContext, StageContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
@@ -100,13 +108,12 @@ def reprocess(
     work = output / _WORK
     work.mkdir(parents=True)
     layout.catalogues(work).symlink_to(layout.catalogues(context.root).resolve())
-    inputs = {
-        "measurement_sets": tuple(tiles),
-        "calibration_sets": known,
-        "manual_flags": flags,
-        "name": name,
-        "output": output / f"{name}.fits",
-    }
+    inputs = (
+        ConvertedTiles(tuple(tiles)),
+        known,
+        ManualFlags(tuple(flags)),
+        MosaicTarget(name, output / f"{name}.fits"),
+    )
     given = replace(context, root=work, inputs=inputs)
     stages = [
         *graphs.beside(options),
@@ -119,8 +126,7 @@ def reprocess(
         undo.pop_all()
     if not keep_work:
         shutil.rmtree(work)
-    mosaic: MosaicImage = result["mosaic"]
-    validation: Validation = result["validation"]
+    mosaic, validation = result[MosaicImage], result[Validation]
     return Reprocessed(
         name,
         mosaic.path,
@@ -133,32 +139,39 @@ def reprocess(
 
 
 class ReportStage(Stage):
-    """Writes report and provenance beside `mosaic`."""
-
-    inputs = ("mosaic", "validation")
-    outputs = ("evidence",)
+    """Writes report and provenance beside the mosaic."""
 
     def __init__(self, options: Mapping[str, Any]):
         self.options = options
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        converted: ConvertedTiles,
+        calibration_set: SolvedSet,
+        choice: Choice,
+        calibrated: CalibratedTiles,
+        imaged: ImagedTiles,
+        mosaic: MosaicImage,
+        validation: Validation,
+        by_hand: ManualFlags,
+    ) -> Evidence:
         """Write."""
         history = History(
-            tile_ids=tuple(tile.tile_id for tile in context["measurement_sets"]),
-            images=tuple(context["tile_images"]),
-            calibrated=tuple(context["calibrated_tiles"]),
-            calibration_set=context["calibration_set"],
-            choice=context.get("calibration_choice"),
+            converted=converted,
+            imaged=imaged,
+            calibrated=calibrated,
+            calibration_set=calibration_set,
+            choice=choice,
             options=self.options,
-            manual_flags=tuple(context["manual_flags"]),
-            seconds=context["stage_seconds"],
+            by_hand=by_hand,
+            seconds=context.seconds,
         )
-        mosaic: MosaicImage = context["mosaic"]
         report = call(
             write_evidence,
             mosaic=mosaic,
-            validation=context["validation"],
+            validation=validation,
             history=history,
             target=mosaic.path.parent,
         )
-        return {"evidence": context.compute(report, "report")}
+        return context.compute(report, "report")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ from sqlalchemy import select
 
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import SolvedSet
-from dsa110_contimg.artifacts.mosaics import MAPS, MosaicImage, companion
-from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile, ImagedTile
+from dsa110_contimg.artifacts.mosaics import MAPS, MosaicTarget, companion
+from dsa110_contimg.artifacts.tiles import (
+    CalibratedTile,
+    ConvertedTile,
+    ConvertedTiles,
+    ImagedTile,
+    ImagedTiles,
+    ManualFlags,
+    SubbandFiles,
+)
 from dsa110_contimg.batch.plans import SUFFIXES
 from dsa110_contimg.errors import ElsewhereError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
@@ -105,9 +114,10 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     made_from, images = _images(registry, root, trail, options, public["mosaic"].parent, context)
     stage = MosaicStage(options.mosaic)
     target = context.root / f"{product}.fits"
-    given = {"tile_images": images, "name": product, "output": target}
     with protected(root, [image.prefix.parent for image in images]):
-        mosaic: MosaicImage = stage.run(context.with_artifacts(given))["mosaic"]
+        mosaic = stage.run(
+            context, ImagedTiles(tuple(images)), target=MosaicTarget(product, target)
+        )
     pairs = {"mosaic": mosaic.path, **{kind: mosaic.companion(kind) for kind in MAPS}}
     equal, largest = {}, {}
     for kind, path in pairs.items():
@@ -181,19 +191,16 @@ def _images(
     solved = _calibration_set(registry, trail["calibration_set"], home)
     if tiles and solved is not None and solved.path.is_dir():
         flags = tuple(records.from_json(ManualFlag, flag) for flag in trail["manual_flags"])
-        given = context.with_artifacts({"calibration_set": solved, "manual_flags": flags})
+        image_all = partial(_image_all, options, context, solved, ManualFlags(flags))
         files = _subband_files(registry, tiles)
         if files:
             with protected(root, files):
-                converted = ConversionStage(options.convert).run(
-                    given.with_artifacts({"subband_files": files})
-                )
-            return SUBBANDS, _image_all(options, given.with_artifacts(converted))
+                converted = ConversionStage(options.convert).run(context, SubbandFiles(files))
+            return SUBBANDS, image_all(converted)
         if all(tile.host or tile.ms_path.is_dir() for tile in tiles):
-            kept = {"measurement_sets": tuple(tiles)}
             # On a machine that does not answer they are as good as gone.
             with suppress(ElsewhereError), protected(root, [tile.ms_path for tile in tiles]):
-                return MEASUREMENT_SETS, _image_all(options, given.with_artifacts(kept))
+                return MEASUREMENT_SETS, image_all(ConvertedTiles(tuple(tiles)))
     images = [_image_now(registry, image) for image in trail["images"]]
     for image in images:
         path, told = image.file("image"), trail["inputs"][image.tile_id]["sha256"]
@@ -252,10 +259,15 @@ def _image_now(registry: Registry, told: dict[str, Any]) -> ImagedTile:
     return image
 
 
-def _image_all(options: PipelineOptions, context: PipelineContext) -> Sequence[ImagedTile]:
-    context = context.with_artifacts(CalibrationApplyStage(options.apply).run(context))
-    images: Sequence[ImagedTile] = ImagingStage(options.image).run(context)["tile_images"]
-    return images
+def _image_all(
+    options: PipelineOptions,
+    context: PipelineContext,
+    solved: SolvedSet,
+    by_hand: ManualFlags,
+    converted: ConvertedTiles,
+) -> Sequence[ImagedTile]:
+    calibrated = CalibrationApplyStage(options.apply).run(context, converted, solved, by_hand)
+    return ImagingStage(options.image).run(context, calibrated).tiles
 
 
 def _subband_files(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Path]:

@@ -30,7 +30,6 @@ from dsa110_contimg.stages.options import (
     ValidationOptions,
     options_from,
     parse_options,
-    with_given,
 )
 
 StageOption = Annotated[
@@ -248,23 +247,25 @@ def pipeline(
     scheduler: SchedulerOption = None,
 ) -> None:
     """All nine stages on explicit sub-band files, once: one mosaic of all their tiles."""
-    from dsa110_contimg.batch import pipelines
+    from dsa110_contimg.artifacts.mosaics import PublishedMosaic
+    from dsa110_contimg.batch.kinds import PipelineJob
+    from dsa110_contimg.batch.pipelines import subband_files
     from dsa110_contimg.batch.workers import batch_workers
     from dsa110_contimg.cli.progress import shown
     from dsa110_contimg.pipeline.context import PipelineContext
+    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(
         root=root, sky_catalog=sky_catalog, workers=workers, scheduler=scheduler
     )
-    settings = with_given(settings, _sections(option))
-    inputs = {"name": name} if name else {}
-    found = pipelines.subband_files(files)
+    found = subband_files(files)
+    given = {"files": [str(path) for path in files], "name": name, "options": _sections(option)}
+    request = parse_options(PipelineJob, given, "pipeline")
     with batch_workers(settings, found) as executor, shown() as progress:
-        context = PipelineContext(settings.root, inputs, executor=executor, progress=progress)
-        result = pipelines.run_pipeline(found, options_from(settings), context)
-        pipelines.update_survey(Registry.of(settings), settings, context)
-    published = result["published"]
+        context = PipelineContext(settings.root, executor=executor, progress=progress)
+        made = request.run(settings, Registry.of(settings), context, settings.root)
+    published = records.from_json(PublishedMosaic, made)
     typer.echo(f"{'published' if published.published else 'held'}: {published.path}")
     typer.echo(f"report: {published.report}")
     if not published.published:

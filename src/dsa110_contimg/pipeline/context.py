@@ -1,15 +1,15 @@
-"""What a run is given: where to work, what to start from, who computes."""
+"""What a run and its stages are given: where to work, what to begin with, who computes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from dsa110_contimg.errors import GraphError
 from dsa110_contimg.pipeline.calls import Call, Result
 from dsa110_contimg.pipeline.cancellation import Cancellation
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
-from dsa110_contimg.telescope import DSA110, Telescope
 
 Failure = TypeVar("Failure", bound=Exception)
 Progress = Callable[[str, float, str], None]
@@ -33,56 +33,40 @@ def _silent(stage: str, fraction: float, message: str) -> None:
 
 
 @dataclass(frozen=True)
-class PipelineContext:
-    """Parameters and artifacts of one run.
+class StageContext:
+    """What a stage works with besides its artifacts.
 
     Attributes
     ----------
     root : Path
         Everything is written below it; made absolute.
-    inputs : mapping
-        Artifacts by name; grows as stages finish.
     executor : Executor
         Runs what is independent; inline without one.
-    telescope : Telescope
     progress : callable
-    stage_name : str
-        Of the running stage, for its progress.
     journal : Journal, optional
         Calls that it knows are not made again.
     cancellation : Cancellation
         Stops the run.
     own_disks : bool
         What lies between stages may go to workers' own disks.
+    stage_name : str
+        Of the running stage, for its progress.
+    seconds : mapping of str to float
+        Duration of each stage that is done.
     """
 
     root: Path
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
     executor: Executor = field(default_factory=InlineExecutor)
-    telescope: Telescope = DSA110
     progress: Progress = _silent
-    stage_name: str = ""
     journal: Journal | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
     own_disks: bool = False
+    stage_name: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())
-
-    def __getitem__(self, name: str) -> Any:
-        return self.inputs[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An artifact, or a default if there is none of that name."""
-        return self.inputs.get(name, default)
-
-    def with_artifacts(self, artifacts: Mapping[str, Any]) -> "PipelineContext":
-        """The same context with more artifacts."""
-        return replace(self, inputs={**self.inputs, **artifacts})
-
-    def for_stage(self, name: str) -> "PipelineContext":
-        """The same context inside a stage."""
-        return replace(self, stage_name=name)
 
     def compute(self, call: Call[Result], what: str) -> Result:
         """Make one call on the executor; see `map`."""
@@ -116,6 +100,10 @@ class PipelineContext:
         what: str,
         spared: type[Exception] | tuple[type[Exception], ...],
     ) -> list[Any]:
+        if callable(calls):
+            raise GraphError(
+                "the context takes calls: context.map([call(function, name=value), ...], 'tile')"
+            )
         results = [
             self.journal.find(call.function, call.arguments) if self.journal else None
             for call in calls
@@ -150,10 +138,49 @@ class PipelineContext:
         return results
 
 
+@dataclass(frozen=True)
+class PipelineContext(StageContext):
+    """What a run works with, and the artifacts that it begins with.
+
+    Attributes
+    ----------
+    inputs : sequence of object
+        Artifacts, each of a class of its own.
+
+    Raises
+    ------
+    GraphError
+        If the inputs are no sequence of artifacts, or two are of one class.
+    """
+
+    inputs: Sequence[object] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.inputs, Mapping):
+            raise GraphError(
+                "inputs are artifacts and have no names: "
+                "PipelineContext(root, [SubbandFiles(paths)])"
+            )
+        kinds = [type(one) for one in self.inputs]
+        twice = sorted({kind.__name__ for kind in kinds if kinds.count(kind) > 1})
+        if twice:
+            raise GraphError(f"two inputs are {', '.join(twice)}; give one of each class")
+
+    def with_inputs(self, *artifacts: object) -> "PipelineContext":
+        """The same context with more artifacts to begin with."""
+        return replace(self, inputs=(*self.inputs, *artifacts))
+
+    def for_stage(self, name: str, seconds: Mapping[str, float]) -> StageContext:
+        """What one stage of the run works with."""
+        shared = {one.name: getattr(self, one.name) for one in fields(StageContext)}
+        return StageContext(**{**shared, "stage_name": name, "seconds": seconds})
+
+
 def without_failures(
     names: Sequence[str], results: Sequence[Result | Exception]
 ) -> tuple[tuple[Result, ...], dict[str, str]]:
-    """Split what `PipelineContext.map_sparing` gives into results and reasons of failures.
+    """Split what `StageContext.map_sparing` gives into results and reasons of failures.
 
     Raises
     ------

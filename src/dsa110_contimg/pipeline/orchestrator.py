@@ -1,32 +1,35 @@
 """Check a graph of stages, then run it once.
 
-Everything that can be known before is checked before: names, cycles, declared inputs. A run fails
+Everything that can be known before is checked before: names, cycles, artifacts. A run fails
 at once: what has not begun is skipped, nothing is retried.
 """
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import TypeVar, cast
 
 from dsa110_contimg.errors import CancelledRunError, GraphError
-from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.stage import Stage, StageDefinition
+from dsa110_contimg.pipeline.context import PipelineContext, StageContext
+from dsa110_contimg.pipeline.stage import Stage, StageDefinition, signature_of
 
 __all__ = [
     "PipelineContext",
     "PipelineOrchestrator",
     "PipelineResult",
     "Stage",
+    "StageContext",
     "StageDefinition",
     "StageOutcome",
     "StageStatus",
 ]
+
+Artifact = TypeVar("Artifact")
 
 
 class StageStatus(StrEnum):
@@ -46,15 +49,15 @@ class StageOutcome:
     name : str
     status : StageStatus
     seconds : float
-    outputs : mapping
-        Artifacts it made.
+    outputs : mapping of type to object
+        Artifacts it made, by their classes.
     error : Exception or None
     """
 
     name: str
     status: StageStatus
     seconds: float = 0.0
-    outputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[type, object] = field(default_factory=dict)
     error: Exception | None = None
 
 
@@ -66,12 +69,12 @@ class PipelineResult:
     ----------
     outcomes : tuple of StageOutcome
         In the order of the graph.
-    artifacts : mapping
-        Inputs and everything that was made.
+    artifacts : mapping of type to object
+        Inputs and everything that was made, by their classes; of several of one class the last.
     """
 
     outcomes: tuple[StageOutcome, ...]
-    artifacts: Mapping[str, Any]
+    artifacts: Mapping[type, object]
 
     @property
     def success(self) -> bool:
@@ -83,8 +86,26 @@ class PipelineResult:
         """The first failure."""
         return next((o.error for o in self.outcomes if o.error is not None), None)
 
-    def __getitem__(self, name: str) -> Any:
-        return self.artifacts[name]
+    def __getitem__(self, kind: type[Artifact]) -> Artifact:
+        """The artifact of a class.
+
+        Raises
+        ------
+        GraphError
+            If the run has none.
+        """
+        found = self.get(kind)
+        if found is None:
+            known = ", ".join(one.__name__ for one in self.artifacts) or "none"
+            raise GraphError(
+                f"the run has no artifact {getattr(kind, '__name__', repr(kind))}; give its class, "
+                f"one of: {known}"
+            )
+        return found
+
+    def get(self, kind: type[Artifact]) -> Artifact | None:
+        """The artifact of a class, or None."""
+        return cast(Artifact | None, self.artifacts.get(kind))
 
     def raise_on_failure(self) -> "PipelineResult":
         """Raise the failure, if there is one."""
@@ -96,6 +117,9 @@ class PipelineResult:
 class PipelineOrchestrator:
     """Runs stages in the order of their dependencies, independent ones side by side.
 
+    A stage takes an artifact from the last stage before it that makes one, or else from the inputs
+    of the run.
+
     Parameters
     ----------
     stages : sequence of StageDefinition
@@ -103,7 +127,8 @@ class PipelineOrchestrator:
     Raises
     ------
     GraphError
-        For a name used twice, an unknown dependency or a cycle.
+        For a name used twice, an unknown dependency, a cycle, a stage that does not declare its
+        artifacts, or an artifact that two stages make beside each other.
     """
 
     def __init__(self, stages: Sequence[StageDefinition]):
@@ -124,39 +149,43 @@ class PipelineOrchestrator:
         except CycleError as error:
             cycle = ", ".join(name for name in self._stages if name in error.args[1])
             raise GraphError(f"the stages {cycle} depend on each other in a cycle") from None
+        self._signatures = {name: signature_of(self._stages[name].stage) for name in self.order}
+        self._ancestors: dict[str, set[str]] = {}
+        for name in self.order:
+            parents = self._stages[name].depends_on
+            self._ancestors[name] = set(parents).union(*(self._ancestors[one] for one in parents))
+        self._makers = {name: self._makers_for(name) for name in self.order}
 
     def check(self, context: PipelineContext) -> None:
-        """Check that every declared input is given or made by an earlier stage.
+        """Check that every required artifact is given or made by an earlier stage.
 
         Raises
         ------
         GraphError
-            Naming the stage and its missing input.
+            Naming the stage and what it lacks.
         """
-        makers = {out: name for name, d in self._stages.items() for out in d.stage.outputs}
-        ancestors: dict[str, set[str]] = {}
+        given = {type(one) for one in context.inputs}
         for name in self.order:
-            parents = self._stages[name].depends_on
-            ancestors[name] = set(parents).union(*(ancestors[parent] for parent in parents))
-            for needed in self._stages[name].stage.inputs:
-                if needed in context.inputs or makers.get(needed) in ancestors[name]:
+            for kind in self._signatures[name].required.values():
+                if kind in given or kind in self._makers[name]:
                     continue
+                makers = [one for one in self.order if kind in self._signatures[one].outputs]
+                known = ", ".join(one.__name__ for one in given) or "none"
                 hint = (
-                    f"stage {makers[needed]!r} makes it: add that to depends_on"
-                    if needed in makers
-                    else f"give it in the context's inputs (given: "
-                    f"{', '.join(context.inputs) or 'none'})"
+                    f"stage {makers[0]!r} makes it: add that to depends_on"
+                    if makers
+                    else f"give one in the context's inputs (given: {known})"
                 )
-                raise GraphError(f"stage {name!r} needs {needed!r}; {hint}")
+                raise GraphError(f"stage {name!r} needs {kind.__name__}; {hint}")
 
     def run(self, context: PipelineContext) -> PipelineResult:
         """Run the graph once.
 
-        Errors of stages are in the result; an error in the graph itself is raised
-        before anything runs. The context tells each stage as `stage_seconds` how long those before
-        it took.
+        Errors of stages are in the result; an error in the graph itself is raised before anything
+        runs.
         """
         self.check(context)
+        given = {type(one): one for one in context.inputs}
         outcomes: dict[str, StageOutcome] = {}
         running: dict[Future[StageOutcome], str] = {}
         with (
@@ -170,28 +199,35 @@ class PipelineOrchestrator:
             failed = False
             while running or (sorter.is_active() and not failed):
                 for name in () if failed else sorter.get_ready():
-                    running[threads.submit(self._run_stage, name, context)] = name
+                    seconds = {one: outcome.seconds for one, outcome in outcomes.items()}
+                    inputs = self._inputs(name, given, outcomes)
+                    own = context.for_stage(name, seconds)
+                    running[threads.submit(self._run_stage, name, own, inputs)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name, outcome = running.pop(future), future.result()
                     outcomes[name] = outcome
                     sorter.done(name)
                     failed = failed or outcome.status is StageStatus.FAILED
-                    seconds = {name: done.seconds for name, done in outcomes.items()}
-                    context = context.with_artifacts({**outcome.outputs, "stage_seconds": seconds})
             undo.pop_all()
         skipped = partial(StageOutcome, status=StageStatus.SKIPPED)
         ordered = tuple(outcomes.get(name) or skipped(name) for name in self.order)
-        return PipelineResult(ordered, dict(context.inputs))
+        artifacts = dict(given)
+        for outcome in ordered:
+            artifacts |= outcome.outputs
+        return PipelineResult(ordered, artifacts)
 
     def text(self) -> str:
-        """The graph for people: a line a stage, in the order of running."""
+        """The graph for people: a line per stage, in the order of running."""
         lines = []
         for number, name in enumerate(self.order, start=1):
-            definition = self._stages[name]
-            needs = ", ".join(definition.stage.inputs) or "nothing"
-            makes = ", ".join(definition.stage.outputs) or "nothing"
-            after = f"  after {', '.join(definition.depends_on)}" if definition.depends_on else ""
-            lines.append(f"{number:2d} {name:12} needs {needs}; makes {makes}{after}")
+            signature, after = self._signatures[name], ", ".join(self._stages[name].depends_on)
+            parts = [
+                f"needs {_names(signature.required.values()) or 'nothing'}",
+                f"takes {_names(signature.optional.values())}" if signature.optional else "",
+                f"makes {_names(signature.outputs) or 'nothing'}",
+                f"after {after}" if after else "",
+            ]
+            lines.append(f"{number:2d} {name:12} {'; '.join(part for part in parts if part)}")
         return "\n".join(lines)
 
     def edges(self) -> dict[str, tuple[str, ...]]:
@@ -201,16 +237,50 @@ class PipelineOrchestrator:
     def _sorter(self) -> TopologicalSorter[str]:
         return TopologicalSorter({name: one.depends_on for name, one in self._stages.items()})
 
-    def _run_stage(self, name: str, context: PipelineContext) -> StageOutcome:
-        stage = self._stages[name].stage
+    def _makers_for(self, name: str) -> dict[type, str]:
+        """The stage that each artifact of a stage comes from, where a stage makes it."""
+        signature = self._signatures[name]
+        makers: dict[type, str] = {}
+        for kind in (*signature.required.values(), *signature.optional.values()):
+            before = [a for a in self._ancestors[name] if kind in self._signatures[a].outputs]
+            last = [a for a in before if not any(a in self._ancestors[b] for b in before)]
+            if len(last) > 1:
+                raise GraphError(
+                    f"stage {name!r} takes {kind.__name__}, which the stages "
+                    f"{' and '.join(sorted(last))} make beside each other; let it depend on one"
+                )
+            if last:
+                makers[kind] = last[0]
+        return makers
+
+    def _inputs(
+        self, name: str, given: Mapping[type, object], outcomes: Mapping[str, StageOutcome]
+    ) -> dict[str, object]:
+        """Arguments for a stage, by the names of its parameters."""
+        signature, inputs = self._signatures[name], {}
+        for parameter, kind in {**signature.required, **signature.optional}.items():
+            if kind in self._makers[name]:
+                inputs[parameter] = outcomes[self._makers[name][kind]].outputs[kind]
+            elif kind in given:
+                inputs[parameter] = given[kind]
+        return inputs
+
+    def _run_stage(
+        self, name: str, context: StageContext, inputs: Mapping[str, object]
+    ) -> StageOutcome:
         start = time.monotonic()
         context.progress(name, 0.0, "started")
         try:
             context.cancellation.check()
-            outputs = dict(stage.run(context.for_stage(name)))
-            missing = [out for out in stage.outputs if out not in outputs]
-            if missing:
-                raise GraphError(f"stage {name!r} declared {', '.join(missing)} but made none")
+            made = self._stages[name].stage.run(context, **inputs)
+            several = made if type(made) is tuple else () if made is None else (made,)
+            outputs = {type(one): one for one in several}
+            declared = self._signatures[name].outputs
+            if set(outputs) != set(declared):
+                raise GraphError(
+                    f"stage {name!r} declares {_names(declared) or 'no artifact'} but made "
+                    f"{_names(outputs) or 'none'}"
+                )
         except Exception as failure:  # noqa: BLE001 (a supervisor: a stage may be a user's own)
             # Calls that were ended fail in many ways.
             cancelled = CancelledRunError("the run was cancelled")
@@ -220,3 +290,7 @@ class PipelineOrchestrator:
         seconds = time.monotonic() - start
         context.progress(name, 1.0, f"done in {seconds:.1f} s")
         return StageOutcome(name, StageStatus.DONE, seconds, outputs)
+
+
+def _names(kinds: Iterable[type]) -> str:
+    return ", ".join(kind.__name__ for kind in kinds)

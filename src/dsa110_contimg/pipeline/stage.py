@@ -1,40 +1,52 @@
-"""What a stage is: a step with declared inputs and outputs.
+"""What a stage is: a step that declares the artifacts it takes and gives.
 
-A stage of your own is a class of this form::
+An artifact is an object of a class of its own, usually a frozen dataclass; the class is its name.
+The parameters of `run` after the context are what a stage takes, and its return type is what it
+gives. A parameter with a default value is optional. A stage of your own is a class of this form::
+
+    @dataclass(frozen=True)
+    class Brightest:
+        jy: float
 
     class BrightestPixel(Stage):
-        inputs = ("tile_images",)
-        outputs = ("brightest_jy",)
-
-        def run(self, context):
-            return {"brightest_jy": max(image.peak_jy for image in context["tile_images"])}
+        def run(self, context: StageContext, imaged: ImagedTiles) -> Brightest:
+            return Brightest(max(tile.peak_jy for tile in imaged.tiles))
 """
 
+import inspect
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import NoneType, UnionType
+from typing import Any
 
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.errors import GraphError
+from dsa110_contimg.pipeline.context import StageContext
+
+_FORM = (
+    "write 'def run(self, context: StageContext, imaged: ImagedTiles) -> Brightest', with a class "
+    "for each artifact; see dsa110_contimg/pipeline/stage.py"
+)
 
 
 class Stage(ABC):
-    """One step of a pipeline.
-
-    Attributes
-    ----------
-    inputs : tuple of str
-        Artifacts it reads; each must be given at the start or made by a stage it depends on.
-    outputs : tuple of str
-        Artifacts it makes.
-    """
-
-    inputs: ClassVar[tuple[str, ...]] = ()
-    outputs: ClassVar[tuple[str, ...]] = ()
+    """One step of a pipeline."""
 
     @abstractmethod
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
-        """Do the work and return the artifacts by name.
+    def run(self, context: StageContext, /, *args: Any, **artifacts: Any) -> Any:
+        """Do the work.
+
+        Parameters
+        ----------
+        context : StageContext
+        **artifacts
+            In a stage: parameters whose types are classes of artifacts.
+
+        Returns
+        -------
+        object, tuple of objects or None
+            In a stage: one artifact, a tuple of several, or none.
 
         Raises
         ------
@@ -58,3 +70,59 @@ class StageDefinition:
     name: str
     stage: Stage
     depends_on: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class StageSignature:
+    """The artifacts of a stage.
+
+    Attributes
+    ----------
+    required, optional : mapping of str to type
+        What it takes, by the name of the parameter.
+    outputs : tuple of type
+        What it gives.
+    """
+
+    required: Mapping[str, type]
+    optional: Mapping[str, type]
+    outputs: tuple[type, ...]
+
+
+def signature_of(stage: Stage) -> StageSignature:
+    """Read what a stage declares.
+
+    Raises
+    ------
+    GraphError
+        If a parameter or the return value has no class of an artifact.
+    """
+    run, name = type(stage).run, type(stage).__name__
+    try:
+        types = typing.get_type_hints(run)
+    except NameError as error:
+        raise GraphError(f"{name}.run: {error}; import it where the program runs") from None
+    parameters = list(inspect.signature(run).parameters.values())[2:]
+    required: dict[str, type] = {}
+    optional: dict[str, type] = {}
+    for parameter in parameters:
+        taken = optional if parameter.default is not parameter.empty else required
+        kinds = _classes(types.get(parameter.name), name, f"parameter {parameter.name!r}")
+        if len(kinds) != 1:
+            raise GraphError(
+                f"{name}.run: parameter {parameter.name!r} takes one artifact; {_FORM}"
+            )
+        taken[parameter.name] = kinds[0]
+    return StageSignature(required, optional, _classes(types.get("return"), name, "return value"))
+
+
+def _classes(annotation: Any, stage: str, what: str) -> tuple[type, ...]:
+    """Classes of artifacts of a type hint: one, a tuple of several, or None besides."""
+    origin = typing.get_origin(annotation)
+    several = origin in (tuple, UnionType, typing.Union)
+    kinds = typing.get_args(annotation) if several else (annotation,)
+    kinds = tuple(kind for kind in kinds if kind is not NoneType)
+    for kind in kinds:
+        if not isinstance(kind, type) or kind.__module__ in ("builtins", "collections.abc", "typing"):
+            raise GraphError(f"{stage}.run: the {what} has no class of an artifact; {_FORM}")
+    return kinds

@@ -46,7 +46,7 @@ def write_evidence(
     """
     stays = target == mosaic.path.parent
     trail = provenance.record(
-        {image.tile_id: image.file("image") for image in history.images},
+        {image.tile_id: image.file("image") for image in history.imaged.tiles},
         history.options,
         product=mosaic.name,
         again=f"dsa110-contimg reproduce {mosaic.path if stays else mosaic.name}",
@@ -69,15 +69,16 @@ def write_evidence(
         "kinds": {path.name: kind for kind, path in files},
         "mosaic": records.to_json(replace(mosaic, path=target / mosaic.path.name)),
         "validation": records.to_json(validation),
-        "images": [records.to_json(image) for image in history.images],
+        "images": [records.to_json(image) for image in history.imaged.tiles],
         # The database has all antennas.
         "calibrated": [
-            records.to_json(replace(made, antennas=made.departures)) for made in history.calibrated
+            records.to_json(replace(made, antennas=made.departures))
+            for made in history.calibrated.tiles
         ],
         "calibration_set": None
         if history.calibration_set is None
         else records.to_json(history.calibration_set),
-        "manual_flags": [records.to_json(flag) for flag in history.manual_flags],
+        "manual_flags": [records.to_json(flag) for flag in history.by_hand.flags],
     }
     written = mosaic.path.with_suffix(".json")
     written.write_text(json.dumps(trail, indent=1, default=str))
@@ -113,7 +114,7 @@ def mosaic_report(
     mosaic: MosaicImage, validation: Validation, history: History, trail: Mapping[str, Any]
 ) -> str:
     """The page of evidence for one mosaic."""
-    calibrated = {made.tile.tile_id: made for made in history.calibrated}
+    calibrated = {made.tile.tile_id: made for made in history.calibrated.tiles}
     sections = [
         Section("Mosaic", _summary(mosaic), pictures=[(mosaic.name, mosaic.preview.read_bytes())]),
         Section(
@@ -127,7 +128,7 @@ def mosaic_report(
             ),
             source_plots(validation.sources),
         ),
-        _tiles_section(history.images, calibrated, mosaic),
+        _tiles_section(history.imaged.tiles, calibrated, mosaic),
     ]
     if history.calibration_set is not None:
         sections.append(calibration_section(history.calibration_set, history.choice))

@@ -1,29 +1,35 @@
 """Stages 2 and 3 as one, for graphs that need no part of them."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.artifacts.calibration import KnownSets, SolvedSet
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ManualFlags
+from dsa110_contimg.calibration.choice import Choice
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
 from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 
+_NO_SETS = KnownSets()
+_NO_FLAGS = ManualFlags()
+
 
 class CalibrationStage(Stage):
     """Solving and application in one stage."""
 
-    inputs = ("measurement_sets",)
-    outputs = ("calibration_set", "calibration_choice", "calibrated_tiles", "left_out")
-
     def __init__(self, options: CalibrationApplyOptions | None = None):
         self.options = options or CalibrationApplyOptions()
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        converted: ConvertedTiles,
+        known: KnownSets = _NO_SETS,
+        by_hand: ManualFlags = _NO_FLAGS,
+    ) -> tuple[SolvedSet, Choice, CalibratedTiles]:
         """Solve the reference tile, then calibrate all."""
         solve_options = CalibrationSolveOptions(
             **self.options.model_dump(exclude={"refine_phases"})
         )
-        solved = CalibrationSolveStage(solve_options).run(context)
-        applied = CalibrationApplyStage(self.options).run(context.with_artifacts(solved))
-        return {**solved, **applied}
+        solve, apply = CalibrationSolveStage(solve_options), CalibrationApplyStage(self.options)
+        solved, choice = solve.run(context, converted, known, by_hand)
+        return solved, choice, apply.run(context, converted, solved, by_hand)

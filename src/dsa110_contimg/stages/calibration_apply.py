@@ -1,9 +1,8 @@
 """Stage 3: a calibrated Measurement Set for each tile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,13 @@ from dsa110_contimg.artifacts.calibration import (
     GAINS_NAME,
     SolvedSet,
 )
-from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile
+from dsa110_contimg.artifacts.tiles import (
+    CalibratedTile,
+    CalibratedTiles,
+    ConvertedTile,
+    ConvertedTiles,
+    ManualFlags,
+)
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration.antenna_state import AntennaState
 from dsa110_contimg.calibration.gains import Gains
@@ -24,7 +29,7 @@ from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext, without_failures
+from dsa110_contimg.pipeline.context import StageContext, without_failures
 from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
@@ -37,6 +42,7 @@ from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import unflagged
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
+_NO_FLAGS = ManualFlags()
 _RECENTRED_RAD = 3 / 60 * np.pi / 180
 """A fiftieth of the half-power beam: less costs no sky."""
 
@@ -161,25 +167,27 @@ def _gains_for(vis: Visibilities, table: tables.CalibrationTable) -> Gains:
 
 
 class CalibrationApplyStage(Stage):
-    """Applies `calibration_set` and `manual_flags` to every one of `measurement_sets`.
+    """Applies a calibration set and what was flagged by hand to every tile.
 
-    A tile that cannot be calibrated is in `left_out` with its reason, unless none can.
+    A tile that cannot be calibrated is left out with its reason, unless none can.
     """
-
-    inputs = ("measurement_sets", "calibration_set")
-    outputs = ("calibrated_tiles", "left_out")
 
     def __init__(self, options: CalibrationApplyOptions | None = None):
         self.options = options or CalibrationApplyOptions()
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        converted: ConvertedTiles,
+        calibration_set: SolvedSet,
+        by_hand: ManualFlags = _NO_FLAGS,
+    ) -> CalibratedTiles:
         """Calibrate all tiles."""
-        tiles: Sequence[ConvertedTile] = context["measurement_sets"]
         calls = [
             call(
                 apply,
                 tile=tile,
-                calibration_set=context["calibration_set"],
+                calibration_set=calibration_set,
                 output=fresh_path(
                     layout.measurement_sets(context.root),
                     f"{tile.tile_id}_cal",
@@ -188,10 +196,10 @@ class CalibrationApplyStage(Stage):
                 ),
                 root=context.root,
                 options=self.options,
-                manual_flags=context.get("manual_flags", ()),
+                manual_flags=by_hand.flags,
             )
-            for tile in tiles
+            for tile in converted.tiles
         ]
         made = context.map_sparing(calls, "tile", CalibrationError)
-        good, left_out = without_failures([tile.tile_id for tile in tiles], made)
-        return {"calibrated_tiles": good, "left_out": left_out}
+        good, left_out = without_failures([tile.tile_id for tile in converted.tiles], made)
+        return CalibratedTiles(good, left_out)

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,14 +23,14 @@ from dsa110_contimg.artifacts.calibration import (
     KnownSets,
     SolvedSet,
 )
-from dsa110_contimg.artifacts.tiles import ConvertedTile
+from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, ManualFlags
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, CalibrationError, NotYetError
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.fresh import FreshPath, fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
@@ -44,6 +43,8 @@ from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
 _TRIED_TILES = 3
+_NO_SETS = KnownSets()
+_NO_FLAGS = ManualFlags()
 
 
 @needs(memory_gb=4.0)
@@ -181,23 +182,22 @@ def reference_order(n_tiles: int, reference_tile: int) -> list[int]:
 
 
 class CalibrationSolveStage(Stage):
-    """Solves the reference tile of `measurement_sets`, or falls back on `calibration_sets`.
-
-    The context may hold `calibration_sets` (`KnownSets`) and `manual_flags`.
-    """
-
-    inputs = ("measurement_sets",)
-    outputs = ("calibration_set", "calibration_choice")
+    """Solves the reference tile, or falls back on sets that are known."""
 
     def __init__(self, options: CalibrationSolveOptions | None = None):
         self.options = options or CalibrationSolveOptions()
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        converted: ConvertedTiles,
+        known: KnownSets = _NO_SETS,
+        by_hand: ManualFlags = _NO_FLAGS,
+    ) -> tuple[SolvedSet, Choice]:
         """Solve and choose."""
-        tiles: Sequence[ConvertedTile] = context["measurement_sets"]
-        known: KnownSets = context.get("calibration_sets", KnownSets())
+        tiles = converted.tiles
         sets = {one.solved.id: one for one in known.sets}
-        own, failures = self._solve_own(context, tiles, sets)
+        own, failures = self._solve_own(context, tiles, sets, by_hand)
         if own is None and not known.complete:
             raise NotYetError(f"{'; '.join(failures)}; earlier observations are not finished yet")
         first, last = tiles[0], tiles[-1]
@@ -212,16 +212,14 @@ class CalibrationSolveStage(Stage):
             raise CalibrationError("; ".join([*failures, str(error)])) from error
         if own is not None:
             sets[own.id] = KnownSet(own)
-        return {
-            "calibration_set": self._set_of(context, choice, sets, first.tile_id),
-            "calibration_choice": choice,
-        }
+        return self._set_of(context, choice, sets, first.tile_id), choice
 
     def _solve_own(
         self,
-        context: PipelineContext,
+        context: StageContext,
         tiles: Sequence[ConvertedTile],
         known: Mapping[str, KnownSet],
+        by_hand: ManualFlags,
     ) -> tuple[SolvedSet | None, list[str]]:
         """The first tile that can be solved, and why others could not."""
         failures: list[str] = []
@@ -236,7 +234,7 @@ class CalibrationSolveStage(Stage):
                 output=fresh_path(layout.calibration_sets(context.root), tile.tile_id),
                 root=context.root,
                 options=self.options,
-                manual_flags=context.get("manual_flags", ()),
+                manual_flags=by_hand.flags,
             )
             try:
                 return context.compute(solution, "solution"), failures
@@ -245,7 +243,7 @@ class CalibrationSolveStage(Stage):
         return None, failures
 
     def _set_of(
-        self, context: PipelineContext, choice: Choice, sets: Mapping[str, KnownSet], tile_id: str
+        self, context: StageContext, choice: Choice, sets: Mapping[str, KnownSet], tile_id: str
     ) -> SolvedSet:
         bandpass, gains = sets[choice.bandpass_id].solved, sets[choice.gains_id].solved
         if bandpass.id == gains.id:

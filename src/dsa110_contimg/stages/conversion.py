@@ -1,24 +1,23 @@
 """Stage 1: sub-band files to a phased Measurement Set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dsa110_contimg import layout
-from dsa110_contimg.artifacts.tiles import ConvertedTile
+from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, SubbandFiles
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stages.options import ConversionOptions
-from dsa110_contimg.telescope import Telescope
+from dsa110_contimg.telescope import DSA110, Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -155,17 +154,15 @@ def describe(ms_path: Path) -> ConvertedTile:
 
 
 class ConversionStage(Stage):
-    """Converts `subband_files` (paths of any number of observations)."""
+    """Converts sub-band files of any number of observations."""
 
-    inputs = ("subband_files",)
-    outputs = ("measurement_sets",)
-
-    def __init__(self, options: ConversionOptions | None = None):
+    def __init__(self, options: ConversionOptions | None = None, telescope: Telescope = DSA110):
         self.options = options or ConversionOptions()
+        self.telescope = telescope
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(self, context: StageContext, files: SubbandFiles) -> ConvertedTiles:
         """Convert every observation, in order of time."""
-        headers = [uvh5.read_header(Path(path)) for path in context["subband_files"]]
+        headers = [uvh5.read_header(Path(path)) for path in files.paths]
         groups = observations.group_by_time(headers)
         directory = layout.measurement_sets(context.root)
         directory.mkdir(parents=True, exist_ok=True)
@@ -174,9 +171,9 @@ class ConversionStage(Stage):
                 convert,
                 files=[header.path for header in group],
                 output=fresh_path(directory, observations.tile_id(time_key), ".ms"),
-                telescope=context.telescope,
+                telescope=self.telescope,
                 options=self.options,
             )
             for time_key, group in groups.items()
         ]
-        return {"measurement_sets": tuple(context.map(calls, "tile"))}
+        return ConvertedTiles(tuple(context.map(calls, "tile")))

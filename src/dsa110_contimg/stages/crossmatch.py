@@ -1,10 +1,8 @@
 """Stage 9: sources of a mosaic, matched with a catalogue, and their light curves."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlalchemy import select
@@ -14,10 +12,11 @@ from dsa110_contimg.artifacts.mosaics import Crossmatch, PublishedMosaic, compan
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
+from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, Mosaic, Product
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, catalogues, matching
@@ -155,15 +154,12 @@ def _where(has: np.ndarray, values: np.ndarray, partner: np.ndarray) -> np.ndarr
 class CrossmatchStage(Stage):
     """Cross-matches the published mosaic; the catalogue goes to `products/catalogues`."""
 
-    inputs = ("published",)
-    outputs = ("crossmatch",)
-
-    def __init__(self, options: CrossmatchOptions | None = None):
+    def __init__(self, options: CrossmatchOptions | None = None, registry: Registry | None = None):
         self.options = options or CrossmatchOptions()
+        self.registry = registry
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(self, context: StageContext, published: PublishedMosaic) -> Crossmatch:
         """Find and match."""
-        published: PublishedMosaic = context["published"]
         name = f"{published.name}_sources"
         matching = call(
             crossmatch,
@@ -174,8 +170,8 @@ class CrossmatchStage(Stage):
         )
         result = context.compute(matching, "catalogue")
         if not published.published:
-            return {"crossmatch": result}
-        registry = open_registry(context)
+            return result
+        registry = open_registry(self.registry, context.root)
         folder = layout.published_catalogues(context.root)
         files = [("catalogue", result.path), *catalogue_file.companions(result.path)]
         with registry.read() as session:
@@ -215,4 +211,4 @@ class CrossmatchStage(Stage):
             )
             for message in told:
                 session.add(Event(at=now, level="info", subject=published.name, message=message))
-        return {"crossmatch": replace(result, path=folder / result.path.name)}
+        return replace(result, path=folder / result.path.name)

@@ -1,6 +1,10 @@
 """The way of the data: which stage follows which."""
 
+from collections.abc import Sequence
+
 from dsa110_contimg.pipeline.stage import StageDefinition
+from dsa110_contimg.registry.claims import Claim
+from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
 from dsa110_contimg.stages.conversion import ConversionStage
@@ -13,36 +17,50 @@ from dsa110_contimg.stages.registration import RegistrationStage
 from dsa110_contimg.stages.validation import ValidationStage
 
 
-def from_measurement_sets(options: PipelineOptions) -> list[StageDefinition]:
+def from_measurement_sets(
+    options: PipelineOptions, registry: Registry | None = None, claim: Claim | None = None
+) -> list[StageDefinition]:
     """Stages 2 to 9: what streaming does with a mosaic group."""
     return [
         StageDefinition("calibrate", CalibrationSolveStage(options.calibrate)),
         StageDefinition("apply", CalibrationApplyStage(options.apply), ["calibrate"]),
         StageDefinition("image", ImagingStage(options.image), ["apply"]),
-        *from_images(options, after="image"),
+        *_from_images(options, registry, claim, ["image"]),
     ]
 
 
-def from_images(options: PipelineOptions, after: str | None = None) -> list[StageDefinition]:
+def from_images(
+    options: PipelineOptions, registry: Registry | None = None
+) -> list[StageDefinition]:
     """Stages 5 to 9: tile images to a published, cross-matched mosaic."""
+    return _from_images(options, registry, None, [])
+
+
+def _from_images(
+    options: PipelineOptions, registry: Registry | None, claim: Claim | None, after: Sequence[str]
+) -> list[StageDefinition]:
     return [
-        StageDefinition("mosaic", MosaicStage(options.mosaic), [after] if after else []),
-        StageDefinition("validate", ValidationStage(options.validate), ["mosaic"]),
+        StageDefinition("mosaic", MosaicStage(options.mosaic), after),
+        StageDefinition("validate", ValidationStage(options.validate, registry), ["mosaic"]),
         StageDefinition(
             "register",
-            RegistrationStage(options.image_key),
-            ["mosaic", "validate", *([after] if after else [])],
+            RegistrationStage(options.image_key, registry, claim),
+            ["mosaic", "validate", *after],
         ),
         StageDefinition(
-            "publish", PublishingStage(options.dump()), ["register", "mosaic", "validate"]
+            "publish",
+            PublishingStage(options.dump(), registry, claim),
+            ["register", "mosaic", "validate"],
         ),
-        StageDefinition("crossmatch", CrossmatchStage(options.crossmatch), ["publish"]),
+        StageDefinition("crossmatch", CrossmatchStage(options.crossmatch, registry), ["publish"]),
     ]
 
 
-def from_subbands(options: PipelineOptions) -> list[StageDefinition]:
+def from_subbands(
+    options: PipelineOptions, registry: Registry | None = None
+) -> list[StageDefinition]:
     """All nine stages."""
-    solve, apply, *later = from_measurement_sets(options)
+    solve, apply, *later = from_measurement_sets(options, registry)
     return [
         StageDefinition("convert", ConversionStage(options.convert)),
         StageDefinition(solve.name, solve.stage, ["convert"]),

@@ -1,6 +1,6 @@
 """Stage 4: images of each tile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 
 from dsa110_contimg import __version__, layout
 from dsa110_contimg.artifacts.tiles import (
-    CalibratedTile,
+    CalibratedTiles,
     ImagedTile,
+    ImagedTiles,
     Photometry,
     TileCheck,
     image_files,
@@ -26,7 +27,7 @@ from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrat
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext, without_failures
+from dsa110_contimg.pipeline.context import StageContext, without_failures
 from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import placed
@@ -270,32 +271,26 @@ def _write_plane(
 
 
 class ImagingStage(Stage):
-    """Images every one of `calibrated_tiles`; those that cannot be join those `left_out` before."""
-
-    inputs = ("calibrated_tiles",)
-    outputs = ("tile_images", "left_out")
+    """Images every calibrated tile; those that cannot be imaged join those left out before."""
 
     def __init__(self, options: ImagingOptions | None = None):
         self.options = options or ImagingOptions()
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(self, context: StageContext, calibrated: CalibratedTiles) -> ImagedTiles:
         """Image all tiles."""
-        tiles: Sequence[CalibratedTile] = context["calibrated_tiles"]
         calls = [
             call(
                 image,
-                ms_path=placed(calibrated.host, calibrated.ms_path),
+                ms_path=placed(one.host, one.ms_path),
                 prefix=fresh_path(
-                    layout.images(context.root),
-                    calibrated.tile.tile_id,
-                    inside=calibrated.tile.tile_id,
+                    layout.images(context.root), one.tile.tile_id, inside=one.tile.tile_id
                 ),
                 root=context.root,
                 options=self.options,
-                calibration_set_id=calibrated.calibration_set_id,
+                calibration_set_id=one.calibration_set_id,
             )
-            for calibrated in tiles
+            for one in calibrated.tiles
         ]
         made = context.map_sparing(calls, "image", ImagingError)
-        good, left_out = without_failures([one.tile.tile_id for one in tiles], made)
-        return {"tile_images": good, "left_out": {**context.get("left_out", {}), **left_out}}
+        good, left_out = without_failures([one.tile.tile_id for one in calibrated.tiles], made)
+        return ImagedTiles(good, {**calibrated.left_out, **left_out})

@@ -20,7 +20,7 @@ from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.mosaicking.transits import CombinedTile, Transits, transits
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.registry import light_curves as rows
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
@@ -110,7 +110,7 @@ def measure_epoch(epoch: _Epoch, ra_deg: np.ndarray, dec_deg: np.ndarray) -> For
 
 
 def follow(
-    context: PipelineContext,
+    context: StageContext,
     registry: Registry,
     name: str,
     catalogue_path: Path,
@@ -122,7 +122,7 @@ def follow(
 
     Parameters
     ----------
-    context : PipelineContext
+    context : StageContext
         Its executor measures.
     registry : Registry
     name : str

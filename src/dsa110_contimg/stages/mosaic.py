@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg import __version__, layout
-from dsa110_contimg.artifacts.mosaics import MosaicImage, companion, mosaic_name
-from dsa110_contimg.artifacts.tiles import ImagedTile
+from dsa110_contimg.artifacts.mosaics import MosaicImage, MosaicTarget, companion, mosaic_name
+from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, ImagedTile, ImagedTiles
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
@@ -18,13 +18,14 @@ from dsa110_contimg.mosaicking import beams, combine, flux_scale, gates, grid
 from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.stages.options import MosaicOptions
 
+_STAGED = MosaicTarget()
 _MEDIAN_OF = 2**24
 """Pixels that the median rms of a large mosaic is taken of."""
 _COARSE_PIXELS = 256
@@ -311,36 +312,39 @@ def _header(
 
 
 class MosaicStage(Stage):
-    """Combines `tile_images`.
+    """Combines tile images.
 
-    The context may hold `output` (a FITS path) and `name`; else the mosaic is staged under the
-    root with streaming's name. It may also hold `left_out`, tiles that have no image, and why.
+    Without a target the mosaic is staged under the root with streaming's name.
     """
-
-    inputs = ("tile_images",)
-    outputs = ("mosaic",)
 
     def __init__(self, options: MosaicOptions | None = None):
         self.options = options or MosaicOptions()
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        imaged: ImagedTiles,
+        converted: ConvertedTiles | None = None,
+        target: MosaicTarget = _STAGED,
+    ) -> MosaicImage:
         """Combine."""
-        images: Sequence[ImagedTile] = sorted(context["tile_images"], key=lambda i: i.start)
+        images = sorted(imaged.tiles, key=lambda image: image.start)
         if not images:
             raise NothingToDo("there are no tile images to combine")
         # Named after all tiles of the group, those too that could not be imaged.
-        tiles = sorted(context.get("measurement_sets", images), key=lambda tile: tile.start)
-        end = max(tile.start + tile.duration_s for tile in tiles)
-        name = context.get("name") or mosaic_name(tiles[0].tile_id, tiles[0].start, end)
-        output: Path = context.get("output") or fresh_path(
-            layout.images(context.root), name, inside=f"{name}.fits"
+        group: Sequence[ConvertedTile | ImagedTile] = (
+            imaged.tiles if converted is None else converted.tiles
         )
+        first = min(group, key=lambda tile: tile.start)
+        end = max(tile.start + tile.duration_s for tile in group)
+        name = target.name or mosaic_name(first.tile_id, first.start, end)
+        output = target.path or fresh_path(layout.images(context.root), name, inside=f"{name}.fits")
         combination = call(
             build_mosaic,
             images=images,
             output=output,
             name=name,
             options=self.options,
-            without=context.get("left_out", {}),
+            without=imaged.left_out,
         )
-        return {"mosaic": context.compute(combination, "mosaic")}
+        return context.compute(combination, "mosaic")

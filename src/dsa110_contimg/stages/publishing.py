@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg import layout
+from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import (
     Evidence,
     History,
@@ -17,16 +18,23 @@ from dsa110_contimg.artifacts.mosaics import (
     RegisteredMosaic,
     Validation,
 )
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ImagedTiles, ManualFlags
+from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.registry import claims
+from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, Mosaic, Product
 from dsa110_contimg.reports.evidence import write_evidence
 from dsa110_contimg.stages.state import open_registry
+
+_NO_IMAGES = ImagedTiles()
+_NO_TILES = CalibratedTiles()
+_NO_FLAGS = ManualFlags()
 
 
 class PublishingStage(Stage):
@@ -36,19 +44,31 @@ class PublishingStage(Stage):
     an operator.
     """
 
-    inputs = ("registered", "mosaic", "validation")
-    outputs = ("published",)
-
-    def __init__(self, options: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        options: Mapping[str, Any] | None = None,
+        registry: Registry | None = None,
+        claim: Claim | None = None,
+    ):
         self.options = options or {}
+        self.registry = registry
+        self.claim = claim
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        registered: RegisteredMosaic,
+        mosaic: MosaicImage,
+        validation: Validation,
+        converted: ConvertedTiles | None = None,
+        imaged: ImagedTiles = _NO_IMAGES,
+        calibrated: CalibratedTiles = _NO_TILES,
+        calibration_set: SolvedSet | None = None,
+        choice: Choice | None = None,
+        by_hand: ManualFlags = _NO_FLAGS,
+    ) -> PublishedMosaic:
         """Publish or hold."""
-        mosaic: MosaicImage = context["mosaic"]
-        validation: Validation = context["validation"]
-        registered: RegisteredMosaic = context["registered"]
-        claim = context.get("claim")
-        seconds: Mapping[str, float] = context.get("stage_seconds", {})
+        claim = self.claim
         passed = validation.verdict is Verdict.PASSED
         target = layout.published_mosaics(context.root)
         report = call(
@@ -57,29 +77,26 @@ class PublishingStage(Stage):
             validation=validation,
             history=History(
                 group_id=claim.id if claim is not None else "",
-                tile_ids=tuple(
-                    tile.tile_id
-                    for tile in context.get("measurement_sets", context.get("tile_images", ()))
-                ),
-                images=tuple(context.get("tile_images", ())),
-                calibrated=tuple(context.get("calibrated_tiles", ())),
-                calibration_set=context.get("calibration_set"),
-                choice=context.get("calibration_choice"),
+                converted=converted,
+                imaged=imaged,
+                calibrated=calibrated,
+                calibration_set=calibration_set,
+                choice=choice,
                 options=self.options,
-                manual_flags=tuple(context.get("manual_flags", ())),
-                seconds=seconds,
+                by_hand=by_hand,
+                seconds=context.seconds,
             ),
             target=target,
         )
         evidence = context.compute(report, "report")
-        registry = open_registry(context)
+        registry = open_registry(self.registry, context.root)
         rows = publish_files(registry, evidence, mosaic.name, target) if passed else []
         reason = "" if passed else validation.reasons()
         now = time.time()
         with registry.write() as session:
             set_state(session, registered.name, rows, published=passed)
             subject = claim.id if claim is not None else mosaic.name
-            took = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+            took = ", ".join(f"{name} {value:.1f} s" for name, value in context.seconds.items())
             if took:
                 session.add(Event(at=now, level="info", subject=subject, message=f"took {took}"))
             session.add(
@@ -103,7 +120,7 @@ class PublishingStage(Stage):
                     finished_at=now,
                 )
         home = target if passed else mosaic.path.parent
-        return {"published": PublishedMosaic.at(home / mosaic.path.name, passed, reason)}
+        return PublishedMosaic.at(home / mosaic.path.name, passed, reason)
 
 
 def publish_files(registry: Registry, evidence: Evidence, name: str, target: Path) -> list[Product]:

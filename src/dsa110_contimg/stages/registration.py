@@ -1,25 +1,25 @@
 """Stage 7: put what was made into the database."""
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.artifacts.calibration import COMBINED, KnownSet, SolvedSet
 from dsa110_contimg.artifacts.mosaics import MosaicImage, RegisteredMosaic, Validation
-from dsa110_contimg.artifacts.tiles import CalibratedTile, ConvertedTile, ImagedTile
+from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTile, ImagedTile, ImagedTiles
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.durable import sync_trees
 from dsa110_contimg.errors import PermanentError, UsageError
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.products.survey import ALL_SKY
 from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry.claims import Claim
+from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationChoice,
     CalibrationSet,
@@ -29,6 +29,9 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.stages.antenna_record import add_antennas
 from dsa110_contimg.stages.state import open_registry
+
+_NO_IMAGES = ImagedTiles()
+_NO_TILES = CalibratedTiles()
 
 
 def add_calibration_set(session: Session, solved: SolvedSet) -> None:
@@ -112,30 +115,35 @@ def add_image(session: Session, image: ImagedTile, options_key: str) -> None:
 
 
 class RegistrationStage(Stage):
-    """Registers `mosaic` with its validation, and the tile images it was made of.
+    """Registers a mosaic with its validation, and the tile images it was made of.
 
-    The context may hold `claim`: then nothing is registered once the claim has passed on.
+    With a claim nothing is registered once the claim has passed on.
     """
 
-    inputs = ("mosaic", "validation")
-    outputs = ("registered",)
-
-    def __init__(self, options_key: str = ""):
+    def __init__(
+        self, options_key: str = "", registry: Registry | None = None, claim: Claim | None = None
+    ):
         self.options_key = options_key
+        self.registry = registry
+        self.claim = claim
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(
+        self,
+        context: StageContext,
+        mosaic: MosaicImage,
+        validation: Validation,
+        imaged: ImagedTiles = _NO_IMAGES,
+        calibrated: CalibratedTiles = _NO_TILES,
+        calibration_set: SolvedSet | None = None,
+        choice: Choice | None = None,
+    ) -> RegisteredMosaic:
         """Register in one transaction."""
-        mosaic: MosaicImage = context["mosaic"]
-        validation: Validation = context["validation"]
         if mosaic.name == ALL_SKY:
             raise UsageError(f"{ALL_SKY}: is the name of the sky survey; give another --name")
-        claim = context.get("claim")
-        images: Sequence[ImagedTile] = context.get("tile_images", ())
-        calibrated: Sequence[CalibratedTile] = context.get("calibrated_tiles", ())
-        calibration_set: SolvedSet | None = context.get("calibration_set")
+        claim = self.claim
         tables = [calibration_set.path] if calibration_set is not None else []
-        sync_trees([*tables, *(image.prefix.parent for image in images)])
-        with open_registry(context).write() as session:
+        sync_trees([*tables, *(image.prefix.parent for image in imaged.tiles)])
+        with open_registry(self.registry, context.root).write() as session:
             if claim is not None:
                 claims.change(session, claim, reason="")
             known = session.get(Mosaic, mosaic.name)
@@ -147,11 +155,11 @@ class RegistrationStage(Stage):
                 )
             if calibration_set is not None:
                 add_calibration_set(session, calibration_set)
-            if context.get("calibration_choice") is not None:
-                add_choice(session, mosaic.name, context["calibration_choice"])
-            for image in images:
+            if choice is not None:
+                add_choice(session, mosaic.name, choice)
+            for image in imaged.tiles:
                 add_image(session, image, self.options_key)
-            for made in calibrated:
+            for made in calibrated.tiles:
                 if made.antennas:
                     add_antennas(
                         session,
@@ -178,4 +186,4 @@ class RegistrationStage(Stage):
                     },
                 )
             )
-        return {"registered": RegisteredMosaic(mosaic.name, group_id, mosaic.path)}
+        return RegisteredMosaic(mosaic.name, group_id, mosaic.path)

@@ -1,10 +1,11 @@
-"""The database that a run's stages work with."""
+"""The database that stages work with."""
 
-from dsa110_contimg.pipeline.context import PipelineContext
+from pathlib import Path
+
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
 
 
-def open_registry(context: PipelineContext) -> Registry:
-    """The run's database: the context's `registry`, else the one of its root."""
-    return context.get("registry") or Registry.of(Settings(root=context.root))
+def open_registry(registry: Registry | None, root: Path) -> Registry:
+    """A database that was given, else the one of a root."""
+    return registry or Registry.of(Settings(root=root))

@@ -11,12 +11,13 @@ from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image, read_fits
 from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.gates import Gate
 from dsa110_contimg.registry import queries
+from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
@@ -132,19 +133,16 @@ def _pattern_gates(found: Artefacts, options: ValidationOptions) -> list[Gate]:
 
 
 class ValidationStage(Stage):
-    """Validates `mosaic`."""
+    """Validates a mosaic, also against the noise of earlier ones in the registry."""
 
-    inputs = ("mosaic",)
-    outputs = ("validation",)
-
-    def __init__(self, options: ValidationOptions | None = None):
+    def __init__(self, options: ValidationOptions | None = None, registry: Registry | None = None):
         self.options = options or ValidationOptions()
+        self.registry = registry
 
-    def run(self, context: PipelineContext) -> Mapping[str, Any]:
+    def run(self, context: StageContext, mosaic: MosaicImage) -> Validation:
         """Judge the mosaic; a bad verdict is a result, not an error."""
-        mosaic: MosaicImage = context["mosaic"]
         n_used = len(mosaic.tile_ids)
-        with open_registry(context).read() as session:
+        with open_registry(self.registry, context.root).read() as session:
             expected = _usual_rms_jy(queries.published_before(session, mosaic.start), mosaic)
         judgement = call(
             validate,
@@ -155,7 +153,7 @@ class ValidationStage(Stage):
             n_given=n_used + len(mosaic.left_out),
             expected_rms_jy=expected,
         )
-        return {"validation": context.compute(judgement, "validation")}
+        return context.compute(judgement, "validation")
 
 
 def _usual_rms_jy(records: Sequence[Mapping[str, Any]], mosaic: MosaicImage) -> float | None:

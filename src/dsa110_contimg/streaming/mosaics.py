@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.artifacts.calibration import KnownSets
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
-from dsa110_contimg.artifacts.tiles import ConvertedTile
+from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, ManualFlags
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
@@ -304,27 +304,20 @@ class StreamingMosaicManager:
         tiles = tuple(map(converted_tile, rows))
         context = PipelineContext(
             root=self._settings.root,
-            inputs={
-                "measurement_sets": tiles,
-                "calibration_sets": known,
-                "manual_flags": by_hand,
-                "claim": claim,
-                "registry": self._registry,
-            },
+            inputs=(ConvertedTiles(tiles), known, ManualFlags(tuple(by_hand))),
             executor=self._executor,
             journal=GroupJournal(self._registry, claim.id),
-            telescope=self._telescope,
             own_disks=True,
             progress=lambda stage, fraction, message: log.info(
                 message, group=claim.id, stage=stage
             ),
         )
-        stages = graphs.from_measurement_sets(self._options)
+        stages = graphs.from_measurement_sets(self._options, self._registry, claim)
         result = PipelineOrchestrator(stages).run(context)
         if isinstance(result.error, LostHostError):
             self._give_up(claim, tiles, result.error)
         # Cross-matching is optional: once the mosaic is published the group is done.
-        return result if "published" in result.artifacts else result.raise_on_failure()
+        return result if result.get(PublishedMosaic) else result.raise_on_failure()
 
     def _give_up(self, claim: Claim, tiles: Sequence[ConvertedTile], error: LostHostError) -> None:
         """What was lost with a machine, or with its disk, is made again."""
@@ -338,7 +331,7 @@ class StreamingMosaicManager:
 
     def _commit(self, claim: Claim, result: PipelineResult) -> None:
         """The publishing stage has committed the group; say what became of it."""
-        published: PublishedMosaic = result["published"]
+        published = result[PublishedMosaic]
         GroupJournal(self._registry, claim.id).clear()
         if result.error is not None:
             # It stays owed and is tried again.

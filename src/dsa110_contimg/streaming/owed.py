@@ -10,7 +10,7 @@ from sqlalchemy import select
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError
-from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic
@@ -44,7 +44,7 @@ class OwedCrossmatches:
     ):
         self._registry = registry
         self._settings = settings
-        self._stage = CrossmatchStage(options)
+        self._stage = CrossmatchStage(options, registry)
         self._executor = executor
         self._wake = wake
         self._threads = ThreadPoolExecutor(1, "owed")
@@ -77,8 +77,7 @@ class OwedCrossmatches:
         published = PublishedMosaic.at(
             layout.published_mosaics(self._settings.root) / f"{name}.fits"
         )
-        inputs = {"published": published, "registry": self._registry}
-        self._stage.run(PipelineContext(self._settings.root, inputs, self._executor))
+        self._stage.run(StageContext(self._settings.root, executor=self._executor), published)
 
     def _settle(self, name: str, error: BaseException | None) -> None:
         if error is None:
