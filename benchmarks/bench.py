@@ -73,7 +73,7 @@ class Bench:
         if self._peers:
             self._wsclean(self.image, calibrated[0], images[0])
             self._wsclean(self.averaged, calibrated[0], images[0], "-baseline-averaging", "5")
-        images = self._image(self.large, calibrated, f"large_{tag}", size=2400, cell=6.0)
+        images = self._image(self.large, calibrated, f"large_{tag}", size=2400, cell_arcsec=6.0)
         if self._peers:
             self._wsclean(self.large, calibrated[0], images[0])
         for path in calibrated:

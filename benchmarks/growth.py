@@ -59,7 +59,7 @@ def image_sizes(ours: steps.Ours, work: Path) -> list[dict[str, Any]]:
             "ms_path": work / "ms/cal.ms",
             "prefix": work / f"images/{size}",
             "size": size,
-            "cell": 6.0,
+            "cell_arcsec": 6.0,
         }
         (image,) = ours.run(steps.image, [call], step)
         rows.append(

@@ -29,9 +29,8 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import gridding, tile, weighting
-from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import read_fits
-from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.robust import robust_rms
@@ -41,9 +40,9 @@ from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
+from dsa110_contimg.stage_options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.stages import graphs
 from dsa110_contimg.stages.calibration_inputs import sky_model
-from dsa110_contimg.stages.options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.visibilities import averaging, measurement_set, uvh5
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -299,14 +298,12 @@ def check_restored(done: Processed) -> Iterator[Check]:
     size, cell_rad = 1600, 3.75 * ARCSEC_RAD
     options = TileImageOptions(
         size=size,
-        cell_rad=cell_rad,
-        scheme="briggs",
+        cell_arcsec=cell_rad / ARCSEC_RAD,
         robust=0.5,
-        uv_min_lambda=0.0,
         averaging_loss=0.0,
-        clean=CleanOptions(20000, 4.0, 1.0),
+        auto_mask_sigma=4.0,
     )
-    first = tile.image_tile(vis, None, replace(options, clean=CleanOptions(0, 4.0, 1.0)))
+    first = tile.image_tile(vis, None, options.model_copy(update={"niter": 0}))
     beam = (
         f"{first.beam.major_rad / ARCSEC_RAD}asec",
         f"{first.beam.minor_rad / ARCSEC_RAD}asec",

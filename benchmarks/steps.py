@@ -67,8 +67,8 @@ def warm(directory: Path) -> None:
 
 def convert(work: Path, output: Path) -> Any:
     from dsa110_contimg.stages import conversion
-    from dsa110_contimg.stages.options import ConversionOptions
     from dsa110_contimg.telescope import DSA110
+    from dsa110_contimg.visibilities.options import ConversionOptions
 
     return conversion.convert(
         sorted((work / "in").glob("*.hdf5")), output, DSA110, ConversionOptions()
@@ -76,8 +76,8 @@ def convert(work: Path, output: Path) -> Any:
 
 
 def solve(work: Path, tile: Any, output: Path) -> Any:
+    from dsa110_contimg.stage_options import CalibrationSolveOptions
     from dsa110_contimg.stages import calibration_solve
-    from dsa110_contimg.stages.options import CalibrationSolveOptions
 
     return calibration_solve.solve(
         tile, output, work, CalibrationSolveOptions(sky_catalog=CATALOGUE)
@@ -85,16 +85,16 @@ def solve(work: Path, tile: Any, output: Path) -> Any:
 
 
 def apply(work: Path, tile: Any, calibration_set: Any, output: Path) -> Any:
+    from dsa110_contimg.stage_options import CalibrationApplyOptions
     from dsa110_contimg.stages import calibration_apply
-    from dsa110_contimg.stages.options import CalibrationApplyOptions
 
     options = CalibrationApplyOptions(sky_catalog=CATALOGUE)
     return calibration_apply.apply(tile, calibration_set, output, work, options)
 
 
 def image(work: Path, ms_path: Path, prefix: Path, **options: Any) -> Any:
+    from dsa110_contimg.stage_options import ImagingOptions
     from dsa110_contimg.stages import imaging
-    from dsa110_contimg.stages.options import ImagingOptions
 
     prefix.parent.mkdir(parents=True, exist_ok=True)
     return imaging.image(ms_path, prefix, work, ImagingOptions(sky_catalog=CATALOGUE, **options))
@@ -114,9 +114,9 @@ def flag(ms_path: Path) -> Any:
 
 def bandpass(work: Path, ms_path: Path) -> float:
     """Seconds to read a tile and solve its bandpass, model and flags being given, as for CASA."""
-    from dsa110_contimg.calibration import channels, predict
-    from dsa110_contimg.stages.calibration_inputs import sky_model, solve_limits
-    from dsa110_contimg.stages.options import CalibrationSolveOptions
+    from dsa110_contimg.calibration import bandpass, predict
+    from dsa110_contimg.stage_options import CalibrationSolveOptions
+    from dsa110_contimg.stages.calibration_inputs import sky_model
     from dsa110_contimg.visibilities import measurement_set
 
     options = CalibrationSolveOptions(sky_catalog=CATALOGUE)
@@ -125,7 +125,7 @@ def bandpass(work: Path, ms_path: Path) -> float:
     del vis
     begin = time.perf_counter()
     vis = measurement_set.read(ms_path)
-    channels.solve_channels(vis, sky, np.zeros(sky.shape, bool), solve_limits(options))
+    bandpass.solve_channels(vis, sky, np.zeros(sky.shape, bool), options)
     return time.perf_counter() - begin
 
 
@@ -163,8 +163,8 @@ class Ours:
 def give_model(ms: Path, work: Path) -> None:
     """Give CASA the model that ours is calibrated against."""
     from dsa110_contimg.calibration import predict
+    from dsa110_contimg.stage_options import CalibrationSolveOptions
     from dsa110_contimg.stages.calibration_inputs import sky_model
-    from dsa110_contimg.stages.options import CalibrationSolveOptions
     from dsa110_contimg.visibilities import measurement_set
 
     vis = measurement_set.read(ms)

@@ -19,10 +19,11 @@ from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import care
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.options import PipelineOptions, options_from
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
 
 SMALL_TOML = """
@@ -91,7 +92,7 @@ def make_root(directory: Path, small: SmallRun) -> Path:
 
 
 def small_options(root: Path) -> PipelineOptions:
-    return options_from(settings_module.load(root=root))
+    return pipeline_options(settings_module.load(root=root))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sources.options import ComparisonOptions
 from dsa110_contimg.stages.imaging import check_tile
 
 CELL = 10 * ARCSEC_RAD
@@ -92,4 +93,4 @@ def imaged_tile(
     )
     write_fits(made.file("image"), apparent)
     write_fits(made.file("pb"), replace(apparent, pixels=response))
-    return replace(made, check=check_tile(made, root, catalogue))
+    return replace(made, check=check_tile(made, root, ComparisonOptions(sky_catalog=catalogue)))

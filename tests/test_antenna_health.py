@@ -8,7 +8,7 @@ import pytest
 from conftest import SmallRun
 from dsa110_contimg.calibration.antenna_health import antenna_noise
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
-from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import ReferenceSolution, solve_reference
 from dsa110_contimg.calibration.tile import CalibratedTile, calibrate_tile
 from dsa110_contimg.sky.model import SkyModel
@@ -16,7 +16,7 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import averaging, conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
-LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+LIMITS = SolveOptions(uv_min_lambda=0.0)
 
 
 class Bench:

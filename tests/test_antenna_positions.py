@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from conftest import SmallRun, make_root, small_options
 from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import ReferenceSolution, solve_reference
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.pipeline.context import PipelineContext
@@ -21,7 +21,7 @@ from dsa110_contimg.stages import graphs
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 
-LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+LIMITS = SolveOptions(uv_min_lambda=0.0)
 OPTIONS = hour.RunOptions(groups=1, antennas=32, channels=2, integrations=12, rfi=0.0)
 
 

@@ -14,14 +14,14 @@ from dsa110_contimg.calibration.bandpass import (
     solve_bandpass,
     without_chance,
 )
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
 FREQUENCIES_HZ = 1.311e9 + 0.98e6 * np.arange(192)
-LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+LIMITS = SolveOptions(uv_min_lambda=0.0)
 
 
 def _gains(rng: np.random.Generator, delay_ns: float, snr: float = 400.0) -> Gains:

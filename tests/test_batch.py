@@ -20,8 +20,8 @@ from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose, query_tiles
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.stages.options import MosaicOptions
 
 SCRIPTS = Path(sys.executable).parent
 

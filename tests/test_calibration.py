@@ -12,9 +12,9 @@ from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles
 from dsa110_contimg.calibration import predict, source_fluxes, tables
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.calibration.source_fluxes import FluxScale
@@ -23,8 +23,8 @@ from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.sky import flux_scale
 from dsa110_contimg.sky.flux_scale import Calibrator
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.stage_options import CalibrationApplyOptions
 from dsa110_contimg.stages.calibration_apply import apply
-from dsa110_contimg.stages.options import CalibrationApplyOptions
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 
@@ -181,7 +181,7 @@ def test_the_reference_antenna_is_chosen_by_name_and_falls_back() -> None:
 def test_bandpass_and_gains_calibrate_a_simulated_tile_to_its_true_sky(small_run: SmallRun) -> None:
     observation = conversion.read_observation(small_run.files[1], DSA110)
     model = small_run.run.sky.model()
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     vis = observation.vis
     solution = solve_reference(vis, model, limits)
     amplitude = np.abs(solution.bandpass.values[0]) ** 2
@@ -208,7 +208,7 @@ def test_bandpass_and_gains_calibrate_a_simulated_tile_to_its_true_sky(small_run
 def test_the_strongest_source_alone_does_not_set_the_flux_scale(small_run: SmallRun) -> None:
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
     truth = small_run.run.sky.model()
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     apparent = truth.apparent_jy(vis.pointings, vis.frequencies_hz, DSA110.dish_diameter_m)
     brightest = int(apparent.mean(axis=(0, 2)).argmax())
     listed = truth.flux_jy.copy()
@@ -238,7 +238,7 @@ def _power(gains: Gains) -> float:
 def test_sources_that_tell_nothing_have_no_say_in_the_flux_scale(small_run: SmallRun) -> None:
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
     truth = small_run.run.sky.model()
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     no_rfi = np.zeros(vis.data.shape[:2], bool)
     brightest = int(truth.flux_jy.argmax())
     places = np.array([brightest] * 21 + [brightest + 1])
@@ -269,7 +269,7 @@ def test_another_tile_s_model_takes_over_what_is_unlike_the_catalogue(small_run:
 def test_a_primary_calibrator_keeps_its_flux_density(small_run: SmallRun) -> None:
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
     truth = small_run.run.sky.model()
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     # All others are listed 8 % too bright: the majority, but not by Perley and Butler.
     apparent = truth.apparent_jy(vis.pointings, vis.frequencies_hz, DSA110.dish_diameter_m)
     brightest = int(apparent.mean(axis=(0, 2)).argmax())
@@ -292,7 +292,7 @@ def test_a_primary_calibrator_keeps_its_flux_density(small_run: SmallRun) -> Non
 def test_an_empty_sky_model_is_an_error(small_run: SmallRun) -> None:
     vis = conversion.read_observation(small_run.files[0], DSA110).vis
     nothing = SkyModel(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 1.4e9)
-    limits = SolveLimits(4, 3.0, 0.0, ("103",))
+    limits = SolveOptions(uv_min_lambda=0.0, reference_antennas=("103",))
     with pytest.raises(CalibrationError, match="no source in the beam"):
         solve_reference(vis, nothing, limits)
 
@@ -447,7 +447,7 @@ def test_the_width_of_a_bandpass_solution_follows_the_strength_of_the_sky(
     small_run: SmallRun,
 ) -> None:
     model = small_run.run.sky.model()
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
     strong = solve_reference(vis, model, limits)
     assert strong.channels_per_solution == 1
@@ -476,7 +476,7 @@ def test_sources_tell_how_well_the_catalogue_knows_them(
 def test_a_catalogue_that_agrees_sets_the_scale_by_the_strong_sources(small_run: SmallRun) -> None:
     vis = conversion.read_observation(small_run.files[1], DSA110).vis
     truth = small_run.run.sky.model()
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     no_rfi = np.zeros(vis.data.shape[:2], bool)
     _, exact, _ = source_fluxes.measure(vis, truth, no_rfi, limits)
     spread = np.random.default_rng(3).normal(1.0, 0.1, len(truth))

@@ -16,8 +16,8 @@ from dsa110_contimg.operations import manual_flags
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import load
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.stage_options import CalibrationApplyOptions
 from dsa110_contimg.stages import calibration_apply
-from dsa110_contimg.stages.options import CalibrationApplyOptions
 from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual, parse_channels
 

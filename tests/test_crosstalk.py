@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import crosstalk, predict
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.crosstalk import Crosstalk
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.simulation import hour
@@ -18,7 +18,7 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
-_LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+_LIMITS = SolveOptions(uv_min_lambda=0.0)
 _NOISE_JY = 0.5
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.drift import GainDrift, measure_drift
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.row_sums import sum_rows
 from dsa110_contimg.calibration.tile import calibrate_tile
@@ -19,7 +19,7 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
-_LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+_LIMITS = SolveOptions(uv_min_lambda=0.0)
 _NOISE_JY = 0.5
 _BRIGHTER = 20
 

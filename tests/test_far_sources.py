@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.far_sources import subtract_far_sources
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.simulation import hour
@@ -99,7 +99,7 @@ def test_nothing_is_taken_off_where_there_is_nothing(
 
 
 def test_gains_are_those_of_a_night_and_the_tile_says_what_was_taken_off(tmp_path: Path) -> None:
-    limits = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+    limits = SolveOptions(uv_min_lambda=0.0)
     solved = {}
     for name, far in (("clean", {}), ("sunny", {"Sun": 60.0})):
         options = hour.RunOptions(

@@ -14,14 +14,13 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging import clean, fits_image, gridding, restore, weighting
-from dsa110_contimg.imaging.clean import CleanOptions
-from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.imaging.options import CleanOptions, TileImageOptions
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.stage_options import ImagingOptions
 from dsa110_contimg.stages.imaging import image
-from dsa110_contimg.stages.options import ImagingOptions
 from dsa110_contimg.visibilities import averaging, measurement_set
 from dsa110_contimg.visibilities.averaging import Samples
 
@@ -148,7 +147,11 @@ def test_clean_finds_sources_between_pixels(rng: np.random.Generator) -> None:
         samples.integrations,
     )
     result = clean.clean(
-        noisy, noisy.weights, NPIX, CELL, clean.CleanOptions(5000, 4, 1, max_major=20)
+        noisy,
+        noisy.weights,
+        NPIX,
+        CELL,
+        CleanOptions(niter=5000, auto_mask_sigma=4, auto_threshold_sigma=1, max_major=20),
     )
     restored = restore.restore(result.model, result.residual, result.beam, CELL)
     picture = fits_image.Image(
@@ -177,7 +180,13 @@ def test_bands_together_take_off_a_source_that_changes_along_the_band(
         frequency_hz=hz.astype(np.float32),
     )
     one, four = (
-        clean.clean(samples, samples.weights, NPIX, CELL, clean.CleanOptions(3000, 4, 1, bands=n))
+        clean.clean(
+            samples,
+            samples.weights,
+            NPIX,
+            CELL,
+            CleanOptions(niter=3000, auto_mask_sigma=4, auto_threshold_sigma=1, bands=n),
+        )
         for n in (1, 4)
     )
     assert restore.robust_rms(four.residual) < 0.5 * restore.robust_rms(one.residual)
@@ -193,7 +202,16 @@ def test_several_scales_hold_extended_emission_that_points_do_not(rng: np.random
     samples = replace(steady, values=(disc + noise).astype(np.complex64))
     points, scales = (
         clean.clean(
-            samples, samples.weights, NPIX, CELL, clean.CleanOptions(30000, 4, 1, multiscale=on)
+            samples,
+            samples.weights,
+            NPIX,
+            CELL,
+            CleanOptions(
+                niter=30000,
+                auto_mask_sigma=4,
+                auto_threshold_sigma=1,
+                deconvolver="multiscale" if on else "hogbom",
+            ),
         )
         for on in (False, True)
     )
@@ -228,7 +246,7 @@ def test_q_is_half_the_difference_and_a_taper_widens_the_beam(
         tmp_path / "polarized.ms",
         tmp_path / "wide",
         processed.root,
-        options.model_copy(update={"stokes": "I", "taper": 400.0}),
+        options.model_copy(update={"stokes": "I", "taper_arcsec": 400.0}),
     )
     assert wide.beam_minor_rad > 1.5 * made.beam_minor_rad
 
@@ -256,9 +274,15 @@ def test_a_diverging_clean_is_an_error(processed: Processed, tmp_path: Path) -> 
     """A dozen antennas do not hold components down to twice the noise."""
     calibrated = processed.result[CalibratedTiles].tiles[1].ms_path
     options = ImagingOptions(
-        sky_catalog="known", size=256, averaging_loss=0.0, subtract_outside=False, auto_mask=2.0
+        sky_catalog="known",
+        size=256,
+        averaging_loss=0.0,
+        subtract_outside=False,
+        auto_mask_sigma=2.0,
     )
-    with pytest.raises(ImagingError, match=r"CLEAN diverged in major cycle 3.*raise --auto-mask"):
+    with pytest.raises(
+        ImagingError, match=r"CLEAN diverged in major cycle 3.*raise --auto-mask-sigma"
+    ):
         image(calibrated, tmp_path / "deep", processed.root, options)
 
 
@@ -266,7 +290,13 @@ def test_flagged_data_are_an_error(rng: np.random.Generator) -> None:
     samples = _samples(rng, [])
     with pytest.raises(ImagingError, match="every visibility is flagged"):
         nothing = np.zeros(4000, np.float32)
-        clean.clean(samples, nothing, NPIX, CELL, clean.CleanOptions(0, 4, 1))
+        clean.clean(
+            samples,
+            nothing,
+            NPIX,
+            CELL,
+            CleanOptions(niter=0, auto_mask_sigma=4, auto_threshold_sigma=1),
+        )
 
 
 @pytest.mark.parametrize("allowed", [0.001, 0.01])
@@ -375,7 +405,7 @@ def test_a_casa_image_reads_back_equal_to_the_fits(tmp_path: Path) -> None:
 
 def test_a_coarse_cell_is_made_finer_and_said_so(processed: Processed, tmp_path: Path) -> None:
     calibrated = processed.result[CalibratedTiles].tiles[0]
-    options = ImagingOptions(sky_catalog="known", size=64, cell="2arcmin", niter=0)
+    options = ImagingOptions(sky_catalog="known", size=64, cell_arcsec="2arcmin", niter=0)
     made = image(calibrated.ms_path, tmp_path / "x", processed.root, options)
     assert made.cell_arcsec < 120
     assert made.beam_minor_rad / (made.cell_arcsec * ARCSEC_RAD) >= 3.7
@@ -422,7 +452,9 @@ def test_a_source_near_the_edge_stays_in_the_image(processed: Processed, jansky:
     noise = sigma * np.random.default_rng(5).normal(size=(*vis.data.shape, 2))
     data = sky[:, :, None] + noise.astype(np.float32).view(np.complex64)[..., 0]
     seen = replace(vis, data=data)
-    options = TileImageOptions(size, cell, "briggs", 0.5, 0.0, 0.001, CleanOptions(5000, 4.0, 1.0))
+    options = TileImageOptions(
+        size=size, cell_arcsec=cell / ARCSEC_RAD, robust=0.5, niter=5000, auto_mask_sigma=4.0
+    )
     tile = image_tile(seen, model, options)
     assert tile.apparent.shape == (size, size)
     row, middle = size - from_edge, size // 2

@@ -14,9 +14,9 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import METHODS, beams, combine, gates, grid
+from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.sky import astrometry, projections
 from dsa110_contimg.stages.mosaic import build_mosaic
-from dsa110_contimg.stages.options import MosaicOptions
 
 CELL = 10 * ARCSEC_RAD
 BEAM = RestoringBeam(4 * CELL, 4 * CELL, 0.0)

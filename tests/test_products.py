@@ -12,7 +12,7 @@ from dsa110_contimg.imaging.fits_image import read_fits, write_fits
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.gates import Verdict
-from dsa110_contimg.stages.options import ValidationOptions
+from dsa110_contimg.stage_options import ValidationOptions
 from dsa110_contimg.stages.validation import validate
 
 

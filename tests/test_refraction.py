@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.refraction import SkyMotion, measure_motion
 from dsa110_contimg.calibration.row_sums import sum_rows
@@ -22,7 +22,7 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
-LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+LIMITS = SolveOptions(uv_min_lambda=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from dsa110_contimg.batch.reproduce import IMAGES, MEASUREMENT_SETS, SUBBANDS
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.fits_image import read_fits, write_fits
+from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.operations.compare import compare
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product, SubbandFile
-from dsa110_contimg.stages.options import MosaicOptions
 
 KINDS = {"mosaic", "weight", "rms", "coverage", "preview", "catalogue"}
 

@@ -9,12 +9,10 @@ import pytest
 
 from dsa110_contimg.artifacts.tiles import CalibratedTiles, ImagedTile, ImagedTiles, SubbandFiles
 from dsa110_contimg.calibration.predict import predict_apparent
-from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import tile as tile_imaging
-from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image, read_fits
-from dsa110_contimg.imaging.parameters import TileImageOptions
-from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
+from dsa110_contimg.imaging.options import SelfCalibrationOptions, TileImageOptions
+from dsa110_contimg.imaging.selfcal import self_calibrate
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.simulation import hour
@@ -22,13 +20,13 @@ from dsa110_contimg.simulation.sky import KnownSky
 from dsa110_contimg.sky import astrometry, catalogues, primary_beam
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
-from dsa110_contimg.stages import graphs, imaging
-from dsa110_contimg.stages.options import (
+from dsa110_contimg.stage_options import (
     CalibrationApplyOptions,
     CalibrationSolveOptions,
     ImagingOptions,
     PipelineOptions,
 )
+from dsa110_contimg.stages import graphs, imaging
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 from dsa110_contimg.visibilities.data import Visibilities
@@ -131,7 +129,7 @@ def wide_tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     sky = _field(np.random.default_rng(7), *hour.pointing_deg(options), bright_jy)
     root = tmp_path_factory.mktemp("wide")
     # The taper keeps the cells wide, and the image small.
-    return _process(root, sky, options, size=1280, cell=11.0, taper=16.0)
+    return _process(root, sky, options, size=1280, cell_arcsec=11.0, taper_arcsec=16.0)
 
 
 def test_sources_in_every_ring_of_the_beam_have_their_flux_density(wide_tile: Tile) -> None:
@@ -173,14 +171,14 @@ def test_a_very_bright_source_outside_hardly_raises_the_noise(tmp_path: Path) ->
         np.append(flux, 12.0),
         np.append(flux, 11.4),
     )
-    alone = _process(tmp_path / "alone", near, options, size=512, cell=11.0)
-    beside = _process(tmp_path / "beside", both, options, size=512, cell=11.0)
+    alone = _process(tmp_path / "alone", near, options, size=512, cell_arcsec=11.0)
+    beside = _process(tmp_path / "beside", both, options, size=512, cell_arcsec=11.0)
     (tmp_path / "untreated").mkdir()
     untreated = imaging.image(
         beside.ms_path,
         tmp_path / "untreated" / "tile",
         beside.root,
-        ImagingOptions(sky_catalog="known", size=512, cell=11.0, subtract_outside=False),
+        ImagingOptions(sky_catalog="known", size=512, cell_arcsec=11.0, subtract_outside=False),
     )
     assert beside.image.rms_jy < 1.1 * alone.image.rms_jy
     assert untreated.rms_jy > 1.5 * alone.image.rms_jy
@@ -198,15 +196,7 @@ def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
     uncalibrated: Visibilities, modelled: bool
 ) -> None:
     loss = 0.001
-    options = TileImageOptions(
-        size=512,
-        cell_rad=11 * ARCSEC_RAD,
-        scheme="briggs",
-        robust=0.5,
-        uv_min_lambda=0.0,
-        averaging_loss=0.0,
-        clean=CleanOptions(0, 4.0, 1.0),
-    )
+    options = TileImageOptions(size=512, cell_arcsec=11.0, robust=0.5, averaging_loss=0.0, niter=0)
     whole = tile_imaging.image_tile(uncalibrated, None, options)
     npix, steady = whole.apparent.shape[0], np.ones((uncalibrated.times_jd.size, 1, 1))
     # One source at a time, on a pixel: what averaging does to sidelobes is no loss of flux.
@@ -233,7 +223,7 @@ def test_the_same_tile_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     options = hour.RunOptions(groups=1, antennas=24, channels=2)
     sky = hour.prepare(options).sky
     first, second = (
-        _process(tmp_path / name, sky, options, size=512, cell=11.0, taper=30.0)
+        _process(tmp_path / name, sky, options, size=512, cell_arcsec=11.0, taper_arcsec=30.0)
         for name in ("one", "two")
     )
     for kind in ("image", "pbcor", "pb", "residual", "model", "psf", "rms"):
@@ -247,7 +237,9 @@ def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     tmp_path: Path,
 ) -> None:
     options = hour.RunOptions(groups=1, antennas=24, channels=2, integrations=12, rfi=0.0)
-    tile = _process(tmp_path, hour.prepare(options).sky, options, size=512, cell=11.0, taper=30.0)
+    tile = _process(
+        tmp_path, hour.prepare(options).sky, options, size=512, cell_arcsec=11.0, taper_arcsec=30.0
+    )
     vis = measurement_set.read(tile.ms_path)
     rng = np.random.default_rng(5)
     slow = np.cumsum(rng.normal(0, 0.15, (vis.times_jd.size, len(vis.array.names))), axis=0)
@@ -255,21 +247,20 @@ def test_self_calibration_takes_out_phases_and_stops_when_it_no_longer_helps(
     spoilt = replace(vis, data=(vis.data * turned[:, None, None]).astype(np.complex64))
     image_options = TileImageOptions(
         size=512,
-        cell_rad=11 * ARCSEC_RAD,
-        scheme="briggs",
+        cell_arcsec=11.0,
         robust=0.5,
-        uv_min_lambda=0.0,
-        averaging_loss=0.001,
-        taper_rad=30 * ARCSEC_RAD,
-        clean=CleanOptions(5000, 4.0, 1.0, max_major=5),
+        taper_arcsec=30.0,
+        niter=5000,
+        auto_mask_sigma=4.0,
+        max_major=5,
     )
-    rounds = SelfCalibrationOptions(4, 15.0, reference_antennas=DSA110.reference_antennas)
+    rounds = SelfCalibrationOptions(selfcal_rounds=4, selfcal_interval_s=15.0)
     done = self_calibrate(spoilt, None, image_options, rounds)
     before, after = done.dynamic_range[0], max(done.dynamic_range)
     assert done.kept >= 1
     assert after > 1.5 * before
     assert done.image.apparent.max() / done.image.rms_jy == pytest.approx(after)
-    assert len(done.dynamic_range) <= 1 + rounds.rounds
+    assert len(done.dynamic_range) <= 1 + rounds.selfcal_rounds
     again = self_calibrate(vis, None, image_options, rounds)
     assert again.image.rms_jy <= tile_imaging.image_tile(vis, None, image_options).rms_jy * 1.01
 

@@ -17,7 +17,8 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli import setup
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.settings import ExecutorSettings
+from dsa110_contimg.pipeline.executor_settings import ExecutorSettings
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.streaming.notify import notify
 
 
@@ -59,11 +60,14 @@ def _given(text: str) -> dict[str, object]:
 def test_the_commented_settings_are_the_defaults(tmp_path: Path) -> None:
     text = setup.commented_settings()
     assert tomllib.loads(text) == {}
-    plain, table = text.split("# [[alerts]]")[0].split("# [executor]")
-    values, executor = _given(plain), _given(table)
-    defaults = ExecutorSettings().model_dump()
-    assert executor == {name: defaults[name] for name in executor}
-    assert {"scheduler", "maximum_jobs"} <= set(executor)
+    tables = text.split("# [[alerts]]")[0].split("\n# [executor.slurm]")[0].split("\n# [")
+    values = _given(tables[0])
+    sections = {table.partition("]")[0]: _given(table.partition("]")[2]) for table in tables[1:]}
+    known = {"executor": ExecutorSettings().model_dump(mode="json"), **PipelineOptions().dump()}
+    assert set(sections) == set(known)
+    for section, given in sections.items():
+        without = {name for name, value in known[section].items() if value is None}
+        assert given == {k: v for k, v in known[section].items() if k not in without}
     values.pop("workers")
     (tmp_path / "contimg.toml").write_text(
         "\n".join(f"{key} = {value!r}".replace("True", "true") for key, value in values.items())
@@ -79,6 +83,66 @@ def test_the_alerts_of_the_commented_settings_hold_as_they_are(tmp_path: Path) -
     (tmp_path / "contimg.toml").write_text(rules.replace("# ", ""))
     names = [rule.name for rule in settings_module.load(root=tmp_path).alerts]
     assert names == ["no data", "behind the sky", "failures", "disk", "last night"]
+
+
+def test_what_holds_is_told_with_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "contimg.toml").write_text(
+        'sky_catalog = "mine"\n[calibrate]\nmin_snr = 4.0\n[image]\nrobust = 0.3\nsize = 256\n'
+    )
+    monkeypatch.setenv("CONTIMG_IMAGE__SIZE", "512")
+    settings = settings_module.load(root=tmp_path, workers=7)
+    told = {
+        name: (value, settings_module.origins(settings)[name])
+        for name, value in settings_module.values(settings).items()
+    }
+    assert told["workers"] == (7, "command line")
+    assert told["image.size"] == (512, "environment")
+    assert told["image.robust"] == (0.3, "contimg.toml")
+    assert told["image.niter"] == (20000, "default")
+    assert told["image.sky_catalog"] == ("mine", "contimg.toml")
+    assert told["calibrate.min_snr"] == told["apply.min_snr"] == (4.0, "contimg.toml")
+    given = {"apply": {"min_snr": 5.0}, "image": {"robust": -1.0}}
+    options = settings_module.pipeline_options(settings, given)
+    assert (options.calibrate.min_snr, options.apply.min_snr) == (4.0, 5.0)
+    assert (options.image.robust, options.image.size) == (-1.0, 512)
+    assert options.validate.sky_catalog == options.crossmatch.sky_catalog == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[image]\nuvmin = 3", "setting image: uvmin is called uv_min_lambda now"),
+        ("[apply]\nrefant = '1'", "setting apply: refant is called reference_antennas now"),
+        ("[image]\nnope = 3", "setting image.nope: Extra inputs are not permitted"),
+        ("min_subbands = 9", "setting min_subbands is called convert.min_subbands now"),
+    ],
+)
+def test_a_former_name_is_refused_with_the_one_of_today(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "contimg.toml").write_text(text)
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        settings_module.load(root=tmp_path)
+
+
+def test_a_former_variable_is_refused_and_former_provenance_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = {
+        "calibrate": {"uvmin": 50.0, "refant": "103,24"},
+        "image": {"cell": 6.0, "auto_mask": 4.0, "uvmax": None, "size": 2400},
+        "validate": {"coverage": 0.9},
+    }
+    options = PipelineOptions.from_dump(former)
+    assert options.calibrate.reference_antennas == ("103", "24")
+    assert options.calibrate.uv_min_lambda == 50.0
+    assert (options.image.cell_arcsec, options.image.auto_mask_sigma) == (6.0, 4.0)
+    assert options.validate.min_coverage == 0.9
+    monkeypatch.setenv("CONTIMG_MIN_SUBBANDS", "9")
+    with pytest.raises(UsageError, match="is called CONTIMG_CONVERT__MIN_SUBBANDS now"):
+        settings_module.load(root=tmp_path)
 
 
 @pytest.mark.parametrize("module", ["api.app", "cli.main", "streaming.headers", "streaming.health"])

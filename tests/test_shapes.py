@@ -12,15 +12,15 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.simulation import hour
@@ -36,7 +36,7 @@ from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
 ARCSEC = ARCSEC_RAD
-LIMITS = SolveLimits(4, 3.0, 0.0, DSA110.reference_antennas)
+LIMITS = SolveOptions(uv_min_lambda=0.0)
 
 
 def _shapes(*rows: tuple[float, float, float]) -> Shapes:
@@ -139,13 +139,7 @@ def test_an_image_shows_a_gaussian_with_its_size(vis: Visibilities) -> None:
     sky = predict.predict(vis, model)
     seen = replace(vis, data=np.repeat(sky[:, :, None], 2, axis=2), flags=np.zeros_like(vis.flags))
     options = TileImageOptions(
-        size=384,
-        cell_rad=10 * ARCSEC,
-        scheme="briggs",
-        robust=0.5,
-        uv_min_lambda=0.0,
-        averaging_loss=0.001,
-        clean=CleanOptions(1000, 4.0, 1.0),
+        size=384, cell_arcsec=10.0, robust=0.5, niter=1000, auto_mask_sigma=4.0
     )
     made = image_tile(seen, model, options)
     assert np.abs(made.residual).max() < 0.002
@@ -171,8 +165,14 @@ def _image_of(vis: Visibilities, truth: SkyModel, model: SkyModel) -> TileImage:
     data = (predict.predict(vis, truth)[:, :, None] + noise).astype(np.complex64)
     weights = np.full(data.shape, 1 / 0.3**2, np.float32)
     seen = replace(vis, data=data, flags=np.zeros_like(vis.flags), weights=weights)
-    clean = CleanOptions(2000, 5.0, 3.0)
-    options = TileImageOptions(384, 10 * ARCSEC, "briggs", 0.5, 0.0, 0.001, clean)
+    options = TileImageOptions(
+        size=384,
+        cell_arcsec=10.0,
+        robust=0.5,
+        niter=2000,
+        auto_mask_sigma=5.0,
+        auto_threshold_sigma=3.0,
+    )
     return image_tile(seen, model, options)
 
 

@@ -28,8 +28,8 @@ from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sources import forced
 from dsa110_contimg.sources.epoch_scale import epoch_scale
 from dsa110_contimg.sources.variability import Behaviour, variability
+from dsa110_contimg.stage_options import PipelineOptions, ValidationOptions
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.options import PipelineOptions, ValidationOptions
 from skies import BEAM, CELL, RMS, Sky, imaged_tile
 
 pytestmark = pytest.mark.xdist_group("days")
@@ -183,8 +183,8 @@ def test_a_transient_has_upper_limits_before_and_after(days: Days) -> None:
 
 
 def test_measuring_again_changes_nothing(days: Days) -> None:
+    from dsa110_contimg.sources.options import CrossmatchOptions
     from dsa110_contimg.stages.crossmatch import CrossmatchStage
-    from dsa110_contimg.stages.options import CrossmatchOptions
 
     def everything() -> tuple[list[object], ...]:
         with days.registry().read() as session:

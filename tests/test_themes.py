@@ -28,14 +28,16 @@ from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.client import Client
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, Mosaic, MosaicGroup, Product, Tile
+from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
+from dsa110_contimg.stage_options import ImagingOptions
 from dsa110_contimg.stages.calibration_solve import reference_order
-from dsa110_contimg.stages.options import ImagingOptions, MosaicOptions, options_from
 from dsa110_contimg.streaming import StreamingMosaicManager
 
 BIN = Path(sys.executable).parent
@@ -408,7 +410,7 @@ def test_streaming_goes_on_beside_batch_and_bad_files_until_it_is_interrupted(
 @row("Streaming: Default mosaic")
 def test_the_defaults_of_streaming(tmp_path: Path) -> None:
     settings = settings_module.load(root=tmp_path)
-    options = options_from(settings)
+    options = pipeline_options(settings)
     assert (settings.poll_interval_s, settings.mosaic_interval_s) == (5.0, 60.0)
     assert (settings.group_size, options.calibrate.reference_tile) == (10, 5)
     assert reference_order(10, 5)[0] == 4

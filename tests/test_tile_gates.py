@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.stages.mosaic import select_tiles
-from dsa110_contimg.stages.options import MosaicOptions
 from skies import CELL, RMS, Sky, imaged_tile
 
 

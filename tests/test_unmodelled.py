@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.calibration import predict
-from dsa110_contimg.calibration.channels import SolveLimits
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.simulation import hour
@@ -17,7 +17,7 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
-_LIMITS = SolveLimits(4, 3.0, 100.0, DSA110.reference_antennas)
+_LIMITS = SolveOptions(uv_min_lambda=100.0)
 _NOISE_JY = 0.5
 
 

@@ -11,18 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.fields import (
-    FieldCalibration,
-    FieldSolveOptions,
-    calibrate_fields,
-    calibration_at,
-)
+from dsa110_contimg.calibration.fields import FieldCalibration, calibrate_fields, calibration_at
+from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError, UsageError
-from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.visibilities.data import Visibilities
@@ -63,12 +59,13 @@ def _calibrated(solution: FieldCalibration, vis: Visibilities) -> Visibilities:
 def _image(vis: Visibilities) -> TileImage:
     options = TileImageOptions(
         size=256,
-        cell_rad=CELL_RAD,
-        scheme="briggs",
+        cell_arcsec=CELL_RAD / ARCSEC_RAD,
         robust=0.5,
-        uv_min_lambda=0.0,
-        averaging_loss=0.001,
-        clean=CleanOptions(3000, 3.0, 0.5, major_gain=0.6, max_major=20),
+        niter=3000,
+        auto_mask_sigma=3.0,
+        auto_threshold_sigma=0.5,
+        major_gain=0.6,
+        max_major=20,
     )
     return image_tile(vis, None, options)
 
@@ -166,7 +163,7 @@ def test_the_whole_way_at_the_command_line(uvfits: Path, tmp_path: Path) -> None
         tmp_path / "image",
         "--size",
         256,
-        "--cell",
+        "--cell-arcsec",
         15,
         "--niter",
         500,

@@ -7,10 +7,11 @@ double underscore (`CONTIMG_IMAGE__ROBUST=0`). The file is `contimg.toml` in the
 import os
 import platform
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,8 +22,23 @@ from pydantic_settings import (
 
 from dsa110_contimg import layout
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.mosaicking.options import MosaicOptions
+from dsa110_contimg.options import Options, first_problem, parse_options
+from dsa110_contimg.pipeline.executor_settings import ExecutorSettings
+from dsa110_contimg.sky.options import CatalogueOptions
+from dsa110_contimg.sources.options import CrossmatchOptions
+from dsa110_contimg.stage_options import (
+    CalibrationApplyOptions,
+    CalibrationSolveOptions,
+    ImagingOptions,
+    PipelineOptions,
+    ValidationOptions,
+)
+from dsa110_contimg.visibilities.options import ConversionOptions
 
 FILE_NAME = "contimg.toml"
+_MOVED = {"min_subbands": "convert.min_subbands"}
+"""Settings of earlier versions, and where they are now."""
 
 
 class AlertRule(BaseModel):
@@ -44,38 +60,6 @@ class AlertRule(BaseModel):
         default_factory=list, description="Program and arguments; facts come as CONTIMG_ALERT_..."
     )
     webhook: str = Field("", pattern="^(https?://.*)?$", description="URL that gets them as JSON")
-
-
-class ExecutorSettings(BaseModel):
-    """Who computes, if not processes of this machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    scheduler: str = Field(
-        "",
-        pattern="^(tls://.+:[0-9]+)?$",
-        description="Dask scheduler, tls://HOST:PORT; empty: processes of this machine",
-    )
-    tls_directory: Path | None = Field(
-        None,
-        description="Where the cluster's cert.pem and key.pem are; empty: state/tls in the root",
-    )
-    patience_s: float = Field(
-        300.0,
-        gt=0,
-        description="Seconds that a machine may be without a worker before the "
-        "Measurement Sets on its own disk are given up and their tiles converted again",
-    )
-    minimum_jobs: int = Field(0, ge=0, description="Jobs of SLURM or PBS that are kept")
-    maximum_jobs: int = Field(10, ge=1, description="Most jobs of SLURM or PBS at once")
-    slurm: dict[str, Any] | None = Field(
-        None,
-        description="Jobs of SLURM compute, table [executor.slurm]: cores, memory, walltime, "
-        "queue and whatever else dask-jobqueue's SLURMCluster takes",
-    )
-    pbs: dict[str, Any] | None = Field(
-        None, description="Jobs of PBS compute, table [executor.pbs], as for SLURM"
-    )
 
 
 class Settings(BaseSettings):
@@ -118,7 +102,6 @@ class Settings(BaseSettings):
     grace_s: float = Field(
         300.0, ge=0, description="Seconds to wait for absent sub-bands after the last one arrived"
     )
-    min_subbands: int = Field(12, ge=1, description="Fewest sub-bands that make a tile")
 
     mosaic_interval_s: float = Field(60.0, gt=0, description="Seconds between looks for groups")
     group_size: int = Field(10, ge=1, description="Tiles in a mosaic group")
@@ -181,16 +164,25 @@ class Settings(BaseSettings):
     hips: bool = Field(True, description="Draw every published mosaic as HiPS, and all together")
     parallel_groups: int = Field(2, ge=1, description="Mosaic groups worked on at once")
 
-    convert: dict[str, Any] = Field(default_factory=dict, description="Options of conversion")
-    calibrate: dict[str, Any] = Field(default_factory=dict, description="Options of solving")
-    apply: dict[str, Any] = Field(default_factory=dict, description="Options of application")
-    image: dict[str, Any] = Field(default_factory=dict, description="Options of imaging")
-    mosaic: dict[str, Any] = Field(default_factory=dict, description="Options of mosaicking")
-    validate_: dict[str, Any] = Field(
-        default_factory=dict, alias="validate", description="Options of validation"
+    convert: ConversionOptions = Field(
+        default_factory=ConversionOptions, description="Options of conversion"
     )
-    crossmatch: dict[str, Any] = Field(
-        default_factory=dict, description="Options of cross-matching"
+    calibrate: CalibrationSolveOptions = Field(
+        default_factory=CalibrationSolveOptions, description="Options of solving"
+    )
+    apply: CalibrationApplyOptions = Field(
+        default_factory=CalibrationApplyOptions,
+        description="Options of application; those of solving hold where nothing is given here",
+    )
+    image: ImagingOptions = Field(default_factory=ImagingOptions, description="Options of imaging")
+    mosaic: MosaicOptions = Field(
+        default_factory=MosaicOptions, description="Options of mosaicking"
+    )
+    validate_: ValidationOptions = Field(
+        default_factory=ValidationOptions, alias="validate", description="Options of validation"
+    )
+    crossmatch: CrossmatchOptions = Field(
+        default_factory=CrossmatchOptions, description="Options of cross-matching"
     )
     executor: ExecutorSettings = Field(
         default_factory=ExecutorSettings,
@@ -199,6 +191,14 @@ class Settings(BaseSettings):
     alerts: list[AlertRule] = Field(
         default_factory=list, description="Rules, each a table [[alerts]]"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_former_places(cls, given: Any) -> Any:
+        for name, now in _MOVED.items():
+            if isinstance(given, Mapping) and name in given:
+                raise ValueError(f"{name} is called {now} now")
+        return given
 
     @classmethod
     def settings_customise_sources(
@@ -241,37 +241,124 @@ def load(**given: Any) -> Settings:
     UsageError
         Naming the setting that is unknown or out of range.
     """
-    from pydantic import ValidationError
-
     values = {name: value for name, value in given.items() if value is not None}
+    for name, now in _MOVED.items():
+        if f"CONTIMG_{name.upper()}" in os.environ:
+            variable = now.upper().replace(".", "__")
+            raise UsageError(f"CONTIMG_{name.upper()} is called CONTIMG_{variable} now")
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"setting {name}: {first['msg']}") from error
+        raise UsageError(f"setting {first_problem(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         path = Path(values.get("root") or os.environ.get("CONTIMG_ROOT", ".")) / FILE_NAME
         raise UsageError(f"{path}: is not valid TOML ({error}); mend that line") from error
     return settings.model_copy(update={"root": settings.root.absolute()})
 
 
+Kind = TypeVar("Kind", bound=Options)
+
+
+def stage_options(
+    settings: Settings, kind: type[Kind], section: str, given: Mapping[str, Any] | None = None
+) -> Kind:
+    """Options of a stage, in the order: given, settings of the stage, sky catalogue, defaults.
+
+    Parameters
+    ----------
+    settings : Settings
+    kind : type of Options
+    section : str
+        Name of the stage.
+    given : mapping of str, optional
+        By the user of this run.
+
+    Raises
+    ------
+    UsageError
+        Naming the option that is unknown or out of range.
+    """
+    layers = [_given(settings, section)]
+    if section == "apply":
+        # A tile is calibrated as its reference is, unless the settings say otherwise.
+        layers.insert(0, _given(settings, "calibrate"))
+    values: dict[str, Any] = {}
+    if issubclass(kind, CatalogueOptions):
+        values["sky_catalog"] = settings.sky_catalog
+    for layer in (*layers, given or {}):
+        values |= layer
+    return parse_options(kind, values, section)
+
+
+def _given(settings: Settings, section: str) -> dict[str, Any]:
+    """What environment and file say of a stage."""
+    name = "validate_" if section == "validate" else section
+    options: Options = getattr(settings, name)
+    return options.model_dump(exclude_unset=True)
+
+
+def pipeline_options(
+    settings: Settings, given: Mapping[str, Mapping[str, Any]] | None = None
+) -> PipelineOptions:
+    """Options of all stages; see `stage_options`.
+
+    Parameters
+    ----------
+    settings : Settings
+    given : mapping of str to mapping, optional
+        By the user of this run, a section for each stage.
+
+    Raises
+    ------
+    UsageError
+        Naming the stage or option that does not exist, or the value that is out of range.
+    """
+    kinds = get_type_hints(PipelineOptions)
+    unknown = sorted((given or {}).keys() - kinds.keys())
+    if unknown:
+        have = ", ".join(kinds)
+        raise UsageError(f"options {unknown[0]}: there is no such stage (there are {have})")
+    return PipelineOptions(
+        **{
+            section: stage_options(settings, kind, section, (given or {}).get(section))
+            for section, kind in kinds.items()
+        }
+    )
+
+
+def values(settings: Settings) -> dict[str, Any]:
+    """Settings as plain values by name; options of stages as they hold, such as `image.robust`."""
+    found = settings.model_dump(mode="json", by_alias=True)
+    for section, options in pipeline_options(settings).dump().items():
+        del found[section]
+        found |= {f"{section}.{name}": value for name, value in options.items()}
+    return found
+
+
 def origins(settings: Settings) -> dict[str, str]:
-    """Where each setting comes from: command line, environment, the file, or default."""
+    """Where each of `values` comes from: command line, environment, the file, or default."""
     environment = EnvSettingsSource(Settings)()
     file = TomlConfigSettingsSource(Settings, settings.root / FILE_NAME)()
-    without = load(root=settings.root)
-    found = {}
-    for name, field in Settings.model_fields.items():
-        key = field.alias or name
+    holds, without = values(settings), values(load(root=settings.root))
+    found: dict[str, str] = {}
+    for name in holds:
+        section, _, option = name.partition(".")
+        places = ("apply", "calibrate") if section == "apply" else (section,)
         if name == "root":
-            found[key] = "command line or environment"
-        elif getattr(settings, name) != getattr(without, name):
-            found[key] = "command line"
-        elif key in environment or name in environment:
-            found[key] = "environment"
-        elif key in file:
-            found[key] = FILE_NAME
+            found[name] = "command line or environment"
+        elif holds[name] != without[name]:
+            found[name] = "command line"
+        elif not option:
+            found[name] = _origin(name, environment, file) or "default"
         else:
-            found[key] = "default"
+            given = (
+                _origin(option, environment.get(place, {}), file.get(place, {})) for place in places
+            )
+            follows = found["sky_catalog"] if option == "sky_catalog" else "default"
+            found[name] = next(filter(None, given), follows)
     return found
+
+
+def _origin(name: str, environment: Mapping[str, Any], file: Mapping[str, Any]) -> str:
+    """Which of two sources a value comes from; empty if none has it."""
+    return "environment" if name in environment else FILE_NAME if name in file else ""

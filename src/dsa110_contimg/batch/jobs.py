@@ -24,13 +24,13 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import KINDS, Request
 from dsa110_contimg.batch.workers import NICENESS, batch_workers
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, UsageError
+from dsa110_contimg.options import parse_options
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import end_with_parent
 from dsa110_contimg.pipeline.niceness import make_session_nice
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.options import parse_options
 
 log = structlog.get_logger()
 

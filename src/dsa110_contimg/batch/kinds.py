@@ -14,26 +14,22 @@ from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.mosaicking import Method
+from dsa110_contimg.mosaicking.options import Method, MosaicOptions
+from dsa110_contimg.options import Options
 from dsa110_contimg.pipeline.calls import Call, call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.options import Options
 from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.options import (
+from dsa110_contimg.settings import Settings, pipeline_options, stage_options
+from dsa110_contimg.sources.options import CrossmatchOptions
+from dsa110_contimg.stage_options import (
     CalibrationApplyOptions,
     CalibrationSolveOptions,
-    ConversionOptions,
-    CrossmatchOptions,
     ImagingOptions,
-    MosaicOptions,
     PipelineOptions,
     ValidationOptions,
-    options_from,
-    parse_options,
-    with_given,
 )
+from dsa110_contimg.visibilities.options import ConversionOptions
 
 _MAX_FILES = 10_000
 _NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
@@ -154,8 +150,7 @@ class ConvertJob(Request):
                 field=self.field,
                 dish_diameter_m=self.dish_diameter,
             )
-        given = {"min_subbands": settings.min_subbands, **settings.convert, **self.options}
-        options = parse_options(ConversionOptions, given, "convert")
+        options = stage_options(settings, ConversionOptions, "convert", self.options)
         return call(
             conversion.convert,
             files=files,
@@ -184,8 +179,7 @@ class CalibrateJob(Request):
         from dsa110_contimg.stages import calibration_solve
         from dsa110_contimg.stages.conversion import describe
 
-        given = {"sky_catalog": settings.sky_catalog, **settings.calibrate, **self.options}
-        options = parse_options(CalibrationSolveOptions, given, "calibrate")
+        options = stage_options(settings, CalibrationSolveOptions, "calibrate", self.options)
         tile = describe(Path(self.ms).absolute())
         return call(
             calibration_solve.solve,
@@ -217,15 +211,14 @@ class ApplyJob(Request):
         from dsa110_contimg.stages.calibration_solve import load_set
         from dsa110_contimg.stages.conversion import describe
 
-        sky = {"sky_catalog": settings.sky_catalog}
-        given = {**sky, **settings.calibrate, **settings.apply, **self.options}
+        options = stage_options(settings, CalibrationApplyOptions, "apply", self.options)
         return call(
             calibration_apply.apply,
             tile=describe(Path(self.ms).absolute()),
             calibration_set=load_set(Path(self.tables).absolute()),
             output=output,
             root=settings.root,
-            options=parse_options(CalibrationApplyOptions, given, "apply"),
+            options=options,
         )
 
 
@@ -255,13 +248,13 @@ class ImageJob(Request):
         """Stage 4."""
         from dsa110_contimg.stages import imaging
 
-        given = {"sky_catalog": settings.sky_catalog, **settings.image, **self.options}
         return call(
             imaging.image,
             ms_path=Path(self.ms).absolute(),
             prefix=_needed(output),
             root=settings.root,
-            options=parse_options(ImagingOptions, given, "image"),
+            options=stage_options(settings, ImagingOptions, "image", self.options),
+            comparison=stage_options(settings, ValidationOptions, "validate"),
             column=self.column,
             field=self.field,
         )
@@ -283,8 +276,7 @@ class ValidateJob(Request):
         """Stage 6."""
         from dsa110_contimg.stages import validation
 
-        given = {"sky_catalog": settings.sky_catalog, **settings.validate_, **self.options}
-        options = parse_options(ValidationOptions, given, "validate")
+        options = stage_options(settings, ValidationOptions, "validate", self.options)
         path = Path(self.mosaic).absolute()
         return call(validation.validate, path=path, root=settings.root, options=options)
 
@@ -313,13 +305,12 @@ class CrossmatchJob(Request):
         """Stage 9."""
         from dsa110_contimg.stages import crossmatch
 
-        given = {"sky_catalog": settings.sky_catalog, **settings.crossmatch, **self.options}
         return call(
             crossmatch.crossmatch,
             mosaic_path=Path(self.mosaic).absolute(),
             output=_needed(output),
             root=settings.root,
-            options=parse_options(CrossmatchOptions, given, "crossmatch"),
+            options=stage_options(settings, CrossmatchOptions, "crossmatch", self.options),
         )
 
 
@@ -347,8 +338,8 @@ class MosaicJob(Selection, Request):
         from dsa110_contimg.batch import plans
 
         selection = Selection.of(self)
-        given = {**settings.mosaic, **self.options, "method": self.method}
-        options = parse_options(MosaicOptions, given, "mosaic")
+        given = {**self.options, "method": self.method}
+        options = stage_options(settings, MosaicOptions, "mosaic", given)
         made = plans.plan(registry, self.name, selection, options)
         return records.to_json(plans.build(made, output, self.overwrite, context))
 
@@ -373,7 +364,7 @@ class ReprocessJob(TileSelection, Request):
         from dsa110_contimg.batch.reprocess import reprocess
 
         selection = TileSelection.of(self)
-        options = options_from(with_given(settings, self.options))
+        options = pipeline_options(settings, self.options)
         made = reprocess(
             registry, self.name, selection, options, output.absolute(), context, self.keep_work
         )
@@ -406,7 +397,7 @@ class PipelineJob(Request):
         from dsa110_contimg.batch import pipelines
 
         files = pipelines.subband_files([Path(name) for name in self.files])
-        options = options_from(with_given(settings, self.options))
+        options = pipeline_options(settings, self.options)
         published = pipelines.run_pipeline(registry, files, options, context, self.name or "")
         pipelines.update_survey(registry, settings, context)
         return records.to_json(published)

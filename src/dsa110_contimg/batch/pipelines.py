@@ -12,8 +12,8 @@ from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages import graphs, sky_survey
-from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.visibilities import uvh5
 
 

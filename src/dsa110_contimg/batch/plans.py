@@ -17,6 +17,8 @@ from dsa110_contimg.batch.tiles import choose
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import write_casa_image
 from dsa110_contimg.mosaicking import gates
+from dsa110_contimg.mosaicking.options import MosaicOptions
+from dsa110_contimg.options import parse_options
 from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import fresh_path
@@ -25,7 +27,6 @@ from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Plan
 from dsa110_contimg.stages.mosaic import Depth, build_mosaic, facts, predict_depth, select_tiles
-from dsa110_contimg.stages.options import MosaicOptions, parse_options
 
 SUFFIXES = (".fits", ".image")
 _DOCUMENT = {"name", "selection", "options", "tiles"}
@@ -53,7 +54,7 @@ class MosaicPlan:
 
     def gate_reasons(self) -> dict[str, str]:
         """Tiles that a gate will leave out, and why."""
-        return gates.tile_gates([facts(tile) for tile in self.tiles], self.options.limits())
+        return gates.tile_gates([facts(tile) for tile in self.tiles], self.options)
 
 
 def plan(

@@ -33,8 +33,8 @@ from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.reports.evidence import write_evidence
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.stages.registration import known_sets
 
 _WORK = "work"

@@ -46,12 +46,12 @@ from dsa110_contimg.registry.models import (
     TileImage,
 )
 from dsa110_contimg.sources import catalogue_file
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.conversion import ConversionStage
 from dsa110_contimg.stages.crossmatch import crossmatch
 from dsa110_contimg.stages.imaging import ImagingStage
 from dsa110_contimg.stages.mosaic import MosaicStage
-from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 _GONE = "/nonexistent"

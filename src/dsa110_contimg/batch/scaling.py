@@ -11,11 +11,10 @@ from typing import Any
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.executors import Executor
-from dsa110_contimg.settings import Settings
+from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.stages import calibration_apply, calibration_solve, conversion, imaging
-from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.telescope import DSA110
 
 STAGES = ("convert", "apply", "image")
@@ -82,7 +81,7 @@ def measure(
     files = [Path(path) for path in run.write(store, 0)]
     catalogues.save(directory, run.sky.catalogue(_CATALOGUE))
     known = settings.model_copy(update={"sky_catalog": _CATALOGUE, "workers": max(workers)})
-    options = options_from(known)
+    options = pipeline_options(known)
     with open_executor(known) as executor:
         chain = _Chain(executor, directory, files, options)
         # The first call of each worker loads libraries and compiles.

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field
 
-from dsa110_contimg.pipeline.options import Box, Names, Options, Range, UnixTime
+from dsa110_contimg.options import Box, Names, Options, Range, UnixTime
 
 _MAX_TILES = 10_000
 

@@ -9,7 +9,7 @@ antennas have in common are looked at, since what they have in common may be a s
 """
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from dsa110_contimg.calibration.antenna_state import (
     AntennaHealth,
     AntennaState,
 )
-from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
+from dsa110_contimg.calibration.channels import solve_bins
 from dsa110_contimg.calibration.delay import delay_gains, fit_delays
 from dsa110_contimg.calibration.gains import Gains, refer_phases
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.robust import component_variance, robust_rms
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -135,7 +136,7 @@ class TileGains:
 
 
 def solve_tile_gains(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveOptions
 ) -> TileGains:
     """Solve how the antennas of a tile differ from the reference tile.
 
@@ -147,13 +148,15 @@ def solve_tile_gains(
         Model of total intensity.
     rfi : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
-    limits : SolveLimits
+    limits : SolveOptions
         Its minimum signal-to-noise ratio is that of all bins together.
     """
     frequencies = vis.frequencies_hz
     reference_hz = float(frequencies.mean())
     channel_bin = np.arange(frequencies.size) * min(_BINS, frequencies.size) // frequencies.size
-    solved = solve_bins(vis, sky, rfi, replace(limits, min_snr=0.0), channel_bin, phase_only=False)
+    solved = solve_bins(
+        vis, sky, rfi, limits.model_copy(update={"min_snr": 0.0}), channel_bin, phase_only=False
+    )
     solved, _ = refer_phases(solved, vis.array.names, limits.reference_antennas)
     centres = np.bincount(channel_bin, frequencies) / np.bincount(channel_bin)
     delay, delay_error = _delays(solved, centres, reference_hz)

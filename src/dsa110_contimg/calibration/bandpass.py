@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from dsa110_contimg.calibration.channels import SolveLimits, solve_bins
+from dsa110_contimg.calibration.channels import solve_bins
 from dsa110_contimg.calibration.delay import MIN_CHANNELS, delay_gains, fit_delays
 from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.visibilities.data import Visibilities
 
 MAX_FLAGGED = 0.5
@@ -29,7 +30,7 @@ of a single channel may be further apart."""
 
 
 def solve_bandpass(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits, alive: np.ndarray
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveOptions, alive: np.ndarray
 ) -> tuple[Gains, str, int]:
     """Solve single channels, or where the sky is too weak several together, interpolated.
 
@@ -40,7 +41,7 @@ def solve_bandpass(
         Model of total intensity.
     rfi : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
-    limits : SolveLimits
+    limits : SolveOptions
     alive : ndarray of int
         Antennas with data.
 
@@ -71,14 +72,14 @@ def solve_bandpass(
 
 
 def solve_channels(
-    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveLimits
+    vis: Visibilities, sky: np.ndarray, rfi: np.ndarray, limits: SolveOptions
 ) -> Gains:
     """Solve single channels; see `channels.solve_bins`."""
     single = np.arange(vis.frequencies_hz.size)
     return without_chance(solve_bins(vis, sky, rfi, limits, single, phase_only=False))
 
 
-def in_phase(gains: Gains, vis: Visibilities, limits: SolveLimits) -> tuple[Gains, str]:
+def in_phase(gains: Gains, vis: Visibilities, limits: SolveOptions) -> tuple[Gains, str]:
     """Make the phases of single channels relative to those of one antenna.
 
     The phase that all antennas have in common is another one in each solution. Where the reference
@@ -90,7 +91,7 @@ def in_phase(gains: Gains, vis: Visibilities, limits: SolveLimits) -> tuple[Gain
     gains : Gains
         Shape (1, nantenna, nchan, npol).
     vis : Visibilities
-    limits : SolveLimits
+    limits : SolveOptions
 
     Returns
     -------
@@ -183,7 +184,7 @@ def bridged(gains: Gains, frequencies_hz: np.ndarray) -> Gains:
     return Gains(values, flags, snr)
 
 
-def smoothed(gains: Gains, vis: Visibilities, limits: SolveLimits) -> Gains:
+def smoothed(gains: Gains, vis: Visibilities, limits: SolveOptions) -> Gains:
     """Take out what single channels have: lasting interference would fit into those.
 
     Parameters
@@ -191,7 +192,7 @@ def smoothed(gains: Gains, vis: Visibilities, limits: SolveLimits) -> Gains:
     gains : Gains
         Of single channels of `vis`.
     vis : Visibilities
-    limits : SolveLimits
+    limits : SolveOptions
     """
     frequencies_hz = vis.frequencies_hz
     step_hz = float(np.median(np.diff(frequencies_hz))) if frequencies_hz.size > 1 else _SMOOTH_HZ

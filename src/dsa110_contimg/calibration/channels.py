@@ -1,23 +1,12 @@
 """Solve a tile's gains, channel by channel or in bins of channels."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Visibilities
-
-
-@dataclass(frozen=True)
-class SolveLimits:
-    """What a solution needs; see `stages.calibration_solve` for meanings."""
-
-    min_baselines: int
-    min_snr: float
-    uv_min_lambda: float
-    reference_antennas: tuple[str, ...]
 
 
 def some_channels(vis: Visibilities, count: int) -> np.ndarray:
@@ -27,7 +16,7 @@ def some_channels(vis: Visibilities, count: int) -> np.ndarray:
     return came[step // 2 :: step][:count]
 
 
-def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveLimits) -> np.ndarray:
+def _left_out(vis: Visibilities, rfi: np.ndarray, limits: SolveOptions) -> np.ndarray:
     """Samples (row, channel) that take no part in a solution, flagged ones apart."""
     length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
     short = length < limits.uv_min_lambda
@@ -38,7 +27,7 @@ def solve_bins(
     vis: Visibilities,
     sky: np.ndarray,
     rfi: np.ndarray,
-    limits: SolveLimits,
+    limits: SolveOptions,
     channel_bin: np.ndarray,
     phase_only: bool,
 ) -> Gains:
@@ -51,7 +40,7 @@ def solve_bins(
         Model of total intensity.
     rfi : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
-    limits : SolveLimits
+    limits : SolveOptions
     channel_bin : ndarray of int, shape (nchan,)
         Ascending.
     phase_only : bool

@@ -15,36 +15,13 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import split_bandpass
 from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
+from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.visibilities import observations
 from dsa110_contimg.visibilities.data import Visibilities
-
-
-@dataclass(frozen=True)
-class FieldSolveOptions:
-    """How calibrators are solved.
-
-    Attributes
-    ----------
-    solint_s, max_gap_s : float
-        Longest interval of a gain solution; a longer gap in the data ends one.
-    phase_solint_s : float
-        Interval of the phases that are taken out before the bandpass is solved.
-    min_baselines : int
-    min_snr : float
-    reference_antennas : tuple of str
-        In order of preference.
-    """
-
-    solint_s: float = np.inf
-    max_gap_s: float = 120.0
-    phase_solint_s: float = 60.0
-    min_baselines: int = 4
-    min_snr: float = 3.0
-    reference_antennas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +116,7 @@ def calibrate_fields(
         corrected = apply_gains(vis, slopes, bandpass)
         model, known = point_source_model(vis)
         times_s = vis.times_s
-        interval = solution_intervals(times_s, options.solint_s, options.max_gap_s)
+        interval = solution_intervals(times_s, options.gain_interval_s or np.inf, options.max_gap_s)
         gains = _solve(corrected, model, interval, np.zeros(nchan, np.int64), options)
         gains, _ = refer_phases(gains, names, (reference,))
         middles = np.array([times_s[interval == k].mean() for k in range(interval.max() + 1)])
@@ -226,7 +203,7 @@ def _on_one_scale(
 
 def _steady(vis: Visibilities, model: np.ndarray, options: FieldSolveOptions) -> Visibilities:
     times_s = vis.times_s
-    interval = solution_intervals(times_s, options.phase_solint_s, options.max_gap_s)
+    interval = solution_intervals(times_s, options.phase_interval_s, options.max_gap_s)
     phases = _solve(
         vis, model, interval, np.zeros(model.shape[1], np.int64), options, phase_only=True
     )

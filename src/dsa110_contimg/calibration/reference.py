@@ -17,7 +17,7 @@ from dsa110_contimg.calibration.bandpass import (
     split_bandpass,
 )
 from dsa110_contimg.calibration.beam import BeamMeasurement
-from dsa110_contimg.calibration.channels import SolveLimits, some_channels
+from dsa110_contimg.calibration.channels import some_channels
 from dsa110_contimg.calibration.crosstalk import (
     Crosstalk,
     added,
@@ -30,6 +30,7 @@ from dsa110_contimg.calibration.crosstalk import (
 )
 from dsa110_contimg.calibration.far_sources import subtract_far_sources
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.source_fluxes import FluxScale
 from dsa110_contimg.calibration.within_tile import take_out
 from dsa110_contimg.errors import CalibrationError
@@ -99,7 +100,7 @@ class ReferenceSolution:
 def solve_reference(
     vis: Visibilities,
     model: SkyModel,
-    limits: SolveLimits,
+    limits: SolveOptions,
     overwrite: bool = False,
     find_unmodelled: FindSources | None = None,
     known_beam: BeamMeasurement | None = None,
@@ -115,7 +116,7 @@ def solve_reference(
     vis : Visibilities
         Raw.
     model : SkyModel
-    limits : SolveLimits
+    limits : SolveOptions
     overwrite : bool
         The arrays of `vis` may be overwritten: a full-size tile does not fit in memory twice.
     find_unmodelled : callable, optional
@@ -228,7 +229,7 @@ def _measure_model(
     near: SkyModel,
     distant: SkyModel,
     rfi: np.ndarray,
-    limits: SolveLimits,
+    limits: SolveOptions,
     known_beam: BeamMeasurement | None,
 ) -> _MeasuredModel:
     """Measure flux scale, beam and the strongest sources of a model, and solve the gains."""
@@ -264,7 +265,7 @@ def _some_calibrated(
 
 
 def _without_crosstalk(
-    vis: Visibilities, sky: np.ndarray, raw: Gains, rfi: np.ndarray, limits: SolveLimits
+    vis: Visibilities, sky: np.ndarray, raw: Gains, rfi: np.ndarray, limits: SolveOptions
 ) -> tuple[Gains, Crosstalk]:
     """Measure crosstalk and gains in turn, and take the crosstalk off the data, in place."""
     rows, far = short_rows(vis), some_long_rows(vis)

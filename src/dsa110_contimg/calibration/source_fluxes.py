@@ -26,8 +26,9 @@ from dsa110_contimg.calibration.beam import (
     measure_beam,
     with_known,
 )
-from dsa110_contimg.calibration.channels import SolveLimits, some_channels
+from dsa110_contimg.calibration.channels import some_channels
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.source_factors import Equations
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.constants import ARCSEC_RAD
@@ -99,7 +100,7 @@ def measure(
     vis: Visibilities,
     model: SkyModel,
     rfi: np.ndarray,
-    limits: SolveLimits,
+    limits: SolveOptions,
     known_beam: BeamMeasurement | None = None,
 ) -> tuple[SkyModel, FluxScale, BeamMeasurement]:
     """Measure the leading sources of a model, and the beam that they are seen through.
@@ -112,7 +113,7 @@ def measure(
         By the catalogue; at least one source.
     rfi : ndarray of bool, shape (nrow, nchan)
         Samples to leave out, besides those that are flagged.
-    limits : SolveLimits
+    limits : SolveOptions
     known_beam : BeamMeasurement, optional
         From other observations.
 
@@ -170,13 +171,13 @@ def _with_factors(model: SkyModel, leading: np.ndarray, found: "_Leading") -> Sk
 
 
 def _antenna_beams(
-    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits
+    vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveOptions
 ) -> AntennaBeams | None:
     """Measure what antennas' beams differ by, in data that are not calibrated yet."""
     some, channels = _thinned(vis, rfi, _choose(vis, _ANTENNAS))
     strongest = np.argsort(-predict.mean_apparent_jy(some, model), kind="stable")
     sky = predict.predict(some, model)
-    gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
+    gains = solve_channels(some, sky, channels, limits.model_copy(update={"min_snr": 0.0}))
     calibrated = apply_gains(some, gains, also_flagged=channels)
     return measure_antenna_beams(calibrated, sky, model.select(strongest[:_ANTENNA_SOURCES]))
 
@@ -230,13 +231,13 @@ def measure_distant(
     return replace(distant, flux_jy=distant.flux_jy * factors).select(seen)
 
 
-def changes(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveLimits) -> Changes:
+def changes(vis: Visibilities, model: SkyModel, rfi: np.ndarray, limits: SolveOptions) -> Changes:
     """What changes during a tile that is not calibrated yet; parameters as of `measure`."""
     some, channels = _thinned(vis, rfi, some_channels(vis, _CHANNELS))
     if some.frequencies_hz.size == 0:
         return Changes()
     sky = predict.predict(some, model)
-    gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
+    gains = solve_channels(some, sky, channels, limits.model_copy(update={"min_snr": 0.0}))
     share = some.frequencies_hz.size / vis.frequencies_hz.size
     return measure_changes(some, sky, gains, channels, share)
 
@@ -273,7 +274,7 @@ def _measure_leading(
     channels: np.ndarray,
     model: SkyModel,
     leading: np.ndarray,
-    limits: SolveLimits,
+    limits: SolveOptions,
 ) -> _Leading | None:
     """Solve gains and flux densities in turn; None where no scale can be found."""
     parts = _predict_parts(some, model, leading)
@@ -294,7 +295,7 @@ def _measure_finely(
     rfi: np.ndarray,
     model: SkyModel,
     leading: np.ndarray,
-    limits: SolveLimits,
+    limits: SolveOptions,
     factors: np.ndarray,
 ) -> _Leading | None:
     """Measure once more, on many channels, some of them at a time."""
@@ -326,7 +327,7 @@ def _set_up(
     channels: np.ndarray,
     parts: np.ndarray,
     factors: np.ndarray,
-    limits: SolveLimits,
+    limits: SolveOptions,
     by_hand: bool = False,
 ) -> Equations:
     """Calibrate with the sum of the parts, and set up the equations of their factors."""
@@ -334,7 +335,7 @@ def _set_up(
     for factor, part in zip(factors, parts, strict=True):
         sky += np.float32(factor) * part
     # Weak single channels count too: all of them together are measured.
-    gains = solve_channels(some, sky, channels, replace(limits, min_snr=0.0))
+    gains = solve_channels(some, sky, channels, limits.model_copy(update={"min_snr": 0.0}))
     calibrated = apply_gains(some, gains, also_flagged=channels)
     n_drift = min(_DRIFT_PARTS, some.times_jd.size)
     return source_factors.set_up(calibrated, parts, sky, n_drift, by_hand)

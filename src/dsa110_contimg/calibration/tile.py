@@ -15,10 +15,11 @@ from dsa110_contimg.calibration import predict, residuals, source_fluxes
 from dsa110_contimg.calibration.antenna_health import antenna_noise, noise_weights, solve_tile_gains
 from dsa110_contimg.calibration.antenna_state import AntennaHealth
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.channels import SolveLimits, some_channels
+from dsa110_contimg.calibration.channels import some_channels
 from dsa110_contimg.calibration.crosstalk import Crosstalk, none, subtract_crosstalk
 from dsa110_contimg.calibration.far_sources import FarSource, subtract_far_sources
 from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import robust_rms
@@ -75,7 +76,7 @@ def calibrate_tile(
     bandpass: Gains,
     gains: Gains,
     model: SkyModel | None,
-    limits: SolveLimits,
+    limits: SolveOptions,
     crosstalk: Crosstalk | None = None,
 ) -> CalibratedTile:
     """Apply a calibration set to a tile, flag data minus model, refine phases.
@@ -88,7 +89,7 @@ def calibrate_tile(
         Of all antennas of the array.
     model : SkyModel or None
         Without one, phases are left as they are and the data themselves are flagged.
-    limits : SolveLimits
+    limits : SolveOptions
     crosstalk : Crosstalk, optional
     """
     if crosstalk is None:
@@ -158,7 +159,7 @@ def calibrate_tile(
 
 
 def _rough_look(
-    vis: Visibilities, sky: np.ndarray, crosstalk: Crosstalk, limits: SolveLimits
+    vis: Visibilities, sky: np.ndarray, crosstalk: Crosstalk, limits: SolveOptions
 ) -> tuple[Gains, Changes]:
     """Gains of the tile's antennas, and what changes during the tile, by some of the channels."""
     chosen = some_channels(vis, _ROUGH_CHANNELS)

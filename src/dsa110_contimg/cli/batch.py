@@ -8,6 +8,7 @@ import typer
 from dsa110_contimg import layout
 from dsa110_contimg.batch.kinds import Request
 from dsa110_contimg.batch.selection import TileSelection
+from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.cli.common import (
     CatalogOption,
     JsonOption,
@@ -19,18 +20,16 @@ from dsa110_contimg.cli.common import (
     with_options,
 )
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.options import (
+from dsa110_contimg.options import parse_options
+from dsa110_contimg.settings import Settings, pipeline_options
+from dsa110_contimg.sources.options import CrossmatchOptions
+from dsa110_contimg.stage_options import (
     CalibrationApplyOptions,
     CalibrationSolveOptions,
-    ConversionOptions,
-    CrossmatchOptions,
-    FieldCalibrationOptions,
     ImagingOptions,
     ValidationOptions,
-    options_from,
-    parse_options,
 )
+from dsa110_contimg.visibilities.options import ConversionOptions
 
 StageOption = Annotated[
     list[str] | None,
@@ -129,7 +128,7 @@ def apply(
     )
 
 
-@with_options(FieldCalibrationOptions)
+@with_options(FieldSolveOptions)
 def calibrate_fields(
     bandpass: Annotated[Path, typer.Argument(help="Measurement Set of the bandpass calibrator")],
     gains: Annotated[
@@ -145,7 +144,7 @@ def calibrate_fields(
         bandpass.absolute(),
         [path.absolute() for path in gains],
         output.absolute(),
-        parse_options(FieldCalibrationOptions, options, "calibrate-fields"),
+        parse_options(FieldSolveOptions, options, "calibrate-fields"),
     )
     typer.echo(f"{output}: reference antenna {solved.reference_antenna}")
     for name, (flux, error) in solved.flux_jy.items():
@@ -436,7 +435,7 @@ def graph(
     from dsa110_contimg.stages import graphs
 
     orchestrator = PipelineOrchestrator(
-        graphs.from_subbands(options_from(load_settings(root=root)))
+        graphs.from_subbands(pipeline_options(load_settings(root=root)))
     )
     typer.echo(orchestrator.text())
     if drawing is not None:

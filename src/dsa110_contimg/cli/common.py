@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import ContimgError, UsageError
-from dsa110_contimg.pipeline.options import Options, unix_s
+from dsa110_contimg.options import Options, unix_s
 from dsa110_contimg.settings import Settings
 
 RootOption = Annotated[
@@ -101,7 +101,8 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
         kind = next(member for member in get_args(kind) if member is not type(None))
     if get_origin(kind) is Annotated or any(isinstance(m, BeforeValidator) for m in field.metadata):
         kind = str
-    default = "" if field.default is None else f" (default: {field.default})"
+    holds = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    default = "" if holds in (None, "") else f" (default: {holds})"
     extra: dict[str, Any] = {"help": f"{field.description}{default}", "show_default": False}
     flag = "--" + name.replace("_", "-")
     declarations = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]

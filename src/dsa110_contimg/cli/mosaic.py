@@ -16,7 +16,9 @@ from dsa110_contimg.cli.common import (
     with_options,
 )
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.stages.options import MosaicOptions, parse_options
+from dsa110_contimg.mosaicking.options import MosaicOptions
+from dsa110_contimg.options import parse_options
+from dsa110_contimg.settings import stage_options
 from dsa110_contimg.times import iso
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def plan(
             registry,
             name,
             parse_options(Selection, selection, "selection"),
-            parse_options(MosaicOptions, {**settings.mosaic, **options}, "mosaic"),
+            stage_options(settings, MosaicOptions, "mosaic", options),
         )
     _show_plan(made, as_json)
 

@@ -16,6 +16,7 @@ from dsa110_contimg.cli.common import (
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import NothingToDo
 from dsa110_contimg.registry.tokens import Scope
+from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.times import iso, span
 
 _GRACE_S = 3
@@ -201,7 +202,7 @@ def report(
         target.write_bytes(page.read_bytes())
     else:
         found = history_of(registry, name)
-        target.write_text(tile_report(found, settings.root, settings.sky_catalog))
+        target.write_text(tile_report(found, settings.root, pipeline_options(settings).validate))
     typer.echo(target)
 
 
@@ -317,12 +318,12 @@ def config(root: RootOption = None, as_json: JsonOption = False) -> None:
     """Print the settings that hold, and where each comes from."""
     import json
 
-    from dsa110_contimg.settings import origins
+    from dsa110_contimg.settings import origins, values
 
     settings = load_settings(root=root)
-    values = settings.model_dump(mode="json", by_alias=True)
+    holds = values(settings)
     if as_json:
-        print_json(values)
+        print_json(holds)
         return
     for name, origin in origins(settings).items():
-        typer.echo(f"{name} = {json.dumps(values[name])}  # {origin}")
+        typer.echo(f"{name} = {json.dumps(holds[name])}  # {origin}")

@@ -20,6 +20,7 @@ from astropy.io import fits
 
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import components, gridding
+from dsa110_contimg.imaging.options import CleanOptions
 from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.visibilities.averaging import Samples
@@ -31,42 +32,6 @@ _ACCURACIES = 1e-6, 1e-3
 _FIT_PIXELS = 256
 _FEW_COMPONENTS = 200
 """Up to so many, their sum takes less time than gridding."""
-
-
-@dataclass(frozen=True)
-class CleanOptions:
-    """How deep and with what CLEAN goes.
-
-    Attributes
-    ----------
-    niter : int
-        Most minor iterations; zero makes a dirty image.
-    auto_mask_sigma, auto_threshold_sigma : float
-        CLEAN freely down to the first, then inside the mask of components to the second.
-    major_gain : float
-        Fraction of the peak taken off before the next major cycle.
-    max_major : int
-    multiscale : bool
-        Clean with components of several sizes, for extended emission.
-    local_rms : bool
-        Measure sigmas against the noise around each place, not that of the whole image.
-    bands : int
-        Frequency bands that are deconvolved together.
-    spectral_terms : int
-        Of the polynomial that joins them.
-    threads : int
-    """
-
-    niter: int
-    auto_mask_sigma: float
-    auto_threshold_sigma: float
-    major_gain: float = 0.8
-    max_major: int = 25
-    multiscale: bool = False
-    local_rms: bool = False
-    bands: int = 1
-    spectral_terms: int = 2
-    threads: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +219,7 @@ def _major_cycles(
                         f"CLEAN diverged in major cycle {n_major}: the residual has a peak of "
                         f"{peak:.3g} Jy, the dirty image {dirty_peak:.3g} Jy, and a noise of "
                         f"{rms:.3g} Jy after {lowest:.3g} Jy; flag more data, lower --major-gain "
-                        "or raise --auto-mask"
+                        "or raise --auto-mask-sigma"
                     )
             n_iterations += int(engine.iteration_number)
             with _quiet():
@@ -277,7 +242,7 @@ def _settings(
     settings = radler.Settings()
     settings.algorithm_type = (
         radler.AlgorithmType.multiscale
-        if options.multiscale
+        if options.deconvolver == "multiscale"
         else radler.AlgorithmType.generic_clean
     )
     settings.trimmed_image_width = settings.trimmed_image_height = grid.npix

@@ -8,7 +8,8 @@ from scipy import optimize
 from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import clean, weighting
-from dsa110_contimg.imaging.parameters import TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.visibilities import averaging
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -48,26 +49,32 @@ class Geometry:
     remarks: tuple[str, ...]
 
 
-def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOptions) -> Geometry:
+def choose_geometry(
+    vis: Visibilities, flags: np.ndarray, options: TileImageOptions, like: TileImage | None = None
+) -> Geometry:
     """Pixels and resolution of the image.
 
     Without a cell of the user's, the image covers the half-power beam of the dish at least, with
     four cells across the restoring beam; where the array resolves more than the number of pixels
     holds, with three, and a taper (beyond any of the user's) widens the beam if it must. A user's
-    cell that is too coarse for four is made finer and the image larger.
+    cell that is too coarse for four is made finer and the image larger. An image `like` another one
+    has its pixels, taper and weights.
     """
+    given_cell = None if options.cell_arcsec is None else options.cell_arcsec * ARCSEC_RAD
+    given = options.taper_arcsec * ARCSEC_RAD
+    size = options.size
+    if like is not None:
+        size, given_cell, given = like.apparent.shape[0], like.cell_rad, like.taper_rad
     # Not what was measured of the beam: images of all tiles shall have one grid.
     wavelength_m = SPEED_OF_LIGHT_M_S / vis.frequencies_hz.mean()
     field_rad = HALF_POWER_WIDTH * wavelength_m / vis.nominal_dish_m
-    coarsest = options.cell_rad or _CELL_STEP_RAD * np.ceil(
-        field_rad / options.size / _CELL_STEP_RAD
-    )
-    rough = samples_of(vis, flags, options.size, coarsest, ROUGH_LOSS)
-    field = options.size * coarsest
-    robust = options.robust
+    coarsest = given_cell or _CELL_STEP_RAD * np.ceil(field_rad / size / _CELL_STEP_RAD)
+    rough = samples_of(vis, flags, size, coarsest, ROUGH_LOSS)
+    field = size * coarsest
+    robust = options.robust if like is None else like.robust
     if robust is None:
         robust = weighting.best_robust(
-            rough.uvw_lambda, rough.weights, options.size, coarsest, vis.unmodelled_jy
+            rough.uvw_lambda, rough.weights, size, coarsest, vis.unmodelled_jy
         )
 
     def minor_axis(cell: float, taper: float) -> float:
@@ -76,41 +83,42 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
             rough.weights,
             _even(field / cell),
             cell,
-            options.scheme,
+            options.weighting,
             robust,
             taper,
         )
-        return clean.fitted_beam(rough, weights, cell, options.clean.threads).minor_rad
+        return clean.fitted_beam(rough, weights, cell, options.threads).minor_rad
 
-    def settled(size: int, cell: float, taper: float, *remarks: str) -> Geometry:
+    def settled(npix: int, cell: float, taper: float, *remarks: str) -> Geometry:
         weights = weighting.imaging_weights(
-            rough.uvw_lambda, rough.weights, size, cell, options.scheme, robust, taper
+            rough.uvw_lambda, rough.weights, npix, cell, options.weighting, robust, taper
         )
         table, centres = weights_by_time_and_frequency(rough, weights, vis)
         per_baseline = rough.baseline_weights(weights)
         return Geometry(
-            size, float(cell), float(taper), robust, rough, per_baseline, table, centres, remarks
+            npix, float(cell), float(taper), robust, rough, per_baseline, table, centres, remarks
         )
 
+    if like is not None:
+        return settled(size, like.cell_rad, like.taper_rad)
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
-    given = options.taper_rad
     minor = minor_axis(0.5 / longest, given)
     # The beam depends on the weights, they on the field; the field is settled by now.
     cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
-    if options.cell_rad is not None and options.cell_rad > cell > 0 and not options.exact_cell:
-        size = _even(field / cell)
+    if given_cell is not None and given_cell > cell > 0:
+        larger = _even(field / cell)
         return settled(
-            size,
+            larger,
             cell,
             given,
-            f"cell reduced from {options.cell_rad / ARCSEC_RAD:g} to "
+            f"cell reduced from {given_cell / ARCSEC_RAD:g} to "
             f"{cell / ARCSEC_RAD:g} arcsec for four cells across the beam, "
-            f"size raised to {size} to keep the field",
+            f"size raised to {larger} to keep the field",
         )
-    if options.cell_rad is not None:
-        return settled(options.size, options.cell_rad, given)
+    if given_cell is not None:
+        return settled(size, given_cell, given)
     if cell >= coarsest:
-        return settled(options.size, cell, given)
+        return settled(size, cell, given)
     wanted = _CELLS_PER_TAPERED_BEAM * coarsest
 
     def shortfall(taper: float) -> float:
@@ -120,12 +128,12 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
     missing = shortfall(given)
     if missing >= 0:
         return settled(
-            options.size,
+            size,
             coarsest,
             given,
             f"{_CELLS_PER_TAPERED_BEAM + missing / coarsest:.1f} cells across the beam (minor "
-            f"axis), so that {options.size} pixels cover the half-power beam; give --size and "
-            "--cell for more",
+            f"axis), so that {size} pixels cover the half-power beam; give --size and "
+            "--cell-arcsec for more",
         )
     widest = given + 2 * wanted
     while shortfall(widest) < 0:
@@ -137,12 +145,12 @@ def choose_geometry(vis: Visibilities, flags: np.ndarray, options: TileImageOpti
             )
     taper = optimize.brentq(shortfall, given, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False)
     return settled(
-        options.size,
+        size,
         coarsest,
         taper,
         f"tapered from {minor / ARCSEC_RAD:.1f} to "
-        f"{wanted / ARCSEC_RAD:.1f} arcsec (minor axis) so that {options.size} pixels "
-        "cover the half-power beam; give --size and --cell for full resolution",
+        f"{wanted / ARCSEC_RAD:.1f} arcsec (minor axis) so that {size} pixels "
+        "cover the half-power beam; give --size and --cell-arcsec for full resolution",
     )
 
 

@@ -1,43 +1,12 @@
-"""What goes into the image of a tile, and what comes out."""
+"""The images of a tile."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.imaging.weighting import Weighting
 from dsa110_contimg.sky.model import SkyModel
-
-
-@dataclass(frozen=True)
-class TileImageOptions:
-    """How to image; see `stages.imaging.ImagingOptions` for meanings and units."""
-
-    size: int
-    cell_rad: float | None
-    scheme: Weighting
-    robust: float | None
-    """None for what `weighting.best_robust` finds."""
-    uv_min_lambda: float
-    averaging_loss: float
-    clean: CleanOptions
-    uv_max_lambda: float = float("inf")
-    taper_rad: float = 0.0
-    exact_cell: bool = False
-    """Keep `cell_rad` even where it is too coarse for the beam."""
-
-    def as_imaged(self, image: "TileImage") -> "TileImageOptions":
-        """Options for another image of the same geometry."""
-        return replace(
-            self,
-            size=image.apparent.shape[0],
-            cell_rad=image.cell_rad,
-            taper_rad=image.taper_rad,
-            robust=image.robust,
-            exact_cell=True,
-        )
 
 
 @dataclass(frozen=True, eq=False)

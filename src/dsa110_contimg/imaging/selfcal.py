@@ -8,38 +8,19 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.gains import refer_phases
 from dsa110_contimg.calibration.intervals import solution_intervals
+from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.solve import solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.imaging import gridding
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.options import SelfCalibrationOptions, TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.visibilities.data import Visibilities
 
 _BETTER = 1.005
 """Least factor in dynamic range that is worth another solution."""
-
-
-@dataclass(frozen=True)
-class SelfCalibrationOptions:
-    """How to self-calibrate.
-
-    Attributes
-    ----------
-    rounds : int
-        Most rounds.
-    interval_s : float
-        Of a solution of phases.
-    min_baselines : int
-    min_snr : float
-    reference_antennas : tuple of str
-    """
-
-    rounds: int
-    interval_s: float = 60.0
-    min_baselines: int = 4
-    min_snr: float = 3.0
-    reference_antennas: tuple[str, ...] = ()
+_SOLUTION = SolveOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +65,12 @@ def self_calibrate(
     """
     best, best_vis, kept = image_tile(vis, model, image_options), vis, 0
     history = [_dynamic_range(best)]
-    fixed = image_options.as_imaged(best)
-    for _ in range(options.rounds):
+    for _ in range(options.selfcal_rounds):
         try:
             trial_vis = _with_phases(best_vis, _model_of(best_vis, best), options)
         except CalibrationError:
             break
-        trial = image_tile(trial_vis, model, fixed)
+        trial = image_tile(trial_vis, model, image_options, like=best)
         history.append(_dynamic_range(trial))
         if history[-1] < _BETTER * _dynamic_range(best):
             break
@@ -113,7 +93,7 @@ def _model_of(vis: Visibilities, image: TileImage) -> np.ndarray:
 def _with_phases(
     vis: Visibilities, sky: np.ndarray, options: SelfCalibrationOptions
 ) -> Visibilities:
-    interval = solution_intervals(vis.times_s, options.interval_s)[vis.time_index]
+    interval = solution_intervals(vis.times_s, options.selfcal_interval_s)[vis.time_index]
     gains = solve_gains(
         vis.data,
         sky,
@@ -124,11 +104,11 @@ def _with_phases(
         np.zeros(vis.frequencies_hz.size, np.int64),
         nantenna=len(vis.array.names),
         flags=vis.flags,
-        min_baselines=options.min_baselines,
-        min_snr=options.min_snr,
+        min_baselines=_SOLUTION.min_baselines,
+        min_snr=_SOLUTION.min_snr,
         phase_only=True,
     )
-    gains, _ = refer_phases(gains, vis.array.names, options.reference_antennas)
+    gains, _ = refer_phases(gains, vis.array.names, _SOLUTION.reference_antennas)
     # What cannot be solved is left as it is: the data are calibrated already.
     gains = replace(gains, flags=np.zeros_like(gains.flags))
     return apply_gains(vis, gains, interval=interval)

@@ -16,7 +16,8 @@ from dsa110_contimg.imaging.geometry import (
     samples_of,
     weights_by_time_and_frequency,
 )
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.restore import restore
 from dsa110_contimg.imaging.source_shapes import fit_shapes
 from dsa110_contimg.robust import robust_rms
@@ -50,7 +51,12 @@ all, and what smearing changes about it stays behind as sidelobes (150 sources o
 the rms by a tenth with the factor above, by a hundredth with this one)."""
 
 
-def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOptions) -> TileImage:
+def image_tile(
+    vis: Visibilities,
+    model: SkyModel | None,
+    options: TileImageOptions,
+    like: TileImage | None = None,
+) -> TileImage:
     """Image one tile.
 
     Parameters
@@ -63,6 +69,8 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         are subtracted. The model's own flux densities are never added back, so an image shows
         what the data hold.
     options : TileImageOptions
+    like : TileImage, optional
+        An image whose pixels, taper and weights this one shall have.
 
     Raises
     ------
@@ -70,15 +78,15 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
         If nothing can be imaged.
     """
     length = np.hypot(*vis.uvw_m[:, :2].T) * vis.frequencies_hz.mean() / SPEED_OF_LIGHT_M_S
-    outside = (length < options.uv_min_lambda) | (length > options.uv_max_lambda)
+    outside = (length < options.uv_min_lambda) | (length > (options.uv_max_lambda or np.inf))
     flags = vis.flags | outside[:, None, None]
     if flags.all():
         raise ImagingError("every visibility is flagged: nothing to image")
-    geometry = choose_geometry(vis, flags, options)
+    geometry = choose_geometry(vis, flags, options, like)
     size, cell_rad = geometry.size, geometry.cell_rad
     unseen = _Unseen()
     if model is not None and len(model):
-        unseen = _unseen_by_clean(vis, flags, geometry, model, fit=options.clean.niter > 0)
+        unseen = _unseen_by_clean(vis, flags, geometry, model, fit=options.niter > 0)
     factor = _CORRECTED if model is not None and len(model) else _UNMODELLED
     samples, weights, smearing = _averaged(
         vis, flags, geometry, options, unseen.predicted, factor * options.averaging_loss
@@ -86,7 +94,7 @@ def image_tile(vis: Visibilities, model: SkyModel | None, options: TileImageOpti
     if unseen.sources is not None:
         values = samples.values - components.source_values(samples, unseen.sources)
         samples = replace(samples, values=values)
-    result = clean.clean(samples, weights, size, cell_rad, options.clean)
+    result = clean.clean(samples, weights, size, cell_rad, options)
     table, centres = weights_by_time_and_frequency(samples, weights, vis)
     beam_response = primary_beam.effective_beam(
         vis.beam_axis, centres, table, vis.dish_m, vis.phase_centre_rad, size, cell_rad
@@ -159,7 +167,7 @@ def _averaged(
             samples.weights,
             geometry.size,
             geometry.cell_rad,
-            options.scheme,
+            options.weighting,
             geometry.robust,
             geometry.taper_rad,
         )

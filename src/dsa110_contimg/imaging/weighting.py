@@ -4,17 +4,16 @@ Briggs, D. S. 1995, PhD thesis, New Mexico Tech, section 3: with gridded weight 
 cell, ``w' = w / (1 + W f**2)``, ``f**2 = (5 * 10**-R)**2 / (sum W**2 / sum w)``.
 """
 
-from typing import Literal
-
 import numba
 import numpy as np
+
+from dsa110_contimg.imaging.options import Weighting
 
 ROBUST = 0.5
 """Briggs' R where neither the user nor the sky asks for less."""
 _MIN_ROBUST = -0.5
 _PADDING = 1.2
 """The uv plane of a field so many times as wide is what density is counted on."""
-Weighting = Literal["natural", "uniform", "briggs"]
 
 
 def imaging_weights(

@@ -12,7 +12,8 @@ from dsa110_contimg.errors import ImagingError, RetryableError, UsageError
 from dsa110_contimg.imaging import clean, gridding, weighting
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import primary_beam
 from dsa110_contimg.visibilities.data import Visibilities
@@ -58,11 +59,11 @@ def image_with_wsclean(
         if done.returncode:
             said = (done.stdout + done.stderr).strip()[-_LAST_WORDS:]
             raise RetryableError(f"wsclean ended with status {done.returncode}: {said}")
-        joined = "-MFS" if options.clean.bands > 1 else ""
+        joined = "-MFS" if options.bands > 1 else ""
         found = {
             name: read_fits(Path(f"{prefix}{joined}-{name}.fits"))
             for name in (
-                ("image", "dirty", "psf") + (("residual", "model") if options.clean.niter else ())
+                ("image", "dirty", "psf") + (("residual", "model") if options.niter else ())
             )
         }
     restored = found["image"]
@@ -71,13 +72,14 @@ def image_with_wsclean(
         raise ImagingError("wsclean could not fit a restoring beam")
     if not np.isfinite(restored.pixels).all():
         raise ImagingError(
-            "wsclean's CLEAN diverged; flag more data, lower --major-gain or raise --auto-mask"
+            "wsclean's CLEAN diverged; flag more data, lower --major-gain or raise "
+            "--auto-mask-sigma"
         )
     rough = geometry.rough
     return TileImage(
         apparent=restored.pixels,
         residual=residual,
-        model=found["model"].pixels if options.clean.niter else np.zeros_like(residual),
+        model=found["model"].pixels if options.niter else np.zeros_like(residual),
         psf=found["psf"].pixels,
         primary_beam=primary_beam.effective_beam(
             vis.beam_axis,
@@ -108,7 +110,7 @@ def image_with_wsclean(
 def _arguments(
     prefix: Path, geometry: Geometry, column: str, options: TileImageOptions
 ) -> list[str]:
-    given = options.clean
+    given = options
     arguments = [
         "-quiet",
         "-name",
@@ -121,8 +123,8 @@ def _arguments(
         "-pol",
         "I",
         "-weight",
-        options.scheme,
-        *([geometry.robust] if options.scheme == "briggs" else []),
+        options.weighting,
+        *([geometry.robust] if options.weighting == "briggs" else []),
         "-niter",
         given.niter,
         "-mgain",
@@ -141,11 +143,11 @@ def _arguments(
         given.threads,
         "-no-update-model-required",
     ]
-    if np.isfinite(options.uv_max_lambda):
+    if options.uv_max_lambda is not None:
         arguments += ["-maxuv-l", options.uv_max_lambda]
     if geometry.taper_rad > 0:
         arguments += ["-taper-gaussian", f"{geometry.taper_rad / ARCSEC_RAD}asec"]
-    if given.multiscale:
+    if given.deconvolver == "multiscale":
         arguments += ["-multiscale"]
     if given.local_rms:
         arguments += ["-local-rms"]
@@ -168,11 +170,11 @@ def _major_gain(geometry: Geometry, options: TileImageOptions) -> float:
         rough.weights,
         size,
         cell_rad,
-        options.scheme,
+        options.weighting,
         geometry.robust,
         geometry.taper_rad,
     )
-    ones, threads = np.ones(weights.size, np.complex64), options.clean.threads
+    ones, threads = np.ones(weights.size, np.complex64), options.threads
     psf = gridding.dirty_image(rough, ones, weights, size, cell_rad, threads, w_terms=False)
     beam = clean.fitted_beam(rough, weights, cell_rad, threads)
-    return clean.safe_major_gain(psf, beam, cell_rad, options.clean.major_gain)
+    return clean.safe_major_gain(psf, beam, cell_rad, options.major_gain)

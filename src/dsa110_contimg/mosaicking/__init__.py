@@ -1,10 +1,10 @@
 """Many tiles, one image: a common grid, combination, and gates before it."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.mosaicking.options import Method
 
-Method = Literal["mean", "weighted", "pbweighted"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 

@@ -6,45 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsa110_contimg.constants import ARCSEC_RAD
-from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
+from dsa110_contimg.mosaicking.options import TileLimits
 
 _SIGNIFICANT = 3.0
 _SAME_CELL = 0.2
 """Tiles are resampled: cells follow the flags of a tile, and only another setup differs more."""
-
-
-@dataclass(frozen=True)
-class TileLimits:
-    """What a tile may differ by.
-
-    Attributes
-    ----------
-    include_uncorrected : bool
-        Take tiles without beam correction too.
-    min_dynamic_range : float
-        Least peak over rms.
-    max_noise_ratio : float
-        Largest rms over the median of the tiles.
-    max_beam_deviation : float
-        Largest difference of an axis of the restoring beam from the median, as a fraction.
-    max_flux_deviation : float
-        Largest difference of the flux ratio to the catalogue from the median, as a fraction.
-    max_offset_beams : float
-        Largest mean offset from the catalogue's positions, in beams (minor axis).
-    max_pattern_share : float
-        Largest share of the variance in one stripe or ring.
-    max_dec_offset_deg : float
-        Largest distance of the declination from the median.
-    """
-
-    include_uncorrected: bool = False
-    min_dynamic_range: float = 5.0
-    max_noise_ratio: float = 2.5
-    max_beam_deviation: float = 0.2
-    max_flux_deviation: float = 0.25
-    max_offset_beams: float = 0.2
-    max_pattern_share: float = 0.2
-    max_dec_offset_deg: float = SAME_ICRS_STRIP_DEG
 
 
 @dataclass(frozen=True)

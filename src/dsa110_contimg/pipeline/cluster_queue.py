@@ -25,7 +25,7 @@ from tornado.ioloop import IOLoop
 from dsa110_contimg import layout
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.cluster_security import DASK, make_keys, security
-from dsa110_contimg.settings import ExecutorSettings, Settings
+from dsa110_contimg.pipeline.executor_settings import ComputeSettings, ExecutorSettings
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ _GONE = re.compile("Unknown Job|has finished")
 """What `qstat` says of such a job."""
 
 
-def open_queue(settings: Settings) -> "Queue":
+def open_queue(settings: ComputeSettings) -> "Queue":
     """The queue that the settings name; nothing is submitted yet.
 
     Raises

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.pipeline.executor_settings import ComputeSettings
 from dsa110_contimg.pipeline.executors import LocalExecutor
 from dsa110_contimg.pipeline.slots import Priority
-from dsa110_contimg.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -18,13 +18,13 @@ _CONNECT_S = 10.0
 
 
 def open_executor(
-    settings: Settings, timeout_s: float | None = None, priority: Priority = Priority.BATCH
+    settings: ComputeSettings, timeout_s: float | None = None, priority: Priority = Priority.BATCH
 ) -> "LocalExecutor | ClusterExecutor":
     """Processes of this machine, or a cluster where the settings name one.
 
     Parameters
     ----------
-    settings : Settings
+    settings : ComputeSettings
     timeout_s : float, optional
         A call is killed after computing for so long.
     priority : Priority
@@ -59,7 +59,7 @@ def open_executor(
     return ClusterExecutor(queue.connect, timeout_s, priority, queue)
 
 
-def _address(settings: Settings) -> "Callable[[IOLoop], Client]":
+def _address(settings: ComputeSettings) -> "Callable[[IOLoop], Client]":
     """A scheduler that somebody else runs."""
     from distributed import Client
 

@@ -123,6 +123,10 @@ def _classes(annotation: Any, stage: str, what: str) -> tuple[type, ...]:
     kinds = typing.get_args(annotation) if several else (annotation,)
     kinds = tuple(kind for kind in kinds if kind is not NoneType)
     for kind in kinds:
-        if not isinstance(kind, type) or kind.__module__ in ("builtins", "collections.abc", "typing"):
+        if not isinstance(kind, type) or kind.__module__ in (
+            "builtins",
+            "collections.abc",
+            "typing",
+        ):
             raise GraphError(f"{stage}.run: the {what} has no class of an artifact; {_FORM}")
     return kinds

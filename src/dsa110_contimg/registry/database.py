@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock
 from sqlalchemy import Compiled, Engine, Update, create_engine, event, func, select
@@ -26,7 +26,6 @@ from sqlalchemy.orm import Session
 from dsa110_contimg.errors import OutageError, PermanentError, RetryableError
 from dsa110_contimg.registry import migrations, rooted
 from dsa110_contimg.registry.models import Event
-from dsa110_contimg.settings import Settings
 
 _BUSY_TIMEOUT_S = 30.0
 _CACHE_KB = 256
@@ -45,6 +44,20 @@ _LIVENESS = {
 _FRESH_S = 1.0
 """A connection that answered so lately is believed to be there."""
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
+
+
+class DatabaseSettings(Protocol):
+    """What a registry needs of the settings."""
+
+    @property
+    def database(self) -> str:
+        """URL of the database."""
+        ...
+
+    @property
+    def root(self) -> Path:
+        """Directory that holds everything."""
+        ...
 
 
 class Registry:
@@ -82,7 +95,7 @@ class Registry:
             undo.pop_all()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Registry":
+    def of(cls, settings: DatabaseSettings) -> "Registry":
         """The database that settings name, for their root."""
         return cls(settings.database, settings.root)
 

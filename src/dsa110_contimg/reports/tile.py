@@ -24,6 +24,7 @@ from dsa110_contimg.registry.history import groups_with
 from dsa110_contimg.registry.models import CalibrationSet, Mosaic, Product, TileImage
 from dsa110_contimg.reports.evidence import calibration_section, source_plots
 from dsa110_contimg.reports.tile_checks import compare_tile
+from dsa110_contimg.sources.options import ComparisonOptions
 
 _SHOWN = (("image", "before beam correction"), ("residual", "what CLEAN left"))
 
@@ -87,7 +88,7 @@ def history_of(registry: Registry, tile_id: str) -> TileHistory:
     return TileHistory(image, calibrated, solved, mosaics)
 
 
-def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
+def tile_report(known: TileHistory, root: Path, comparison: ComparisonOptions) -> str:
     """The page as HTML.
 
     Parameters
@@ -95,8 +96,8 @@ def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
     known : TileHistory
     root : Path
         Where catalogues lie.
-    sky_catalog : str
-        To compare with.
+    comparison : ComparisonOptions
+        How the image is compared with a catalogue.
     """
     tile = known.image
     pictures = [(what, tile_picture(tile, kind)) for kind, what in _SHOWN]
@@ -104,8 +105,8 @@ def tile_report(known: TileHistory, root: Path, sky_catalog: str) -> str:
         Section("Tile", _summary(known), pictures=pictures),
         Section(
             "Against the catalogue",
-            _checked(tile, sky_catalog),
-            pictures=source_plots(compare_tile(tile, root, sky_catalog)),
+            _checked(tile, comparison.sky_catalog),
+            pictures=source_plots(compare_tile(tile, root, comparison)),
         ),
     ]
     if known.calibrated is not None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from dsa110_contimg.imaging.clean import CleanOptions
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.options import TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.imaging.weighting import ROBUST
 from dsa110_contimg.sky import astrometry
@@ -17,12 +17,12 @@ from dsa110_contimg.visibilities.data import Visibilities
 
 _IMAGING = TileImageOptions(
     size=1024,
-    cell_rad=None,
-    scheme="briggs",
     robust=ROBUST,
-    uv_min_lambda=0.0,
     averaging_loss=0.02,
-    clean=CleanOptions(niter=10_000, auto_mask_sigma=5.0, auto_threshold_sigma=2.0, max_major=5),
+    niter=10_000,
+    auto_mask_sigma=5.0,
+    auto_threshold_sigma=2.0,
+    max_major=5,
 )
 _FOUND_SIGMA = 7.0
 """Minimum peak, relative to the noise of the image."""

@@ -5,9 +5,9 @@ from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, Manu
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
+from dsa110_contimg.stage_options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
-from dsa110_contimg.stages.options import CalibrationApplyOptions, CalibrationSolveOptions
 
 _NO_SETS = KnownSets()
 _NO_FLAGS = ManualFlags()

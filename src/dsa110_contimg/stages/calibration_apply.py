@@ -35,8 +35,8 @@ from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.stages.calibration_inputs import sky_model, solve_limits
-from dsa110_contimg.stages.options import CalibrationApplyOptions
+from dsa110_contimg.stage_options import CalibrationApplyOptions
+from dsa110_contimg.stages.calibration_inputs import sky_model
 from dsa110_contimg.visibilities import measurement_set, phasing
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import unflagged
@@ -91,7 +91,7 @@ def apply(
     if options.refine_phases:
         model = as_measured(sky_model(vis, root, options), calibration_set.flux_scale)
     heard = crosstalk.read(calibration_set.path / CROSSTALK_NAME, vis.frequencies_hz)
-    result = calibrate_tile(vis, bandpass, gains, model, solve_limits(options), heard)
+    result = calibrate_tile(vis, bandpass, gains, model, options, heard)
     calibrated = result.vis if output is None else _centred(result.vis)
     notes = (
         *result.vis.notes,

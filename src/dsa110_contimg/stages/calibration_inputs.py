@@ -1,20 +1,12 @@
-"""Make sky models and limits of solutions from the options of calibration and imaging."""
+"""Make sky models from the options of calibration and imaging."""
 
 from pathlib import Path
 
-from dsa110_contimg.calibration.channels import SolveLimits
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.model import SkyModel, in_beam
-from dsa110_contimg.stages.options import CalibrationSolveOptions, SkyModelOptions
+from dsa110_contimg.sky.options import SkyModelOptions
 from dsa110_contimg.visibilities import observations
 from dsa110_contimg.visibilities.data import Visibilities
-
-
-def solve_limits(options: CalibrationSolveOptions) -> SolveLimits:
-    """The solver's part of the options."""
-    return SolveLimits(
-        options.min_baselines, options.min_snr, options.uvmin, tuple(options.refant.split(","))
-    )
 
 
 def sky_model(vis: Visibilities, root: Path, options: SkyModelOptions) -> SkyModel:

@@ -36,9 +36,9 @@ from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry import records
 from dsa110_contimg.sources.unmodelled import find_unmodelled
+from dsa110_contimg.stage_options import CalibrationSolveOptions
 from dsa110_contimg.stages import stored_beams
-from dsa110_contimg.stages.calibration_inputs import sky_model, solve_limits
-from dsa110_contimg.stages.options import CalibrationSolveOptions
+from dsa110_contimg.stages.calibration_inputs import sky_model
 from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
@@ -82,7 +82,7 @@ def solve(
     solution = solve_reference(
         vis,
         model,
-        solve_limits(options),
+        options,
         overwrite=True,
         find_unmodelled=find_unmodelled,
         known_beam=known.beam if known is not None else None,

@@ -16,10 +16,10 @@ from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.pipeline.own_disk import host_of
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.stages.options import ConversionOptions
 from dsa110_contimg.telescope import DSA110, Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5
 from dsa110_contimg.visibilities.data import Visibilities
+from dsa110_contimg.visibilities.options import ConversionOptions
 
 
 @needs(memory_gb=2.5)

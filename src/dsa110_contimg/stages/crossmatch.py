@@ -24,8 +24,8 @@ from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
+from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stages import light_curves
-from dsa110_contimg.stages.options import CrossmatchOptions
 from dsa110_contimg.stages.state import open_registry
 
 _POSITION_SIGMA = 3.0
@@ -57,10 +57,10 @@ def crossmatch(
         if rms_path.exists()
         else np.full(image.pixels.shape, robust_rms(image.pixels), np.float32)
     )
-    found = find_sources(mosaic_path, options.threshold, image.frequency_hz)
+    found = find_sources(mosaic_path, options.threshold_sigma, image.frequency_hz)
     near = _catalogue_on(image, root, options.sky_catalog)
     there = np.hypot(found.ra_error_arcsec, found.dec_error_arcsec)
-    radius = np.hypot(options.radius, _POSITION_SIGMA * np.nan_to_num(there))
+    radius = np.hypot(options.radius_arcsec, _POSITION_SIGMA * np.nan_to_num(there))
     place = (found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg)
     match = matching.nearest(*place, radius)
     scaled = near.flux_jy * (image.frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
@@ -72,7 +72,7 @@ def crossmatch(
     was_found = np.isin(np.arange(len(near)), match.index[has])
     with np.errstate(invalid="ignore"):
         discrepant = np.abs(deviation) > _DISCREPANT_SIGMA * allowed
-        expected = scaled >= 2 * options.threshold * forced.error_jy
+        expected = scaled >= 2 * options.threshold_sigma * forced.error_jy
     missing = expected & ~was_found
     partner = np.where(has, match.index, 0)
     east = np.where(
@@ -94,7 +94,7 @@ def crossmatch(
     meta = {
         "MOSAIC": mosaic_path.name,
         "CATALOG": options.sky_catalog,
-        "RADIUS": options.radius,
+        "RADIUS": options.radius_arcsec,
         "FREQ": image.frequency_hz,
         "FLUXRAT": scale,
     }

@@ -13,15 +13,10 @@ import numpy as np
 from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.apply import apply_gains
-from dsa110_contimg.calibration.fields import (
-    FieldCalibration,
-    FieldSolveOptions,
-    calibrate_fields,
-    calibration_at,
-)
+from dsa110_contimg.calibration.fields import FieldCalibration, calibrate_fields, calibration_at
+from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.stages.options import FieldCalibrationOptions
 from dsa110_contimg.visibilities import measurement_set
 
 DELAYS_NAME = "delays.k"
@@ -29,7 +24,7 @@ FLUXES_NAME = "fluxes.json"
 
 
 def solve_fields(
-    bandpass_ms: Path, gain_ms: Sequence[Path], output: Path, options: FieldCalibrationOptions
+    bandpass_ms: Path, gain_ms: Sequence[Path], output: Path, options: FieldSolveOptions
 ) -> FieldCalibration:
     """Solve delays, bandpass and gains of calibrators; write K, B and G tables.
 
@@ -41,7 +36,7 @@ def solve_fields(
         Measurement Sets of calibrators, a primary one among them.
     output : Path
         Directory to make.
-    options : FieldCalibrationOptions
+    options : FieldSolveOptions
 
     Raises
     ------
@@ -52,18 +47,7 @@ def solve_fields(
     gain_fields = [
         bandpass_field if path == bandpass_ms else measurement_set.read(path) for path in gain_ms
     ]
-    antennas = tuple(filter(None, options.refant.split(",")))
-    solved = calibrate_fields(
-        bandpass_field,
-        gain_fields,
-        FieldSolveOptions(
-            solint_s=options.solint or np.inf,
-            phase_solint_s=options.phase_solint,
-            min_baselines=options.min_baselines,
-            min_snr=options.min_snr,
-            reference_antennas=antennas,
-        ),
-    )
+    solved = calibrate_fields(bandpass_field, gain_fields, options)
     output.mkdir(parents=True)
     names = bandpass_field.array.names
     middle_s = np.array([float(bandpass_field.times_s.mean())])

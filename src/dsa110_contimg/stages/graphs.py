@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dsa110_contimg.pipeline.stage import StageDefinition
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
 from dsa110_contimg.stages.conversion import ConversionStage
 from dsa110_contimg.stages.crossmatch import CrossmatchStage
 from dsa110_contimg.stages.imaging import ImagingStage
 from dsa110_contimg.stages.mosaic import MosaicStage
-from dsa110_contimg.stages.options import PipelineOptions
 from dsa110_contimg.stages.publishing import PublishingStage
 from dsa110_contimg.stages.registration import RegistrationStage
 from dsa110_contimg.stages.validation import ValidationStage
@@ -24,7 +24,7 @@ def from_measurement_sets(
     return [
         StageDefinition("calibrate", CalibrationSolveStage(options.calibrate)),
         StageDefinition("apply", CalibrationApplyStage(options.apply), ["calibrate"]),
-        StageDefinition("image", ImagingStage(options.image), ["apply"]),
+        StageDefinition("image", ImagingStage(options.image, options.validate), ["apply"]),
         *_from_images(options, registry, claim, ["image"]),
     ]
 

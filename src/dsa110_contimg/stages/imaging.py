@@ -19,11 +19,10 @@ from dsa110_contimg.artifacts.tiles import (
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import ImagingError, UsageError
-from dsa110_contimg.imaging.clean import CleanOptions
 from dsa110_contimg.imaging.fits_image import read_fits, write_fits
-from dsa110_contimg.imaging.parameters import TileImage, TileImageOptions
+from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.restore import local_rms
-from dsa110_contimg.imaging.selfcal import SelfCalibrationOptions, self_calibrate
+from dsa110_contimg.imaging.selfcal import self_calibrate
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
 from dsa110_contimg.pipeline.calls import call
@@ -36,9 +35,9 @@ from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.reports.tile_checks import compare_tile
 from dsa110_contimg.robust import median_error
+from dsa110_contimg.sources.options import ComparisonOptions
+from dsa110_contimg.stage_options import ImagingOptions
 from dsa110_contimg.stages.calibration_inputs import sky_model
-from dsa110_contimg.stages.options import ImagingOptions
-from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import measurement_set, observations
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -58,6 +57,7 @@ def image(
     calibration_set_id: str = "",
     column: str = "DATA",
     field: str | None = None,
+    comparison: ComparisonOptions | None = None,
 ) -> ImagedTile:
     """Image a calibrated Measurement Set.
 
@@ -75,6 +75,8 @@ def image(
         DATA, or CORRECTED_DATA of a user's own Measurement Set.
     field : str, optional
         Where the Measurement Set holds several.
+    comparison : ComparisonOptions, optional
+        How the image is compared with a catalogue; default: with the catalogue of the sky model.
 
     Raises
     ------
@@ -89,21 +91,15 @@ def image(
     vis = measurement_set.read(ms_path, column, field)
     subtract = options.subtract_outside and options.imager == "builtin"
     model = sky_model(vis, root, options) if subtract else None
-    chosen = _imager_options(options)
     if options.imager == "wsclean":
-        result = image_with_wsclean(vis, ms_path, column, chosen)
+        result = image_with_wsclean(vis, ms_path, column, options)
     elif options.selfcal_rounds > 0:
-        rounds = SelfCalibrationOptions(
-            options.selfcal_rounds,
-            options.selfcal_interval,
-            reference_antennas=DSA110.reference_antennas,
-        )
-        found = self_calibrate(vis, model, chosen, rounds)
+        found = self_calibrate(vis, model, options, options)
         ranges = ", ".join(f"{value:.0f}" for value in found.dynamic_range)
         told = f"self-calibrated, {found.kept} rounds kept: dynamic range {ranges}"
         vis, result = found.vis, replace(found.image, remarks=(*found.image.remarks, told))
     else:
-        result = image_tile(vis, model, chosen)
+        result = image_tile(vis, model, options)
     start = float(vis.times_jd[0])
     tile = ImagedTile(
         tile_id=observations.tile_id(start),
@@ -129,13 +125,18 @@ def image(
         remarks=result.remarks,
     )
     _write(tile, vis, result, options)
-    tile = replace(tile, check=check_tile(tile, root, options.sky_catalog))
+    tile = replace(
+        tile,
+        check=check_tile(
+            tile, root, comparison or ComparisonOptions(sky_catalog=options.sky_catalog)
+        ),
+    )
     if options.stokes == "IQ":
-        _write_q(tile, vis, image_tile(stokes_q(vis), None, chosen.as_imaged(result)))
+        _write_q(tile, vis, image_tile(stokes_q(vis), None, options, like=result))
     return tile
 
 
-def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
+def check_tile(tile: ImagedTile, root: Path, comparison: ComparisonOptions) -> TileCheck:
     """Look at a tile's image as it is on disk.
 
     Parameters
@@ -143,7 +144,7 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
     tile : ImagedTile
     root : Path
         Where catalogues lie.
-    sky_catalog : str
+    comparison : ComparisonOptions
         Without a catalogue of that name the sources are not looked at.
     """
     pixels = read_fits(tile.file("image")).pixels
@@ -151,7 +152,7 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
     patterns = find_artefacts(pixels)
     if n_not_finite:
         return TileCheck(n_not_finite=n_not_finite, artefacts=patterns)
-    found = compare_tile(tile, root, sky_catalog)
+    found = compare_tile(tile, root, comparison)
     photometry = tuple(
         Photometry(s.ra_deg, s.dec_deg, s.catalogue_jy, s.measured_jy, s.noise_jy)
         for s in found
@@ -176,31 +177,6 @@ def check_tile(tile: ImagedTile, root: Path, sky_catalog: str) -> TileCheck:
         offset_error_arcsec=float(np.hypot(median_error(east), median_error(north))),
         artefacts=patterns,
         photometry=photometry,
-    )
-
-
-def _imager_options(options: ImagingOptions) -> TileImageOptions:
-    return TileImageOptions(
-        size=options.size,
-        cell_rad=None if options.cell is None else options.cell * ARCSEC_RAD,
-        scheme=options.weighting,
-        robust=options.robust,
-        uv_min_lambda=options.uvmin,
-        uv_max_lambda=options.uvmax or float("inf"),
-        taper_rad=options.taper * ARCSEC_RAD,
-        averaging_loss=options.averaging_loss,
-        clean=CleanOptions(
-            niter=options.niter,
-            auto_mask_sigma=options.auto_mask,
-            auto_threshold_sigma=options.auto_threshold,
-            major_gain=options.major_gain,
-            max_major=options.max_major,
-            multiscale=options.deconvolver == "multiscale",
-            local_rms=options.local_rms,
-            bands=options.bands,
-            spectral_terms=options.spectral_terms,
-            threads=options.threads,
-        ),
     )
 
 
@@ -273,8 +249,11 @@ def _write_plane(
 class ImagingStage(Stage):
     """Images every calibrated tile; those that cannot be imaged join those left out before."""
 
-    def __init__(self, options: ImagingOptions | None = None):
+    def __init__(
+        self, options: ImagingOptions | None = None, comparison: ComparisonOptions | None = None
+    ):
         self.options = options or ImagingOptions()
+        self.comparison = comparison
 
     def run(self, context: StageContext, calibrated: CalibratedTiles) -> ImagedTiles:
         """Image all tiles."""
@@ -288,6 +267,7 @@ class ImagingStage(Stage):
                 root=context.root,
                 options=self.options,
                 calibration_set_id=one.calibration_set_id,
+                comparison=self.comparison,
             )
             for one in calibrated.tiles
         ]

@@ -29,8 +29,8 @@ from dsa110_contimg.sky import matching, primary_beam
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.epoch_scale import EpochScale, epoch_scale
 from dsa110_contimg.sources.forced import ForcedFluxes, measure
+from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.sources.variability import Behaviour, Variability, variability
-from dsa110_contimg.stages.options import CrossmatchOptions
 
 _TILE_RESPONSE = 0.5
 _MOST_EARLIER = 50
@@ -313,7 +313,7 @@ def _add(
     """Add sources that no known one is near."""
     known = rows.between(session, *strip)
     ra, dec = np.asarray(table["ra_deg"], float), np.asarray(table["dec_deg"], float)
-    new = matching.nearest(ra, dec, known.ra_deg, known.dec_deg, options.radius).index < 0
+    new = matching.nearest(ra, dec, known.ra_deg, known.dec_deg, options.radius_arcsec).index < 0
     names = set(session.scalars(select(Source.name).where(Source.dec_deg.between(*strip))))
     for i in np.flatnonzero(new):
         name = rows.source_name(float(ra[i]), float(dec[i]))
@@ -343,7 +343,7 @@ def _mark_detected(
         np.asarray(found["dec_deg"], float),
         places.ra_deg,
         places.dec_deg,
-        options.radius,
+        options.radius_arcsec,
     )
     ids = places.ids[match.index[match.index >= 0]].tolist()
     earlier = Source.first_detected.is_(None) | (Source.first_detected > observed)

@@ -16,6 +16,7 @@ from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import beams, combine, flux_scale, gates, grid
 from dsa110_contimg.mosaicking.flux_scale import TileScale
+from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import StageContext
@@ -23,7 +24,6 @@ from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
-from dsa110_contimg.stages.options import MosaicOptions
 
 _STAGED = MosaicTarget()
 _MEDIAN_OF = 2**24
@@ -43,7 +43,7 @@ def select_tiles(
         If too few are left.
     """
     ordered = sorted(images, key=lambda image: (image.start, image.calibration_set_id))
-    reasons = gates.tile_gates([facts(image) for image in ordered], options.limits())
+    reasons = gates.tile_gates([facts(image) for image in ordered], options)
     kept = [image for image in ordered if image.tile_id not in reasons]
     if len(kept) < options.min_tiles:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())

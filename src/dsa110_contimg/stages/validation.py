@@ -21,7 +21,7 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
-from dsa110_contimg.stages.options import ValidationOptions
+from dsa110_contimg.stage_options import ValidationOptions
 from dsa110_contimg.stages.state import open_registry
 from dsa110_contimg.telescope import SAME_ICRS_STRIP_DEG
 
@@ -73,7 +73,7 @@ def validate(
         noise,
         catalogues.load(root, options.sky_catalog),
         options.min_flux_jy,
-        options.isolation * ARCSEC_RAD,
+        options.isolation_arcsec * ARCSEC_RAD,
         options.model_share,
     )
     found = (
@@ -81,7 +81,7 @@ def validate(
         gates.noise(
             measured_rms,
             expected_rms_jy or options.expected_rms_jy,
-            options.rms_factor,
+            options.max_rms_ratio,
             "median of the strip's published mosaics" if expected_rms_jy else "the settings",
         ),
         gates.dynamic_range(
@@ -92,7 +92,7 @@ def validate(
         gates.finite(
             int(np.count_nonzero(~np.isfinite(image.pixels[observed]))), int(observed.sum())
         ),
-        gates.coverage(observed, options.coverage),
+        gates.coverage(observed, options.min_coverage),
         *_pattern_gates(find_artefacts(image.pixels, noise), options),
         *((gates.tiles_used(n_used, n_given),) if n_given else ()),
     )
@@ -109,7 +109,7 @@ def _source_gates(
     detected = [s for s in expected if s.measured_jy >= options.detection_sigma * s.noise_jy]
     made = [
         gates.flux_ratio(
-            ratios, options.min_sources, options.flux_ratio_low, options.flux_ratio_high
+            ratios, options.min_sources, options.min_flux_ratio, options.max_flux_ratio
         ),
         gates.position_offset(
             np.array([s.east_arcsec for s in strong]),
@@ -117,7 +117,7 @@ def _source_gates(
             options.min_sources,
             0.1 * image.beam.major_rad / ARCSEC_RAD if image.beam else 5.0,
         ),
-        gates.completeness(len(detected), len(expected), options.completeness),
+        gates.completeness(len(detected), len(expected), options.min_completeness),
     ]
     if image.beam is not None:
         cell = image.cell_rad
@@ -127,8 +127,8 @@ def _source_gates(
 
 def _pattern_gates(found: Artefacts, options: ValidationOptions) -> list[Gate]:
     return [
-        gates.pattern("stripes", found.stripe_share, found.stripe_cells, options.pattern_share),
-        gates.pattern("rings", found.ring_share, found.ring_cells, options.pattern_share),
+        gates.pattern("stripes", found.stripe_share, found.stripe_cells, options.max_pattern_share),
+        gates.pattern("rings", found.ring_share, found.ring_cells, options.max_pattern_share),
     ]
 
 

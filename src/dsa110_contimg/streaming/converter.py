@@ -13,9 +13,8 @@ from dsa110_contimg.registry import claims, records
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import TileState
-from dsa110_contimg.settings import Settings
+from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.stages.conversion import convert
-from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.streaming import bell, daemon, ingest
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.clock import ClockWatch
@@ -61,7 +60,7 @@ class StreamingConverter:
         self._executor = executor
         self._telescope = telescope
         self._once = once
-        self._options = options_from(settings).convert
+        self._options = pipeline_options(settings).convert
         self._read_headers = HeaderReader(header_executor or InlineExecutor(), telescope)
         self._watch = ingest.Watch(registry, input_dir)
         self._disk = DiskGuard(registry, output_dir, settings)
@@ -96,7 +95,11 @@ class StreamingConverter:
             )
             log.info("files registered", new=len(new), registered=count)
         ingest.decide(
-            self._registry, self._telescope, settings.min_subbands, settings.grace_s, self._once
+            self._registry,
+            self._telescope,
+            self._options.min_subbands,
+            settings.grace_s,
+            self._once,
         )
         while len(self._in_flight) < self._executor.capacity and not self.stop:
             # What runs already has yet to write its own.

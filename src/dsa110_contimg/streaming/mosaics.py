@@ -23,9 +23,8 @@ from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
-from dsa110_contimg.settings import Settings
+from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.options import options_from
 from dsa110_contimg.stages.registration import converted_tile, known_sets
 from dsa110_contimg.streaming import bell, daemon, file_check, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts
@@ -111,7 +110,7 @@ class StreamingMosaicManager:
         self._executor = executor
         self._telescope = telescope
         self._once = once
-        self._options = options_from(settings)
+        self._options = pipeline_options(settings)
         self._threads = ThreadPoolExecutor(settings.parallel_groups, "group")
         self._disk = DiskGuard(registry, settings.root, settings)
         self._in_flight = InFlight(registry, settings, self._disk)

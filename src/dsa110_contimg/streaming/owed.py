@@ -15,8 +15,8 @@ from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stages.crossmatch import CrossmatchStage
-from dsa110_contimg.stages.options import CrossmatchOptions
 
 log = structlog.get_logger()
 

@@ -10,9 +10,8 @@ from pydantic.fields import FieldInfo
 
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.pipeline.options import Options
-from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.options import options_from
+from dsa110_contimg.options import Options
+from dsa110_contimg.settings import Settings, pipeline_options
 
 _OPTIONS = "options"
 
@@ -55,7 +54,7 @@ def fieldsets(kind: str, settings: Settings) -> list[Fieldset]:
     """The form of a type of job: its parameters, then the options of each stage it runs."""
     request = KINDS[kind]
     sets = [Fieldset("Request", tuple(_fields(request, "")))]
-    holds = options_from(settings)
+    holds = pipeline_options(settings)
     for section in request.stages:
         options = getattr(holds, section)
         title = f"Options: {section}"

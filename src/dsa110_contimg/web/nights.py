@@ -14,6 +14,7 @@ from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
 from dsa110_contimg.registry import claims, history, queries, records
+from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
 from dsa110_contimg.web import assets, charts, words
 from dsa110_contimg.web.site import Form, needed, none_if_empty, page, page_router, to
@@ -154,7 +155,9 @@ def report(tile_id: str, request: Request) -> Response:
     from dsa110_contimg.reports.tile import tile_report
 
     settings = request.app.state.settings
-    content = tile_report(_history_of(request, tile_id), settings.root, settings.sky_catalog)
+    content = tile_report(
+        _history_of(request, tile_id), settings.root, pipeline_options(settings).validate
+    )
     return assets.self_contained(content)
 
 

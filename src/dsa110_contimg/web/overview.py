@@ -18,7 +18,7 @@ from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry import history, queries
 from dsa110_contimg.registry.care import revision
 from dsa110_contimg.registry.database import shown_url
-from dsa110_contimg.settings import Settings
+from dsa110_contimg.settings import Settings, values
 from dsa110_contimg.streaming.health import health
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.times import span
@@ -133,15 +133,15 @@ def rest(request: Request) -> Response:
 
 def _shown(settings: Settings) -> dict[str, Any]:
     """Values without what is secret in addresses."""
-    values = settings.model_dump(mode="json", by_alias=True)
-    for rule in values["alerts"]:
+    shown = values(settings)
+    for rule in shown["alerts"]:
         address = urlsplit(rule["webhook"])
         rule["webhook"] = f"{address.scheme}://{address.hostname}/…" if rule["webhook"] else ""
         rule["command"] = [*rule["command"][:1], *("…" for _ in rule["command"][1:])]
     for kind in ("slurm", "pbs"):
-        given = values["executor"][kind]
-        values["executor"][kind] = None if given is None else dict.fromkeys(given, "…")
-    return values
+        given = shown["executor"][kind]
+        shown["executor"][kind] = None if given is None else dict.fromkeys(given, "…")
+    return shown
 
 
 @router.get("/health/doctor")

@@ -1,0 +1,132 @@
+"""Options: frozen objects whose field descriptions are the documentation.
+
+The same text is the command line's `--help`, the REST schema and the docs. Each package of science
+has the classes that configure it in its `options.py`; `stage_options` puts them together.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from dsa110_contimg.errors import UsageError
+
+_ANGLE = re.compile(r"^\s*([0-9.eE+-]+)\s*(deg|arcmin|arcsec|mas)?\s*$")
+_PER_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "mas": 1e-3}
+
+
+def _arcsec(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _ANGLE.match(value)
+    if not match:
+        raise ValueError("give a number with deg, arcmin, arcsec or mas, such as 6arcsec")
+    return float(match[1]) * _PER_ARCSEC[match[2] or "arcsec"]
+
+
+def unix_s(value: Any) -> Any:
+    """Unix seconds from a number or an ISO time (UTC unless it says otherwise).
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"time {value!r}: give Unix seconds or an ISO time") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _listed(value: Any) -> Any:
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+ArcSec = Annotated[float, BeforeValidator(_arcsec)]
+"""An angle in arcseconds; text may carry its unit."""
+
+UnixTime = Annotated[float, BeforeValidator(unix_s)]
+"""Unix seconds; text may be an ISO time."""
+
+Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
+"""Lowest and highest value; text has a comma between them."""
+
+Box = Annotated[tuple[float, float, float, float], BeforeValidator(_listed)]
+"""First and last of one coordinate, then of the other; text has commas between them."""
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Names; text has commas between them."""
+
+
+class Options(BaseModel):
+    """Base of all options.
+
+    Attributes
+    ----------
+    FORMER_NAMES : mapping of str to str
+        Names that options had in earlier versions, and their names now.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_former_names(cls, given: Any) -> Any:
+        for name in given if isinstance(given, Mapping) else ():
+            now = cls.former_names().get(name)
+            if now is not None and name not in cls.model_fields:
+                raise ValueError(f"{name} is called {now} now")
+        return given
+
+    @classmethod
+    def former_names(cls) -> dict[str, str]:
+        """Former names of all options of this class, with their names now."""
+        names: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            names |= vars(base).get("FORMER_NAMES", {})
+        return names
+
+    def key(self) -> str:
+        """Short hash that is equal for equal options."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+def parse_options(kind: type[Kind], values: Mapping[str, Any], section: str) -> Kind:
+    """Options from plain values.
+
+    Raises
+    ------
+    UsageError
+        Naming the option that is unknown or out of range.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise UsageError(f"option {first_problem(error, section)}") from error
+
+
+def first_problem(error: ValidationError, *sections: str) -> str:
+    """The first thing that is wrong with options: the name and why."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in (*sections, *first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {said}" if name else said
