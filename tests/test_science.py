@@ -212,7 +212,7 @@ def test_averaging_loses_no_more_at_the_edge_of_the_field_than_is_stated(
         # A source outside, of nothing: there is a model, and the image does not show it.
         outside = SkyModel(uncalibrated.pointings[:1], np.array([1e-9]), np.zeros(1), 1.4e9)
         made = tile_imaging.image_tile(
-            vis, outside if modelled else None, replace(options, averaging_loss=loss)
+            vis, outside if modelled else None, options.model_copy(update={"averaging_loss": loss})
         )
         assert made.n_samples < (0.5 if modelled else 0.9) * whole.n_samples
         assert (made.averaging_loss > loss) == modelled, "what is lost is corrected"
