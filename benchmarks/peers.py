@@ -333,7 +333,7 @@ def check_restored(done: Processed) -> Iterator[Check]:
     theirs = read_fits(Path(f"{prefix}-image.fits"))
     their_rms = robust_rms(read_fits(Path(f"{prefix}-residual.fits")).pixels)
     for loss in (0.0, 0.001):
-        image = tile.image_tile(vis, None, replace(options, averaging_loss=loss))
+        image = tile.image_tile(vis, None, options.model_copy(update={"averaging_loss": loss}))
         name = f"averaging loss {loss:g}"
         yield Check(f"{name}: rms over WSClean's", image.rms_jy / their_rms, 1.02)
         ours = replace(theirs, pixels=image.apparent)

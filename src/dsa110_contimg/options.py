@@ -86,7 +86,7 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_former_names(cls, given: Any) -> Any:
+    def _refuse_former_names(cls, given: object) -> object:
         for name in given if isinstance(given, Mapping) else ():
             now = cls.former_names().get(name)
             if now is not None and name not in cls.model_fields:

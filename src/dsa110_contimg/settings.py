@@ -194,7 +194,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_former_places(cls, given: Any) -> Any:
+    def _refuse_former_places(cls, given: object) -> object:
         for name, now in _MOVED.items():
             if isinstance(given, Mapping) and name in given:
                 raise ValueError(f"{name} is called {now} now")
@@ -282,15 +282,15 @@ def stage_options(
     if section == "apply":
         # A tile is calibrated as its reference is, unless the settings say otherwise.
         layers.insert(0, _given(settings, "calibrate"))
-    values: dict[str, Any] = {}
+    layered: dict[str, object] = {}
     if issubclass(kind, CatalogueOptions):
-        values["sky_catalog"] = settings.sky_catalog
+        layered["sky_catalog"] = settings.sky_catalog
     for layer in (*layers, given or {}):
-        values |= layer
-    return parse_options(kind, values, section)
+        layered |= layer
+    return parse_options(kind, layered, section)
 
 
-def _given(settings: Settings, section: str) -> dict[str, Any]:
+def _given(settings: Settings, section: str) -> dict[str, object]:
     """What environment and file say of a stage."""
     name = "validate_" if section == "validate" else section
     options: Options = getattr(settings, name)
@@ -359,6 +359,6 @@ def origins(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _origin(name: str, environment: Mapping[str, Any], file: Mapping[str, Any]) -> str:
+def _origin(name: str, environment: Mapping[str, object], file: Mapping[str, object]) -> str:
     """Which of two sources a value comes from; empty if none has it."""
     return "environment" if name in environment else FILE_NAME if name in file else ""
