@@ -147,12 +147,25 @@ class OldResult(Stage):
         return {"number": 2}
 
 
+class TupleParameter(Stage):
+    def run(self, context: StageContext, numbers: tuple[Number]) -> Doubled:
+        return Doubled(numbers[0].value)
+
+
+class EitherResult(Stage):
+    def run(self, context: StageContext) -> Number | Doubled:
+        return Number(1)
+
+
 class Everything(Stage):
     def run(self, context: StageContext, **artifacts: Any) -> Number:
         return Number(len(artifacts))
 
 
-@pytest.mark.parametrize("stage", [OldForm(), OldParameter(), OldResult(), Everything()])
+@pytest.mark.parametrize(
+    "stage",
+    [OldForm(), OldParameter(), OldResult(), TupleParameter(), EitherResult(), Everything()],
+)
 def test_a_stage_without_classes_of_artifacts_is_refused_with_the_form(stage: Stage) -> None:
     form = r"write 'def run\(self, context: StageContext, imaged: ImagedTiles\)"
     with pytest.raises(GraphError, match=f"{type(stage).__name__}.run: .*{form}"):

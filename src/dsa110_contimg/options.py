@@ -49,11 +49,11 @@ def unix_s(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return (
-        [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, str)
-        else value
-    )
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _named(value: object) -> object:
+    return [name for name in _listed(value) if name] if isinstance(value, str) else value
 
 
 ArcSec = Annotated[float, BeforeValidator(_arcsec)]
@@ -68,7 +68,7 @@ Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
 Box = Annotated[tuple[float, float, float, float], BeforeValidator(_listed)]
 """First and last of one coordinate, then of the other; text has commas between them."""
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_named)]
 """Names; text has commas between them."""
 
 
@@ -89,7 +89,7 @@ class Options(BaseModel):
     def _refuse_former_names(cls, given: object) -> object:
         for name in given if isinstance(given, Mapping) else ():
             now = cls.former_names().get(name)
-            if now is not None and name not in cls.model_fields:
+            if now is not None:
                 raise ValueError(f"{name} is called {now} now")
         return given
 

@@ -18,7 +18,7 @@ from dsa110_contimg.visibilities.options import ConversionOptions
 
 
 class CalibrationSolveOptions(SkyModelOptions, SolveOptions):
-    """How bandpass and gains are solved."""
+    """Options for solving bandpass and gains."""
 
     reference_tile: int = Field(
         5,
@@ -30,7 +30,7 @@ class CalibrationSolveOptions(SkyModelOptions, SolveOptions):
 
 
 class CalibrationApplyOptions(CalibrationSolveOptions):
-    """How a calibration set is applied."""
+    """Options for applying a calibration set."""
 
     refine_phases: bool = Field(
         True, description="Solve the phases of each tile again against the sky model"
@@ -38,7 +38,7 @@ class CalibrationApplyOptions(CalibrationSolveOptions):
 
 
 class ImagingOptions(SkyModelOptions, TileImageOptions, SelfCalibrationOptions):
-    """How a tile is imaged, and with what."""
+    """Options of the imaging stage."""
 
     stokes: Literal["I", "IQ"] = Field("I", description="Q is (XX - YY) / 2, beside I")
     imager: Literal["builtin", "wsclean"] = Field(
@@ -50,7 +50,7 @@ class ImagingOptions(SkyModelOptions, TileImageOptions, SelfCalibrationOptions):
 
 
 class ValidationOptions(ComparisonOptions, GateOptions):
-    """How a mosaic is validated."""
+    """Options for validating a mosaic."""
 
 
 @dataclass(frozen=True)

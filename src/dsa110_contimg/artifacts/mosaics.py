@@ -18,7 +18,7 @@ MAPS = ("weight", "rms", "coverage")
 
 @dataclass(frozen=True)
 class MosaicTarget:
-    """What a mosaic is to be called, and where it is to go.
+    """Name and path of a mosaic to make.
 
     Attributes
     ----------

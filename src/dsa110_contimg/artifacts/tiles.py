@@ -122,7 +122,7 @@ class ConvertedTiles:
 
 @dataclass(frozen=True)
 class ManualFlags:
-    """What operators flagged."""
+    """Flags that operators added by hand."""
 
     flags: tuple[ManualFlag, ...] = ()
 

@@ -267,7 +267,7 @@ def _image_all(
     converted: ConvertedTiles,
 ) -> Sequence[ImagedTile]:
     calibrated = CalibrationApplyStage(options.apply).run(context, converted, solved, by_hand)
-    return ImagingStage(options.image).run(context, calibrated).tiles
+    return ImagingStage(options.image, options.validate).run(context, calibrated).tiles
 
 
 def _subband_files(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Path]:

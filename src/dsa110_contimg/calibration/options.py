@@ -10,7 +10,7 @@ from dsa110_contimg.telescope import DSA110
 
 
 class SolutionOptions(Options):
-    """What a solution needs."""
+    """Minimum requirements of a gain solution."""
 
     min_baselines: int = Field(
         4, ge=1, description="Minimum number of baselines of an antenna that is solved"
@@ -21,7 +21,7 @@ class SolutionOptions(Options):
 
 
 class SolveOptions(SolutionOptions):
-    """How tiles of a drift scan are solved against a sky model."""
+    """Options for solving tiles of a drift scan against a sky model."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {
         "uvmin": "uv_min_lambda",
@@ -37,7 +37,7 @@ class SolveOptions(SolutionOptions):
 
 
 class FieldSolveOptions(SolutionOptions):
-    """How calibrators of an array that tracks are solved."""
+    """Options for solving the calibrators of a tracking array."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {
         "solint": "gain_interval_s",

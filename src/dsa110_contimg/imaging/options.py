@@ -11,7 +11,7 @@ Weighting = Literal["briggs", "natural", "uniform"]
 
 
 class CleanOptions(Options):
-    """How deep and with what CLEAN goes."""
+    """Depth and algorithm of CLEAN."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {
         "auto_mask": "auto_mask_sigma",
@@ -52,7 +52,7 @@ class CleanOptions(Options):
 
 
 class TileImageOptions(CleanOptions):
-    """How a tile is imaged."""
+    """Options for imaging a tile."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {
         "cell": "cell_arcsec",
@@ -96,7 +96,7 @@ class TileImageOptions(CleanOptions):
 
 
 class SelfCalibrationOptions(Options):
-    """How phases are calibrated against the image itself."""
+    """Options for phase self-calibration."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"selfcal_interval": "selfcal_interval_s"}
     selfcal_rounds: int = Field(

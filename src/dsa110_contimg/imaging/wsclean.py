@@ -110,7 +110,6 @@ def image_with_wsclean(
 def _arguments(
     prefix: Path, geometry: Geometry, column: str, options: TileImageOptions
 ) -> list[str]:
-    given = options
     arguments = [
         "-quiet",
         "-name",
@@ -126,38 +125,38 @@ def _arguments(
         options.weighting,
         *([geometry.robust] if options.weighting == "briggs" else []),
         "-niter",
-        given.niter,
+        options.niter,
         "-mgain",
         _major_gain(geometry, options),
         "-nmiter",
-        given.max_major,
+        options.max_major,
         "-auto-mask",
-        given.auto_mask_sigma,
+        options.auto_mask_sigma,
         "-auto-threshold",
-        given.auto_threshold_sigma,
+        options.auto_threshold_sigma,
         "-minuv-l",
         options.uv_min_lambda,
         "-data-column",
         column,
         "-j",
-        given.threads,
+        options.threads,
         "-no-update-model-required",
     ]
     if options.uv_max_lambda is not None:
         arguments += ["-maxuv-l", options.uv_max_lambda]
     if geometry.taper_rad > 0:
         arguments += ["-taper-gaussian", f"{geometry.taper_rad / ARCSEC_RAD}asec"]
-    if given.deconvolver == "multiscale":
+    if options.deconvolver == "multiscale":
         arguments += ["-multiscale"]
-    if given.local_rms:
+    if options.local_rms:
         arguments += ["-local-rms"]
-    if given.bands > 1:
+    if options.bands > 1:
         arguments += [
             "-channels-out",
-            given.bands,
+            options.bands,
             "-join-channels",
             "-fit-spectral-pol",
-            given.spectral_terms,
+            options.spectral_terms,
         ]
     return [str(argument) for argument in arguments]
 

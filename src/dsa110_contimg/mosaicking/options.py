@@ -11,7 +11,7 @@ Method = Literal["mean", "weighted", "pbweighted"]
 
 
 class TileLimits(Options):
-    """What a tile of a mosaic may differ by."""
+    """Limits for the tiles of a mosaic."""
 
     include_uncorrected: bool = Field(
         False, description="Take tiles that are not beam-corrected too"
@@ -52,7 +52,7 @@ class TileLimits(Options):
 
 
 class MosaicOptions(TileLimits):
-    """How tiles are combined."""
+    """Options for combining tiles into a mosaic."""
 
     method: Method = Field(
         "mean", description="mean, weighted (1/rms2) or pbweighted (response2/rms2)"

@@ -1,4 +1,4 @@
-"""What a run and its stages are given: where to work, what to begin with, who computes."""
+"""Contexts of a run and of its stages: root directory, inputs, executor."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
@@ -34,7 +34,7 @@ def _silent(stage: str, fraction: float, message: str) -> None:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage works with besides its artifacts.
+    """Root directory and services for one stage of a run.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class StageContext:
 
 @dataclass(frozen=True)
 class PipelineContext(StageContext):
-    """What a run works with, and the artifacts that it begins with.
+    """Root directory, services and initial artifacts of a run.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class PipelineContext(StageContext):
         return replace(self, inputs=(*self.inputs, *artifacts))
 
     def for_stage(self, name: str, seconds: Mapping[str, float]) -> StageContext:
-        """What one stage of the run works with."""
+        """Make the context of one stage of the run."""
         shared = {one.name: getattr(self, one.name) for one in fields(StageContext)}
         return StageContext(**{**shared, "stage_name": name, "seconds": seconds})
 

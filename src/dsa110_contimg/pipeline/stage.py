@@ -107,26 +107,27 @@ def signature_of(stage: Stage) -> StageSignature:
     optional: dict[str, type] = {}
     for parameter in parameters:
         taken = optional if parameter.default is not parameter.empty else required
-        kinds = _classes(types.get(parameter.name), name, f"parameter {parameter.name!r}")
-        if len(kinds) != 1:
-            raise GraphError(
-                f"{name}.run: parameter {parameter.name!r} takes one artifact; {_FORM}"
-            )
-        taken[parameter.name] = kinds[0]
-    return StageSignature(required, optional, _classes(types.get("return"), name, "return value"))
+        taken[parameter.name] = _taken(types.get(parameter.name), name, parameter.name)
+    return StageSignature(required, optional, _given(types.get("return"), name))
 
 
-def _classes(annotation: Any, stage: str, what: str) -> tuple[type, ...]:
-    """Classes of artifacts of a type hint: one, a tuple of several, or None besides."""
-    origin = typing.get_origin(annotation)
-    several = origin in (tuple, UnionType, typing.Union)
+def _taken(annotation: object, stage: str, parameter: str) -> type:
+    """Class of the artifact of a parameter, which may be None too."""
+    either = typing.get_origin(annotation) in (UnionType, typing.Union)
+    kinds = [kind for kind in typing.get_args(annotation) if kind is not NoneType]
+    kind = kinds[0] if either and len(kinds) == 1 else annotation
+    return _artifact(kind, stage, f"parameter {parameter!r}")
+
+
+def _given(annotation: object, stage: str) -> tuple[type, ...]:
+    """Classes of the artifacts of a return type: one, a tuple of several, or none."""
+    several = typing.get_origin(annotation) is tuple
     kinds = typing.get_args(annotation) if several else (annotation,)
-    kinds = tuple(kind for kind in kinds if kind is not NoneType)
-    for kind in kinds:
-        if not isinstance(kind, type) or kind.__module__ in (
-            "builtins",
-            "collections.abc",
-            "typing",
-        ):
-            raise GraphError(f"{stage}.run: the {what} has no class of an artifact; {_FORM}")
-    return kinds
+    return tuple(_artifact(kind, stage, "return value") for kind in kinds if kind is not NoneType)
+
+
+def _artifact(kind: object, stage: str, what: str) -> type:
+    foreign = ("builtins", "collections.abc", "typing")
+    if not isinstance(kind, type) or typing.get_origin(kind) or kind.__module__ in foreign:
+        raise GraphError(f"{stage}.run: the {what} has no class of an artifact; {_FORM}")
+    return kind

@@ -6,13 +6,13 @@ from dsa110_contimg.options import Options
 
 
 class CatalogueOptions(Options):
-    """Which catalogue the sky is known from."""
+    """Choice of the catalogue of the sky."""
 
     sky_catalog: str = Field("nvss", description="Catalogue of the sky")
 
 
 class SkyModelOptions(CatalogueOptions):
-    """Which sources of the catalogue the data are compared with."""
+    """Selection of the catalogue sources in the sky model."""
 
     model_radius_deg: float = Field(
         5.0, gt=0, description="Maximum distance of model sources from the tile's centre (degrees)"

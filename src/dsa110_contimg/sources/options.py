@@ -10,7 +10,7 @@ from dsa110_contimg.sky.options import CatalogueOptions
 
 
 class ComparisonOptions(CatalogueOptions):
-    """Which sources of a catalogue an image is compared with."""
+    """Selection of the catalogue sources that an image is compared with."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"isolation": "isolation_arcsec"}
     min_flux_jy: float = Field(
@@ -31,7 +31,7 @@ class ComparisonOptions(CatalogueOptions):
 
 
 class CrossmatchOptions(CatalogueOptions):
-    """How sources are found and matched."""
+    """Options for finding sources and matching them with a catalogue."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {
         "radius": "radius_arcsec",

@@ -6,7 +6,7 @@ from dsa110_contimg.options import Options
 
 
 class ConversionOptions(Options):
-    """How sub-band files become a Measurement Set."""
+    """Options for converting sub-band files to a Measurement Set."""
 
     min_subbands: int = Field(
         12, ge=1, description="Minimum number of sub-bands of a tile; absent ones are flagged"
