@@ -14,11 +14,14 @@ from typer.testing import CliRunner
 
 from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.cli import setup
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.options import parse_options
 from dsa110_contimg.pipeline.executor_settings import ExecutorSettings
-from dsa110_contimg.stage_options import PipelineOptions
+from dsa110_contimg.stage_options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.streaming.notify import notify
 
 
@@ -143,6 +146,18 @@ def test_a_former_variable_is_refused_and_former_provenance_is_read(
     monkeypatch.setenv("CONTIMG_MIN_SUBBANDS", "9")
     with pytest.raises(UsageError, match="is called CONTIMG_CONVERT__MIN_SUBBANDS now"):
         settings_module.load(root=tmp_path)
+
+
+def test_names_may_be_empty_but_ranges_may_not() -> None:
+    given = {"reference_antennas": " 103, 24,"}
+    options = parse_options(CalibrationSolveOptions, given, "calibrate")
+    assert options.reference_antennas == ("103", "24")
+    assert (
+        parse_options(FieldSolveOptions, {"reference_antennas": ""}, "x").reference_antennas == ()
+    )
+    assert parse_options(Selection, {"declination": "10, 20"}, "s").declination == (10.0, 20.0)
+    with pytest.raises(UsageError, match="option selection"):
+        parse_options(Selection, {"declination": "10,,20"}, "selection")
 
 
 @pytest.mark.parametrize("module", ["api.app", "cli.main", "streaming.headers", "streaming.health"])

@@ -116,3 +116,6 @@ class KnownSets:
 
     sets: tuple[KnownSet, ...] = ()
     complete: bool = True
+
+
+NO_SETS = KnownSets()

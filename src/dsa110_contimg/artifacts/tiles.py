@@ -127,12 +127,18 @@ class ManualFlags:
     flags: tuple[ManualFlag, ...] = ()
 
 
+NO_FLAGS = ManualFlags()
+
+
 @dataclass(frozen=True)
 class CalibratedTiles:
     """The tiles of a run that could be calibrated, and the reasons of the others by tile."""
 
     tiles: tuple[CalibratedTile, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_CALIBRATED = CalibratedTiles()
 
 
 class Photometry(NamedTuple):
@@ -241,6 +247,9 @@ class ImagedTiles:
 
     tiles: tuple[ImagedTile, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_IMAGES = ImagedTiles()
 
 
 def image_files(prefix: Path) -> list[Path]:

@@ -1,16 +1,13 @@
 """Stages 2 and 3 as one, for graphs that need no part of them."""
 
-from dsa110_contimg.artifacts.calibration import KnownSets, SolvedSet
-from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ManualFlags
+from dsa110_contimg.artifacts.calibration import NO_SETS, KnownSets, SolvedSet
+from dsa110_contimg.artifacts.tiles import NO_FLAGS, CalibratedTiles, ConvertedTiles, ManualFlags
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stage_options import CalibrationApplyOptions, CalibrationSolveOptions
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
-
-_NO_SETS = KnownSets()
-_NO_FLAGS = ManualFlags()
 
 
 class CalibrationStage(Stage):
@@ -23,8 +20,8 @@ class CalibrationStage(Stage):
         self,
         context: StageContext,
         converted: ConvertedTiles,
-        known: KnownSets = _NO_SETS,
-        by_hand: ManualFlags = _NO_FLAGS,
+        known: KnownSets = NO_SETS,
+        by_hand: ManualFlags = NO_FLAGS,
     ) -> tuple[SolvedSet, Choice, CalibratedTiles]:
         """Solve the reference tile, then calibrate all."""
         solve_options = CalibrationSolveOptions(

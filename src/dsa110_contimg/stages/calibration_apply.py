@@ -14,6 +14,7 @@ from dsa110_contimg.artifacts.calibration import (
     SolvedSet,
 )
 from dsa110_contimg.artifacts.tiles import (
+    NO_FLAGS,
     CalibratedTile,
     CalibratedTiles,
     ConvertedTile,
@@ -42,7 +43,6 @@ from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import unflagged
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
-_NO_FLAGS = ManualFlags()
 _RECENTRED_RAD = 3 / 60 * np.pi / 180
 """A fiftieth of the half-power beam: less costs no sky."""
 
@@ -180,7 +180,7 @@ class CalibrationApplyStage(Stage):
         context: StageContext,
         converted: ConvertedTiles,
         calibration_set: SolvedSet,
-        by_hand: ManualFlags = _NO_FLAGS,
+        by_hand: ManualFlags = NO_FLAGS,
     ) -> CalibratedTiles:
         """Calibrate all tiles."""
         calls = [

@@ -18,12 +18,13 @@ from dsa110_contimg.artifacts.calibration import (
     COMBINED,
     CROSSTALK_NAME,
     GAINS_NAME,
+    NO_SETS,
     RECORD_NAME,
     KnownSet,
     KnownSets,
     SolvedSet,
 )
-from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, ManualFlags
+from dsa110_contimg.artifacts.tiles import NO_FLAGS, ConvertedTile, ConvertedTiles, ManualFlags
 from dsa110_contimg.calibration import crosstalk, tables
 from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.calibration.reference import solve_reference
@@ -43,8 +44,6 @@ from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual
 
 _TRIED_TILES = 3
-_NO_SETS = KnownSets()
-_NO_FLAGS = ManualFlags()
 
 
 @needs(memory_gb=4.0)
@@ -191,8 +190,8 @@ class CalibrationSolveStage(Stage):
         self,
         context: StageContext,
         converted: ConvertedTiles,
-        known: KnownSets = _NO_SETS,
-        by_hand: ManualFlags = _NO_FLAGS,
+        known: KnownSets = NO_SETS,
+        by_hand: ManualFlags = NO_FLAGS,
     ) -> tuple[SolvedSet, Choice]:
         """Solve and choose."""
         tiles = converted.tiles

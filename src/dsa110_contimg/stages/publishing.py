@@ -18,7 +18,15 @@ from dsa110_contimg.artifacts.mosaics import (
     RegisteredMosaic,
     Validation,
 )
-from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ImagedTiles, ManualFlags
+from dsa110_contimg.artifacts.tiles import (
+    NO_CALIBRATED,
+    NO_FLAGS,
+    NO_IMAGES,
+    CalibratedTiles,
+    ConvertedTiles,
+    ImagedTiles,
+    ManualFlags,
+)
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import StageContext
@@ -31,10 +39,6 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, GroupState, Mosaic, Product
 from dsa110_contimg.reports.evidence import write_evidence
 from dsa110_contimg.stages.state import open_registry
-
-_NO_IMAGES = ImagedTiles()
-_NO_TILES = CalibratedTiles()
-_NO_FLAGS = ManualFlags()
 
 
 class PublishingStage(Stage):
@@ -61,11 +65,11 @@ class PublishingStage(Stage):
         mosaic: MosaicImage,
         validation: Validation,
         converted: ConvertedTiles | None = None,
-        imaged: ImagedTiles = _NO_IMAGES,
-        calibrated: CalibratedTiles = _NO_TILES,
+        imaged: ImagedTiles = NO_IMAGES,
+        calibrated: CalibratedTiles = NO_CALIBRATED,
         calibration_set: SolvedSet | None = None,
         choice: Choice | None = None,
-        by_hand: ManualFlags = _NO_FLAGS,
+        by_hand: ManualFlags = NO_FLAGS,
     ) -> PublishedMosaic:
         """Publish or hold."""
         claim = self.claim

@@ -9,7 +9,14 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.artifacts.calibration import COMBINED, KnownSet, SolvedSet
 from dsa110_contimg.artifacts.mosaics import MosaicImage, RegisteredMosaic, Validation
-from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTile, ImagedTile, ImagedTiles
+from dsa110_contimg.artifacts.tiles import (
+    NO_CALIBRATED,
+    NO_IMAGES,
+    CalibratedTiles,
+    ConvertedTile,
+    ImagedTile,
+    ImagedTiles,
+)
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.durable import sync_trees
@@ -29,9 +36,6 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.stages.antenna_record import add_antennas
 from dsa110_contimg.stages.state import open_registry
-
-_NO_IMAGES = ImagedTiles()
-_NO_TILES = CalibratedTiles()
 
 
 def add_calibration_set(session: Session, solved: SolvedSet) -> None:
@@ -132,8 +136,8 @@ class RegistrationStage(Stage):
         context: StageContext,
         mosaic: MosaicImage,
         validation: Validation,
-        imaged: ImagedTiles = _NO_IMAGES,
-        calibrated: CalibratedTiles = _NO_TILES,
+        imaged: ImagedTiles = NO_IMAGES,
+        calibrated: CalibratedTiles = NO_CALIBRATED,
         calibration_set: SolvedSet | None = None,
         choice: Choice | None = None,
     ) -> RegisteredMosaic:
