@@ -29,10 +29,10 @@ from sqlalchemy import insert, select
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.imaging.fits_image import read_fits, write_fits
+from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product, Source, Tile
-from dsa110_contimg.stages import sky_survey
 
 TILES, SOURCES = 5_000, 100_000
 _SIZE = (2500, 10_000)

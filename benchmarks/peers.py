@@ -42,7 +42,7 @@ from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.stage_options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.calibration_inputs import sky_model
+from dsa110_contimg.tasks.sky_models import sky_model
 from dsa110_contimg.visibilities import averaging, measurement_set, uvh5
 from dsa110_contimg.visibilities.data import Visibilities
 

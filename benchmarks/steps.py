@@ -66,7 +66,7 @@ def warm(directory: Path) -> None:
 
 
 def convert(work: Path, output: Path) -> Any:
-    from dsa110_contimg.stages import conversion
+    from dsa110_contimg.tasks import conversion
     from dsa110_contimg.telescope import DSA110
     from dsa110_contimg.visibilities.options import ConversionOptions
 
@@ -77,7 +77,7 @@ def convert(work: Path, output: Path) -> Any:
 
 def solve(work: Path, tile: Any, output: Path) -> Any:
     from dsa110_contimg.stage_options import CalibrationSolveOptions
-    from dsa110_contimg.stages import calibration_solve
+    from dsa110_contimg.tasks import calibration_solve
 
     return calibration_solve.solve(
         tile, output, work, CalibrationSolveOptions(sky_catalog=CATALOGUE)
@@ -86,7 +86,7 @@ def solve(work: Path, tile: Any, output: Path) -> Any:
 
 def apply(work: Path, tile: Any, calibration_set: Any, output: Path) -> Any:
     from dsa110_contimg.stage_options import CalibrationApplyOptions
-    from dsa110_contimg.stages import calibration_apply
+    from dsa110_contimg.tasks import calibration_apply
 
     options = CalibrationApplyOptions(sky_catalog=CATALOGUE)
     return calibration_apply.apply(tile, calibration_set, output, work, options)
@@ -94,7 +94,7 @@ def apply(work: Path, tile: Any, calibration_set: Any, output: Path) -> Any:
 
 def image(work: Path, ms_path: Path, prefix: Path, **options: Any) -> Any:
     from dsa110_contimg.stage_options import ImagingOptions
-    from dsa110_contimg.stages import imaging
+    from dsa110_contimg.tasks import imaging
 
     prefix.parent.mkdir(parents=True, exist_ok=True)
     return imaging.image(ms_path, prefix, work, ImagingOptions(sky_catalog=CATALOGUE, **options))
@@ -116,7 +116,7 @@ def bandpass(work: Path, ms_path: Path) -> float:
     """Seconds to read a tile and solve its bandpass, model and flags being given, as for CASA."""
     from dsa110_contimg.calibration import bandpass, predict
     from dsa110_contimg.stage_options import CalibrationSolveOptions
-    from dsa110_contimg.stages.calibration_inputs import sky_model
+    from dsa110_contimg.tasks.sky_models import sky_model
     from dsa110_contimg.visibilities import measurement_set
 
     options = CalibrationSolveOptions(sky_catalog=CATALOGUE)
@@ -164,7 +164,7 @@ def give_model(ms: Path, work: Path) -> None:
     """Give CASA the model that ours is calibrated against."""
     from dsa110_contimg.calibration import predict
     from dsa110_contimg.stage_options import CalibrationSolveOptions
-    from dsa110_contimg.stages.calibration_inputs import sky_model
+    from dsa110_contimg.tasks.sky_models import sky_model
     from dsa110_contimg.visibilities import measurement_set
 
     vis = measurement_set.read(ms)

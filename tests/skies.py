@@ -14,7 +14,7 @@ from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sources.options import ComparisonOptions
-from dsa110_contimg.stages.imaging import check_tile
+from dsa110_contimg.tasks.tile_checks import check_tile
 
 CELL = 10 * ARCSEC_RAD
 BEAM = RestoringBeam(4.5 * CELL, 4 * CELL, 0.3)

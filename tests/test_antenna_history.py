@@ -16,10 +16,9 @@ from dsa110_contimg.calibration.antenna_history import AntennaEvent, TileAntenna
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.registry import queries
+from dsa110_contimg.registry.antennas import add_antennas, recorded_antennas, tile_antennas_beside
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import AlertRule
-from dsa110_contimg.stages.antenna_record import add_antennas, recorded_antennas
 from dsa110_contimg.streaming import alerts, housekeeping
 from dsa110_contimg.web.app import add_dashboard
 
@@ -113,9 +112,9 @@ def test_the_tiles_beside_some_are_the_next_ones(database_url: str) -> None:
         with registry.write() as session:
             add_antennas(session, tile)
     starts = [tile.start for tile in tiles]
-    beside = queries.tile_antennas_beside(registry, starts[2], starts[2], 2)
+    beside = tile_antennas_beside(registry, starts[2], starts[2], 2)
     assert beside == (starts[1], starts[4])
-    assert queries.tile_antennas_beside(registry, starts[0], starts[-1], 2) == (None, None)
+    assert tile_antennas_beside(registry, starts[0], starts[-1], 2) == (None, None)
 
 
 def test_what_is_recorded_is_what_is_read(database_url: str) -> None:

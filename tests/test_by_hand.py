@@ -14,6 +14,7 @@ from dsa110_contimg.operations.verdicts import hold_by_hand, publish_by_hand
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.file_check import check_files
 from dsa110_contimg.registry.models import (
     Event,
     GroupState,
@@ -23,7 +24,6 @@ from dsa110_contimg.registry.models import (
     TileImage,
 )
 from dsa110_contimg.streaming import StreamingMosaicManager
-from dsa110_contimg.streaming.file_check import check_files
 
 
 def _registry(root: Path) -> Registry:

@@ -24,7 +24,7 @@ from dsa110_contimg.sky import flux_scale
 from dsa110_contimg.sky.flux_scale import Calibrator
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.stage_options import CalibrationApplyOptions
-from dsa110_contimg.stages.calibration_apply import apply
+from dsa110_contimg.tasks.calibration_apply import apply
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 

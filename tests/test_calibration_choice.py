@@ -20,11 +20,12 @@ from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.choice import Candidate, Choice, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
 from dsa110_contimg.pipeline.context import StageContext
+from dsa110_contimg.registry.calibration_sets import add_calibration_set, known_sets
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CalibrationSet
 from dsa110_contimg.sky import catalogues
-from dsa110_contimg.stages import calibration_solve, registration
 from dsa110_contimg.stages.calibration_solve import CalibrationSolveStage
+from dsa110_contimg.tasks import calibration_sets
 
 HOUR = 3600.0
 NOON = 1_771_000_000.0
@@ -98,15 +99,15 @@ def test_an_earlier_set_serves_where_nothing_can_be_solved(
         np.testing.assert_array_equal(
             tables.read(both.path / name).gains.values, tables.read(solved.path / name).gains.values
         )
-    assert calibration_solve.load_set(both.path) == both
+    assert calibration_sets.load_set(both.path) == both
     registry = Registry.of(settings_module.load(root=root))
     with registry.write() as session:
         for one in (earlier, both):
-            registration.add_calibration_set(session, one)
+            add_calibration_set(session, one)
         session.flush()
 
         def known(at: float) -> list[str]:
-            return [k.solved.id for k in registration.known_sets(session, at)]
+            return [k.solved.id for k in known_sets(session, at)]
 
         assert known(earlier.observed + 3600) == ["earlier"], "no combination of two"
         assert known(earlier.observed + 3 * earlier.bandpass_valid_s) == [], "long out of date"

@@ -12,12 +12,12 @@ from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.operations import manual_flags
+from dsa110_contimg.registry import manual_flags
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import load
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stage_options import CalibrationApplyOptions
-from dsa110_contimg.stages import calibration_apply
+from dsa110_contimg.tasks import calibration_apply
 from dsa110_contimg.visibilities import measurement_set
 from dsa110_contimg.visibilities.manual_flags import ManualFlag, apply_manual, parse_channels
 

@@ -17,7 +17,7 @@ from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.stages.conversion import convert, describe
+from dsa110_contimg.tasks.conversion import convert, describe
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 from dsa110_contimg.visibilities.options import ConversionOptions

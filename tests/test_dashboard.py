@@ -23,8 +23,14 @@ from sqlalchemy import select, update
 from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.constants import UNIX_EPOCH_JD
+from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.pipeline.executors import InlineExecutor
-from dsa110_contimg.registry import queries, tokens
+from dsa110_contimg.registry import tokens
+from dsa110_contimg.registry.calibration_sets import (
+    get_calibration_set,
+    list_calibration_sets,
+    set_standing,
+)
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
@@ -38,7 +44,6 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.stages import sky_survey
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.web import words
 from dsa110_contimg.web.assets import has_aladin
@@ -165,7 +170,7 @@ def open_page(browser: Browser) -> Iterator[Any]:
 def _paths(site: Site) -> dict[str, str]:
     """Every kind of page by its name."""
     group, tile, mosaic = site.first(MosaicGroup), site.first(Tile), site.first(Mosaic)
-    (made,) = queries.calibration_sets(site.registry, 1)
+    (made,) = list_calibration_sets(site.registry, 1)
     with site.registry.read() as session:
         source = session.scalars(select(Source).order_by(Source.id)).first()
     assert source is not None
@@ -336,7 +341,7 @@ def test_a_mosaic_is_held_and_published(site: Site, open_page: Any) -> None:
 
 
 def test_a_calibration_set_is_rejected_preferred_and_accepted(site: Site, open_page: Any) -> None:
-    (made,) = queries.calibration_sets(site.registry, 1)
+    (made,) = list_calibration_sets(site.registry, 1)
     page = open_page(site.url).go(f"/calibration/{made['id']}")
     for button, standing in (("Reject", "rejected"), ("Prefer", "preferred")):
         page.get_by_label("Reason").fill("because")
@@ -344,7 +349,7 @@ def test_a_calibration_set_is_rejected_preferred_and_accepted(site: Site, open_p
         expect(page.locator("#state .lead")).to_contain_text(standing)
     page.get_by_role("button", name="Back to normal").click()
     expect(page.locator("#state .lead")).to_contain_text("normal")
-    assert queries.calibration_set(site.registry, made["id"])["standing"] == "normal"
+    assert get_calibration_set(site.registry, made["id"])["standing"] == "normal"
 
 
 def test_a_job_is_submitted_followed_repeated_and_cancelled(site: Site, open_page: Any) -> None:
@@ -492,7 +497,7 @@ def test_a_token_opens_the_pages_and_a_wrong_one_does_not(streamed: Path, open_p
         assert cookie["httpOnly"]
         assert cookie["sameSite"] == "Strict"
         assert page.evaluate("document.cookie") == ""
-        made = queries.calibration_sets(site.registry, 1)[0]
+        made = list_calibration_sets(site.registry, 1)[0]
         watched.go(f"/calibration/{made['id']}")
         page.get_by_label("Reason").fill("because")
         page.get_by_role("button", name="Reject").click()
@@ -576,8 +581,8 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
     logs = site.root / "state" / "jobs"
     logs.mkdir(parents=True, exist_ok=True)
     (logs / f"{job}.log").write_text(f"{HOSTILE}\n")
-    made = queries.calibration_sets(site.registry, 1)[0]
-    queries.set_standing(site.registry, made["id"], "rejected", HOSTILE)
+    made = list_calibration_sets(site.registry, 1)[0]
+    set_standing(site.registry, made["id"], "rejected", HOSTILE)
     site.change(Tile, tile.id, state=TileState.QUARANTINED, reason=HOSTILE)
     site.change(MosaicGroup, group.id, state=GroupState.HELD, reason=HOSTILE)
     watched = open_page(site.url)
@@ -606,7 +611,7 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
 
 def test_another_sites_page_changes_nothing(site: Site, browser: Browser) -> None:
     """A page of another origin posts a form that would reject the calibration set."""
-    made = queries.calibration_sets(site.registry, 1)[0]
+    made = list_calibration_sets(site.registry, 1)[0]
     target = f"{site.url}/calibration/{made['id']}"
     document = (
         f"<form method=post action='{target}'><input name=action value=reject>"
@@ -631,7 +636,7 @@ def test_another_sites_page_changes_nothing(site: Site, browser: Browser) -> Non
         expect(page.get_by_role("alert")).to_contain_text("another site")
         page.close()
         evil.shutdown()
-    assert queries.calibration_set(site.registry, made["id"])["standing"] == "normal"
+    assert get_calibration_set(site.registry, made["id"])["standing"] == "normal"
 
 
 @pytest.mark.parametrize(

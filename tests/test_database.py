@@ -18,6 +18,7 @@ from dsa110_contimg.errors import NothingToDo, PermanentError, UsageError
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry import care, migrations
 from dsa110_contimg.registry.database import Registry, make_engine
+from dsa110_contimg.registry.file_check import check_files
 from dsa110_contimg.registry.models import (
     Base,
     Event,
@@ -30,7 +31,6 @@ from dsa110_contimg.registry.models import (
     TileState,
 )
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
-from dsa110_contimg.streaming.file_check import check_files
 
 OLD = Path(__file__).parent / "data" / "database_v2.sql"
 """Dump of a database that release 0.1 (schema version 2) left when its daemons were killed: two

@@ -302,8 +302,8 @@ def test_a_disk_that_fills_later_costs_nothing(
     tmp_path: Path, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
     from dsa110_contimg.products import publish
-    from dsa110_contimg.stages import imaging
     from dsa110_contimg.streaming.disk import DiskGuard
+    from dsa110_contimg.tasks import imaging
 
     module, name = {"imaging": (imaging, "image_tile"), "publishing": (publish, "sha256")}[during]
     with _small_disk(tmp_path / "small", 200) as disk:

@@ -20,7 +20,7 @@ from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.stage_options import ImagingOptions
-from dsa110_contimg.stages.imaging import image
+from dsa110_contimg.tasks.imaging import image
 from dsa110_contimg.visibilities import averaging, measurement_set
 from dsa110_contimg.visibilities.averaging import Samples
 

@@ -16,7 +16,7 @@ from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import METHODS, beams, combine, gates, grid
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.sky import astrometry, projections
-from dsa110_contimg.stages.mosaic import build_mosaic
+from dsa110_contimg.tasks.mosaic import build_mosaic
 
 CELL = 10 * ARCSEC_RAD
 BEAM = RestoringBeam(4 * CELL, 4 * CELL, 0.0)

@@ -14,6 +14,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.registry import care, migrations
 from dsa110_contimg.registry.database import Registry, make_engine
+from dsa110_contimg.registry.file_check import check_files
 from dsa110_contimg.registry.models import (
     CalibrationSet,
     Mosaic,
@@ -22,7 +23,6 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileImage,
 )
-from dsa110_contimg.streaming.file_check import check_files
 
 
 def _run(root: Path, *arguments: str) -> str:

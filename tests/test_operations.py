@@ -19,11 +19,12 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.api.app import create_app
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.constants import DAY_S
+from dsa110_contimg.registry import night
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, Tile, TileState
 from dsa110_contimg.settings import AlertRule, Settings
 from dsa110_contimg.sky.astrometry import orientation_table_end, orientation_warning
-from dsa110_contimg.streaming import alerts, night
+from dsa110_contimg.streaming import alerts
 
 
 def _add_tile(registry: Registry, name: str, start: float, state: str, reason: str = "") -> None:

@@ -31,9 +31,9 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileState,
 )
+from dsa110_contimg.registry.tiles import converted_tile
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import imaging
-from dsa110_contimg.stages.registration import converted_tile
 from dsa110_contimg.streaming import (
     StreamingConverter,
     StreamingMosaicManager,

@@ -13,7 +13,7 @@ from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.stage_options import ValidationOptions
-from dsa110_contimg.stages.validation import validate
+from dsa110_contimg.tasks.validation import validate
 
 
 def test_publishing_twice_is_publishing_once(tmp_path: Path) -> None:

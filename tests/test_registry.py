@@ -9,13 +9,15 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
+from dsa110_contimg import records
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.mosaics import Validation
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.quality.gates import Gate, Verdict
-from dsa110_contimg.registry import claims, light_curves, records
+from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Source, Tile, TileState
+from dsa110_contimg.registry.sources import query_sources
 from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight
@@ -275,13 +277,13 @@ def test_sources_of_a_cone_are_found_on_all_of_the_sky(database_url: str) -> Non
             (120, 0, 12.0),
             (0, 0, 30.0),
         ):
-            found = light_curves.query(session, cone=cone, limit=2000)
+            found = query_sources(session, cone=cone, limit=2000)
             away = separation_deg(ra, dec, cone[0], cone[1])
             assert {row.id for row in found} == set((np.flatnonzero(away <= cone[2]) + 1).tolist())
             etas = [row.eta for row in found]
             assert len(etas) > 5
             assert etas == sorted(etas, reverse=True)
-            assert light_curves.query(session, cone=cone, limit=3) == found[:3]
+            assert query_sources(session, cone=cone, limit=3) == found[:3]
     registry.close()
 
 

@@ -26,7 +26,8 @@ from dsa110_contimg.stage_options import (
     ImagingOptions,
     PipelineOptions,
 )
-from dsa110_contimg.stages import graphs, imaging
+from dsa110_contimg.stages import graphs
+from dsa110_contimg.tasks import imaging
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 from dsa110_contimg.visibilities.data import Visibilities

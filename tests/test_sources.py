@@ -22,6 +22,7 @@ from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineR
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
+from dsa110_contimg.registry.sources import source_name
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import Catalogue
@@ -430,9 +431,9 @@ def test_a_long_low_between_highs_is_a_candidate_for_scattering() -> None:
 
 
 def test_a_source_is_named_by_its_position_truncated() -> None:
-    assert light_curves.source_name(187.70593, 12.39112) == "DSA J123049.4+122328"
-    assert light_curves.source_name(0.0, -0.5) == "DSA J000000.0-003000"
-    assert light_curves.source_name(359.99999, 89.99999).startswith("DSA J235959.9+895959")
+    assert source_name(187.70593, 12.39112) == "DSA J123049.4+122328"
+    assert source_name(0.0, -0.5) == "DSA J000000.0-003000"
+    assert source_name(359.99999, 89.99999).startswith("DSA J235959.9+895959")
 
 
 def test_offset_and_flux_scale_of_a_mosaic_are_told(days: Days) -> None:

@@ -24,6 +24,7 @@ from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products import hips, survey
 from dsa110_contimg.registry import claims
@@ -42,7 +43,6 @@ from dsa110_contimg.registry.models import (
 )
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources import catalogue_file
-from dsa110_contimg.stages import sky_survey
 from dsa110_contimg.streaming import (
     StreamingConverter,
     StreamingMosaicManager,
@@ -564,10 +564,10 @@ def test_one_absurd_file_holds_up_no_other(
 
 
 def test_a_batch_run_never_takes_a_published_mosaics_name(streamed_anywhere: Path) -> None:
+    from dsa110_contimg import records
     from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
     from dsa110_contimg.errors import PermanentError
     from dsa110_contimg.pipeline.context import StageContext
-    from dsa110_contimg.registry import records
     from dsa110_contimg.stages.registration import RegistrationStage
 
     with _registry(streamed_anywhere).read() as session:

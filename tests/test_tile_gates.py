@@ -14,7 +14,7 @@ from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
-from dsa110_contimg.stages.mosaic import select_tiles
+from dsa110_contimg.tasks.tile_selection import select_tiles
 from skies import CELL, RMS, Sky, imaged_tile
 
 

@@ -15,6 +15,7 @@ from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
+from dsa110_contimg.registry.antennas import recorded_antennas
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
@@ -29,7 +30,6 @@ from dsa110_contimg.simulation.troubles import (
 from dsa110_contimg.sky.astrometry import Site
 from dsa110_contimg.sky.primary_beam import power_response
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.antenna_record import recorded_antennas
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import SmallRun
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, UsageError
-from dsa110_contimg.stages.conversion import convert
+from dsa110_contimg.tasks.conversion import convert
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, uvh5
 from dsa110_contimg.visibilities.options import ConversionOptions

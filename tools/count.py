@@ -76,12 +76,12 @@ def imports_sqlalchemy(node: ast.AST) -> bool:
 
 
 COUNTS: dict[str, tuple[int, Callable[[ast.AST], bool], tuple[str, ...]]] = {
-    "dict[str, Any]": (145, is_dict_of_any, ()),
-    "Any": (359, lambda node: is_name(node, "Any"), ()),
+    "dict[str, Any]": (142, is_dict_of_any, ()),
+    "Any": (353, lambda node: is_name(node, "Any"), ()),
     f"functions with more than {MAX_PARAMETERS} parameters": (3, has_many_parameters, ()),
     f"functions of more than {MAX_FUNCTION_LINES} lines": (4, is_long, ()),
     "broad excepts": (17, catches_everything, ()),
-    "imports of SQLAlchemy outside registry/": (36, imports_sqlalchemy, ("registry",)),
+    "imports of SQLAlchemy outside registry/": (0, imports_sqlalchemy, ("registry",)),
 }
 """What is counted: its limit, which nodes of the syntax tree it is, and packages it may be in."""
 

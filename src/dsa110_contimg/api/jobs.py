@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
 
 from dsa110_contimg.api.problems import MISSING, problem
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
 from dsa110_contimg.batch.kinds import KINDS
+from dsa110_contimg.registry import jobs as registered_jobs
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
 
@@ -87,8 +87,7 @@ def find_job(request: Request, job_id: int) -> Job:
     HTTPException
         404 if there is none.
     """
-    with request.app.state.registry.read() as session:
-        job = session.get(Job, job_id)
+    job = registered_jobs.find_job(request.app.state.registry, job_id)
     if job is None:
         raise HTTPException(404, f"no job {job_id}")
     return job
@@ -116,15 +115,10 @@ def list_jobs(
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> list[JobStatus]:
     """Newest jobs first; `before` is the last id of the page before."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(Job.state == status)
-    if type is not None:
-        query = query.where(Job.type == type)
-    if before is not None:
-        query = query.where(Job.id < before)
-    with request.app.state.registry.read() as session:
-        return [JobStatus(**_status(job)) for job in session.scalars(query)]
+    found = registered_jobs.list_jobs(
+        request.app.state.registry, state=status, kind=type, before=before, limit=limit
+    )
+    return [JobStatus(**_status(job)) for job in found]
 
 
 @router.get("/{job_id}", responses=MISSING)
@@ -173,7 +167,7 @@ async def _events(request: Request, job_id: int) -> AsyncIterator[str]:
         lines, position = await run_in_threadpool(_read_lines, path, position)
         for line in lines:
             yield f"data: {line}\n\n"
-        if ended not in (JobState.QUEUED, JobState.RUNNING):
+        if ended not in registered_jobs.UNFINISHED:
             yield f"event: end\ndata: {ended}\n\n"
             return
         await asyncio.sleep(_LOOK_S)

@@ -9,10 +9,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dsa110_contimg.api.security import may_read
+from dsa110_contimg.registry.antennas import departing_antennas
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.queries import overview, pulse
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages.antenna_record import departing_antennas
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(may_read)])
 

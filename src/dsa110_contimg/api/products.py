@@ -7,16 +7,20 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
-from sqlalchemy import select
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api.problems import MISSING
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.registry import light_curves, queries
-from dsa110_contimg.registry.models import Product, TileState
-from dsa110_contimg.stages.antenna_record import recorded_antennas
+from dsa110_contimg.registry import light_curves
+from dsa110_contimg.registry.antennas import recorded_antennas
+from dsa110_contimg.registry.calibration_sets import list_calibration_sets
+from dsa110_contimg.registry.models import TileState
+from dsa110_contimg.registry.mosaics import get_mosaic, list_mosaics
+from dsa110_contimg.registry.products import products_of_file
+from dsa110_contimg.registry.sources import find_source, query_sources, source_as_dict
+from dsa110_contimg.registry.tiles import get_tile, list_tiles
 from dsa110_contimg.streaming.health import health
 
 router = APIRouter(prefix="/api", tags=["products"], dependencies=[Depends(may_read)])
@@ -43,13 +47,13 @@ def tiles(
     limit: Limit = 100,
 ) -> list[dict[str, Any]]:
     """Tiles, the newest observation first; `until` the last one's start gives the next page."""
-    return queries.tiles(request.app.state.registry, since, until, state, limit)
+    return list_tiles(request.app.state.registry, since, until, state, limit)
 
 
 @router.get("/tiles/{tile_id}", responses=MISSING)
 def tile(tile_id: Name, request: Request) -> dict[str, Any]:
     """One tile with its images."""
-    return _found(queries.tile, request, tile_id)
+    return _found(get_tile, request, tile_id)
 
 
 @router.get("/mosaics")
@@ -61,13 +65,13 @@ def mosaics(
     limit: Limit = 100,
 ) -> list[dict[str, Any]]:
     """Mosaics, the newest observation first; `until` the last one's start gives the next page."""
-    return queries.mosaics(request.app.state.registry, limit, since, until, state)
+    return list_mosaics(request.app.state.registry, limit, since, until, state)
 
 
 @router.get("/mosaics/{name}", responses=MISSING)
 def mosaic(name: Name, request: Request) -> dict[str, Any]:
     """One mosaic with its gates and files."""
-    return _found(queries.mosaic, request, name)
+    return _found(get_mosaic, request, name)
 
 
 @router.get("/mosaics/{name}/cutout", responses=MISSING, response_class=Response)
@@ -99,11 +103,7 @@ def download(file: Name, request: Request) -> FileResponse:
     """A published file by its name, whole or in ranges."""
     state = request.app.state
     public = state.settings.root.resolve() / "products"
-    with state.registry.read() as session:
-        rows = session.scalars(
-            select(Product.path).where(Product.path.endswith(f"/{file}", autoescape=True))
-        )
-        found = [Path(path) for path in rows if Path(path).name == file]
+    found = products_of_file(state.registry, file)
     for path in found:
         if path.is_file() and path.resolve().is_relative_to(public):
             return FileResponse(path, filename=file)
@@ -113,7 +113,7 @@ def download(file: Name, request: Request) -> FileResponse:
 @router.get("/calibration-sets")
 def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any]]:
     """Calibration sets, the newest data first."""
-    return queries.calibration_sets(request.app.state.registry, limit)[::-1]
+    return list_calibration_sets(request.app.state.registry, limit)[::-1]
 
 
 @router.get("/antennas")
@@ -155,7 +155,7 @@ def sources(
         raise UsageError("give ra and dec together")
     cone = None if ra is None or dec is None else (ra, dec, radius)
     with request.app.state.registry.read() as session:
-        rows = light_curves.query(
+        rows = query_sources(
             session,
             cone=cone,
             name=name,
@@ -165,7 +165,7 @@ def sources(
             dips=dips,
             limit=limit,
         )
-        return [light_curves.as_dict(row) for row in rows]
+        return [source_as_dict(row) for row in rows]
 
 
 @router.get("/sources/{source}", responses=MISSING)
@@ -185,10 +185,10 @@ def light_curve(
 def _source(request: Request, name: str, kind: str) -> dict[str, Any]:
     try:
         with request.app.state.registry.read() as session:
-            row = light_curves.find(session, name)
+            row = find_source(session, name)
             curve = light_curves.light_curves(session, [row.id], kind).get(row.id)
             return {
-                "source": light_curves.as_dict(row),
+                "source": source_as_dict(row),
                 "epochs": curve.as_rows() if curve is not None else [],
             }
     except UsageError as error:

@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 from filelock import FileLock, Timeout
-from sqlalchemy import func, select
 
 from dsa110_contimg import layout
 from dsa110_contimg import settings as settings_module
@@ -29,6 +28,17 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import end_with_parent
 from dsa110_contimg.pipeline.niceness import make_session_nice
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.jobs import (
+    add_job,
+    cancel_job,
+    count_queued,
+    fail_running,
+    find_job,
+    job_numbers,
+    job_of_key,
+    start_next,
+    update_running,
+)
 from dsa110_contimg.registry.models import Job, JobState
 from dsa110_contimg.settings import Settings
 
@@ -60,27 +70,14 @@ def submit(
     parsed = parse_options(KINDS[kind], params, "params")
     parsed.check_paths(settings.root)
     with registry.write() as session:
-        if idempotency_key is not None:
-            earlier = session.scalars(
-                select(Job).where(Job.idempotency_key == idempotency_key)
-            ).one_or_none()
-            if earlier is not None:
-                return earlier
-        waiting = select(func.count()).where(Job.state == JobState.QUEUED)
-        if (session.scalar(waiting) or 0) >= settings.api_max_queued_jobs:
+        earlier = job_of_key(session, idempotency_key) if idempotency_key is not None else None
+        if earlier is not None:
+            return earlier
+        if count_queued(session) >= settings.api_max_queued_jobs:
             raise RetryableError(
                 f"{settings.api_max_queued_jobs} jobs wait already; submit again later"
             )
-        job = Job(
-            type=kind,
-            params=parsed.model_dump(mode="json"),
-            state=JobState.QUEUED,
-            created=time.time(),
-            idempotency_key=idempotency_key,
-        )
-        session.add(job)
-        session.flush()
-        return job
+        return add_job(session, kind, parsed.model_dump(mode="json"), idempotency_key)
 
 
 def log_path(settings: Settings, job_id: int) -> Path:
@@ -91,11 +88,7 @@ def log_path(settings: Settings, job_id: int) -> Path:
 def cancel(registry: Registry, job_id: int) -> bool:
     """Cancel a job that is queued or running; False if it has ended."""
     with registry.write() as session:
-        job = session.get(Job, job_id)
-        if job is None or job.state not in (JobState.QUEUED, JobState.RUNNING):
-            return False
-        job.state, job.ended, job.error = JobState.CANCELLED, time.time(), "cancelled by the user"
-        return True
+        return cancel_job(session, job_id)
 
 
 class JobRunner:
@@ -140,9 +133,7 @@ class JobRunner:
             return False
         with contextlib.ExitStack() as give_back:
             give_back.callback(self._turn.release)
-            with self._registry.read() as session:
-                running = session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all()
-            for job_id in running:
+            for job_id in job_numbers(self._registry, [JobState.RUNNING]):
                 self._finish(job_id, "the server ended while this job was running; submit it again")
             self._sweep()
             give_back.pop_all()
@@ -185,13 +176,9 @@ class JobRunner:
 
     def _start_next(self) -> bool:
         with self._registry.write() as session:
-            job = session.scalars(
-                select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(1)
-            ).first()
-            if job is None:
-                return False
-            job.state, job.started = JobState.RUNNING, time.time()
-            job_id = job.id
+            job_id = start_next(session)
+        if job_id is None:
+            return False
         try:
             self._processes[job_id] = self._process(job_id)
         except OSError as error:
@@ -222,10 +209,9 @@ class JobRunner:
 
     def _reap(self) -> None:
         for job_id, process in list(self._processes.items()):
-            with self._registry.read() as session:
-                state = session.get_one(Job, job_id).state
+            job = find_job(self._registry, job_id)
             if process.poll() is None:
-                if state != JobState.CANCELLED:
+                if job is not None and job.state != JobState.CANCELLED:
                     continue
                 _end(process)
             del self._processes[job_id]
@@ -236,20 +222,14 @@ class JobRunner:
     def _finish(self, job_id: int, reason: str) -> None:
         """A process that is gone while its row still says running has failed."""
         with self._registry.write() as session:
-            job = session.get_one(Job, job_id)
-            if job.state == JobState.RUNNING:
-                job.state, job.ended, job.error = JobState.FAILED, time.time(), reason
-            done = job.state == JobState.DONE
-        if not done:
+            state = fail_running(session, job_id, reason)
+        if state != JobState.DONE:
             shutil.rmtree(_own_directory(self._settings, job_id), ignore_errors=True)
 
     def _sweep(self) -> None:
         """Take away what jobs wrote that a server declared failed just before its own end."""
-        with self._registry.read() as session:
-            over = Job.state.in_((JobState.FAILED, JobState.CANCELLED))
-            ended = session.scalars(select(Job.id).where(over)).all()
         # What no row tells of stays: the database may be an older one, put back.
-        for job_id in ended:
+        for job_id in job_numbers(self._registry, (JobState.FAILED, JobState.CANCELLED)):
             shutil.rmtree(_own_directory(self._settings, job_id), ignore_errors=True)
 
 
@@ -282,9 +262,8 @@ def run_job(settings: Settings, job_id: int) -> bool:
         with contextlib.suppress(OutageError):
             _update(registry, job_id, stage=stage, fraction=fraction, message=message)
 
-    with registry.read() as session:
-        job = session.get_one(Job, job_id)
-    if job.state != JobState.RUNNING:
+    job = find_job(registry, job_id)
+    if job is None or job.state != JobState.RUNNING:
         # Its server died before it could end with it, and the next one has declared it failed.
         return False
     error = ""
@@ -343,10 +322,7 @@ def _output(request: Request, settings: Settings, job_id: int) -> Path:
 def _update(registry: Registry, job_id: int, **values: Any) -> None:
     """Change a job's row while it runs; a cancelled one stays cancelled."""
     with registry.write() as session:
-        job = session.get_one(Job, job_id)
-        if job.state == JobState.RUNNING:
-            for name, value in values.items():
-                setattr(job, name, value)
+        update_running(session, job_id, values)
 
 
 def _end_kindly(*_: object) -> None:

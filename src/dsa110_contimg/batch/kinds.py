@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsa110_contimg import layout
+from dsa110_contimg import layout, records
 from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
@@ -18,7 +18,6 @@ from dsa110_contimg.mosaicking.options import Method, MosaicOptions
 from dsa110_contimg.options import Options
 from dsa110_contimg.pipeline.calls import Call, call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings, pipeline_options, stage_options
 from dsa110_contimg.sources.options import CrossmatchOptions
@@ -137,7 +136,7 @@ class ConvertJob(Request):
 
     def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 1, or the reader of foreign files."""
-        from dsa110_contimg.stages import conversion
+        from dsa110_contimg.tasks import conversion
         from dsa110_contimg.telescope import DSA110
         from dsa110_contimg.visibilities.uvh5 import is_drift_scan
 
@@ -176,8 +175,8 @@ class CalibrateJob(Request):
 
     def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 2."""
-        from dsa110_contimg.stages import calibration_solve
-        from dsa110_contimg.stages.conversion import describe
+        from dsa110_contimg.tasks import calibration_solve
+        from dsa110_contimg.tasks.conversion import describe
 
         options = stage_options(settings, CalibrationSolveOptions, "calibrate", self.options)
         tile = describe(Path(self.ms).absolute())
@@ -207,9 +206,9 @@ class ApplyJob(Request):
 
     def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 3; without an output, CORRECTED_DATA is written in place."""
-        from dsa110_contimg.stages import calibration_apply
-        from dsa110_contimg.stages.calibration_solve import load_set
-        from dsa110_contimg.stages.conversion import describe
+        from dsa110_contimg.tasks import calibration_apply
+        from dsa110_contimg.tasks.calibration_sets import load_set
+        from dsa110_contimg.tasks.conversion import describe
 
         options = stage_options(settings, CalibrationApplyOptions, "apply", self.options)
         return call(
@@ -246,7 +245,7 @@ class ImageJob(Request):
 
     def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 4."""
-        from dsa110_contimg.stages import imaging
+        from dsa110_contimg.tasks import imaging
 
         return call(
             imaging.image,
@@ -274,7 +273,7 @@ class ValidateJob(Request):
 
     def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 6."""
-        from dsa110_contimg.stages import validation
+        from dsa110_contimg.tasks import validation
 
         options = stage_options(settings, ValidationOptions, "validate", self.options)
         path = Path(self.mosaic).absolute()
@@ -303,7 +302,7 @@ class CrossmatchJob(Request):
 
     def call(self, settings: Settings, output: Path | None) -> Call:
         """Stage 9."""
-        from dsa110_contimg.stages import crossmatch
+        from dsa110_contimg.tasks import crossmatch
 
         return call(
             crossmatch.crossmatch,

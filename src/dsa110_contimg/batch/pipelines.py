@@ -7,13 +7,14 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import MosaicTarget, PublishedMosaic
 from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stage_options import PipelineOptions
-from dsa110_contimg.stages import graphs, sky_survey
+from dsa110_contimg.stages import graphs
 from dsa110_contimg.visibilities import uvh5
 
 

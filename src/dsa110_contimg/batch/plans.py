@@ -1,14 +1,12 @@
 """Batch mosaics: `plan` chooses tiles and writes down which, `build` makes exactly that."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
-
+from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MAPS, MosaicImage, companion
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.batch.placing import aside, move
@@ -23,10 +21,11 @@ from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.products import provenance
-from dsa110_contimg.registry import records
+from dsa110_contimg.registry import plans
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Plan
-from dsa110_contimg.stages.mosaic import Depth, build_mosaic, facts, predict_depth, select_tiles
+from dsa110_contimg.tasks.mosaic import build_mosaic
+from dsa110_contimg.tasks.mosaic_depth import Depth, predict_depth
+from dsa110_contimg.tasks.tile_selection import facts, select_tiles
 
 SUFFIXES = (".fits", ".image")
 _DOCUMENT = {"name", "selection", "options", "tiles"}
@@ -92,8 +91,7 @@ def plan(
     if selection.include_uncorrected:
         options = options.model_copy(update={"include_uncorrected": True})
     made = MosaicPlan(name, selection, options, tuple(tiles))
-    with registry.write() as session:
-        session.merge(Plan(name=name, created=time.time(), document=records.to_json(made)))
+    plans.save_plan(registry, name, records.to_json(made))
     return made
 
 
@@ -143,17 +141,15 @@ def plan_from_document(registry: Registry, name: str, document: Any) -> MosaicPl
 
 def stored_plans(registry: Registry) -> list[dict[str, Any]]:
     """Name, time and size of each plan, newest first."""
-    with registry.read() as session:
-        rows = session.scalars(select(Plan).order_by(Plan.created.desc(), Plan.name))
-        return [
-            {
-                "name": row.name,
-                "created": row.created,
-                "tiles": len(row.document["tiles"]),
-                "method": row.document["options"]["method"],
-            }
-            for row in rows
-        ]
+    return [
+        {
+            "name": row.name,
+            "created": row.created,
+            "tiles": len(row.document["tiles"]),
+            "method": row.document["options"]["method"],
+        }
+        for row in plans.list_plans(registry)
+    ]
 
 
 def delete_plan(registry: Registry, name: str) -> None:
@@ -164,8 +160,7 @@ def delete_plan(registry: Registry, name: str) -> None:
     UsageError
     """
     load_plan(registry, name)
-    with registry.write() as session:
-        session.execute(delete(Plan).where(Plan.name == name))
+    plans.delete_plan(registry, name)
 
 
 def load_plan(registry: Registry, name: str) -> MosaicPlan:
@@ -175,15 +170,14 @@ def load_plan(registry: Registry, name: str) -> MosaicPlan:
     ------
     UsageError
     """
-    with registry.read() as session:
-        row = session.get(Plan, name)
-        if row is None:
-            have = ", ".join(session.scalars(select(Plan.name).order_by(Plan.name))) or "none"
-            raise UsageError(
-                f"no plan {name!r} (there: {have}); make it with "
-                f"'dsa110-contimg-mosaic plan --name {name}'"
-            )
-        return records.from_json(MosaicPlan, row.document)
+    row = plans.find_plan(registry, name)
+    if row is None:
+        known = ", ".join(sorted(one.name for one in plans.list_plans(registry))) or "none"
+        raise UsageError(
+            f"no plan {name!r} (there: {known}); make it with "
+            f"'dsa110-contimg-mosaic plan --name {name}'"
+        )
+    return records.from_json(MosaicPlan, row.document)
 
 
 def check_build(made: MosaicPlan, output: Path, overwrite: bool) -> list[ImagedTile]:

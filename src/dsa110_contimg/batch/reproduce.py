@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
 
-from dsa110_contimg import layout
+from dsa110_contimg import layout, records
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import MAPS, MosaicTarget, companion
 from dsa110_contimg.artifacts.tiles import (
@@ -35,23 +34,19 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
-from dsa110_contimg.registry import records
+from dsa110_contimg.registry.calibration_sets import solved_set
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import (
-    CalibrationSet,
-    FileState,
-    Product,
-    SubbandFile,
-    Tile,
-    TileImage,
-)
+from dsa110_contimg.registry.products import files_of_mosaic
+from dsa110_contimg.registry.subband_files import files_of_tile
+from dsa110_contimg.registry.tile_images import tile_images
+from dsa110_contimg.registry.tiles import measurement_sets
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages.calibration_apply import CalibrationApplyStage
 from dsa110_contimg.stages.conversion import ConversionStage
-from dsa110_contimg.stages.crossmatch import crossmatch
 from dsa110_contimg.stages.imaging import ImagingStage
 from dsa110_contimg.stages.mosaic import MosaicStage
+from dsa110_contimg.tasks.crossmatch import crossmatch
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 _GONE = "/nonexistent"
@@ -147,9 +142,7 @@ def _files(registry: Registry, name: str) -> dict[str, Path]:
     if path.suffix in SUFFIXES and path.exists():
         beside = {"preview": path.with_suffix(".png"), "provenance": path.with_suffix(".json")}
         return {"mosaic": path, **{kind: companion(path, kind) for kind in MAPS}, **beside}
-    with registry.read() as session:
-        rows = session.scalars(select(Product).where(Product.name.in_([name, f"{name}_sources"])))
-        return {row.kind: Path(row.path) for row in rows}
+    return files_of_mosaic(registry, name)
 
 
 def _same_casa_image(made: Path, public: Path, scratch: Path) -> bool:
@@ -217,15 +210,10 @@ def _images(
 def _where_now(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[ConvertedTile]:
     """Tiles with the places of their Measurement Sets that the database tells."""
     with registry.read() as session:
-        rows = session.execute(
-            select(Tile.id, Tile.ms_path, Tile.ms_host).where(
-                Tile.id.in_([tile.tile_id for tile in tiles])
-            )
-        )
-        places = {row.id: (row.ms_path or _GONE, row.ms_host) for row in rows}
-    found = [places.get(tile.tile_id, (_GONE, "")) for tile in tiles]
+        places = measurement_sets(session, [tile.tile_id for tile in tiles])
+    found = [places.get(tile.tile_id, ("", "")) for tile in tiles]
     return [
-        replace(tile, ms_path=Path(path), host=host)
+        replace(tile, ms_path=Path(path or _GONE), host=host)
         for tile, (path, host) in zip(tiles, found, strict=True)
     ]
 
@@ -240,22 +228,16 @@ def _calibration_set(
         # Kept with the product itself: a set of the same name may be another one.
         return solved
     with registry.read() as session:
-        row = session.get(CalibrationSet, solved.id)
-    return solved if row is None else replace(solved, path=Path(row.path))
+        now = solved_set(session, solved.id)
+    return solved if now is None else replace(solved, path=now.path)
 
 
 def _image_now(registry: Registry, told: dict[str, Any]) -> ImagedTile:
     image = records.from_json(ImagedTile, told)
     with registry.read() as session:
-        for row in session.scalars(
-            select(TileImage).where(
-                TileImage.tile_id == image.tile_id,
-                TileImage.calibration_set_id == image.calibration_set_id,
-            )
-        ):
-            prefix = Path(str(row.record["prefix"]))
-            if prefix.parent.name == image.prefix.parent.name:
-                return replace(image, prefix=prefix)
+        for now in tile_images(session, [image.tile_id], [image.calibration_set_id]):
+            if now.prefix.parent.name == image.prefix.parent.name:
+                return replace(image, prefix=now.prefix)
     return image
 
 
@@ -275,12 +257,7 @@ def _subband_files(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[P
     files: list[Path] = []
     with registry.read() as session:
         for tile in tiles:
-            rows = session.scalars(
-                select(SubbandFile.path).where(
-                    SubbandFile.tile_id == tile.tile_id, SubbandFile.state == FileState.REGISTERED
-                )
-            )
-            found = [Path(path) for path in rows if Path(path).is_file()]
+            found = [path for path in files_of_tile(session, tile.tile_id) if path.is_file()]
             if len(found) != tile.n_subbands:
                 return []
             files += found

@@ -14,7 +14,7 @@ from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
-from dsa110_contimg.stages import calibration_apply, calibration_solve, conversion, imaging
+from dsa110_contimg.tasks import calibration_apply, calibration_solve, conversion, imaging
 from dsa110_contimg.telescope import DSA110
 
 STAGES = ("convert", "apply", "image")

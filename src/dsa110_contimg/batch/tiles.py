@@ -3,17 +3,13 @@
 import math
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import InstrumentedAttribute
-
 from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.mosaicking import check_method
-from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CalibrationSet, Tile, TileImage, TileState
-from dsa110_contimg.stages.registration import converted_tile
+from dsa110_contimg.registry.tile_images import registered_images
+from dsa110_contimg.registry.tiles import converted_tiles
 
 
 def choose(registry: Registry, selection: Selection) -> list[ImagedTile]:
@@ -26,25 +22,25 @@ def choose(registry: Registry, selection: Selection) -> list[ImagedTile]:
     UsageError
         If a tile is named of which there is no such image.
     """
-    query = select(TileImage, CalibrationSet.observed).outerjoin(
-        CalibrationSet, CalibrationSet.id == TileImage.calibration_set_id
-    )
-    query = query.where(*_asked_for(TileImage.start, TileImage.tile_id, selection))
-    if selection.calibration_set is not None:
-        query = query.where(TileImage.calibration_set_id == selection.calibration_set)
-    if not selection.include_uncorrected:
-        query = query.where(TileImage.beam_corrected)
     best: dict[str, tuple[float, str, ImagedTile]] = {}
     with registry.read() as session:
-        for row, observed in session.execute(query):
-            image = records.from_json(ImagedTile, row.record)
+        for one in registered_images(
+            session,
+            since=selection.since,
+            until=selection.until,
+            tile_ids=selection.tiles,
+            calibration_set=selection.calibration_set,
+            beam_corrected_only=not selection.include_uncorrected,
+        ):
+            image = one.image
             if not _meant(image, selection):
                 continue
-            distance = abs(row.start - observed) if observed is not None else math.inf
-            candidate = (distance, row.calibration_set_id + row.options_key, image)
-            held = best.get(row.tile_id)
+            observed = one.calibration_observed
+            distance = abs(image.start - observed) if observed is not None else math.inf
+            candidate = (distance, image.calibration_set_id + one.options_key, image)
+            held = best.get(image.tile_id)
             if held is None or candidate[:2] < held[:2]:
-                best[row.tile_id] = candidate
+                best[image.tile_id] = candidate
     _check_named(selection.tiles or (), best, "image that was asked for")
     return sorted((image for _, _, image in best.values()), key=lambda image: image.start)
 
@@ -59,11 +55,8 @@ def choose_converted(registry: Registry, selection: TileSelection) -> list[Conve
     NothingToDo
         If there is none.
     """
-    query = select(Tile).where(Tile.state == TileState.CONVERTED, Tile.ms_path != "")
-    query = query.where(*_asked_for(Tile.start, Tile.id, selection))
     with registry.read() as session:
-        rows = session.scalars(query.order_by(Tile.start)).all()
-        tiles = [converted_tile(row) for row in rows]
+        tiles = converted_tiles(session, selection.since, selection.until, selection.tiles)
     found = [tile for tile in tiles if _in_strip(tile.dec_deg, selection)]
     _check_named(selection.tiles or (), [tile.tile_id for tile in found], "Measurement Set")
     if not found:
@@ -101,22 +94,6 @@ def query_tiles(
     since, until = time_range
     selection = Selection(since=since, until=until, include_uncorrected=not pb_corrected_only)
     return choose(registry, selection)
-
-
-def _asked_for(
-    start: InstrumentedAttribute[float],
-    tile_id: InstrumentedAttribute[str],
-    selection: TileSelection,
-) -> list[ColumnElement[bool]]:
-    """Conditions of time and name."""
-    asked = []
-    if selection.since is not None:
-        asked.append(start >= selection.since)
-    if selection.until is not None:
-        asked.append(start <= selection.until)
-    if selection.tiles is not None:
-        asked.append(tile_id.in_(selection.tiles))
-    return asked
 
 
 def _check_named(named: Iterable[str], found: Iterable[str], what: str) -> None:

@@ -25,8 +25,8 @@ def list_antennas(
     from dataclasses import asdict
 
     from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
+    from dsa110_contimg.registry.antennas import misplaced_antennas, recorded_antennas
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.stages.antenna_record import misplaced_antennas, recorded_antennas
 
     registry = Registry.of(load_settings(root=root))
     begin, end = parse_time(since), parse_time(until)

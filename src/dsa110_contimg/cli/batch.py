@@ -138,7 +138,7 @@ def calibrate_fields(
     options: dict[str, Any],
 ) -> None:
     """Solve the calibrators of an array that tracks, and transfer the flux scale."""
-    from dsa110_contimg.stages.field_calibration import solve_fields
+    from dsa110_contimg.tasks.field_calibration import solve_fields
 
     solved = solve_fields(
         bandpass.absolute(),
@@ -157,7 +157,7 @@ def apply_fields(
     output: Annotated[Path, typer.Option(help="Measurement Set to write")],
 ) -> None:
     """Calibrate a field with the tables of calibrate-fields."""
-    from dsa110_contimg.stages.field_calibration import apply_fields as run
+    from dsa110_contimg.tasks.field_calibration import apply_fields as run
 
     run(tables.absolute(), ms.absolute(), output.absolute())
     typer.echo(output)
@@ -198,9 +198,9 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Check a mosaic; exit status 1 if a gate failed."""
+    from dsa110_contimg import records
     from dsa110_contimg.batch.kinds import ValidateJob
     from dsa110_contimg.quality.gates import Verdict
-    from dsa110_contimg.registry import records
 
     request = ValidateJob(mosaic=str(mosaic_file), options=options)
     result = _make(request, load_settings(root=root), None)
@@ -246,13 +246,13 @@ def pipeline(
     scheduler: SchedulerOption = None,
 ) -> None:
     """All nine stages on explicit sub-band files, once: one mosaic of all their tiles."""
+    from dsa110_contimg import records
     from dsa110_contimg.artifacts.mosaics import PublishedMosaic
     from dsa110_contimg.batch.kinds import PipelineJob
     from dsa110_contimg.batch.pipelines import subband_files
     from dsa110_contimg.batch.workers import batch_workers
     from dsa110_contimg.cli.progress import shown
     from dsa110_contimg.pipeline.context import PipelineContext
-    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(
@@ -345,9 +345,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two images: noise, flux densities, positions, difference."""
+    from dsa110_contimg import records
     from dsa110_contimg.batch.workers import working_here
     from dsa110_contimg.operations import compare as stage
-    from dsa110_contimg.registry import records
 
     settings = load_settings(root=root)
     with working_here(settings):
@@ -393,11 +393,11 @@ def reproduce(
     """Make a product again from the deepest inputs still kept; exit status 1 if it differs."""
     import tempfile
 
+    from dsa110_contimg import records
     from dsa110_contimg.batch import reproduce as again
     from dsa110_contimg.batch.workers import batch_workers
     from dsa110_contimg.cli.progress import shown
     from dsa110_contimg.pipeline.context import PipelineContext
-    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root, workers=workers, scheduler=scheduler)

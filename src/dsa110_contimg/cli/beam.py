@@ -21,7 +21,7 @@ _FREQUENCIES = 8
 
 def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List the primary beams that calibration sets measured, and those stored for later ones."""
-    from dsa110_contimg.stages import stored_beams
+    from dsa110_contimg.calibration import stored_beams
 
     settings = load_settings(root=root)
     measured = [
@@ -74,10 +74,10 @@ def beam_combine(
     as_json: JsonOption = False,
 ) -> None:
     """Combine the primary beams of calibration sets, and store the result for later tiles."""
+    from dsa110_contimg.calibration import stored_beams
     from dsa110_contimg.calibration.beam import combine
     from dsa110_contimg.durable import check_new
     from dsa110_contimg.quality import plots
-    from dsa110_contimg.stages import stored_beams
 
     settings = load_settings(root=root)
     if plot is not None:
@@ -135,13 +135,13 @@ def beam_combine(
 
 def _measured_beams(settings: "Settings") -> list[tuple[dict[str, Any], "BeamMeasurement"]]:
     """Calibration sets, and what each measured of its beam without the help of others."""
+    from dsa110_contimg import records
     from dsa110_contimg.calibration.beam import BeamMeasurement
-    from dsa110_contimg.registry import records
+    from dsa110_contimg.registry.calibration_sets import list_calibration_sets
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import calibration_sets
 
     measured = []
-    for row in calibration_sets(Registry.of(settings)):
+    for row in list_calibration_sets(Registry.of(settings)):
         if row["beam"]:
             beam = records.from_json(BeamMeasurement, row["beam"])
             alone = replace(beam.alone, hands=beam.hands) if beam.alone is not None else beam

@@ -16,10 +16,10 @@ ReasonOption = Annotated[str, typer.Option(help="Why; kept with the set")]
 
 def caltables_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List the calibration sets with validity, declination strip, quality and standing."""
+    from dsa110_contimg.registry.calibration_sets import list_calibration_sets
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import calibration_sets
 
-    rows = calibration_sets(Registry.of(load_settings(root=root)))
+    rows = list_calibration_sets(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
         return
@@ -113,7 +113,7 @@ def transits(
     from dataclasses import asdict
 
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import newest_declination_deg
+    from dsa110_contimg.registry.tiles import newest_declination_deg
     from dsa110_contimg.sky import catalogues
     from dsa110_contimg.sky.transits import transits as find
     from dsa110_contimg.telescope import DSA110
@@ -153,8 +153,8 @@ def flags_add(
     root: RootOption = None,
 ) -> None:
     """Flag data by hand, in everything that is processed from now on."""
-    from dsa110_contimg.operations.manual_flags import add
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.manual_flags import add
     from dsa110_contimg.visibilities.manual_flags import ManualFlag, parse_channels
 
     flag = ManualFlag(
@@ -172,8 +172,8 @@ def flags_add(
 
 def flags_list(root: RootOption = None) -> None:
     """List the flags given by hand."""
-    from dsa110_contimg.operations.manual_flags import known
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.manual_flags import known
 
     for number, flag in known(Registry.of(load_settings(root=root))).items():
         typer.echo(f"{number}: {flag}")
@@ -183,8 +183,8 @@ def flags_remove(
     number: Annotated[int, typer.Argument(help="As `flags list` says")], root: RootOption = None
 ) -> None:
     """Take a flag back; what was processed with it stays as it is."""
-    from dsa110_contimg.operations.manual_flags import remove
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.manual_flags import remove
 
     remove(Registry.of(load_settings(root=root)), number)
     typer.echo(f"{number}: removed")
@@ -193,21 +193,21 @@ def flags_remove(
 def _tables(name: str, root: Path | None) -> list[Path]:
     """Tables of a set by its id or directory, or one table."""
     from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME, RECORD_NAME
+    from dsa110_contimg.registry.calibration_sets import get_calibration_set
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import calibration_set
 
     path = Path(name)
     if not path.exists():
         registry = Registry.of(load_settings(root=root))
-        path = Path(calibration_set(registry, name)["path"])
+        path = Path(get_calibration_set(registry, name)["path"])
     if (path / RECORD_NAME).exists():
         return [path / BANDPASS_NAME, path / GAINS_NAME]
     return [path]
 
 
 def _stand(name: str, standing: str, reason: str, root: Path | None) -> None:
+    from dsa110_contimg.registry.calibration_sets import set_standing
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import set_standing
 
     set_standing(Registry.of(load_settings(root=root)), name, standing, reason)
     typer.echo(f"{name}: {standing}")

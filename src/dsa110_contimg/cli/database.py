@@ -32,9 +32,10 @@ def db_check(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with the database, and with --files what became of files that disagree."""
-    from dsa110_contimg.registry import care, records
+    from dsa110_contimg import records
+    from dsa110_contimg.registry import care
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.streaming.file_check import check_files
+    from dsa110_contimg.registry.file_check import check_files
 
     settings = load_settings(root=root)
     registry = Registry.of(settings)

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from sqlalchemy import func, select
 
 from dsa110_contimg import layout
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Product, Tile, TileState
+from dsa110_contimg.registry.events import events_after
+from dsa110_contimg.registry.groups import groups_set_aside
+from dsa110_contimg.registry.products import has_product
+from dsa110_contimg.registry.tiles import count_converted
 from dsa110_contimg.settings import load
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources.accuracy import Accuracy, against_truth
-from dsa110_contimg.stages import sky_survey
 
 _GROUPS = 12
 _CATALOG = "demo"
@@ -149,14 +151,10 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
     while time.monotonic() - start < _DEADLINE_S:
         programs.check()
         with registry.read() as session:
-            converted = (
-                session.scalar(select(func.count()).where(Tile.state == TileState.CONVERTED)) or 0
-            )
-            events = list(
-                session.scalars(select(Event).where(Event.id > last_event).order_by(Event.id))
-            )
-            groups = list(session.scalars(select(MosaicGroup)))
-            matched = session.scalars(select(Product).where(Product.kind == "catalogue")).first()
+            converted = count_converted(session)
+            events = events_after(session, last_event)
+            groups = groups_set_aside(session)
+            matched = has_product(session, "catalogue")
         if converted > seen_tiles:
             seen_tiles = converted
             _progress(start, f"converted {converted}/{_GROUPS} observations")
@@ -169,10 +167,9 @@ def _watch(root: Path, start: float, programs: _Programs) -> None:
             _progress(start, f"{event.subject}: {event.message}")
             if event.level == "error":
                 raise ContimgError(f"{event.subject}: {event.message}; see {root / 'logs'}")
-        ended = [g for g in groups if g.state in (GroupState.HELD, GroupState.QUARANTINED)]
-        if ended:
-            raise ContimgError(f"group {ended[0].id} is {ended[0].state}: {ended[0].reason}")
-        if matched is not None and sky_survey.is_current(registry, root):
+        if groups:
+            raise ContimgError(f"group {groups[0].id} is {groups[0].state}: {groups[0].reason}")
+        if matched and sky_survey.is_current(registry, root):
             return
         time.sleep(_LOOK_S)
     raise ContimgError(f"no mosaic after {_DEADLINE_S:.0f} s; see {root / 'logs'}")

@@ -84,8 +84,8 @@ def _read_json(path: Path) -> Any:
 
 
 def _show_plan(made: "MosaicPlan", as_json: bool) -> None:
+    from dsa110_contimg import records
     from dsa110_contimg.batch import plans
-    from dsa110_contimg.registry import records
 
     rows = plans.plan_rows(made)
     depth = plans.predicted_depth(made)
@@ -156,8 +156,8 @@ def build(
     from dsa110_contimg.batch.workers import step_back, working_here
 
     step_back()
+    from dsa110_contimg import records
     from dsa110_contimg.batch import plans
-    from dsa110_contimg.registry import records
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
@@ -181,9 +181,9 @@ def build(
 def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List the mosaics of the database, newest first."""
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import mosaics
+    from dsa110_contimg.registry.mosaics import list_mosaics
 
-    rows = mosaics(Registry.of(load_settings(root=root)))
+    rows = list_mosaics(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
     for row in [] if as_json else rows:
@@ -201,9 +201,9 @@ def mosaic_show(
 ) -> None:
     """Show a mosaic: its gates, tiles and files."""
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import mosaic as find_mosaic
+    from dsa110_contimg.registry.mosaics import get_mosaic
 
-    found = find_mosaic(Registry.of(load_settings(root=root)), name)
+    found = get_mosaic(Registry.of(load_settings(root=root)), name)
     if as_json:
         print_json(found)
         return

@@ -120,9 +120,9 @@ def night(
     """Say what happened on a day: tiles, mosaics, warnings and errors."""
     import time
 
-    from dsa110_contimg.registry import records
+    from dsa110_contimg import records
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.streaming.night import summary
+    from dsa110_contimg.registry.night import summary
 
     begin = parse_time(date)
     since = time.time() - DAY_S if begin is None else begin
@@ -143,7 +143,7 @@ def retry(
     """Make failed, held or quarantined work ready again."""
     from dsa110_contimg.registry import claims
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.streaming.file_check import convert_again
+    from dsa110_contimg.registry.file_check import convert_again
 
     registry = Registry.of(load_settings(root=root))
     if convert:
@@ -190,14 +190,14 @@ def report(
     root: RootOption = None,
 ) -> None:
     """Write the page of evidence for a tile, or copy a mosaic's."""
-    from dsa110_contimg.registry import queries
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.mosaics import report_path
     from dsa110_contimg.reports.tile import history_of, tile_report
 
     settings = load_settings(root=root)
     registry = Registry.of(settings)
     target = output or Path(f"{name}.html")
-    page = queries.report_path(registry, name)
+    page = report_path(registry, name)
     if page is not None:
         target.write_bytes(page.read_bytes())
     else:
@@ -226,7 +226,7 @@ def housekeeping(
     as_json: JsonOption = False,
 ) -> None:
     """Remove intermediate files whose time is over (the keep_ settings), and leftovers."""
-    from dsa110_contimg.registry import records
+    from dsa110_contimg import records
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming import housekeeping as keeper
 

@@ -27,11 +27,11 @@ def sources(
     as_json: JsonOption = False,
 ) -> None:
     """List sources, those that vary most first."""
-    from dsa110_contimg.registry import light_curves
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.sources import query_sources, source_as_dict
 
     with Registry.of(load_settings(root=root)).read() as session:
-        rows = light_curves.query(
+        rows = query_sources(
             session,
             cone=cone,
             name=name,
@@ -41,7 +41,7 @@ def sources(
             dips=dips,
             limit=limit,
         )
-        found = [light_curves.as_dict(row) for row in rows]
+        found = [source_as_dict(row) for row in rows]
     if as_json:
         print_json(found)
         return
@@ -64,12 +64,13 @@ def lightcurve(
     """Print or draw the light curve of a source; below 3 sigma an upper limit."""
     from dsa110_contimg.registry import light_curves
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.sources import find_source, source_as_dict
 
     kind = light_curves.TILE if tiles else light_curves.MOSAIC
     with Registry.of(load_settings(root=root)).read() as session:
-        row = light_curves.find(session, source)
+        row = find_source(session, source)
         curve = light_curves.light_curves(session, [row.id], kind).get(row.id)
-        about = light_curves.as_dict(row)
+        about = source_as_dict(row)
     if curve is None:
         raise UsageError(f"{about['name']}: was not measured on any {kind}")
     epochs = curve.as_rows()

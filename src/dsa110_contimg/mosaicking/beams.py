@@ -103,3 +103,14 @@ def convolve(image: Image, beam: RestoringBeam) -> Image:
 def _covariance(beam: RestoringBeam, cell_rad: float) -> np.ndarray:
     """Of the Gaussian, in pixels: columns, rows."""
     return np.linalg.inv(2 * beam.quadratic_form(cell_rad))
+
+
+def mean_beam(beams: Sequence[RestoringBeam]) -> RestoringBeam:
+    """Mean of beams that are nearly alike: axes and direction one by one."""
+    # Directions repeat every half turn.
+    doubled = np.exp(2j * np.asarray([one.position_angle_rad for one in beams])).mean()
+    return RestoringBeam(
+        float(np.mean([one.major_rad for one in beams])),
+        float(np.mean([one.minor_rad for one in beams])),
+        float(np.mod(np.angle(doubled) / 2, np.pi)),
+    )

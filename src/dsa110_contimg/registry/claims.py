@@ -23,7 +23,8 @@ from dsa110_contimg.errors import (
     UsageError,
 )
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
 
 _TRIES = 5
 """Of a claim, where others are claiming too."""
@@ -322,7 +323,7 @@ def quarantine(registry: Registry, kind: Kind, row_id: str, reason: str) -> None
         if not _rowcount(done):
             raise UsageError(f"{row_id}: is not waiting, failed or held")
         message = f"quarantined by hand: {reason}"
-        session.add(Event(at=time.time(), level="warning", subject=row_id, message=message))
+        record_event(session, row_id, message, "warning")
 
 
 def _rowcount(result: Any) -> int:

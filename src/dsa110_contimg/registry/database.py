@@ -21,11 +21,11 @@ from sqlalchemy.exc import (
     InternalError,
     OperationalError,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session as Session
 
 from dsa110_contimg.errors import OutageError, PermanentError, RetryableError
 from dsa110_contimg.registry import migrations, rooted
-from dsa110_contimg.registry.models import Event
+from dsa110_contimg.registry.events import record_event
 
 _BUSY_TIMEOUT_S = 30.0
 _CACHE_KB = 256
@@ -158,7 +158,7 @@ class Registry:
     def record_event(self, subject: str, message: str, level: str = "info") -> None:
         """Note something for operators."""
         with self.write() as session:
-            session.add(Event(at=time.time(), level=level, subject=subject, message=message))
+            record_event(session, subject, message, level)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -22,7 +22,7 @@ from dsa110_contimg.registry.models import (
     TileImage,
     TileState,
 )
-from dsa110_contimg.registry.queries import existing
+from dsa110_contimg.registry.statements import existing
 
 _MOST_EVENTS = 100
 _LONGEST_GROUP_S = DAY_S

@@ -57,6 +57,23 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class MosaicState(StrEnum):
+    """Of a mosaic."""
+
+    STAGED = "staged"
+    PUBLISHED = "published"
+    HELD = "held"
+    DAMAGED = "damaged"
+
+
+class CrossmatchState(StrEnum):
+    """Of the cross-match of a mosaic."""
+
+    OWED = "owed"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class Claimable:
     """Columns of work that is claimed by lease; see `registry.claims`."""
 

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, Token
+from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.models import Token
 
 _PREFIX = "contimg"
 
@@ -42,7 +43,7 @@ def create(registry: Registry, name: str, scope: Scope) -> str:
             name=name, secret_sha256=_checksum(secret), scope=scope.value, created=time.time()
         )
         session.add(row)
-        session.add(Event(at=time.time(), level="info", subject="tokens", message=f"{name} made"))
+        record_event(session, "tokens", f"{name} made")
         session.flush()
         return f"{_PREFIX}_{row.id}_{secret}"
 
@@ -63,7 +64,7 @@ def revoke(registry: Registry, name: str) -> None:
             raise UsageError(f"{name}: no token of this name is in force; see 'token list'")
         row.revoked = time.time()
         message = f"{name} revoked"
-        session.add(Event(at=time.time(), level="info", subject="tokens", message=message))
+        record_event(session, "tokens", message)
 
 
 def listed(registry: Registry) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg import records
 from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, SolvedSet
 from dsa110_contimg.artifacts.mosaics import MAPS, Evidence, History, MosaicImage, Validation
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
@@ -24,7 +25,6 @@ from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.report import Section, Table
-from dsa110_contimg.registry import records
 from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.sources.comparison import SourceCheck
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
 
+from dsa110_contimg import records
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
@@ -18,13 +18,14 @@ from dsa110_contimg.products import provenance
 from dsa110_contimg.quality import report
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.quality.report import Section, Table
-from dsa110_contimg.registry import records
+from dsa110_contimg.registry.calibration_sets import solved_set
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.history import groups_with
-from dsa110_contimg.registry.models import CalibrationSet, Mosaic, Product, TileImage
+from dsa110_contimg.registry.products import provenance_of_groups
+from dsa110_contimg.registry.tile_images import newest_image
 from dsa110_contimg.reports.evidence import calibration_section, source_plots
-from dsa110_contimg.reports.tile_checks import compare_tile
 from dsa110_contimg.sources.options import ComparisonOptions
+from dsa110_contimg.tasks.tile_checks import compare_tile
 
 _SHOWN = (("image", "before beam correction"), ("residual", "what CLEAN left"))
 
@@ -59,25 +60,15 @@ def history_of(registry: Registry, tile_id: str) -> TileHistory:
         If it has no image, or no more.
     """
     with registry.read() as session:
-        row = session.scalars(
-            select(TileImage).where(TileImage.tile_id == tile_id).order_by(TileImage.id.desc())
-        ).first()
-        if row is None:
+        image = newest_image(session, tile_id)
+        if image is None:
             raise UsageError(
                 f"{tile_id}: has no tile image; it is not imaged yet, or its images were removed "
                 "(setting keep_images_h)"
             )
-        image = records.from_json(ImagedTile, row.record)
-        known = session.get(CalibrationSet, row.calibration_set_id)
-        solved = records.from_json(SolvedSet, known.quality) if known is not None else None
-        groups = [group.id for group in groups_with(session, tile_id, row.start)]
-        names = session.scalars(select(Mosaic.name).where(Mosaic.group_id.in_(groups))).all()
-        paths = [
-            Path(path)
-            for path in session.scalars(
-                select(Product.path).where(Product.kind == "provenance", Product.name.in_(names))
-            )
-        ]
+        solved = solved_set(session, image.calibration_set_id)
+        groups = [group.id for group in groups_with(session, tile_id, image.start)]
+        paths = provenance_of_groups(session, groups)
     calibrated, mosaics = None, {}
     for path in paths:
         trail = json.loads(path.read_text()) if path.exists() else {}

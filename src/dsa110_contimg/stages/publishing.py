@@ -2,16 +2,11 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import (
-    Evidence,
     History,
     MosaicImage,
     PublishedMosaic,
@@ -31,12 +26,14 @@ from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
-from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, Mosaic, Product
+from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.models import GroupState
+from dsa110_contimg.registry.mosaics import set_state
+from dsa110_contimg.registry.products import publish_files
 from dsa110_contimg.reports.evidence import write_evidence
 from dsa110_contimg.stages.state import open_registry
 
@@ -94,7 +91,7 @@ class PublishingStage(Stage):
         )
         evidence = context.compute(report, "report")
         registry = open_registry(self.registry, context.root)
-        rows = publish_files(registry, evidence, mosaic.name, target) if passed else []
+        rows = publish_files(registry, evidence.files, mosaic.name, target) if passed else []
         reason = "" if passed else validation.reasons()
         now = time.time()
         with registry.write() as session:
@@ -102,17 +99,11 @@ class PublishingStage(Stage):
             subject = claim.id if claim is not None else mosaic.name
             took = ", ".join(f"{name} {value:.1f} s" for name, value in context.seconds.items())
             if took:
-                session.add(Event(at=now, level="info", subject=subject, message=f"took {took}"))
-            session.add(
-                Event(
-                    at=now,
-                    level="info" if passed else "warning",
-                    subject=subject,
-                    message=f"published {target / mosaic.path.name}"
-                    if passed
-                    else f"held {mosaic.path}: {reason}",
-                )
-            )
+                record_event(session, subject, f"took {took}")
+            if passed:
+                record_event(session, subject, f"published {target / mosaic.path.name}")
+            else:
+                record_event(session, subject, f"held {mosaic.path}: {reason}", "warning")
             if claim is not None:
                 claims.change(
                     session,
@@ -125,33 +116,3 @@ class PublishingStage(Stage):
                 )
         home = target if passed else mosaic.path.parent
         return PublishedMosaic.at(home / mosaic.path.name, passed, reason)
-
-
-def publish_files(registry: Registry, evidence: Evidence, name: str, target: Path) -> list[Product]:
-    """Put the files of a mosaic into the public directory; rows that say so."""
-    with registry.read() as session:
-        known = set(session.scalars(select(Product.path).where(Product.name == name)))
-    rows = []
-    for kind, path in evidence.files:
-        public = target / path.name
-        checksum = publish_file(path, public, orphaned=str(public) not in known)
-        rows.append(
-            Product(
-                path=str(public),
-                kind=kind,
-                name=name,
-                sha256=checksum,
-                size=public.stat().st_size,
-                published=time.time(),
-            )
-        )
-    return rows
-
-
-def set_state(session: Session, name: str, rows: list[Product], *, published: bool) -> None:
-    """Record that a mosaic is published, whose cross-match is owed then, or held."""
-    row = session.get_one(Mosaic, name)
-    row.state = "published" if published else "held"
-    row.crossmatch = "owed" if published else "done"
-    for product in rows:
-        session.merge(product)

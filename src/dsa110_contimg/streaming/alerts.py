@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 import structlog
 
 from dsa110_contimg.constants import DAY_S
+from dsa110_contimg.registry import night
+from dsa110_contimg.registry.alerts import end_alert, find_alert, keep_alert, mark_sent
+from dsa110_contimg.registry.antennas import departing_antennas
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Alert, Event
+from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.queries import Pulse, pulse
 from dsa110_contimg.settings import AlertRule, Settings
-from dsa110_contimg.stages.antenna_record import departing_antennas
-from dsa110_contimg.streaming import night
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
     messages = []
     for rule in settings.alerts:
         with registry.write() as session:
-            row = session.get(Alert, rule.name)
+            row = find_alert(session, rule.name)
             if rule.when == "night":
                 moment = now // DAY_S * DAY_S + rule.limit * 3600
                 if now < moment or (row is not None and row.since >= moment and row.told):
@@ -123,11 +124,12 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
             ):
                 continue  # another daemon is telling it
             if state == "over":
-                session.delete(row)
+                assert row is not None
+                end_alert(session, row)
             else:
-                session.merge(Alert(rule=rule.name, since=since, told=0.0, message=text))
+                keep_alert(session, rule.name, since, text)
             level = "info" if state in ("over", "summary") else "error"
-            session.add(Event(at=now, level=level, subject=rule.name, message=text))
+            record_event(session, rule.name, text, level, at=now)
         messages.append(Message(rule, state, text, since))
     return messages
 
@@ -181,9 +183,7 @@ def tell(registry: Registry, message: Message) -> None:
         log.error("alert could not be told", name=message.rule.name, why=failure)
     if message.state != "over":
         with registry.write() as session:
-            row = session.get(Alert, message.rule.name)
-            if row is not None:
-                row.told = time.time()
+            mark_sent(session, message.rule.name)
 
 
 def _run(command: list[str], facts: dict[str, str]) -> list[str]:

@@ -5,22 +5,23 @@ from pathlib import Path
 
 import structlog
 
+from dsa110_contimg import records
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 from dsa110_contimg.pipeline.fresh import fresh_path
-from dsa110_contimg.registry import claims, records
+from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import TileState
 from dsa110_contimg.settings import Settings, pipeline_options
-from dsa110_contimg.stages.conversion import convert
 from dsa110_contimg.streaming import bell, daemon, ingest
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.clock import ClockWatch
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.streaming.work import InFlight
+from dsa110_contimg.tasks.conversion import convert
 from dsa110_contimg.telescope import DSA110, Telescope
 
 log = structlog.get_logger()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dsa110_contimg.registry import records
+from dsa110_contimg import records
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.queries import overview, pulse
 from dsa110_contimg.settings import Settings

@@ -17,37 +17,37 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
-
 from dsa110_contimg import layout
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.pipeline.own_disk import OnHost, home_of
 from dsa110_contimg.pipeline.protection import at_work
 from dsa110_contimg.products.publish import HIDDEN_COPY
-from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import (
-    CalibrationSet,
-    Event,
-    GroupState,
-    Mosaic,
-    MosaicGroup,
-    Plan,
-    Product,
-    Step,
-    SubbandFile,
-    Tile,
-    TileAntennasRow,
-    TileImage,
-    TileState,
+from dsa110_contimg.registry.database import Registry, Session
+from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.groups import groups_since, tiles_since
+from dsa110_contimg.registry.models import GroupState, TileState
+from dsa110_contimg.registry.retention import (
+    Kept,
+    forget_antennas,
+    forget_images,
+    forget_measurement_set,
+    forget_steps,
+    forget_subband_files,
+    image_folders,
+    is_needed,
+    kept_files,
+    oldest_with_files,
+    planned_folders,
+    published_moments,
+    subband_paths,
+    tile_files,
 )
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.streaming import groups
 
 _GOING = ".removing-"
 _HOUR_S = 3600.0
-_ROWS_AT_ONCE = 500
 _OVER = "its mosaics are published"
 _OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?(\.part-[0-9a-f]{8})?$")
 
@@ -100,26 +100,6 @@ class _Needs:
         return now - self.published[tile_id] >= keep_h * _HOUR_S
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What is no leftover.
-
-    Attributes
-    ----------
-    named : set of Path
-        Files and directories that rows name.
-    working : set of str
-        Tiles that are worked on.
-    """
-
-    named: set[Path]
-    working: set[str]
-
-    def needs(self, path: Path) -> bool:
-        """True if a file is no leftover."""
-        return path in self.named or any(path.name.startswith(tile) for tile in self.working)
-
-
 def find(registry: Registry, settings: Settings, now: float | None = None) -> list[Removal]:
     """Everything that may be removed now, in order of path.
 
@@ -136,7 +116,7 @@ def find(registry: Registry, settings: Settings, now: float | None = None) -> li
     with registry.read() as session:
         needs = _needs(session, settings, now)
         over = list(_named(session, settings, needs, now))
-        kept = _kept(session)
+        kept = kept_files(session)
     # Disks are slow: they are looked at when the transaction is over.
     removals = [
         replace(removal, size=size_bytes(removal.path))
@@ -169,18 +149,10 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
             # Gone also if an earlier round was killed before its row was.
             gone.append(str(removal.path))
     with registry.write() as session:
-        unfinished = select(MosaicGroup.id).where(
-            MosaicGroup.state.in_((GroupState.READY, GroupState.PROCESSING, GroupState.FAILED))
-        )
-        # The tile remembers what it was made of; a day has four thousand of these rows.
-        for begin in range(0, len(gone), _ROWS_AT_ONCE):
-            some = gone[begin : begin + _ROWS_AT_ONCE]
-            session.execute(delete(SubbandFile).where(SubbandFile.path.in_(some)))
-        session.execute(delete(Step).where(Step.group_id.not_in(unfinished)))
-        newest = session.scalar(select(func.max(TileAntennasRow.start)))
-        if newest is not None:
-            oldest = newest - settings.keep_antennas_d * DAY_S
-            session.execute(delete(TileAntennasRow).where(TileAntennasRow.start < oldest))
+        # The tile remembers what it was made of.
+        forget_subband_files(session, gone)
+        forget_steps(session)
+        forget_antennas(session, settings.keep_antennas_d * DAY_S)
     if removals:
         registry.record_event(
             "housekeeping", f"removed {len(removals)} items, {total / 1e9:.2f} GB"
@@ -195,7 +167,7 @@ def clearings(
     if not own_disks or at_work(settings.root).programs:
         return []
     with registry.read() as session:
-        kept = _kept(session)
+        kept = kept_files(session)
     return [
         {
             "own": OnHost(host, own),
@@ -231,21 +203,10 @@ def clear_own_disk(own: Path, root: Path, kept: Kept, keep_h: float) -> int:
 
 
 def _needs(session: Session, settings: Settings, now: float) -> _Needs:
-    since = _since(session)
-    tiles = session.execute(
-        select(Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival).where(
-            Tile.start >= since
-        )
-    ).all()
-    rows = list(session.scalars(select(MosaicGroup).where(MosaicGroup.start >= since)))
-    moments: dict[str, float] = {
-        str(group): float(published)
-        for group, published in session.execute(
-            select(Mosaic.group_id, Product.published)
-            .join(Product, Product.name == Mosaic.name)
-            .where(Mosaic.start >= since)
-        )
-    }
+    since = oldest_with_files(session)
+    tiles = tiles_since(session, since)
+    rows = groups_since(session, since)
+    moments = published_moments(session, since)
     needed: set[str] = set()
     published: dict[str, float] = {}
     for group in rows:
@@ -275,58 +236,18 @@ def _needs(session: Session, settings: Settings, now: float) -> _Needs:
     return _Needs(needed, published)
 
 
-def _since(session: Session) -> float:
-    """A day before the oldest tile that still has files: what is older needs no thought.
-
-    A year has a hundred thousand tiles.
-    """
-    oldest = [
-        session.scalar(select(func.min(Tile.start)).where(Tile.ms_path != "")),
-        session.scalar(
-            select(func.min(Tile.start)).where(
-                Tile.id.in_(select(SubbandFile.tile_id).where(SubbandFile.tile_id.is_not(None)))
-            )
-        ),
-        session.scalar(select(func.min(TileImage.start))),
-    ]
-    return min((start for start in oldest if start is not None), default=time.time()) - DAY_S
-
-
 def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> Iterator[Removal]:
     """Files of tiles that are done with."""
-    for tile_id, ms_path, ms_host in session.execute(
-        select(Tile.id, Tile.ms_path, Tile.ms_host).where(Tile.start >= _since(session))
-    ):
-        if ms_path and needs.over(tile_id, settings.keep_ms_h, now):
-            yield Removal(Path(ms_path), "raw MS", _OVER, 0, tile_id, ms_host)
-        if needs.over(tile_id, settings.keep_subbands_h, now):
-            files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile_id))
-            for path in files:
-                yield Removal(Path(path), "sub-band file", _OVER, 0, tile_id)
-    planned = _planned(session)
-    for row in session.scalars(select(TileImage)):
-        folder = Path(str(row.record["prefix"])).parent
-        if folder not in planned and needs.over(row.tile_id, settings.keep_images_h, now):
-            yield Removal(folder, "image", _OVER, 0, row.tile_id)
-
-
-def _kept(session: Session) -> Kept:
-    working = {
-        tile_id
-        for tile_ids in session.scalars(
-            select(MosaicGroup.tile_ids).where(MosaicGroup.state == GroupState.PROCESSING)
-        )
-        for tile_id in tile_ids
-    }
-    working.update(session.scalars(select(Tile.id).where(Tile.state == TileState.CONVERTING)))
-    named = {Path(path) for path in session.scalars(select(Tile.ms_path)) if path}
-    named |= {Path(path) for path in session.scalars(select(CalibrationSet.path))}
-    named |= {Path(str(row["prefix"])).parent for row in session.scalars(select(TileImage.record))}
-    named |= _planned(session)
-    # A held mosaic waits for its operator where it was made.
-    for record in session.scalars(select(Mosaic.record).where(Mosaic.state != "published")):
-        named.add(Path(str(record["mosaic"]["path"])).parent)
-    return Kept(named, working)
+    for tile in tile_files(session, oldest_with_files(session)):
+        if tile.ms_path and needs.over(tile.tile_id, settings.keep_ms_h, now):
+            yield Removal(Path(tile.ms_path), "raw MS", _OVER, 0, tile.tile_id, tile.ms_host)
+        if needs.over(tile.tile_id, settings.keep_subbands_h, now):
+            for path in subband_paths(session, tile.tile_id):
+                yield Removal(path, "sub-band file", _OVER, 0, tile.tile_id)
+    planned = planned_folders(session)
+    for tile_id, folder in image_folders(session):
+        if folder not in planned and needs.over(tile_id, settings.keep_images_h, now):
+            yield Removal(folder, "image", _OVER, 0, tile_id)
 
 
 def _leftovers(settings: Settings, kept: Kept, going: set[Path], now: float) -> Iterator[Removal]:
@@ -358,40 +279,17 @@ def _ours(name: str) -> bool:
     return name.startswith((_GOING, "mosaic_")) or _OURS.match(name) is not None
 
 
-def _planned(session: Session) -> set[Path]:
-    """Image directories that plans name."""
-    return {
-        Path(str(tile["prefix"])).parent
-        for document in session.scalars(select(Plan.document))
-        for tile in document["tiles"]
-    }
-
-
 def _forget(registry: Registry, removal: Removal) -> bool:
     """Take the path out of its row; False if a group needs the tile by now."""
     with registry.write() as session:
-        unfinished = session.scalars(
-            select(MosaicGroup.tile_ids).where(MosaicGroup.state != GroupState.PUBLISHED)
-        )
-        if any(removal.tile_id in tile_ids for tile_ids in unfinished):
+        if is_needed(session, removal.tile_id):
             return False
         if removal.kind == "raw MS":
-            tile = session.get_one(Tile, removal.tile_id)
-            tile.ms_path = tile.ms_host = ""
+            forget_measurement_set(session, removal.tile_id)
         else:
-            for row in session.scalars(
-                select(TileImage).where(TileImage.tile_id == removal.tile_id)
-            ):
-                if Path(str(row.record["prefix"])).parent == removal.path:
-                    session.delete(row)
-        session.add(
-            Event(
-                at=time.time(),
-                level="info",
-                subject=removal.tile_id,
-                message=f"{removal.kind} {removal.path} removed: {removal.reason}",
-            )
-        )
+            forget_images(session, removal.tile_id, removal.path)
+        message = f"{removal.kind} {removal.path} removed: {removal.reason}"
+        record_event(session, removal.tile_id, message)
     return True
 
 

@@ -6,38 +6,33 @@ first time is the tile; the name is a hint that nothing depends on.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
-from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, FileState, SubbandFile, Tile, TileState
+from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.models import TileState
+from dsa110_contimg.registry.statements import batches
+from dsa110_contimg.registry.subband_files import (
+    FoundFile,
+    files_of_tile,
+    known_files,
+    next_tile_bytes,
+    record_unreadable,
+    register_file,
+    subbands_of_tile,
+)
+from dsa110_contimg.registry.tiles import collecting_tiles, find_tile
 from dsa110_contimg.streaming.headers import FoundHeader
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import observations, uvh5
 
 _AT_ONCE = 64
-_ASKED_AT_ONCE = 500
-RARELY_S, _GIVE_UP_S = 3600.0, 7 * DAY_S
 _ONE_OBSERVATION_S = 120.0
-_LATE = (TileState.CONVERTING, TileState.CONVERTED)
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A finished file in the input directory."""
-
-    path: Path
-    size: int
-    mtime_ns: int
 
 
 class Watch:
@@ -134,19 +129,13 @@ def _compare(
 ) -> tuple[list[FoundFile], list[FoundFile]]:
     """Files to be recorded, and those that are and need no other look."""
     now = time.time()
-    rows: dict[str, tuple[int, int, float | None]] = {}
     with registry.read() as session:
-        for some in _batches(found, _ASKED_AT_ONCE):
-            answer = session.execute(
-                select(
-                    SubbandFile.path, SubbandFile.size, SubbandFile.mtime_ns, SubbandFile.look_again
-                ).where(SubbandFile.path.in_([str(file.path) for file in some]))
-            )
-            rows |= {path: (size, mtime, again) for path, size, mtime, again in answer}
+        known = known_files(session, [file.path for file in found])
     new, settled = [], []
     for file in found:
-        size, mtime_ns, again = rows.get(str(file.path), (-1, -1, None))
-        same = (size, mtime_ns) == (file.size, file.mtime_ns)
+        before = known.get(str(file.path))
+        same = before is not None and (before.size, before.mtime_ns) == (file.size, file.mtime_ns)
+        again = before.look_again if before is not None else None
         if not same or (again is not None and again <= now):
             new.append(file)
         elif again is None:
@@ -180,112 +169,16 @@ def register(
         Files registered.
     """
     count = 0
-    for some in _batches(files, _AT_ONCE):
+    for some in batches(files, _AT_ONCE):
         # Files are read before the transaction begins: it must not wait for a disk.
         headers = read([file.path for file in some])
         with registry.write() as session:
             for file, found in zip(some, headers, strict=True):
                 if isinstance(found, BadInputError):
-                    _record_unreadable(session, file, str(found), grace_s, final)
+                    record_unreadable(session, file, str(found), grace_s, final)
                 else:
-                    count += _record(session, file, *found)
+                    count += register_file(session, file, *found)
     return count
-
-
-def _batches(files: Iterable[FoundFile], count: int) -> Iterator[list[FoundFile]]:
-    rest = iter(files)
-    while some := list(islice(rest, count)):
-        yield some
-
-
-def _record(session: Session, file: FoundFile, header: uvh5.SubbandHeader, number: int) -> bool:
-    now = time.time()
-    tile_id = observations.tile_id(header.time_key)
-    tile = session.scalars(select(Tile).where(Tile.time_key == header.time_key)).one_or_none()
-    if tile is None:
-        if session.get(Tile, tile_id) is not None:
-            # Two data sets within one second: the fraction tells them apart.
-            tile_id = f"{tile_id}_{round(header.time_key % 1 * 86400e3) % 1000:03d}"
-        tile = Tile(
-            id=tile_id,
-            time_key=header.time_key,
-            start=observations.unix_seconds(header.time_key),
-            apparent_dec_deg=float(np.rad2deg(header.apparent_dec_rad)),
-            state=TileState.COLLECTING,
-            last_arrival=now,
-        )
-        session.add(tile)
-        session.flush()
-    row = _row(session, file, now)
-    row.subband, row.tile_id, row.reason, row.look_again = number, tile.id, "", None
-    twin = session.scalars(
-        select(SubbandFile).where(
-            SubbandFile.tile_id == tile.id,
-            SubbandFile.subband == number,
-            SubbandFile.state == FileState.REGISTERED,
-            SubbandFile.path != row.path,
-        )
-    ).first()
-    if twin is not None:
-        row.state = FileState.DUPLICATE
-        row.reason = (
-            f"duplicate of sub-band {number} of tile {tile.id}: {Path(twin.path).name} "
-            "was there first"
-        )
-        session.add(Event(at=now, level="warning", subject=tile.id, message=row.reason))
-        return False
-    row.state = FileState.REGISTERED
-    if tile.state in _LATE:
-        session.add(
-            Event(
-                at=now,
-                level="warning",
-                subject=tile.id,
-                message=f"{file.path.name} arrived after the tile was converted and is not in it",
-            )
-        )
-        return True
-    session.flush()
-    tile.n_subbands = (
-        session.scalar(
-            select(func.count()).where(
-                SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
-            )
-        )
-        or 0
-    )
-    tile.last_arrival = now
-    if tile.state == TileState.REJECTED:
-        tile.state, tile.reason = TileState.COLLECTING, ""
-    return True
-
-
-def _row(session: Session, file: FoundFile, now: float) -> SubbandFile:
-    row = session.get(SubbandFile, str(file.path))
-    if row is None:
-        row = SubbandFile(
-            path=str(file.path), first_seen=now, size=0, mtime_ns=0, state=FileState.UNREADABLE
-        )
-        session.add(row)
-    row.size, row.mtime_ns = file.size, file.mtime_ns
-    return row
-
-
-def _record_unreadable(
-    session: Session, file: FoundFile, reason: str, grace_s: float, final: bool
-) -> None:
-    """A file that cannot be read is looked at again, ever more rarely: a disk may come back."""
-    now = time.time()
-    row = _row(session, file, now)
-    row.reason = reason
-    row.subband = row.tile_id = None
-    age_s = now - row.first_seen
-    row.look_again = None if final or age_s > _GIVE_UP_S else now + min(0.5 * age_s, RARELY_S)
-    if not final and age_s < grace_s:
-        row.state = FileState.UNREADABLE
-    elif row.state != FileState.REJECTED:
-        row.state = FileState.REJECTED
-        session.add(Event(at=now, level="warning", subject=file.path.name, message=reason))
 
 
 def groups_by_name(paths: Iterable[Path]) -> list[list[Path]]:
@@ -315,13 +208,11 @@ def decide(
     """Make collecting tiles ready, or reject them when their grace time is over."""
     now = time.time()
     with registry.read() as session:
-        waiting = session.scalars(
-            select(Tile.id).where(Tile.state == TileState.COLLECTING).order_by(Tile.start)
-        ).all()
+        waiting = collecting_tiles(session)
     for tile_id in waiting:
         with registry.write() as session:
-            tile = session.get_one(Tile, tile_id)
-            if tile.state != TileState.COLLECTING:
+            tile = find_tile(session, tile_id)
+            if tile is None or tile.state != TileState.COLLECTING:
                 continue
             overdue = final or now - tile.last_arrival >= grace_s
             if tile.n_subbands >= telescope.n_subbands or (
@@ -329,40 +220,21 @@ def decide(
             ):
                 tile.state = TileState.READY
             elif overdue:
-                have = session.scalars(
-                    select(SubbandFile.subband).where(
-                        SubbandFile.tile_id == tile.id, SubbandFile.state == FileState.REGISTERED
-                    )
-                ).all()
-                absent = sorted(
-                    set(range(telescope.n_subbands)) - {n for n in have if n is not None}
-                )
+                absent = set(range(telescope.n_subbands)) - subbands_of_tile(session, tile.id)
                 tile.state = TileState.REJECTED
                 tile.reason = observations.too_few_message(
-                    tile.n_subbands, telescope.n_subbands, min_subbands, absent
+                    tile.n_subbands, telescope.n_subbands, min_subbands, sorted(absent)
                 )
-                session.add(Event(at=now, level="warning", subject=tile.id, message=tile.reason))
+                record_event(session, tile.id, tile.reason, "warning")
 
 
 def files_of(registry: Registry, tile_id: str) -> list[Path]:
     """Registered sub-band files of a tile, in order of frequency from the top."""
     with registry.read() as session:
-        return [
-            Path(path)
-            for path in session.scalars(
-                select(SubbandFile.path)
-                .where(SubbandFile.tile_id == tile_id, SubbandFile.state == FileState.REGISTERED)
-                .order_by(SubbandFile.subband)
-            )
-        ]
+        return files_of_tile(session, tile_id)
 
 
 def next_bytes(registry: Registry) -> int:
     """Size of the files of the next tile that waits: about what its Measurement Set takes."""
-    waiting = Tile.state.in_((TileState.READY, TileState.FAILED))
     with registry.read() as session:
-        tile_id = session.scalar(select(Tile.id).where(waiting).order_by(Tile.start).limit(1))
-        if tile_id is None:
-            return 0
-        total = select(func.sum(SubbandFile.size)).where(SubbandFile.tile_id == tile_id)
-        return int(session.scalar(total) or 0)
+        return next_tile_bytes(session)

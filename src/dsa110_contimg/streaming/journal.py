@@ -8,7 +8,6 @@ there. Fencing is not needed: equal steps give equal results, and only a claim's
 import contextlib
 import hashlib
 import json
-import time
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
-from sqlalchemy import delete
 
+from dsa110_contimg import records
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.own_disk import this_host
-from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Step
+from dsa110_contimg.registry.steps import clear_steps, find_step, keep_step
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -46,11 +44,10 @@ class GroupJournal:
         kind, key = _result_type(function), _key(function, arguments)
         if kind is None or key is None:
             return None
-        with self._registry.read() as session:
-            row = session.get(Step, (key, self._group_id))
-        if row is None:
+        known = find_step(self._registry, self._group_id, key)
+        if known is None:
             return None
-        result: Any = records.from_json(kind, row.result)
+        result: Any = records.from_json(kind, known)
         return result if all(_is_there(path) for path in _paths(result)) else None
 
     def keep(self, function: Callable[..., Any], arguments: Mapping[str, Any], result: Any) -> None:
@@ -58,21 +55,12 @@ class GroupJournal:
         key = _key(function, arguments)
         if key is None or _result_type(function) is None:
             return
-        with self._registry.write() as session:
-            session.merge(
-                Step(
-                    key=key,
-                    group_id=self._group_id,
-                    at=time.time(),
-                    stage=function.__module__.rpartition(".")[2],
-                    result=records.to_json(result),
-                )
-            )
+        stage = function.__module__.rpartition(".")[2]
+        keep_step(self._registry, self._group_id, key, stage, records.to_json(result))
 
     def clear(self) -> None:
         """Forget everything: the group is finished."""
-        with self._registry.write() as session:
-            session.execute(delete(Step).where(Step.group_id == self._group_id))
+        clear_steps(self._registry, self._group_id)
 
 
 def _result_type(function: Callable[..., Any]) -> type | None:

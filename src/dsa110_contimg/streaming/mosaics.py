@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
 
 from dsa110_contimg.artifacts.calibration import KnownSets
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
@@ -15,18 +13,30 @@ from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, Manual
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
-from dsa110_contimg.operations import manual_flags
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
-from dsa110_contimg.registry import claims
+from dsa110_contimg.registry import claims, manual_flags
+from dsa110_contimg.registry.calibration_sets import known_sets
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.file_check import give_up
+from dsa110_contimg.registry.groups import (
+    earlier_are_finished,
+    first_unsettled_tile,
+    form_group,
+    group_and_tiles,
+    groups_since,
+    has_undecided_group,
+    newest_group_start,
+    next_waiting_group,
+    tiles_since,
+)
+from dsa110_contimg.registry.models import Tile, TileState
+from dsa110_contimg.registry.tiles import converted_tile, find_tile
 from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.stages import graphs
-from dsa110_contimg.stages.registration import converted_tile, known_sets
-from dsa110_contimg.streaming import bell, daemon, file_check, groups, housekeeping
+from dsa110_contimg.streaming import bell, daemon, groups, housekeeping
 from dsa110_contimg.streaming.alerts import Alerts
 from dsa110_contimg.streaming.clock import ClockWatch
 from dsa110_contimg.streaming.disk import DiskGuard
@@ -51,17 +61,6 @@ _IMAGE_PLANES = 8
 _LOOK_BACK_S = 600.0
 _SETTLED_S, _BEFORE_S = 7 * DAY_S, DAY_S
 """Of tiles that came and were converted longer ago nothing new is to be expected."""
-_UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
-
-
-def _earlier_are_finished(session: Session, group: MosaicGroup) -> bool:
-    """True if no group before this one can still bring a calibration set.
-
-    What is chosen must not depend on what happened to be finished.
-    """
-    earlier = MosaicGroup.start < group.start
-    unfinished = MosaicGroup.state.in_(_UNFINISHED)
-    return session.scalar(select(MosaicGroup.id).where(earlier, unfinished).limit(1)) is None
 
 
 def _check_converted(rows: Sequence[Tile]) -> None:
@@ -147,18 +146,12 @@ class StreamingMosaicManager:
                     row.id,
                     row.start,
                     row.apparent_dec_deg,
-                    _PROSPECTS.get(TileState(row.state), groups.Prospect.PENDING),
+                    _PROSPECTS.get(row.state, groups.Prospect.PENDING),
                     row.last_arrival,
                 )
-                for row in session.execute(
-                    select(
-                        Tile.id, Tile.start, Tile.apparent_dec_deg, Tile.state, Tile.last_arrival
-                    ).where(Tile.start >= since)
-                )
+                for row in tiles_since(session, since)
             ]
-            formed = list(
-                session.scalars(select(MosaicGroup.tile_ids).where(MosaicGroup.start >= since))
-            )
+            formed = [group.tile_ids for group in groups_since(session, since)]
         return groups.next_complete_groups(
             tiles,
             formed,
@@ -205,21 +198,15 @@ class StreamingMosaicManager:
         A year has a hundred thousand tiles, and what an old one may still bring can wait.
         """
         now = time.monotonic()
-        begin = select(func.max(MosaicGroup.start))
+        latest = None
         if self._once or self._looked is None or now - self._looked >= _LOOK_BACK_S:
             self._looked = now
-            recently = time.time() - _SETTLED_S
-            may_change = or_(
-                Tile.last_arrival > recently,
-                Tile.converted_at > recently,
-                Tile.state.not_in(list(_PROSPECTS)),
-            )
             with self._registry.read() as session:
-                first = session.scalar(select(func.min(Tile.start)).where(may_change))
+                first = first_unsettled_tile(session, time.time() - _SETTLED_S)
             # A group's start: whoever began in the middle of one would not know its tiles.
-            begin = begin.where(MosaicGroup.start <= (first or 0.0) - _BEFORE_S)
+            latest = (first or 0.0) - _BEFORE_S
         with self._registry.read() as session:
-            return session.scalar(begin) or 0.0
+            return newest_group_start(session, latest) or 0.0
 
     def _keep_house(self) -> None:
         now, every_s = time.monotonic(), self._settings.housekeeping_interval_s
@@ -247,48 +234,31 @@ class StreamingMosaicManager:
     def _next_bytes(self) -> float:
         """What the next group will write: calibrated Measurement Sets and images."""
         with self._registry.read() as session:
-            group = session.scalars(
-                select(MosaicGroup)
-                .where(MosaicGroup.state.in_((GroupState.READY, GroupState.FAILED)))
-                .order_by(MosaicGroup.start)
-                .limit(1)
-            ).first()
-            if group is None:
-                return 0.0
-            first = session.get_one(Tile, group.tile_ids[0]).ms_path
-        raw = size_bytes(Path(first)) * _CALIBRATED_OVER_RAW if first else 0.0
+            group = next_waiting_group(session)
+            first = find_tile(session, group.tile_ids[0]) if group is not None else None
+        if group is None:
+            return 0.0
+        path = first.ms_path if first is not None else ""
+        raw = size_bytes(Path(path)) * _CALIBRATED_OVER_RAW if path else 0.0
         image = _IMAGE_PLANES * 4 * self._options.image.size**2
         return len(group.tile_ids) * (raw + image)
 
     def _waiting(self) -> bool:
         """True if a group waits for earlier ones."""
         with self._registry.read() as session:
-            undecided = (MosaicGroup.state == GroupState.FAILED) & (MosaicGroup.failures == 0)
-            return session.scalar(select(MosaicGroup.id).where(undecided).limit(1)) is not None
+            return has_undecided_group(session)
 
     def _form(self, tile_ids: list[str]) -> None:
         with self._registry.write() as session:
-            if session.get(MosaicGroup, tile_ids[0]) is not None:
-                return
-            start = session.get_one(Tile, tile_ids[0]).start
-            session.add(
-                MosaicGroup(id=tile_ids[0], start=start, tile_ids=tile_ids, state=GroupState.READY)
-            )
-            session.add(
-                Event(
-                    at=time.time(),
-                    level="info",
-                    subject=tile_ids[0],
-                    message=f"mosaic group of {len(tile_ids)} tiles formed",
-                )
-            )
+            formed = form_group(session, tile_ids)
+        if not formed:
+            return
         log.info("group formed", group=tile_ids[0], tiles=len(tile_ids))
 
     def _process(self, claim: Claim) -> PipelineResult:
         """Stages 2 to 9 of one group, in a thread that only waits for the executor."""
         with self._registry.read() as session:
-            group = session.get_one(MosaicGroup, claim.id)
-            rows = [session.get_one(Tile, tile_id) for tile_id in group.tile_ids]
+            group, rows = group_and_tiles(session, claim.id)
             _check_converted(rows)
             first, last = rows[0], rows[-1]
             by_hand = manual_flags.during(
@@ -298,7 +268,7 @@ class StreamingMosaicManager:
             newest_first = self._settings.newest_first_behind_s is not None
             known = KnownSets(
                 known_sets(session, first.start),
-                complete=newest_first or _earlier_are_finished(session, group),
+                complete=newest_first or earlier_are_finished(session, group),
             )
         tiles = tuple(map(converted_tile, rows))
         context = PipelineContext(
@@ -325,7 +295,7 @@ class StreamingMosaicManager:
         ]
         # Its steps may name files there.
         GroupJournal(self._registry, claim.id).clear()
-        count = file_check.give_up(self._registry, lost)
+        count = give_up(self._registry, lost)
         raise NotYetError(f"{error}; {count} tiles are converted again")
 
     def _commit(self, claim: Claim, result: PipelineResult) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
-from sqlalchemy import select
 
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
@@ -13,7 +12,8 @@ from dsa110_contimg.errors import ContimgError, OutageError, RetryableError
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Mosaic
+from dsa110_contimg.registry.models import CrossmatchState
+from dsa110_contimg.registry.mosaics import owed_crossmatches, set_crossmatch
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stages.crossmatch import CrossmatchStage
@@ -60,11 +60,7 @@ class OwedCrossmatches:
         for name in [name for name, future in self._running.items() if future.done()]:
             self._settle(name, self._running.pop(name).exception())
         with self._registry.read() as session:
-            owed = session.execute(
-                select(Mosaic.name, Mosaic.group_id).where(
-                    Mosaic.crossmatch == "owed", Mosaic.state == "published"
-                )
-            ).all()
+            owed = owed_crossmatches(session)
         now = time.monotonic()
         for name, group_id in owed:
             if group_id in busy_groups or name in self._running:
@@ -90,7 +86,7 @@ class OwedCrossmatches:
         again = isinstance(error, RetryableError) or not isinstance(error, ContimgError)
         if not again or (not outage and failures >= self._settings.max_attempts):
             with self._registry.write() as session:
-                session.get_one(Mosaic, name).crossmatch = "failed"
+                set_crossmatch(session, name, CrossmatchState.FAILED)
         self._registry.record_event(name, f"cross-match failed: {error}", "error")
         log.error("cross-match failed", mosaic=name, error=str(error))
 

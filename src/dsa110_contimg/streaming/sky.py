@@ -5,14 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import structlog
-from sqlalchemy import func, select
 
+from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Mosaic, Product
+from dsa110_contimg.registry.products import publication_mark
 from dsa110_contimg.settings import Settings
-from dsa110_contimg.stages import sky_survey
 
 log = structlog.get_logger()
 
@@ -52,19 +51,12 @@ class SkyKeeper:
             return
         if time.monotonic() < self._not_before:
             return
-        state = self._state()
+        state = publication_mark(self._registry)
         if state == self._seen:
             return
         self._running = sky_survey.start_update(self._registry, self._settings.root, self._executor)
         self._seen = state
         self._running.add_done_callback(lambda _: self._wake())
-
-    def _state(self) -> tuple[int, float | None]:
-        """Numbers that change with what is published; the whole list would be read in vain."""
-        count = select(func.count()).where(Mosaic.state == "published")
-        with self._registry.read() as session:
-            newest = session.scalar(select(func.max(Product.published)))
-            return session.scalar(count) or 0, newest
 
     def _settle(self, error: BaseException | None) -> None:
         assert self._running is not None

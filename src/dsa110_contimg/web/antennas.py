@@ -7,8 +7,11 @@ from fastapi import Depends, Query, Request, Response
 from dsa110_contimg.api.products import Moment
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.calibration.antenna_history import find_events
-from dsa110_contimg.registry import queries
-from dsa110_contimg.stages.antenna_record import misplaced_antennas, recorded_antennas
+from dsa110_contimg.registry.antennas import (
+    misplaced_antennas,
+    recorded_antennas,
+    tile_antennas_beside,
+)
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.site import page, page_router
 
@@ -27,9 +30,7 @@ def antennas(
     tiles = recorded_antennas(registry, None, until, _TILES)
     earlier = later = None
     if tiles:
-        earlier, later = queries.tile_antennas_beside(
-            registry, tiles[0].start, tiles[-1].start, _TILES
-        )
+        earlier, later = tile_antennas_beside(registry, tiles[0].start, tiles[-1].start, _TILES)
     return page(
         request,
         "antennas.html",

@@ -22,7 +22,7 @@ from dsa110_contimg.web.site import STATIC
 _SLOW_TO_LOAD = (
     "dsa110_contimg.reports.tile",
     "dsa110_contimg.stages.publishing",
-    "dsa110_contimg.stages.sky_survey",
+    "dsa110_contimg.operations.sky_survey",
 )
 
 

@@ -9,7 +9,12 @@ from fastapi import Depends, HTTPException, Request, Response
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import ContimgError, UsageError
-from dsa110_contimg.registry import queries
+from dsa110_contimg.registry.calibration_sets import (
+    get_calibration_set,
+    list_calibration_sets,
+    set_standing,
+)
+from dsa110_contimg.registry.tiles import dead_antennas
 from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.assets import KEEP, picture
@@ -26,21 +31,21 @@ _STANDINGS = {"reject": "rejected", "prefer": "preferred", "accept": "normal"}
 def sets(request: Request) -> Response:
     """The newest sets with their validity."""
     state = request.app.state
-    found = queries.calibration_sets(state.registry, _SHOWN)[::-1]
+    found = list_calibration_sets(state.registry, _SHOWN)[::-1]
     return page(
         request,
         "calibration.html",
         title="Calibration",
         sets=found,
         chart=charts.validity(found),
-        dead=queries.dead_antennas(state.registry),
+        dead=dead_antennas(state.registry),
     )
 
 
 @router.get("/calibration/antenna-flags")
 def antenna_flags(request: Request) -> Response:
     """Flagged fraction of each antenna's bandpass in the newest sets."""
-    found = queries.calibration_sets(request.app.state.registry, _COMPARED)
+    found = list_calibration_sets(request.app.state.registry, _COMPARED)
     columns, values = [], dict[str, dict[str, float]]()
     for row in found:
         told = _tables(Path(row["path"]))
@@ -92,12 +97,12 @@ def judge(set_id: Name, request: Request, given: Form) -> Response:
     if action not in _STANDINGS:
         raise UsageError(f"no action {action!r}")
     reason = "" if action == "accept" else needed(given, "reason")
-    queries.set_standing(request.app.state.registry, set_id, _STANDINGS[action], reason)
+    set_standing(request.app.state.registry, set_id, _STANDINGS[action], reason)
     return to(f"/calibration/{set_id}")
 
 
 def _set(request: Request, set_id: str) -> dict[str, Any]:
-    return queries.calibration_set(request.app.state.registry, set_id)
+    return get_calibration_set(request.app.state.registry, set_id)
 
 
 def _tables(folder: Path) -> list[dict[str, Any]]:

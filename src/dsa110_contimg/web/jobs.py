@@ -3,20 +3,19 @@
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Query, Request, Response
-from sqlalchemy import select
 
 from dsa110_contimg.api.jobs import JobId, find_job, read_log
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.registry.jobs import UNFINISHED, list_jobs
+from dsa110_contimg.registry.models import JobState
 from dsa110_contimg.web import forms
 from dsa110_contimg.web.site import Form, page, page_router, to
 
 router = page_router(dependencies=[Depends(may_read)])
 _PAGE = 50
-_RUNS = (JobState.QUEUED, JobState.RUNNING)
 
 
 @router.get("/jobs")
@@ -26,13 +25,7 @@ def jobs(
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
     """The newest jobs."""
-    query = select(Job).order_by(Job.id.desc()).limit(_PAGE)
-    if status:
-        query = query.where(Job.state == status)
-    if before is not None:
-        query = query.where(Job.id < before)
-    with request.app.state.registry.read() as session:
-        found = session.scalars(query).all()
+    found = list_jobs(request.app.state.registry, state=status, before=before, limit=_PAGE)
     return page(
         request,
         "jobs.html",
@@ -99,7 +92,7 @@ def job(job_id: JobId, request: Request) -> Response:
         "job.html",
         title=f"Job {job_id}",
         job=found,
-        runs=found.state in _RUNS,
+        runs=found.state in UNFINISHED,
         log=read_log(request.app.state.settings, job_id),
     )
 

@@ -14,7 +14,8 @@ from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.products.pyramid import SIDE, Pyramid, one_pixel, open_pyramid
-from dsa110_contimg.registry import light_curves, queries
+from dsa110_contimg.registry.mosaics import get_mosaic, list_mosaics, mosaic_neighbours
+from dsa110_contimg.registry.sources import sources_around
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import assets
 from dsa110_contimg.web.assets import ASK
@@ -33,7 +34,7 @@ def gallery(
     before: float | None = None,
 ) -> Response:
     """The newest mosaics as pictures."""
-    found = queries.mosaics(request.app.state.registry, _PAGE, until=before, state=state or None)
+    found = list_mosaics(request.app.state.registry, _PAGE, until=before, state=state or None)
     return page(
         request,
         "mosaics.html",
@@ -48,7 +49,7 @@ def gallery(
 def mosaic(name: Name, request: Request) -> Response:
     """One mosaic on the sky, with its gates and files."""
     state = request.app.state
-    found = queries.mosaic(state.registry, name)
+    found = get_mosaic(state.registry, name)
     hips = _hips_home(request) / name / "properties"
     return page(
         request,
@@ -60,7 +61,7 @@ def mosaic(name: Name, request: Request) -> Response:
         validation=found["record"]["validation"],
         has_hips=hips.exists(),
         aladin=assets.ALADIN if assets.has_aladin() else "",
-        neighbours=queries.mosaic_neighbours(state.registry, name),
+        neighbours=mosaic_neighbours(state.registry, name),
         files=_files(found),
         is_there=_path(found).exists(),
     )
@@ -87,7 +88,7 @@ def _path(found: dict[str, Any], kind: str = "mosaic") -> Path:
 
 
 def _pyramid(request: Request, name: str) -> tuple[dict[str, Any], Pyramid]:
-    found = queries.mosaic(request.app.state.registry, name)
+    found = get_mosaic(request.app.state.registry, name)
     return found, open_pyramid(_path(found))
 
 
@@ -96,7 +97,7 @@ def preview(
     name: Name, request: Request, width: Annotated[int, Query(ge=64, le=1600)] = 480
 ) -> Response:
     """The picture of a mosaic, small."""
-    found = queries.mosaic(request.app.state.registry, name)
+    found = get_mosaic(request.app.state.registry, name)
     return Response(
         assets.thumbnail(_path(found, "preview"), width), media_type="image/png", headers=ASK
     )
@@ -105,7 +106,7 @@ def preview(
 @router.get("/mosaics/{name}/report")
 def report(name: Name, request: Request) -> Response:
     """The page of evidence."""
-    path = _path(queries.mosaic(request.app.state.registry, name), "report")
+    path = _path(get_mosaic(request.app.state.registry, name), "report")
     if not path.is_file():
         raise HTTPException(404, f"{name}: its report is gone")
     return assets.self_contained(path.read_text())
@@ -119,7 +120,7 @@ def sky(name: Name, request: Request) -> JSONResponse:
     settings = request.app.state.settings
     centre, reach = pyramid.position(nx / 2, ny / 2), pyramid.reach_deg()
     with request.app.state.registry.read() as session:
-        places = light_curves.around(session, *centre, reach)
+        places = sources_around(session, *centre, reach)
     overlays = {"sources": _on_image(pyramid, places.ra_deg, places.dec_deg)}
     overlays["sources"]["id"] = places.ids[overlays["sources"].pop("index")].tolist()
     known = catalogues.names(settings.root)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import Depends, Query, Request, Response
 from pydantic import BeforeValidator
 
+from dsa110_contimg import records
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
-from dsa110_contimg.registry import claims, history, queries, records
+from dsa110_contimg.registry import claims, history
+from dsa110_contimg.registry.tiles import newest_observation
 from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
 from dsa110_contimg.web import assets, charts, words
@@ -41,7 +43,7 @@ def night(
     if day is not None and not 1970 < day.year < 2100:
         raise UsageError("give a day between 1971 and 2099")
     if day is None:
-        newest = queries.newest_observation(registry)
+        newest = newest_observation(registry)
         day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
     rows = history.night(registry, since, since + DAY_S)
@@ -82,7 +84,7 @@ def night(
 def _strains(images: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """How near tiles are to each limit, from the records of their images."""
     from dsa110_contimg.artifacts.tiles import ImagedTile
-    from dsa110_contimg.stages.mosaic import facts
+    from dsa110_contimg.tasks.tile_selection import facts
 
     found: dict[str, dict[str, float]] = {}
     strips: dict[int, list[TileFacts]] = {}
@@ -193,7 +195,7 @@ def group(group_id: str, request: Request) -> Response:
 def change_tile(tile_id: str, request: Request, filled: Form) -> Response:
     """Try a tile again, convert it again, or set it aside."""
     if filled.get("action") == "convert":
-        from dsa110_contimg.streaming.file_check import convert_again
+        from dsa110_contimg.registry.file_check import convert_again
 
         convert_again(request.app.state.registry, tile_id)
     else:

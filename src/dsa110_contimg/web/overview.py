@@ -18,6 +18,7 @@ from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry import history, queries
 from dsa110_contimg.registry.care import revision
 from dsa110_contimg.registry.database import shown_url
+from dsa110_contimg.registry.mosaics import list_mosaics
 from dsa110_contimg.settings import Settings, values
 from dsa110_contimg.streaming.health import health
 from dsa110_contimg.telescope import DSA110
@@ -34,7 +35,7 @@ def now(request: Request) -> Response:
     """Readable from across the room."""
     registry, settings = request.app.state.registry, request.app.state.settings
     view = health(registry, settings)
-    newest = next(iter(queries.mosaics(registry, 1, state="published")), None)
+    newest = next(iter(list_mosaics(registry, 1, state="published")), None)
     return page(
         request,
         "now.html",

@@ -13,6 +13,7 @@ from dsa110_contimg.api.security import may_read
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves
+from dsa110_contimg.registry.sources import find_source, query_sources, source_as_dict
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.site import none_if_empty, page, page_router
@@ -41,7 +42,7 @@ def sources(
     place = position(q)
     radius = radius or _RADIUS_DEG
     with request.app.state.registry.read() as session:
-        rows = light_curves.query(
+        rows = query_sources(
             session,
             cone=None if place is None else (*place, radius),
             name=q if place is None else None,
@@ -49,7 +50,7 @@ def sources(
             dips=dips,
             limit=_DRAWN,
         )
-        found = [light_curves.as_dict(row) for row in rows]
+        found = [source_as_dict(row) for row in rows]
     return page(
         request,
         "sources.html",
@@ -100,9 +101,9 @@ def source(
 ) -> Response:
     """Light curve, cut-outs, neighbours of one source."""
     with request.app.state.registry.read() as session:
-        row = light_curves.find(session, name)
+        row = find_source(session, name)
         curve = light_curves.light_curves(session, [row.id], epochs).get(row.id)
-        found = light_curves.as_dict(row)
+        found = source_as_dict(row)
     rows = curve.as_rows() if curve is not None else []
     return page(
         request,
@@ -121,10 +122,10 @@ def neighbours(name: Name, request: Request) -> Response:
     """What the catalogues and we have near a source."""
     root = request.app.state.settings.root
     with request.app.state.registry.read() as session:
-        row = light_curves.find(session, name)
+        row = find_source(session, name)
         near = [
-            light_curves.as_dict(other)
-            for other in light_curves.query(
+            source_as_dict(other)
+            for other in query_sources(
                 session, cone=(row.ra_deg, row.dec_deg, _NEIGHBOUR_DEG), limit=20
             )
             if other.id != row.id

@@ -21,9 +21,9 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.own_disk import this_host
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.models import (
     CalibrationSet,
-    Event,
     FileState,
     GroupState,
     Mosaic,
@@ -85,13 +85,8 @@ def check_files(
             session.rollback()
             return findings
         for finding in findings:
-            session.add(
-                Event(
-                    at=time.time(),
-                    level="warning",
-                    subject=finding.subject[-128:],
-                    message=f"{finding.problem}: {finding.action}",
-                )
+            record_event(
+                session, finding.subject[-128:], f"{finding.problem}: {finding.action}", "warning"
             )
     return findings
 
@@ -125,13 +120,8 @@ def give_up(registry: Registry, lost: Iterable[ConvertedTile]) -> int:
             == (TileState.CONVERTED, tile.host, str(tile.ms_path))
         ]
         for finding in _without_ms(session, rows):
-            session.add(
-                Event(
-                    at=time.time(),
-                    level="warning",
-                    subject=finding.subject,
-                    message=f"{finding.problem}: {finding.action}",
-                )
+            record_event(
+                session, finding.subject, f"{finding.problem}: {finding.action}", "warning"
             )
     return len(rows)
 
@@ -193,14 +183,7 @@ def convert_again(registry: Registry, tile_id: str) -> None:
                 "are gone"
             )
         _convert_again(tile)
-        session.add(
-            Event(
-                at=time.time(),
-                level="warning",
-                subject=tile_id,
-                message="to be converted again, by hand",
-            )
-        )
+        record_event(session, tile_id, "to be converted again, by hand", "warning")
 
 
 def _images(session: Session) -> Iterator[Finding]:

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import records
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState, Misplaced
-from dsa110_contimg.registry import models, queries, records
+from dsa110_contimg.registry import models
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import TileAntennasRow
+from dsa110_contimg.registry.statements import in_time
 from dsa110_contimg.telescope import antenna_order
 
 
@@ -55,7 +58,7 @@ def recorded_antennas(
                 )
             ),
         )
-        for row in reversed(queries.tile_antennas(registry, since, until, limit))
+        for row in reversed(_tile_antennas(registry, since, until, limit))
     )
 
 
@@ -86,3 +89,27 @@ def misplaced_antennas(registry: Registry, tiles: Sequence[TileAntennas]) -> tup
 def departing_antennas(registry: Registry) -> tuple[str, ...]:
     """Antennas of the newest calibrated tile that are not as in its reference tile."""
     return tuple(name for tile in recorded_antennas(registry, limit=1) for name in tile.departing)
+
+
+def _tile_antennas(
+    registry: Registry, since: float | None, until: float | None, limit: int
+) -> list[TileAntennasRow]:
+    """Rows of the newest tiles, the newest first."""
+    query = in_time(select(TileAntennasRow), TileAntennasRow.start, since, until).limit(limit)
+    with registry.read() as session:
+        rows = list(session.scalars(query))
+        session.expunge_all()
+        return rows
+
+
+def tile_antennas_beside(
+    registry: Registry, first: float, last: float, count: int
+) -> tuple[float | None, float | None]:
+    """Start of the last tile before `first`, and of at most the `count`-th after `last`."""
+    start = TileAntennasRow.start
+    with registry.read() as session:
+        before = session.scalar(select(func.max(start)).where(start < first))
+        after = list(
+            session.scalars(select(start).where(start > last).order_by(start).limit(count))
+        )
+    return before, after[-1] if after else None

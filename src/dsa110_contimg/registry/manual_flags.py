@@ -5,10 +5,11 @@ import time
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import records
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.registry import records
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, ManualFlagRow
+from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.models import ManualFlagRow
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 
@@ -18,9 +19,7 @@ def add(registry: Registry, flag: ManualFlag) -> int:
         row = ManualFlagRow(created=time.time(), flag=records.to_json(flag))
         session.add(row)
         session.flush()
-        session.add(
-            Event(at=row.created, level="info", subject=f"flag {row.id}", message=f"added: {flag}")
-        )
+        record_event(session, f"flag {row.id}", f"added: {flag}")
         return row.id
 
 
@@ -53,6 +52,4 @@ def remove(registry: Registry, number: int) -> None:
         if row is None:
             raise UsageError(f"no flag {number}; 'dsa110-contimg flags list' shows them")
         session.delete(row)
-        session.add(
-            Event(at=time.time(), level="info", subject=f"flag {number}", message="removed")
-        )
+        record_event(session, f"flag {number}", "removed")

@@ -1,11 +1,14 @@
 """Results of stages as JSON and back, so that a row can give a stage its input."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 T = TypeVar("T")
+JsonObject = dict[str, JsonValue]
+"""A record as a database or a file keeps it."""
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
@@ -16,13 +19,15 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
-def to_json(record: Any) -> dict[str, Any]:
+def to_json(record: object) -> JsonObject:
     """A frozen result as plain JSON values."""
-    value: dict[str, Any] = _plain(_adapter(type(record)).dump_python(record, mode="json"))
-    return value
+    return {
+        key: _plain(value)
+        for key, value in _adapter(type(record)).dump_python(record, mode="json").items()
+    }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: JsonValue) -> JsonValue:
     """What every database's JSON holds: it has no NaN, no infinity and no zero byte."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -33,7 +38,7 @@ def _plain(value: Any) -> Any:
     return value.replace("\0", "") if isinstance(value, str) else value
 
 
-def from_json(kind: type[T], value: dict[str, Any]) -> T:
+def from_json(kind: type[T], value: Mapping[str, object]) -> T:
     """A frozen result from its JSON values."""
     made: T = _adapter(kind).validate_python(value)
     return made

@@ -10,11 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsa110_contimg import layout
+from dsa110_contimg import layout, records
 from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, UsageError
-from dsa110_contimg.registry import records
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 

@@ -1,0 +1,1 @@
+"""Every known source measured on every image: epochs, their flux scales, and what varies."""

@@ -1,0 +1,194 @@
+"""Pieces that queries have in common."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from dsa110_contimg import records
+from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
+from dsa110_contimg.errors import PermanentError
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.models import CrossmatchState, Mosaic, MosaicState, Product
+from dsa110_contimg.registry.statements import RECENT, existing, in_time
+
+
+def list_mosaics(
+    registry: Registry,
+    limit: int = 1000,
+    since: float | None = None,
+    until: float | None = None,
+    state: str | None = None,
+) -> list[dict[str, Any]]:
+    """The newest mosaics, by observation time, both ends included."""
+    query = in_time(select(Mosaic), Mosaic.start, since, until).limit(limit)
+    if state is not None:
+        query = query.where(Mosaic.state == state)
+    with registry.read() as session:
+        rows = session.scalars(query)
+        return [
+            {
+                "name": row.name,
+                "start": row.start,
+                "tiles": len(row.record["mosaic"]["tile_ids"]),
+                "method": row.method,
+                "state": row.state,
+                "verdict": row.verdict,
+            }
+            for row in rows
+        ]
+
+
+def get_mosaic(registry: Registry, name: str) -> dict[str, Any]:
+    """One mosaic with its gates and its public files.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    with registry.read() as session:
+        hint = "'dsa110-contimg-mosaic list' shows what there is"
+        row = existing(session, Mosaic, name, f"no mosaic {name!r}; {hint}")
+        products = session.scalars(
+            select(Product)
+            .where(Product.name.in_([name, f"{name}_sources"]))
+            .order_by(Product.path)
+        )
+        return {
+            "name": name,
+            "group_id": row.group_id,
+            "state": row.state,
+            "verdict": row.verdict,
+            "record": row.record,
+            "products": [
+                {"kind": p.kind, "path": p.path, "sha256": p.sha256, "size": p.size}
+                for p in products
+            ],
+        }
+
+
+def mosaic_neighbours(registry: Registry, name: str) -> dict[str, str | None]:
+    """Names of the mosaics observed before and after one."""
+    with registry.read() as session:
+        start = select(Mosaic.start).where(Mosaic.name == name).scalar_subquery()
+        before = select(Mosaic.name).where(Mosaic.start < start).order_by(Mosaic.start.desc())
+        after = select(Mosaic.name).where(Mosaic.start > start).order_by(Mosaic.start)
+        return {"before": session.scalar(before.limit(1)), "after": session.scalar(after.limit(1))}
+
+
+def report_path(registry: Registry, name: str) -> Path | None:
+    """The page of a published mosaic; None if it is no such thing."""
+    with registry.read() as session:
+        page = select(Product.path).where(Product.name == name, Product.kind == "report")
+        found = session.scalar(page)
+    return None if found is None else Path(found)
+
+
+def published_before(session: Session, start: float) -> list[dict[str, Any]]:
+    """Records of the newest published mosaics that were observed before a moment."""
+    return list(
+        session.scalars(
+            select(Mosaic.record)
+            .where(Mosaic.state == MosaicState.PUBLISHED, Mosaic.start < start)
+            .order_by(Mosaic.start.desc())
+            .limit(RECENT)
+        )
+    )
+
+
+def stage_mosaic(
+    session: Session, mosaic: MosaicImage, validation: Validation, group_id: str = ""
+) -> None:
+    """Record a mosaic that is made and not yet published; the same group may do it again.
+
+    Raises
+    ------
+    PermanentError
+        If the name is taken by another mosaic.
+    """
+    known = session.get(Mosaic, mosaic.name)
+    if known is not None and (known.state == MosaicState.PUBLISHED or known.group_id != group_id):
+        raise PermanentError(
+            f"{mosaic.name}: is a mosaic of this name already ({known.state}); give the "
+            "new one another name"
+        )
+    session.merge(
+        Mosaic(
+            name=mosaic.name,
+            group_id=group_id,
+            start=mosaic.start,
+            method=mosaic.method,
+            state=MosaicState.STAGED,
+            verdict=validation.verdict,
+            record={
+                "mosaic": records.to_json(mosaic),
+                # Each source's comparison is in the provenance.
+                "validation": records.to_json(replace(validation, sources=())),
+            },
+        )
+    )
+
+
+def set_crossmatch(session: Session, name: str, state: CrossmatchState) -> None:
+    """Record what became of the cross-match of a mosaic, if the mosaic is there still."""
+    row = session.get(Mosaic, name)
+    if row is not None:
+        row.crossmatch = state
+
+
+def owed_crossmatches(session: Session) -> list[tuple[str, str]]:
+    """Name and group of the published mosaics that are still to be cross-matched."""
+    owed = Mosaic.crossmatch == CrossmatchState.OWED, Mosaic.state == MosaicState.PUBLISHED
+    rows = session.execute(select(Mosaic.name, Mosaic.group_id).where(*owed))
+    return [(name, group_id) for name, group_id in rows]
+
+
+def set_state(session: Session, name: str, rows: list[Product], *, published: bool) -> None:
+    """Record that a mosaic is published, whose cross-match is owed then, or held."""
+    row = session.get_one(Mosaic, name)
+    row.state = MosaicState.PUBLISHED if published else MosaicState.HELD
+    row.crossmatch = CrossmatchState.OWED if published else CrossmatchState.DONE
+    for product in rows:
+        session.merge(product)
+
+
+def registered_mosaic(session: Session, name: str) -> MosaicImage | None:
+    """A mosaic as it was made; None if there is none of that name."""
+    row = session.get(Mosaic, name)
+    return None if row is None else _image(row)
+
+
+def is_published(session: Session, name: str) -> bool:
+    """True if a mosaic is published now."""
+    row = session.get(Mosaic, name)
+    return row is not None and row.state == MosaicState.PUBLISHED
+
+
+def registered_mosaics(session: Session, names: Iterable[str]) -> list[MosaicImage]:
+    """Mosaics of some names as they were made, in order of time."""
+    rows = select(Mosaic).where(Mosaic.name.in_(list(names))).order_by(Mosaic.start)
+    return [_image(row) for row in session.scalars(rows)]
+
+
+def published_between(session: Session, first: float, last: float) -> list[MosaicImage]:
+    """Published mosaics whose observation began in a span of time."""
+    inside = Mosaic.start.between(first, last)
+    rows = select(Mosaic).where(Mosaic.state == MosaicState.PUBLISHED, inside)
+    return [_image(row) for row in session.scalars(rows.order_by(Mosaic.start))]
+
+
+def _image(row: Mosaic) -> MosaicImage:
+    return records.from_json(MosaicImage, row.record["mosaic"])
+
+
+def hold_mosaic(session: Session, name: str, path: Path) -> None:
+    """Record that a published mosaic is held, its file at another path; its products are none."""
+    row = session.get_one(Mosaic, name)
+    row.state, row.crossmatch = MosaicState.HELD, CrossmatchState.DONE
+    row.record = row.record | {"mosaic": row.record["mosaic"] | {"path": str(path)}}
+    names = [name, f"{name}_sources"]
+    session.execute(delete(Product).where(Product.name.in_(names)))
