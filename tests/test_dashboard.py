@@ -187,7 +187,7 @@ def _paths(site: Site) -> dict[str, str]:
         "sources": "/sources",
         "source": f"/sources/{source.id}",
         "calibration": "/calibration",
-        "calibration_set": f"/calibration/{made['id']}",
+        "calibration_set": f"/calibration/{made.id}",
         "antennas": "/antennas?by=gain",
         "jobs": "/jobs",
         "new_job": "/jobs/new/reprocess",
@@ -342,14 +342,14 @@ def test_a_mosaic_is_held_and_published(site: Site, open_page: Any) -> None:
 
 def test_a_calibration_set_is_rejected_preferred_and_accepted(site: Site, open_page: Any) -> None:
     (made,) = list_calibration_sets(site.registry, 1)
-    page = open_page(site.url).go(f"/calibration/{made['id']}")
+    page = open_page(site.url).go(f"/calibration/{made.id}")
     for button, standing in (("Reject", "rejected"), ("Prefer", "preferred")):
         page.get_by_label("Reason").fill("because")
         page.get_by_role("button", name=button).click()
         expect(page.locator("#state .lead")).to_contain_text(standing)
     page.get_by_role("button", name="Back to normal").click()
     expect(page.locator("#state .lead")).to_contain_text("normal")
-    assert get_calibration_set(site.registry, made["id"])["standing"] == "normal"
+    assert get_calibration_set(site.registry, made.id).standing == "normal"
 
 
 def test_a_job_is_submitted_followed_repeated_and_cancelled(site: Site, open_page: Any) -> None:
@@ -498,14 +498,14 @@ def test_a_token_opens_the_pages_and_a_wrong_one_does_not(streamed: Path, open_p
         assert cookie["sameSite"] == "Strict"
         assert page.evaluate("document.cookie") == ""
         made = list_calibration_sets(site.registry, 1)[0]
-        watched.go(f"/calibration/{made['id']}")
+        watched.go(f"/calibration/{made.id}")
         page.get_by_label("Reason").fill("because")
         page.get_by_role("button", name="Reject").click()
         expect(page.get_by_role("alert")).to_contain_text("may only read")
         watched.go("/login")
         page.get_by_label("Token").fill(writer)
         page.get_by_role("button", name="Enter").click()
-        watched.go(f"/calibration/{made['id']}")
+        watched.go(f"/calibration/{made.id}")
         page.get_by_label("Reason").fill("because")
         page.get_by_role("button", name="Reject").click()
         expect(page.locator("#state .lead")).to_contain_text("rejected")
@@ -582,7 +582,7 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
     logs.mkdir(parents=True, exist_ok=True)
     (logs / f"{job}.log").write_text(f"{HOSTILE}\n")
     made = list_calibration_sets(site.registry, 1)[0]
-    set_standing(site.registry, made["id"], "rejected", HOSTILE)
+    set_standing(site.registry, made.id, "rejected", HOSTILE)
     site.change(Tile, tile.id, state=TileState.QUARANTINED, reason=HOSTILE)
     site.change(MosaicGroup, group.id, state=GroupState.HELD, reason=HOSTILE)
     watched = open_page(site.url)
@@ -597,7 +597,7 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
         "/sources",
         f"/sources/{source}",
         "/calibration",
-        f"/calibration/{made['id']}",
+        f"/calibration/{made.id}",
         "/health",
         f"/sources?q={HOSTILE[:40]}",
     ):
@@ -612,7 +612,7 @@ def test_nothing_that_comes_from_outside_ever_runs(site: Site, open_page: Any) -
 def test_another_sites_page_changes_nothing(site: Site, browser: Browser) -> None:
     """A page of another origin posts a form that would reject the calibration set."""
     made = list_calibration_sets(site.registry, 1)[0]
-    target = f"{site.url}/calibration/{made['id']}"
+    target = f"{site.url}/calibration/{made.id}"
     document = (
         f"<form method=post action='{target}'><input name=action value=reject>"
         "<input name=reason value=x></form><script>document.forms[0].submit()</script>"
@@ -636,7 +636,7 @@ def test_another_sites_page_changes_nothing(site: Site, browser: Browser) -> Non
         expect(page.get_by_role("alert")).to_contain_text("another site")
         page.close()
         evil.shutdown()
-    assert get_calibration_set(site.registry, made["id"])["standing"] == "normal"
+    assert get_calibration_set(site.registry, made.id).standing == "normal"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Tried to get in and found shut: each way once."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
+from dsa110_contimg import records
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.api.app import create_app
+from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
 from dsa110_contimg.batch import jobs
 from dsa110_contimg.cli.main import app as cli
+from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.registry import tokens
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, Mosaic, Product, Source, Token
@@ -402,7 +406,24 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
 ) -> None:
     with registry.write() as session:
         for n in range(3):
-            record = {"mosaic": {"tile_ids": ["a"]}, "validation": {"gates": []}}
+            mosaic = MosaicImage(
+                name=f"m{n}",
+                path=registry.root / f"m{n}.fits",
+                method="mean",
+                tile_ids=("a",),
+                left_out={},
+                start=100.0 * n,
+                end=100.0 * n + 309.0,
+                calibration_set_ids=(),
+                median_rms_jy=math.nan,
+                frequency_hz=1.4e9,
+                beam_major_rad=1e-4,
+                beam_minor_rad=1e-4,
+                beam_angle_rad=0.0,
+                observed_deg2=1.0,
+            )
+            validation = Validation(Verdict.PASSED, (), "nvss", ())
+            record = {"mosaic": records.to_json(mosaic), "validation": records.to_json(validation)}
             session.add(
                 Mosaic(
                     name=f"m{n}",
@@ -429,7 +450,9 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
     names = [row["name"] for row in client.get("/api/mosaics?state=published").json()]
     assert names == ["m2", "m1"]
     assert [r["name"] for r in client.get("/api/mosaics?until=100&limit=1").json()] == ["m1"]
-    assert client.get("/api/mosaics/m0").json()["state"] == "held"
+    held = client.get("/api/mosaics/m0").json()
+    assert held["state"] == "held"
+    assert held["record"]["mosaic"]["median_rms_jy"] is None, "JSON has no number that is none"
     assert [r["id"] for r in client.get("/api/sources?ra=359.99&dec=16&radius=0.1").json()] == [1]
     assert client.get("/api/sources?ra=359.99").status_code == 422
     assert client.get("/api/sources/DSA%20J000000.0+160000").json()["id"] == 1

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry.antennas import departing_antennas
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.queries import overview, pulse
+from dsa110_contimg.registry.status import overview, pulse
 from dsa110_contimg.settings import Settings
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(may_read)])
@@ -41,13 +41,14 @@ class _Figures(Collector):
         self._settings = settings
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        counts, flow = overview(self._registry), pulse(self._registry, self._settings.root)
+        view, flow = overview(self._registry), pulse(self._registry, self._settings.root)
+        counts = view.counts()
         for title, text in _STATES.items():
             family = GaugeMetricFamily(f"contimg_{title}", text, labels=["state"])
             for state, count in counts[title].items():
                 family.add_metric([state], count)
             yield family
-        yield GaugeMetricFamily("contimg_alerts", "Alert rules broken now", len(counts["alerts"]))
+        yield GaugeMetricFamily("contimg_alerts", "Alert rules broken now", len(view.alerts))
         for name, (metric, text) in _PULSE.items():
             value = getattr(flow, name)
             if value is not None:

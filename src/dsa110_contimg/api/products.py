@@ -1,8 +1,8 @@
 """What the pipeline holds, over HTTP; read only."""
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -11,17 +11,22 @@ from pydantic import Field
 from dsa110_contimg import __version__
 from dsa110_contimg.api.problems import MISSING
 from dsa110_contimg.api.security import may_read
-from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
+from dsa110_contimg.calibration.antenna_history import (
+    AntennaEvent,
+    AntennaMeasurement,
+    find_events,
+    measurements_of,
+)
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.registry import light_curves
 from dsa110_contimg.registry.antennas import recorded_antennas
-from dsa110_contimg.registry.calibration_sets import list_calibration_sets
-from dsa110_contimg.registry.models import TileState
-from dsa110_contimg.registry.mosaics import get_mosaic, list_mosaics
+from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary, list_calibration_sets
+from dsa110_contimg.registry.light_curves import SourceLightCurve, source_light_curve
+from dsa110_contimg.registry.models import MosaicState, TileState
+from dsa110_contimg.registry.mosaics import MosaicDetail, MosaicSummary, get_mosaic, list_mosaics
 from dsa110_contimg.registry.products import products_of_file
-from dsa110_contimg.registry.sources import find_source, query_sources, source_as_dict
-from dsa110_contimg.registry.tiles import get_tile, list_tiles
-from dsa110_contimg.streaming.health import health
+from dsa110_contimg.registry.sources import SourceSummary, find_source, query_sources
+from dsa110_contimg.registry.tiles import TileDetail, TileSummary, get_tile, list_tiles
+from dsa110_contimg.streaming.health import Health, health
 
 router = APIRouter(prefix="/api", tags=["products"], dependencies=[Depends(may_read)])
 Name = Annotated[str, Field(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_.+ -]+$")]
@@ -31,11 +36,27 @@ Declination = Annotated[float, Query(ge=-90, le=90)]
 Moment = Annotated[float | None, Query(description="Observation time, Unix seconds")]
 
 
+class Status(Health):
+    """How everything is, and the version that says so."""
+
+    version: str
+
+
+@contextmanager
+def found_or_404() -> Iterator[None]:
+    """Answer 404 if there is no such thing."""
+    try:
+        yield
+    except UsageError as error:
+        raise HTTPException(404, str(error)) from error
+
+
 @router.get("/status")
-def status(request: Request) -> dict[str, Any]:
+def status(request: Request) -> Status:
     """Counts by state, the flow of data, and what is wrong."""
     state = request.app.state
-    return {"version": __version__, **health(state.registry, state.settings)}
+    found = health(state.registry, state.settings)
+    return Status(version=__version__, **found.model_dump())
 
 
 @router.get("/tiles")
@@ -45,15 +66,16 @@ def tiles(
     until: Moment = None,
     state: TileState | None = None,
     limit: Limit = 100,
-) -> list[dict[str, Any]]:
+) -> list[TileSummary]:
     """Tiles, the newest observation first; `until` the last one's start gives the next page."""
     return list_tiles(request.app.state.registry, since, until, state, limit)
 
 
 @router.get("/tiles/{tile_id}", responses=MISSING)
-def tile(tile_id: Name, request: Request) -> dict[str, Any]:
+def tile(tile_id: Name, request: Request) -> TileDetail:
     """One tile with its images."""
-    return _found(get_tile, request, tile_id)
+    with found_or_404():
+        return get_tile(request.app.state.registry, tile_id)
 
 
 @router.get("/mosaics")
@@ -61,17 +83,18 @@ def mosaics(
     request: Request,
     since: Moment = None,
     until: Moment = None,
-    state: Literal["staged", "published", "held"] | None = None,
+    state: MosaicState | None = None,
     limit: Limit = 100,
-) -> list[dict[str, Any]]:
+) -> list[MosaicSummary]:
     """Mosaics, the newest observation first; `until` the last one's start gives the next page."""
     return list_mosaics(request.app.state.registry, limit, since, until, state)
 
 
 @router.get("/mosaics/{name}", responses=MISSING)
-def mosaic(name: Name, request: Request) -> dict[str, Any]:
+def mosaic(name: Name, request: Request) -> MosaicDetail:
     """One mosaic with its gates and files."""
-    return _found(get_mosaic, request, name)
+    with found_or_404():
+        return get_mosaic(request.app.state.registry, name)
 
 
 @router.get("/mosaics/{name}/cutout", responses=MISSING, response_class=Response)
@@ -86,9 +109,7 @@ def cutout(
     """A square of a mosaic around a position."""
     from dsa110_contimg.products import cutout as cutouts
 
-    paths = {
-        product["kind"]: Path(product["path"]) for product in mosaic(name, request)["products"]
-    }
+    paths = {product.kind: product.path for product in mosaic(name, request).products}
     if "mosaic" not in paths:
         raise HTTPException(404, f"{name} is not published")
     if format == "fits":
@@ -111,7 +132,7 @@ def download(file: Name, request: Request) -> FileResponse:
 
 
 @router.get("/calibration-sets")
-def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any]]:
+def calibration_sets(request: Request, limit: Limit = 100) -> list[CalibrationSetSummary]:
     """Calibration sets, the newest data first."""
     return list_calibration_sets(request.app.state.registry, limit)[::-1]
 
@@ -119,22 +140,20 @@ def calibration_sets(request: Request, limit: Limit = 100) -> list[dict[str, Any
 @router.get("/antennas")
 def antennas(
     request: Request, since: Moment = None, until: Moment = None, limit: Limit = 100
-) -> list[dict[str, Any]]:
+) -> list[AntennaEvent]:
     """Events of antennas over the newest tiles."""
     tiles = recorded_antennas(request.app.state.registry, since, until, limit)
-    return [asdict(event) for event in find_events(tiles)]
+    return list(find_events(tiles))
 
 
 @router.get("/antennas/{antenna}", responses=MISSING)
 def antenna(
     antenna: Name, request: Request, since: Moment = None, until: Moment = None, limit: Limit = 100
-) -> list[dict[str, Any]]:
+) -> list[AntennaMeasurement]:
     """Each polarization of an antenna in the newest tiles, in order of time."""
     tiles = recorded_antennas(request.app.state.registry, since, until, limit)
-    try:
+    with found_or_404():
         return measurements_of(tiles, antenna)
-    except UsageError as error:
-        raise HTTPException(404, str(error)) from error
 
 
 @router.get("/sources")
@@ -149,13 +168,13 @@ def sources(
     min_eta: float | None = None,
     dips: bool = False,
     limit: Limit = 100,
-) -> list[dict[str, Any]]:
+) -> list[SourceSummary]:
     """Sources, those that vary most first."""
     if (ra is None) != (dec is None):
         raise UsageError("give ra and dec together")
     cone = None if ra is None or dec is None else (ra, dec, radius)
     with request.app.state.registry.read() as session:
-        rows = query_sources(
+        return query_sources(
             session,
             cone=cone,
             name=name,
@@ -165,39 +184,19 @@ def sources(
             dips=dips,
             limit=limit,
         )
-        return [source_as_dict(row) for row in rows]
 
 
 @router.get("/sources/{source}", responses=MISSING)
-def source(source: Name, request: Request) -> dict[str, Any]:
+def source(source: Name, request: Request) -> SourceSummary:
     """One source by its name or number."""
-    return _source(request, source, light_curves.MOSAIC)["source"]
+    with found_or_404(), request.app.state.registry.read() as session:
+        return find_source(session, source)
 
 
 @router.get("/sources/{source}/lightcurve", responses=MISSING)
 def light_curve(
     source: Name, request: Request, epochs: Literal["mosaic", "tile"] = "mosaic"
-) -> dict[str, Any]:
+) -> SourceLightCurve:
     """A source's flux density at every epoch; below 3 sigma an upper limit."""
-    return _source(request, source, epochs)
-
-
-def _source(request: Request, name: str, kind: str) -> dict[str, Any]:
-    try:
-        with request.app.state.registry.read() as session:
-            row = find_source(session, name)
-            curve = light_curves.light_curves(session, [row.id], kind).get(row.id)
-            return {
-                "source": source_as_dict(row),
-                "epochs": curve.as_rows() if curve is not None else [],
-            }
-    except UsageError as error:
-        raise HTTPException(404, str(error)) from error
-
-
-def _found(query: Any, request: Request, name: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = query(request.app.state.registry, name)
-    except UsageError as error:
-        raise HTTPException(404, str(error)) from error
-    return found
+    with found_or_404(), request.app.state.registry.read() as session:
+        return source_light_curve(session, source, epochs)[0]

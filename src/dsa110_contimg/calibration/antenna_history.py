@@ -6,9 +6,8 @@ steady on one side of a tile's border and changed on the other has jumped there.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Any
 
 import numpy as np
 
@@ -94,7 +93,22 @@ class AntennaEvent:
 _Measurement = tuple[TileAntennas, AntennaHealth]
 
 
-def measurements_of(tiles: Sequence[TileAntennas], antenna: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class AntennaMeasurement(AntennaHealth):
+    """One polarization of an antenna during a tile, with the tile.
+
+    Attributes
+    ----------
+    tile : str
+    start : float
+        Time of observation, Unix seconds.
+    """
+
+    tile: str = ""
+    start: float = 0.0
+
+
+def measurements_of(tiles: Sequence[TileAntennas], antenna: str) -> list[AntennaMeasurement]:
     """Return one row for each tile and polarization of an antenna.
 
     Parameters
@@ -108,7 +122,7 @@ def measurements_of(tiles: Sequence[TileAntennas], antenna: str) -> list[dict[st
         If no tile has it.
     """
     rows = [
-        {"tile": tile.tile_id, "start": tile.start, **asdict(one)}
+        AntennaMeasurement(**vars(one), tile=tile.tile_id, start=tile.start)
         for tile in tiles
         for one in tile.antennas
         if one.antenna == antenna

@@ -16,7 +16,7 @@ from dsa110_contimg.robust import cauchy_weights, robust_rms
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis
 
-_PRIOR_WIDTH, _PRIOR_OFFSET_RAD = 0.1, np.deg2rad(15 / 60)
+_PRIOR_WIDTH, _PRIOR_OFFSET_RAD = 0.1, float(np.deg2rad(15 / 60))
 """Prior standard errors of the width and of the pointing of a beam that was never measured."""
 _MEASUREMENT_ERROR = 0.01
 """Relative error of a flux density, beside its noise, from the residuals of other sources."""

@@ -22,8 +22,6 @@ def list_antennas(
     as_json: JsonOption = False,
 ) -> None:
     """List antennas that are not as they were in their reference tile: since when, by how much."""
-    from dataclasses import asdict
-
     from dsa110_contimg.calibration.antenna_history import find_events, measurements_of
     from dsa110_contimg.registry.antennas import misplaced_antennas, recorded_antennas
     from dsa110_contimg.registry.database import Registry
@@ -43,15 +41,15 @@ def list_antennas(
             return
         for row in rows:
             typer.echo(
-                f"{row['tile']}  {'XY'[row['polarization']]}  {row['state']:8}  "
-                f"gain x {row['amplitude']:.3f} +- {row['amplitude_error']:.3f}  "
-                f"delay {row['delay_ns']:+.2f} +- {row['delay_error_ns']:.2f} ns  "
-                f"phase {row['phase_deg']:+.1f} deg  noise variance x {row['noise']:.2f}"
+                f"{row.tile}  {'XY'[row.polarization]}  {row.state:8}  "
+                f"gain x {row.amplitude:.3f} +- {row.amplitude_error:.3f}  "
+                f"delay {row.delay_ns:+.2f} +- {row.delay_error_ns:.2f} ns  "
+                f"phase {row.phase_deg:+.1f} deg  noise variance x {row.noise:.2f}"
             )
         return
     events = find_events(tiles)
     if as_json:
-        print_json([asdict(event) for event in events])
+        print_json(events)
         return
     typer.echo(
         f"{len(tiles)} tiles from {iso(tiles[0].start)} to "

@@ -13,6 +13,7 @@ from dsa110_contimg.times import iso
 
 if TYPE_CHECKING:
     from dsa110_contimg.calibration.beam import BeamMeasurement
+    from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary
     from dsa110_contimg.settings import Settings
 
 _COLUMNS = ("ra_deg", "dec_deg", "catalog_flux_jy", "measured_flux_jy", "flux_err_jy")
@@ -26,7 +27,7 @@ def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     settings = load_settings(root=root)
     measured = [
         {"kind": "measured"}
-        | {key: row[key] for key in ("id", "observed", "apparent_dec_deg")}
+        | {key: getattr(row, key) for key in ("id", "observed", "apparent_dec_deg")}
         | _in_arcmin(beam)
         for row, beam in _measured_beams(settings)
     ]
@@ -86,10 +87,10 @@ def beam_combine(
     taken = [
         (row, beam)
         for row, beam in _measured_beams(settings)
-        if (begin is None or row["observed"] >= begin)
-        and (end is None or row["observed"] < end)
-        and dec_min <= row["apparent_dec_deg"] <= dec_max
-        and row["standing"] != "rejected"
+        if (begin is None or row.observed >= begin)
+        and (end is None or row.observed < end)
+        and dec_min <= row.apparent_dec_deg <= dec_max
+        and row.standing != "rejected"
     ]
     if not taken:
         raise UsageError(
@@ -97,13 +98,13 @@ def beam_combine(
             "'dsa110-contimg beam list' shows those that have"
         )
     rows, beams = zip(*taken, strict=True)
-    observed = [row["observed"] for row in rows]
+    observed = [row.observed for row in rows]
     stored = stored_beams.StoredBeam(
         name,
         parse_time(valid_from) if valid_from is not None else max(observed),
         dec_min,
         dec_max,
-        tuple(row["id"] for row in rows),
+        tuple(row.id for row in rows),
         combine(beams),
     )
     path = stored_beams.save(settings.root, stored)
@@ -133,17 +134,17 @@ def beam_combine(
     typer.echo(f"serves tiles observed from {iso(stored.valid_from)} on")
 
 
-def _measured_beams(settings: "Settings") -> list[tuple[dict[str, Any], "BeamMeasurement"]]:
+def _measured_beams(
+    settings: "Settings",
+) -> list[tuple["CalibrationSetSummary", "BeamMeasurement"]]:
     """Calibration sets, and what each measured of its beam without the help of others."""
-    from dsa110_contimg import records
-    from dsa110_contimg.calibration.beam import BeamMeasurement
     from dsa110_contimg.registry.calibration_sets import list_calibration_sets
     from dsa110_contimg.registry.database import Registry
 
     measured = []
     for row in list_calibration_sets(Registry.of(settings)):
-        if row["beam"]:
-            beam = records.from_json(BeamMeasurement, row["beam"])
+        beam = row.beam
+        if beam is not None:
             alone = replace(beam.alone, hands=beam.hands) if beam.alone is not None else beam
             if alone.n_sources:
                 measured.append((row, alone))

@@ -25,11 +25,11 @@ def caltables_list(root: RootOption = None, as_json: JsonOption = False) -> None
         return
     for row in rows:
         typer.echo(
-            f"{row['id']}  observed {iso(row['observed'])}  Dec {row['apparent_dec_deg']:.2f}  "
-            f"bandpass until {iso(row['observed'] + row['bandpass_valid_s'])}  "
-            f"gains until {iso(row['observed'] + row['gains_valid_s'])}  "
-            f"flagged {100 * row['flagged_fraction']:.1f} %  SNR {row['median_snr']:.0f}  "
-            f"{row['standing']}{': ' + row['remark'] if row['remark'] else ''}"
+            f"{row.id}  observed {iso(row.observed)}  Dec {row.apparent_dec_deg:.2f}  "
+            f"bandpass until {iso(row.observed + row.bandpass_valid_s)}  "
+            f"gains until {iso(row.observed + row.gains_valid_s)}  "
+            f"flagged {100 * row.flagged_fraction:.1f} %  SNR {row.median_snr:.0f}  "
+            f"{row.standing}{': ' + row.remark if row.remark else ''}"
         )
 
 
@@ -199,7 +199,7 @@ def _tables(name: str, root: Path | None) -> list[Path]:
     path = Path(name)
     if not path.exists():
         registry = Registry.of(load_settings(root=root))
-        path = Path(get_calibration_set(registry, name)["path"])
+        path = get_calibration_set(registry, name).path
     if (path / RECORD_NAME).exists():
         return [path / BANDPASS_NAME, path / GAINS_NAME]
     return [path]

@@ -131,9 +131,12 @@ def parse_time(text: str | None) -> float | None:
         raise UsageError(str(error)) from error
 
 
-def print_json(value: Any) -> None:
-    """JSON on standard output."""
-    typer.echo(json.dumps(value, indent=1, default=str))
+def print_json(value: object) -> None:
+    """JSON on standard output; records too, and null for what is no number."""
+    from pydantic_core import to_jsonable_python
+
+    plain = to_jsonable_python(value, inf_nan_mode="null", fallback=str)
+    typer.echo(json.dumps(plain, indent=1))
 
 
 def _console() -> Any:

@@ -188,8 +188,8 @@ def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
         print_json(rows)
     for row in [] if as_json else rows:
         typer.echo(
-            f"{row['name']}  {iso(row['start'])}  {row['tiles']} tiles  {row['method']}  "
-            f"{row['state']}  {row['verdict']}"
+            f"{row.name}  {iso(row.start)}  {row.tiles} tiles  {row.method}  "
+            f"{row.state}  {row.verdict}"
         )
 
 
@@ -207,20 +207,20 @@ def mosaic_show(
     if as_json:
         print_json(found)
         return
-    made = found["record"]["mosaic"]
-    typer.echo(f"{name}: {found['state']}, {found['verdict']}")
+    made = found.record.mosaic
+    typer.echo(f"{name}: {found.state}, {found.verdict}")
     typer.echo(
-        f"  {iso(made['start'])} to {iso(made['end'])} UTC, {made['method']}, median rms "
-        f"{1e3 * made['median_rms_jy']:.2f} mJy/beam over {made['observed_deg2']:.1f} deg2"
+        f"  {iso(made.start)} to {iso(made.end)} UTC, {made.method}, median rms "
+        f"{1e3 * made.median_rms_jy:.2f} mJy/beam over {made.observed_deg2:.1f} deg2"
     )
-    for gate in found["record"]["validation"]["gates"]:
+    for gate in found.record.validation.gates:
         typer.echo(
-            f"  {gate['verdict']:8}{gate['name']:16}{float(gate['value']):10.4g}  {gate['limit']}"
-            + (f" ({gate['note']})" if gate["note"] else "")
+            f"  {gate.verdict:8}{gate.name:16}{gate.value:10.4g}  {gate.limit}"
+            + (f" ({gate.note})" if gate.note else "")
         )
-    for tile in made["tile_ids"]:
+    for tile in made.tile_ids:
         typer.echo(f"  tile {tile}")
-    for tile, reason in made["left_out"].items():
+    for tile, reason in made.left_out.items():
         typer.echo(f"  left out {tile}: {reason}")
-    for product in found["products"]:
-        typer.echo(f"  {product['kind']:12} {product['path']}")
+    for product in found.products:
+        typer.echo(f"  {product.kind:12} {product.path}")

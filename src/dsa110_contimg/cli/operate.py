@@ -84,28 +84,32 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
 
     settings = load_settings(root=root)
     view = health(Registry.of(settings), settings)
-    flow = view["pulse"]
+    flow = view.pulse
     if as_json:
         print_json(view)
         return
-    for title in ("files", "tiles", "groups", "mosaics", "jobs"):
-        counts = ", ".join(f"{state} {n}" for state, n in view[title].items()) or "none"
+    for title, states in view.counts().items():
+        counts = ", ".join(f"{state} {n}" for state, n in states.items()) or "none"
         typer.echo(f"{title:8} {counts}")
-    if view["latest_tile"] is not None:
+    if view.latest_tile is not None and flow.data_age_s is not None:
         typer.echo(
-            f"latest   tile observed {iso(view['latest_tile'])} UTC, "
-            f"{span(flow['data_age_s'])} ago; {span(flow['lag_s'])} of sky wait"
+            f"latest   tile observed {iso(view.latest_tile)} UTC, "
+            f"{span(flow.data_age_s)} ago; {span(flow.lag_s)} of sky wait"
         )
-    for span_of_time in ("hour", "day"):
-        typer.echo(
-            f"rate     {flow[f'tiles_last_{span_of_time}']} tiles and "
-            f"{flow[f'mosaics_last_{span_of_time}']} mosaics in the last {span_of_time}"
-        )
-    typer.echo(f"disk     {flow['disk_free_gb']:.0f} GB free")
-    for title in ("alerts", "dead_antennas", "problems", "warnings"):
-        rows = view[title]
+    for time, tiles, mosaics in (
+        ("hour", flow.tiles_last_hour, flow.mosaics_last_hour),
+        ("day", flow.tiles_last_day, flow.mosaics_last_day),
+    ):
+        typer.echo(f"rate     {tiles} tiles and {mosaics} mosaics in the last {time}")
+    typer.echo(f"disk     {flow.disk_free_gb:.0f} GB free")
+    for title, rows in (
+        ("alerts", view.alerts),
+        ("dead antennas", view.dead_antennas),
+        ("problems", view.problems),
+        ("warnings", view.warnings),
+    ):
         if rows:
-            typer.echo(f"{title.replace('_', ' ')}:")
+            typer.echo(f"{title}:")
             for row in rows:
                 typer.echo(f"  {row}")
 
@@ -209,13 +213,13 @@ def report(
 def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List tiles and groups that are quarantined or held, with the reason."""
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.queries import set_aside
+    from dsa110_contimg.registry.status import set_aside
 
     rows = set_aside(Registry.of(load_settings(root=root)))
     if as_json:
         print_json(rows)
     for row in [] if as_json else rows:
-        typer.echo(f"{row['kind']} {row['id']} {row['state']}: {row['reason']}")
+        typer.echo(str(row))
 
 
 def housekeeping(

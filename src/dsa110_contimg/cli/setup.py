@@ -208,10 +208,10 @@ def _examine_cluster(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
     from dsa110_contimg.registry.database import Registry, shown_url
-    from dsa110_contimg.registry.queries import overview
+    from dsa110_contimg.registry.status import overview
 
     try:
-        latest = overview(Registry.of(settings))["latest_tile"]
+        latest = overview(Registry.of(settings)).latest_tile
     except ContimgError as error:
         yield "database", "failed", str(error)
         return

@@ -28,10 +28,10 @@ def sources(
 ) -> None:
     """List sources, those that vary most first."""
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.sources import query_sources, source_as_dict
+    from dsa110_contimg.registry.sources import query_sources
 
     with Registry.of(load_settings(root=root)).read() as session:
-        rows = query_sources(
+        found = query_sources(
             session,
             cone=cone,
             name=name,
@@ -41,16 +41,15 @@ def sources(
             dips=dips,
             limit=limit,
         )
-        found = [source_as_dict(row) for row in rows]
     if as_json:
         print_json(found)
         return
     for row in found:
         typer.echo(
-            f"{row['name']}  {row['ra_deg']:10.5f} {row['dec_deg']:+9.5f}  "
-            + _millijansky(row["mean_jy"])
-            + f"  V {_number(row['modulation'])}  eta {_number(row['eta'])}  "
-            f"{row['n_epochs']} epochs  {row['behaviour']}" + ("  dips" if row["dip"] else "")
+            f"{row.name}  {row.ra_deg:10.5f} {row.dec_deg:+9.5f}  "
+            + _millijansky(row.mean_jy)
+            + f"  V {_number(row.modulation)}  eta {_number(row.eta)}  "
+            f"{row.n_epochs} epochs  {row.behaviour}" + ("  dips" if row.dip else "")
         )
 
 
@@ -64,35 +63,32 @@ def lightcurve(
     """Print or draw the light curve of a source; below 3 sigma an upper limit."""
     from dsa110_contimg.registry import light_curves
     from dsa110_contimg.registry.database import Registry
-    from dsa110_contimg.registry.sources import find_source, source_as_dict
 
     kind = light_curves.TILE if tiles else light_curves.MOSAIC
     with Registry.of(load_settings(root=root)).read() as session:
-        row = find_source(session, source)
-        curve = light_curves.light_curves(session, [row.id], kind).get(row.id)
-        about = source_as_dict(row)
+        found, curve = light_curves.source_light_curve(session, source, kind)
+    about = found.source
     if curve is None:
-        raise UsageError(f"{about['name']}: was not measured on any {kind}")
-    epochs = curve.as_rows()
+        raise UsageError(f"{about.name}: was not measured on any {kind}")
     if plot is not None:
         from dsa110_contimg.quality import plots
 
         plot.write_bytes(
-            plots.light_curve(curve.observed, curve.flux_jy, curve.error_jy, about["name"])
+            plots.light_curve(curve.observed, curve.flux_jy, curve.error_jy, about.name)
         )
         typer.echo(plot)
     if as_json:
-        print_json({"source": about, "epochs": epochs})
+        print_json(found)
     elif plot is None:
-        typer.echo(f"{about['name']}: {about['behaviour']}")
-        for epoch in epochs:
-            limit = epoch["upper_limit_jy"]
+        typer.echo(f"{about.name}: {about.behaviour}")
+        for epoch in found.epochs:
+            limit = epoch.upper_limit_jy
             shown = (
                 f"< {1e3 * limit:.2f} mJy"
                 if limit is not None
-                else f"{1e3 * epoch['flux_jy']:.2f} +- {1e3 * epoch['error_jy']:.2f} mJy"
+                else f"{1e3 * epoch.flux_jy:.2f} +- {1e3 * epoch.error_jy:.2f} mJy"
             )
-            typer.echo(f"  {iso(epoch['observed'])}  {shown}  {epoch['image']}")
+            typer.echo(f"  {iso(epoch.observed)}  {shown}  {epoch.image}")
 
 
 def _millijansky(jansky: float | None) -> str:

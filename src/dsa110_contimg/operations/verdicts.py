@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dsa110_contimg import layout, records
-from dsa110_contimg.artifacts.mosaics import MosaicImage, PublishedMosaic
+from dsa110_contimg import layout
+from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.light_curves.following import withdraw
 from dsa110_contimg.light_curves.judging import judge
@@ -34,16 +34,16 @@ def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> P
         If there is no such mosaic, or it is published already.
     """
     row = get_mosaic(registry, name)
-    if row["state"] == MosaicState.PUBLISHED:
+    if row.state == MosaicState.PUBLISHED:
         raise UsageError(f"{name}: is published already")
-    staged = Path(str(row["record"]["mosaic"]["path"]))
+    staged = row.record.mosaic.path
     target = layout.published_mosaics(root)
     rows = publish_files(registry, evidence_of(staged).files, name, target)
     with registry.write() as session:
         set_state(session, name, rows, published=True)
-        decide_by_hand(session, row["group_id"], GroupState.PUBLISHED, reason)
+        decide_by_hand(session, row.group_id, GroupState.PUBLISHED, reason)
         message = f"published {target / staged.name} by hand: {reason}"
-        record_event(session, row["group_id"] or name, message, "warning")
+        record_event(session, row.group_id or name, message, "warning")
     return PublishedMosaic.at(target / staged.name)
 
 
@@ -66,20 +66,20 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
         If there is no such mosaic, or it is not published.
     """
     row = get_mosaic(registry, name)
-    if row["state"] != MosaicState.PUBLISHED:
-        raise UsageError(f"{name}: is {row['state']}, not published")
+    if row.state != MosaicState.PUBLISHED:
+        raise UsageError(f"{name}: is {row.state}, not published")
     withdrawn = layout.images(root) / f"{name}_withdrawn"
-    public = [Path(product["path"]) for product in row["products"]]
+    public = [product.path for product in row.products]
     for path in public:
         publish_file(path, withdrawn / path.name)
     staged = withdrawn / f"{name}.fits"
-    mosaic = records.from_json(MosaicImage, row["record"]["mosaic"])
+    mosaic = row.record.mosaic
     with registry.write() as session:
         hold_mosaic(session, name, staged)
-        decide_by_hand(session, row["group_id"], GroupState.HELD, reason)
+        decide_by_hand(session, row.group_id, GroupState.HELD, reason)
         touched = withdraw(session, mosaic)
         message = f"held {staged} by hand: {reason}"
-        record_event(session, row["group_id"] or name, message, "warning")
+        record_event(session, row.group_id or name, message, "warning")
     judge(registry, touched)
     # A crash here leaves files that no row names: `db check --files` puts them aside.
     for path in public:

@@ -10,10 +10,13 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.calibration import COMBINED, KnownSet, SolvedSet
+from dsa110_contimg.calibration.beam import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice, Standing
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet
+from dsa110_contimg.registry.read_models import ReadModel
 from dsa110_contimg.registry.statements import existing
 
 
@@ -74,16 +77,47 @@ def add_choice(session: Session, subject: str, choice: Choice) -> None:
     )
 
 
-def list_calibration_sets(registry: Registry, limit: int | None = None) -> list[dict[str, Any]]:
+class CalibrationSetSummary(ReadModel):
+    """A calibration set: validity from the time of observation on, in seconds, and quality.
+
+    `beam` is the primary beam of the array that its tile measured, without those of single
+    antennas; None where it was not measured.
+    """
+
+    id: str
+    tile: str
+    path: Path
+    observed: float
+    apparent_dec_deg: float
+    bandpass_valid_s: float
+    gains_valid_s: float
+    standing: Standing
+    remark: str
+    flagged_fraction: float
+    median_snr: float
+    reference_antenna: str
+    beam: BeamMeasurement | None
+
+
+class CalibrationSetDetail(CalibrationSetSummary):
+    """A calibration set with all that its solution is known by."""
+
+    quality: SolvedSet
+
+
+def list_calibration_sets(
+    registry: Registry, limit: int | None = None
+) -> list[CalibrationSetSummary]:
     """The newest calibration sets, in order of data time."""
     newest = select(CalibrationSet).order_by(
         CalibrationSet.observed.desc(), CalibrationSet.id.desc()
     )
     with registry.read() as session:
-        return [_set_dict(row) for row in reversed(session.scalars(newest.limit(limit)).all())]
+        rows = session.scalars(newest.limit(limit)).all()
+        return [CalibrationSetSummary(**_summary(row)) for row in reversed(rows)]
 
 
-def get_calibration_set(registry: Registry, set_id: str) -> dict[str, Any]:
+def get_calibration_set(registry: Registry, set_id: str) -> CalibrationSetDetail:
     """One calibration set, its quality too.
 
     Raises
@@ -93,10 +127,12 @@ def get_calibration_set(registry: Registry, set_id: str) -> dict[str, Any]:
     """
     with registry.read() as session:
         row = _set_row(session, set_id)
-        return {**_set_dict(row), "quality": row.quality}
+        quality = records.from_json(SolvedSet, row.quality)
+        return CalibrationSetDetail(**_summary(row), quality=quality)
 
 
-def _set_dict(row: CalibrationSet) -> dict[str, Any]:
+def _summary(row: CalibrationSet) -> dict[str, Any]:
+    """Values of `CalibrationSetSummary`; the rest of a record is not read, for there are many."""
     return {
         "id": row.id,
         "tile": row.tile_id,
@@ -114,12 +150,12 @@ def _set_dict(row: CalibrationSet) -> dict[str, Any]:
     }
 
 
-def _beam(measured: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A measured beam of the array, without those of single antennas; None where there is none."""
+def _beam(measured: JsonObject | None) -> BeamMeasurement | None:
+    """A measured beam without those of single antennas; None where there is none."""
     if not measured or not measured["n_sources"]:
         return None
-    shape = {key: value for key, value in measured["shape"].items() if key != "antennas"}
-    return {**measured, "shape": shape}
+    beam = records.from_json(BeamMeasurement, measured)
+    return replace(beam, shape=replace(beam.shape, antennas=None))
 
 
 def set_standing(registry: Registry, set_id: str, standing: str, remark: str) -> None:

@@ -6,8 +6,20 @@ from dataclasses import dataclass
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.events import events_about, record_event
+from dsa110_contimg.registry.models import (
+    CalibrationChoice,
+    GroupState,
+    Mosaic,
+    MosaicGroup,
+    MosaicState,
+    Step,
+    Tile,
+    TileState,
+)
+from dsa110_contimg.registry.read_models import LoggedEvent, ReadModel, WorkSummary
+from dsa110_contimg.registry.statements import existing, neighbours
 
 UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 _DECIDED_TILES = (TileState.CONVERTED, TileState.REJECTED, TileState.QUARANTINED)
@@ -139,3 +151,118 @@ def decide_by_hand(session: Session, group_id: str, state: GroupState, reason: s
     group = session.get(MosaicGroup, group_id)
     if group is not None and group.state in (GroupState.PUBLISHED, GroupState.HELD):
         group.state, group.reason = state, f"by hand: {reason}"
+
+
+class GroupSummary(WorkSummary):
+    """A mosaic group."""
+
+    state: GroupState
+    n_tiles: int
+
+
+class TileMention(ReadModel):
+    """A tile of a group."""
+
+    id: str
+    start: float
+    state: TileState
+    reason: str
+
+
+class MosaicMention(ReadModel):
+    """A mosaic of a group."""
+
+    name: str
+    state: MosaicState
+    verdict: str
+
+
+class StageCalls(ReadModel):
+    """Calls of a stage that are done, and when the last one was."""
+
+    stage: str
+    calls: int
+    last: float
+
+
+class ChoiceRecord(ReadModel):
+    """A choice of calibration sets, with what spoke for and against each."""
+
+    at: float
+    bandpass: str
+    gains: str
+    reasons: dict[str, str]
+
+
+class GroupDetail(GroupSummary):
+    """Everything that is known of a mosaic group but what its files hold."""
+
+    finished_at: float | None
+    tile_ids: list[str]
+    tiles: list[TileMention]
+    mosaics: list[MosaicMention]
+    steps: list[StageCalls]
+    choices: list[ChoiceRecord]
+    events: list[LoggedEvent]
+    before: str | None
+    after: str | None
+
+
+def list_groups(
+    registry: Registry, state: str | None = None, before: float | None = None, limit: int = 100
+) -> list[GroupSummary]:
+    """The newest mosaic groups, by observation time."""
+    query = select(MosaicGroup).order_by(MosaicGroup.start.desc()).limit(limit)
+    if state is not None:
+        query = query.where(MosaicGroup.state == state)
+    if before is not None:
+        query = query.where(MosaicGroup.start < before)
+    with registry.read() as session:
+        return [_summary(row) for row in session.scalars(query)]
+
+
+def _summary(row: MosaicGroup) -> GroupSummary:
+    work = WorkSummary.model_validate(row).model_dump()
+    return GroupSummary(**work, state=GroupState(row.state), n_tiles=len(row.tile_ids))
+
+
+def get_group(registry: Registry, group_id: str) -> GroupDetail:
+    """One mosaic group with its tiles, mosaics, calls and events.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    with registry.read() as session:
+        row = existing(session, MosaicGroup, group_id, f"no mosaic group {group_id!r}")
+        tiles = session.scalars(select(Tile).where(Tile.id.in_(row.tile_ids)).order_by(Tile.start))
+        mosaics = session.scalars(select(Mosaic).where(Mosaic.group_id == group_id)).all()
+        names = [mosaic.name for mosaic in mosaics]
+        steps = session.execute(
+            select(Step.stage, func.count().label("calls"), func.max(Step.at).label("last"))
+            .where(Step.group_id == group_id)
+            .group_by(Step.stage)
+            .order_by(func.min(Step.at))
+        )
+        choices = session.scalars(
+            select(CalibrationChoice)
+            .where(CalibrationChoice.subject.in_([group_id, *names]))
+            .order_by(CalibrationChoice.id.desc())
+        )
+        return GroupDetail(
+            **_summary(row).model_dump(),
+            finished_at=row.finished_at,
+            tile_ids=row.tile_ids,
+            tiles=[TileMention.model_validate(one) for one in tiles],
+            mosaics=[MosaicMention.model_validate(one) for one in mosaics],
+            steps=[StageCalls.model_validate(one) for one in steps],
+            choices=[
+                ChoiceRecord(
+                    at=one.at, bandpass=one.bandpass_id, gains=one.gains_id, reasons=one.reasons
+                )
+                for one in choices
+            ],
+            events=events_about(session, [group_id, *names]),
+            **neighbours(session, MosaicGroup, row.start).model_dump(),
+        )

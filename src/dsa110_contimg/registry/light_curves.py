@@ -10,7 +10,8 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.registry.models import MeasuredImage, Measurement, Source
-from dsa110_contimg.registry.sources import DETECTED
+from dsa110_contimg.registry.read_models import ReadModel
+from dsa110_contimg.registry.sources import DETECTED, SourceSummary, find_source
 from dsa110_contimg.registry.statements import AT_ONCE
 from dsa110_contimg.sources.epoch_scale import EpochScale
 
@@ -19,6 +20,26 @@ _SHARED_S = 1.0
 """Intervals that overlap by less only touch: one tile begins where another ends."""
 _LONGEST_TRANSIT_S = 6 * 3600.0
 """What spans more holds several transits and is no epoch of a light curve."""
+
+
+class EpochFlux(ReadModel):
+    """A source at one epoch: time (Unix seconds), flux density and its error.
+
+    `upper_limit_jy` is 3 sigma above what is there, where that is below 3 sigma.
+    """
+
+    observed: float
+    flux_jy: float
+    error_jy: float
+    upper_limit_jy: float | None
+    image: str
+
+
+class SourceLightCurve(ReadModel):
+    """A source with its light curve."""
+
+    source: SourceSummary
+    epochs: list[EpochFlux]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +84,22 @@ class LightCurve:
     noise_jy: np.ndarray
     image: tuple[str, ...]
 
-    def as_rows(self) -> list[dict[str, Any]]:
-        """Plain values; below 3 sigma with an upper limit of 3 sigma above what is there."""
+    def epochs(self) -> list[EpochFlux]:
+        """Measurements one by one; those below 3 sigma with an upper limit."""
         return [
-            {
-                "observed": float(observed),
-                "flux_jy": float(flux),
-                "error_jy": float(error),
-                "upper_limit_jy": float(max(flux, 0.0) + 3 * error) if flux < 3 * error else None,
-                "image": image,
-            }
+            EpochFlux(
+                observed=observed,
+                flux_jy=flux,
+                error_jy=error,
+                upper_limit_jy=max(flux, 0.0) + 3 * error if flux < 3 * error else None,
+                image=image,
+            )
             for observed, flux, error, image in zip(
-                self.observed, self.flux_jy, self.error_jy, self.image, strict=True
+                self.observed.tolist(),
+                self.flux_jy.tolist(),
+                self.error_jy.tolist(),
+                self.image,
+                strict=True,
             )
         ]
 
@@ -256,3 +281,19 @@ def set_image_scale(session: Session, name: str, found: EpochScale) -> None:
         .where(MeasuredImage.name == name)
         .values(scale=found.scale, scale_error=found.error, n_compared=found.n_sources)
     )
+
+
+def source_light_curve(
+    session: Session, name: str, kind: str = MOSAIC
+) -> tuple[SourceLightCurve, LightCurve | None]:
+    """A source by its number or name with its light curve, for people and as arrays.
+
+    Raises
+    ------
+    UsageError
+        If there is no such source.
+    """
+    source = find_source(session, name)
+    curve = light_curves(session, [source.id], kind).get(source.id)
+    epochs = curve.epochs() if curve is not None else []
+    return SourceLightCurve(source=source, epochs=epochs), curve

@@ -1,9 +1,8 @@
 """Pieces that queries have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -11,9 +10,50 @@ from sqlalchemy.orm import Session
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
 from dsa110_contimg.errors import PermanentError
+from dsa110_contimg.quality.gates import Verdict
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CrossmatchState, Mosaic, MosaicState, Product
-from dsa110_contimg.registry.statements import RECENT, existing, in_time
+from dsa110_contimg.registry.read_models import Neighbours, ReadModel
+from dsa110_contimg.registry.statements import RECENT, existing, in_time, neighbours
+
+
+class MosaicSummary(ReadModel):
+    """A mosaic: number of tiles, method, state and verdict of validation."""
+
+    name: str
+    start: float
+    tiles: int
+    method: str
+    state: MosaicState
+    verdict: Verdict
+
+
+class MosaicRecord(ReadModel):
+    """A mosaic as it was made, and how it was judged."""
+
+    mosaic: MosaicImage
+    validation: Validation
+
+
+class ProductFile(ReadModel):
+    """A public file; size in bytes."""
+
+    kind: str
+    path: Path
+    sha256: str
+    size: int
+
+
+class MosaicDetail(ReadModel):
+    """A mosaic with its gates and its public files."""
+
+    name: str
+    group_id: str
+    state: MosaicState
+    verdict: Verdict
+    record: MosaicRecord
+    products: list[ProductFile]
 
 
 def list_mosaics(
@@ -22,27 +62,26 @@ def list_mosaics(
     since: float | None = None,
     until: float | None = None,
     state: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[MosaicSummary]:
     """The newest mosaics, by observation time, both ends included."""
     query = in_time(select(Mosaic), Mosaic.start, since, until).limit(limit)
     if state is not None:
         query = query.where(Mosaic.state == state)
     with registry.read() as session:
-        rows = session.scalars(query)
         return [
-            {
-                "name": row.name,
-                "start": row.start,
-                "tiles": len(row.record["mosaic"]["tile_ids"]),
-                "method": row.method,
-                "state": row.state,
-                "verdict": row.verdict,
-            }
-            for row in rows
+            MosaicSummary(
+                name=row.name,
+                start=row.start,
+                tiles=len(row.record["mosaic"]["tile_ids"]),
+                method=row.method,
+                state=MosaicState(row.state),
+                verdict=Verdict(row.verdict),
+            )
+            for row in session.scalars(query)
         ]
 
 
-def get_mosaic(registry: Registry, name: str) -> dict[str, Any]:
+def get_mosaic(registry: Registry, name: str) -> MosaicDetail:
     """One mosaic with its gates and its public files.
 
     Raises
@@ -58,26 +97,30 @@ def get_mosaic(registry: Registry, name: str) -> dict[str, Any]:
             .where(Product.name.in_([name, f"{name}_sources"]))
             .order_by(Product.path)
         )
-        return {
-            "name": name,
-            "group_id": row.group_id,
-            "state": row.state,
-            "verdict": row.verdict,
-            "record": row.record,
-            "products": [
-                {"kind": p.kind, "path": p.path, "sha256": p.sha256, "size": p.size}
-                for p in products
-            ],
-        }
+        return MosaicDetail(
+            name=name,
+            group_id=row.group_id,
+            state=MosaicState(row.state),
+            verdict=Verdict(row.verdict),
+            record=_record(row.record),
+            products=[ProductFile.model_validate(product) for product in products],
+        )
 
 
-def mosaic_neighbours(registry: Registry, name: str) -> dict[str, str | None]:
+def _record(record: Mapping[str, JsonObject]) -> MosaicRecord:
+    return MosaicRecord(
+        mosaic=records.from_json(MosaicImage, record["mosaic"]),
+        validation=records.from_json(Validation, record["validation"]),
+    )
+
+
+def mosaic_neighbours(registry: Registry, name: str) -> Neighbours:
     """Names of the mosaics observed before and after one."""
     with registry.read() as session:
-        start = select(Mosaic.start).where(Mosaic.name == name).scalar_subquery()
-        before = select(Mosaic.name).where(Mosaic.start < start).order_by(Mosaic.start.desc())
-        after = select(Mosaic.name).where(Mosaic.start > start).order_by(Mosaic.start)
-        return {"before": session.scalar(before.limit(1)), "after": session.scalar(after.limit(1))}
+        row = session.get(Mosaic, name)
+        if row is None:
+            return Neighbours(before=None, after=None)
+        return neighbours(session, Mosaic, row.start)
 
 
 def report_path(registry: Registry, name: str) -> Path | None:
@@ -88,16 +131,15 @@ def report_path(registry: Registry, name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-def published_before(session: Session, start: float) -> list[dict[str, Any]]:
-    """Records of the newest published mosaics that were observed before a moment."""
-    return list(
-        session.scalars(
-            select(Mosaic.record)
-            .where(Mosaic.state == MosaicState.PUBLISHED, Mosaic.start < start)
-            .order_by(Mosaic.start.desc())
-            .limit(RECENT)
-        )
+def published_before(session: Session, start: float) -> list[MosaicRecord]:
+    """The newest published mosaics that were observed before a moment."""
+    rows = session.scalars(
+        select(Mosaic.record)
+        .where(Mosaic.state == MosaicState.PUBLISHED, Mosaic.start < start)
+        .order_by(Mosaic.start.desc())
+        .limit(RECENT)
     )
+    return [_record(record) for record in rows]
 
 
 def stage_mosaic(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import erfa
 import numpy as np
@@ -12,12 +11,36 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.models import Source
+from dsa110_contimg.registry.read_models import ReadModel
 from dsa110_contimg.registry.statements import AT_ONCE, batches
 
 _MOST_DIGITS = 10
 """Of a source's number in every database."""
 DETECTED = "detected"
 """Origin of sources that no catalogue has."""
+
+
+class SourceSummary(ReadModel):
+    """A source: position (degrees), flux densities (Jy), and how it varies.
+
+    `modulation` is V, `eta` the reduced chi-square of a constant flux density; `first_detected` is
+    in Unix seconds. What was not measured is None.
+    """
+
+    id: int
+    name: str
+    ra_deg: float
+    dec_deg: float
+    origin: str
+    catalogue_jy: float | None
+    first_detected: float | None
+    behaviour: str
+    n_epochs: int
+    mean_jy: float | None
+    modulation: float | None
+    eta: float | None
+    max_snr: float | None
+    dip: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +85,7 @@ def source_name(ra_deg: float, dec_deg: float) -> str:
     )
 
 
-def find_source(session: Session, name: str) -> Source:
+def find_source(session: Session, name: str) -> SourceSummary:
     """A source by its number or name.
 
     Raises
@@ -75,7 +98,7 @@ def find_source(session: Session, name: str) -> Source:
     row = session.scalars(select(Source).where(wanted)).one_or_none()
     if row is None:
         raise UsageError(f"no source {name!r}; 'dsa110-contimg sources' shows what there is")
-    return row
+    return SourceSummary.model_validate(row)
 
 
 def query_sources(
@@ -88,7 +111,7 @@ def query_sources(
     min_eta: float | None = None,
     dips: bool = False,
     limit: int = 100,
-) -> list[Source]:
+) -> list[SourceSummary]:
     """Sources that meet every condition, the largest eta first.
 
     Parameters
@@ -116,7 +139,7 @@ def query_sources(
     if dips:
         wanted = wanted.where(Source.dip)
     if cone is None:
-        return list(session.scalars(wanted.limit(limit)))
+        return _summaries(session.scalars(wanted.limit(limit)))
     ra, dec, radius = cone
     columns = Source.id, Source.ra_deg, Source.dec_deg
     rows = [
@@ -128,7 +151,11 @@ def query_sources(
     away = erfa.seps(*np.deg2rad((ras, decs)), *np.deg2rad((ra, dec)))
     near = away <= np.deg2rad(radius)
     found = ids[near][:limit].astype(int).tolist()
-    return list(session.scalars(wanted.where(Source.id.in_(found))))
+    return _summaries(session.scalars(wanted.where(Source.id.in_(found))))
+
+
+def _summaries(rows: Iterable[Source]) -> list[SourceSummary]:
+    return [SourceSummary.model_validate(row) for row in rows]
 
 
 def _box(ra: float, dec: float, radius: float) -> ColumnElement[bool]:
@@ -150,11 +177,6 @@ def _right_ascensions(ra: float, dec: float, radius: float) -> list[tuple[float,
     if last > 360:
         return [(first, 360.0), (0.0, last - 360)]
     return [(first, last)]
-
-
-def source_as_dict(row: Source) -> dict[str, Any]:
-    """Plain values of a source."""
-    return {column.key: getattr(row, column.key) for column in Source.__table__.columns}
 
 
 def add_sources(

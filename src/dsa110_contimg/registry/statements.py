@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.registry.models import Mosaic, MosaicGroup, Tile
+from dsa110_contimg.registry.read_models import Neighbours
 
 AT_ONCE = 500
 """Values in one statement: databases limit their number."""
@@ -68,3 +70,13 @@ def in_selection(
     if tile_ids is not None:
         conditions.append(tile_id.in_(list(tile_ids)))
     return conditions
+
+
+def neighbours(
+    session: Session, table: type[Tile] | type[MosaicGroup] | type[Mosaic], start: float
+) -> Neighbours:
+    """Names of the rows that were observed before and after a moment."""
+    name = table.name if issubclass(table, Mosaic) else table.id
+    before = select(name).where(table.start < start).order_by(table.start.desc()).limit(1)
+    after = select(name).where(table.start > start).order_by(table.start).limit(1)
+    return Neighbours(before=session.scalar(before), after=session.scalar(after))

@@ -20,9 +20,9 @@ from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.registry.calibration_sets import solved_set
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.history import groups_with
 from dsa110_contimg.registry.products import provenance_of_groups
 from dsa110_contimg.registry.tile_images import newest_image
+from dsa110_contimg.registry.tiles import groups_with
 from dsa110_contimg.reports.evidence import calibration_section, source_plots
 from dsa110_contimg.sources.options import ComparisonOptions
 from dsa110_contimg.tasks.tile_checks import compare_tile

@@ -1,7 +1,6 @@
 """Stage 6: gates with numbers on a mosaic."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.mosaics import published_before
+from dsa110_contimg.registry.mosaics import MosaicRecord, published_before
 from dsa110_contimg.stage_options import ValidationOptions
 from dsa110_contimg.stages.state import open_registry
 from dsa110_contimg.tasks.validation import validate
@@ -44,16 +43,16 @@ class ValidationStage(Stage):
         return context.compute(judgement, "validation")
 
 
-def _usual_rms_jy(records: Sequence[Mapping[str, Any]], mosaic: MosaicImage) -> float | None:
+def _usual_rms_jy(earlier: Sequence[MosaicRecord], mosaic: MosaicImage) -> float | None:
     """Median rms of earlier mosaics of the same strip and method; None of too few."""
     known = [
-        float(gate["value"])
-        for record in records
-        if record["mosaic"]["method"] == mosaic.method
-        and record["mosaic"].get("dec_deg") is not None
+        gate.value
+        for record in earlier
+        if record.mosaic.method == mosaic.method
+        and record.mosaic.dec_deg is not None
         and mosaic.dec_deg is not None
-        and abs(record["mosaic"]["dec_deg"] - mosaic.dec_deg) < SAME_ICRS_STRIP_DEG
-        for gate in record["validation"]["gates"]
-        if gate["name"] == gates.RMS
+        and abs(record.mosaic.dec_deg - mosaic.dec_deg) < SAME_ICRS_STRIP_DEG
+        for gate in record.validation.gates
+        if gate.name == gates.RMS
     ]
     return float(np.median(known)) if len(known) >= _FEWEST_MOSAICS else None

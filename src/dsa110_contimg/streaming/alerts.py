@@ -22,7 +22,7 @@ from dsa110_contimg.registry.alerts import end_alert, find_alert, keep_alert, ma
 from dsa110_contimg.registry.antennas import departing_antennas
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.queries import Pulse, pulse
+from dsa110_contimg.registry.status import Pulse, pulse
 from dsa110_contimg.settings import AlertRule, Settings
 
 log = structlog.get_logger()

@@ -10,6 +10,7 @@ from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.registry.calibration_sets import (
+    CalibrationSetDetail,
     get_calibration_set,
     list_calibration_sets,
     set_standing,
@@ -48,12 +49,12 @@ def antenna_flags(request: Request) -> Response:
     found = list_calibration_sets(request.app.state.registry, _COMPARED)
     columns, values = [], dict[str, dict[str, float]]()
     for row in found:
-        told = _tables(Path(row["path"]))
+        told = _tables(row.path)
         if not told:
             continue
         columns.append(row)
         for antenna in told[0]["antennas"]:
-            values.setdefault(antenna["name"], {})[row["id"]] = antenna["flagged"]
+            values.setdefault(antenna["name"], {})[row.id] = antenna["flagged"]
     rows = sorted(values.items(), key=lambda item: antenna_order(item[0]))
     return page(request, "antenna_flags.html", columns=columns, rows=rows)
 
@@ -67,14 +68,14 @@ def one(set_id: Name, request: Request) -> Response:
         "calibration_set.html",
         title=f"Calibration set {set_id}",
         set=found,
-        tables=_tables(Path(found["path"])),
+        tables=_tables(found.path),
     )
 
 
 @router.get("/calibration/{set_id}/{table}.png")
 def plot(set_id: Name, table: Name, request: Request) -> Response:
     """Amplitude and phase of every antenna, a panel each."""
-    path = Path(_set(request, set_id)["path"]) / table
+    path = _set(request, set_id).path / table
     if table not in _TABLES or not path.is_dir():
         raise HTTPException(404, f"{set_id} has no table {table}")
     return Response(picture(path, "gains", _gains), media_type="image/png", headers=KEEP)
@@ -101,7 +102,7 @@ def judge(set_id: Name, request: Request, given: Form) -> Response:
     return to(f"/calibration/{set_id}")
 
 
-def _set(request: Request, set_id: str) -> dict[str, Any]:
+def _set(request: Request, set_id: str) -> CalibrationSetDetail:
     return get_calibration_set(request.app.state.registry, set_id)
 
 

@@ -10,6 +10,9 @@ import numpy as np
 from dsa110_contimg import times
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary
+from dsa110_contimg.registry.light_curves import EpochFlux
+from dsa110_contimg.registry.sources import SourceSummary
 from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.web import words
 
@@ -106,35 +109,33 @@ class Chart:
 _LEFT, _BOTTOM, _TOP, _RIGHT = 62, 30, 10, 12
 
 
-def light_curve(
-    epochs: Sequence[dict[str, Any]], width: int = 760, height: int = 260
-) -> Chart | None:
+def light_curve(epochs: Sequence[EpochFlux], width: int = 760, height: int = 260) -> Chart | None:
     """Flux density against time with errors; upper limits where nothing is seen."""
     if not epochs:
         return None
-    low_t, high_t = epochs[0]["observed"], epochs[-1]["observed"]
+    low_t, high_t = epochs[0].observed, epochs[-1].observed
     pad = max(0.03 * (high_t - low_t), 600.0)
     low_t, high_t = low_t - pad, high_t + pad
-    tops = [row["upper_limit_jy"] or row["flux_jy"] + row["error_jy"] for row in epochs]
-    bottoms = [0.0 if row["upper_limit_jy"] else row["flux_jy"] - row["error_jy"] for row in epochs]
+    tops = [row.upper_limit_jy or row.flux_jy + row.error_jy for row in epochs]
+    bottoms = [0.0 if row.upper_limit_jy else row.flux_jy - row.error_jy for row in epochs]
     low, high = min(0.0, *bottoms), 1.08 * max(tops)
     x = _scale(low_t, high_t, _LEFT, width - _RIGHT)
     y = _scale(low, high, height - _BOTTOM, _TOP)
     marks = []
     for row in epochs:
-        limit = row["upper_limit_jy"]
+        limit = row.upper_limit_jy
         told = (
             f"below {words.flux(limit)}"
             if limit
-            else (f"{words.flux(row['flux_jy'])} ± {words.flux(row['error_jy'])}")
+            else (f"{words.flux(row.flux_jy)} ± {words.flux(row.error_jy)}")
         )
         marks.append(
             Mark(
-                round(x(row["observed"]), 1),
-                round(y(limit or row["flux_jy"]), 1),
+                round(x(row.observed), 1),
+                round(y(limit or row.flux_jy), 1),
                 "wait" if limit else "busy",
-                f"{words.utc(row['observed'])} UTC: {told}",
-                width=round(abs(y(row["error_jy"]) - y(0.0)), 1),
+                f"{words.utc(row.observed)} UTC: {told}",
+                width=round(abs(y(row.error_jy) - y(0.0)), 1),
                 limit=bool(limit),
             )
         )
@@ -147,16 +148,20 @@ def light_curve(
     )
 
 
-def eta_v(rows: Sequence[dict[str, Any]], width: int = 760, height: int = 420) -> Chart | None:
+def eta_v(rows: Sequence[SourceSummary], width: int = 760, height: int = 420) -> Chart | None:
     """Significance of variability (eta) against its size (V), both logarithmic.
 
     Rowlinson et al. 2019, Astronomy and Computing 27, 111: what varies is at the upper right.
     """
-    told = [row for row in rows if (row["eta"] or 0) > 0 and (row["modulation"] or 0) > 0]
-    if not told:
+    shown = [
+        (row, row.modulation, row.eta)
+        for row in rows
+        if row.modulation is not None and row.eta is not None and min(row.modulation, row.eta) > 0
+    ]
+    if not shown:
         return None
-    v = np.log10([row["modulation"] for row in told])
-    eta = np.log10([row["eta"] for row in told])
+    v = np.log10([modulation for _, modulation, _ in shown])
+    eta = np.log10([eta for _, _, eta in shown])
     reach_x = (math.floor(v.min()), max(math.ceil(v.max()), math.floor(v.min()) + 1))
     reach_y = (math.floor(eta.min()), max(math.ceil(eta.max()), math.floor(eta.min()) + 1))
     x = _scale(*reach_x, _LEFT, width - _RIGHT)
@@ -165,11 +170,11 @@ def eta_v(rows: Sequence[dict[str, Any]], width: int = 760, height: int = 420) -
         Mark(
             round(x(float(a)), 1),
             round(y(float(b)), 1),
-            words.tone(row["behaviour"]),
-            f"{row['name']}: V {row['modulation']:.3g}, eta {row['eta']:.3g}, {row['behaviour']}",
-            f"/sources/{row['id']}",
+            words.tone(row.behaviour),
+            f"{row.name}: V {row.modulation:.3g}, eta {row.eta:.3g}, {row.behaviour}",
+            f"/sources/{row.id}",
         )
-        for a, b, row in zip(v, eta, told, strict=True)
+        for a, b, (row, _, _) in zip(v, eta, shown, strict=True)
     )
     return Chart(
         width,
@@ -180,34 +185,34 @@ def eta_v(rows: Sequence[dict[str, Any]], width: int = 760, height: int = 420) -
     )
 
 
-def validity(sets: Sequence[dict[str, Any]], width: int = 760) -> Chart | None:
+def validity(sets: Sequence[CalibrationSetSummary], width: int = 760) -> Chart | None:
     """When each calibration set holds: a bar each, the newest on top; bandpass behind gains."""
     if not sets:
         return None
     row_px = 22
-    low = min(row["observed"] for row in sets)
-    high = max(row["observed"] + row["bandpass_valid_s"] for row in sets)
+    low = min(row.observed for row in sets)
+    high = max(row.observed + row.bandpass_valid_s for row in sets)
     x = _scale(low, high, _LEFT, width - _RIGHT)
     marks = []
     for number, row in enumerate(sets):
         y = _TOP + row_px * number
         for kind, valid_s, tone in (
-            ("bandpass", row["bandpass_valid_s"], "wait"),
+            ("bandpass", row.bandpass_valid_s, "wait"),
             (
                 "gains",
-                row["gains_valid_s"],
-                words.tone(row["standing"]) if row["standing"] != "normal" else "busy",
+                row.gains_valid_s,
+                words.tone(row.standing) if row.standing != "normal" else "busy",
             ),
         ):
-            until = row["observed"] + valid_s
+            until = row.observed + valid_s
             marks.append(
                 Mark(
-                    round(x(row["observed"]), 1),
+                    round(x(row.observed), 1),
                     y,
                     tone,
-                    f"{row['id']}, {row['standing']}: {kind} until {words.utc(until)} UTC",
-                    f"/calibration/{row['id']}",
-                    round(x(until) - x(row["observed"]), 1),
+                    f"{row.id}, {row.standing}: {kind} until {words.utc(until)} UTC",
+                    f"/calibration/{row.id}",
+                    round(x(until) - x(row.observed), 1),
                 )
             )
     height = _TOP + row_px * len(sets) + _BOTTOM

@@ -14,7 +14,12 @@ from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.products.pyramid import SIDE, Pyramid, one_pixel, open_pyramid
-from dsa110_contimg.registry.mosaics import get_mosaic, list_mosaics, mosaic_neighbours
+from dsa110_contimg.registry.mosaics import (
+    MosaicDetail,
+    get_mosaic,
+    list_mosaics,
+    mosaic_neighbours,
+)
 from dsa110_contimg.registry.sources import sources_around
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import assets
@@ -41,7 +46,7 @@ def gallery(
         title="Mosaics",
         mosaics=found,
         state=state,
-        more=found[-1]["start"] - 1e-3 if len(found) == _PAGE else None,
+        more=found[-1].start - 1e-3 if len(found) == _PAGE else None,
     )
 
 
@@ -57,37 +62,29 @@ def mosaic(name: Name, request: Request) -> Response:
         sky=True,
         title=name,
         mosaic=found,
-        image=found["record"]["mosaic"],
-        validation=found["record"]["validation"],
+        image=found.record.mosaic,
+        validation=found.record.validation,
         has_hips=hips.exists(),
         aladin=assets.ALADIN if assets.has_aladin() else "",
         neighbours=mosaic_neighbours(state.registry, name),
-        files=_files(found),
+        files=found.products,
         is_there=_path(found).exists(),
     )
 
 
-def _files(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Public files by name, with what they are."""
-    return [
-        {"name": Path(p["path"]).name, "kind": p["kind"], "size": p["size"], "sha256": p["sha256"]}
-        for p in found["products"]
-    ]
-
-
-def _path(found: dict[str, Any], kind: str = "mosaic") -> Path:
+def _path(found: MosaicDetail, kind: str = "mosaic") -> Path:
     """A file of a mosaic: where it is public, or where it was staged."""
-    for product in found["products"]:
-        if product["kind"] == kind:
-            return Path(product["path"])
-    staged = Path(found["record"]["mosaic"]["path"])
+    for product in found.products:
+        if product.kind == kind:
+            return product.path
+    staged = found.record.mosaic.path
     suffix = {"mosaic": ".fits", "preview": ".png", "report": ".html"}.get(kind)
     if suffix is None:
         return staged.with_name(f"{staged.stem}_{kind}.fits")
     return staged.with_suffix(suffix)
 
 
-def _pyramid(request: Request, name: str) -> tuple[dict[str, Any], Pyramid]:
+def _pyramid(request: Request, name: str) -> tuple[MosaicDetail, Pyramid]:
     found = get_mosaic(request.app.state.registry, name)
     return found, open_pyramid(_path(found))
 
@@ -171,7 +168,7 @@ def _on_image(
 def square(name: Name, level: int, column: int, row: int, request: Request) -> Response:
     """A square of the picture for the viewer that zooms."""
     found, pyramid = _pyramid(request, name)
-    content = pyramid.square(level, column, row, found["record"]["mosaic"]["median_rms_jy"])
+    content = pyramid.square(level, column, row, found.record.mosaic.median_rms_jy)
     return Response(content, media_type="image/png", headers=ASK)
 
 

@@ -2,20 +2,21 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BeforeValidator
 
-from dsa110_contimg import records
 from dsa110_contimg.api.security import may_read, may_write
+from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.gates import TileFacts, strains
-from dsa110_contimg.registry import claims, history
-from dsa110_contimg.registry.tiles import newest_observation
+from dsa110_contimg.registry import claims
+from dsa110_contimg.registry.groups import get_group, list_groups
+from dsa110_contimg.registry.tiles import TileSummary, get_tile, newest_observation, tiles_of_night
 from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.telescope import DSA110, SAME_ICRS_STRIP_DEG
 from dsa110_contimg.web import assets, charts, words
@@ -46,22 +47,17 @@ def night(
         newest = newest_observation(registry)
         day = datetime.fromtimestamp(time.time() if newest is None else newest, UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-    rows = history.night(registry, since, since + DAY_S)
+    rows = tiles_of_night(registry, since, since + DAY_S)
     strain = _strains([made for _, made in rows if made])
     marks, counts = [], dict[str, int]()
     for row, _ in rows:
-        tone, word = _judged(row, strain.get(row["id"]), by)
+        tone, word = _judged(row, strain.get(row.id), by)
         counts[word] = counts.get(word, 0) + 1
         marks.append(
             (
-                row["start"],
+                row.start,
                 charts.Mark(
-                    0.0,
-                    0.0,
-                    tone,
-                    f"{row['id']}: {word}",
-                    f"/tiles/{row['id']}",
-                    DSA110.tile_length_s,
+                    0.0, 0.0, tone, f"{row.id}: {word}", f"/tiles/{row.id}", DSA110.tile_length_s
                 ),
             )
         )
@@ -81,15 +77,14 @@ def night(
     )
 
 
-def _strains(images: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _strains(images: Sequence[ImagedTile]) -> dict[str, dict[str, float]]:
     """How near tiles are to each limit, from the records of their images."""
-    from dsa110_contimg.artifacts.tiles import ImagedTile
     from dsa110_contimg.tasks.tile_selection import facts
 
     found: dict[str, dict[str, float]] = {}
     strips: dict[int, list[TileFacts]] = {}
     for image in images:
-        told = facts(records.from_json(ImagedTile, image))
+        told = facts(image)
         strips.setdefault(round(told.dec_deg / SAME_ICRS_STRIP_DEG / 2), []).append(told)
     for strip in strips.values():
         found |= strains(strip)
@@ -103,10 +98,10 @@ def _day(unix_s: float) -> date:
 _NEAR, _OVER, _UNKNOWN = "near the limit", "over the limit", "not imaged"
 
 
-def _judged(row: dict[str, Any], strain: dict[str, float] | None, by: str) -> tuple[str, str]:
+def _judged(row: TileSummary, strain: dict[str, float] | None, by: str) -> tuple[str, str]:
     """Colour and word of a tile."""
     if by == "state":
-        return words.tone(row["state"]), row["state"]
+        return words.tone(row.state), str(row.state)
     value = math.nan if strain is None else strain.get(by, math.nan)
     word = (
         _UNKNOWN
@@ -131,8 +126,8 @@ def _tone_of(word: str, by: str) -> str:
 @router.get("/tiles/{tile_id}")
 def tile(tile_id: str, request: Request) -> Response:
     """Files, conversion, images, gates, events of one tile."""
-    known = history.tile(request.app.state.registry, tile_id)
-    images = [image["record"] for image in known["images"]]
+    known = get_tile(request.app.state.registry, tile_id)
+    images = known.images[::-1]
     found = _history_of(request, tile_id) if images else None
     return page(
         request,
@@ -180,14 +175,14 @@ def groups(
     before: float | None = None,
 ) -> Response:
     """Mosaic groups, the newest observation first."""
-    found = history.groups(request.app.state.registry, state or None, before)
+    found = list_groups(request.app.state.registry, state or None, before)
     return page(request, "groups.html", title="Mosaic groups", groups=found, state=state or "")
 
 
 @router.get("/groups/{group_id}")
 def group(group_id: str, request: Request) -> Response:
     """Tiles, stages, attempts and mosaics of one group."""
-    known = history.group(request.app.state.registry, group_id)
+    known = get_group(request.app.state.registry, group_id)
     return page(request, "group.html", title=f"Mosaic group {group_id}", group=known)
 
 

@@ -15,12 +15,14 @@ from fastapi import Depends, Request, Response
 
 from dsa110_contimg import software
 from dsa110_contimg.api.security import may_read
-from dsa110_contimg.registry import history, queries
 from dsa110_contimg.registry.care import revision
 from dsa110_contimg.registry.database import shown_url
+from dsa110_contimg.registry.events import list_events
+from dsa110_contimg.registry.models import MosaicState
 from dsa110_contimg.registry.mosaics import list_mosaics
+from dsa110_contimg.registry.status import at_work, troubles
 from dsa110_contimg.settings import Settings, values
-from dsa110_contimg.streaming.health import health
+from dsa110_contimg.streaming.health import Health, health
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.times import span
 from dsa110_contimg.web.site import page, page_router
@@ -35,56 +37,51 @@ def now(request: Request) -> Response:
     """Readable from across the room."""
     registry, settings = request.app.state.registry, request.app.state.settings
     view = health(registry, settings)
-    newest = next(iter(list_mosaics(registry, 1, state="published")), None)
+    newest = next(iter(list_mosaics(registry, 1, state=MosaicState.PUBLISHED)), None)
     return page(
         request,
         "now.html",
         title="Now",
         view=view,
         figures=_figures(view, settings),
-        work=history.at_work(registry),
-        troubles=queries.troubles(registry),
-        events_rows=history.events(registry, limit=12),
+        work=at_work(registry),
+        troubles=troubles(registry),
+        events_rows=list_events(registry, limit=12),
         newest=newest,
     )
 
 
-def _figures(view: dict[str, Any], settings: Settings) -> list[dict[str, str]]:
+def _figures(view: Health, settings: Settings) -> list[dict[str, str]]:
     """The large figures: what each is, its value, and a word on it."""
-    flow = view["pulse"]
+    flow = view.pulse
     tile_s = DSA110.tile_length_s
-    age = flow["data_age_s"]
+    age = flow.data_age_s
     if age is None:
         data = ("–", "wait", "no data yet")
     else:
         word = _grade(age, settings.max_gap_s, 4 * settings.max_gap_s)
         data = (span(age), word, {"good": "flowing", "warn": "late"}.get(word, "not flowing"))
     group_s = settings.group_size * tile_s
-    behind = _grade(flow["lag_s"], 1.5 * group_s, 4 * group_s)
-    disk_gb = flow["disk_free_gb"]
+    behind = _grade(flow.lag_s, 1.5 * group_s, 4 * group_s)
+    disk_gb = flow.disk_free_gb
     disk = _grade(-disk_gb, -settings.disk_resume_gb, -settings.disk_stop_gb)
-    failing = "good" if not flow["failing"] else "warn"
-    alerts = len(view["alerts"])
+    failing = "good" if not flow.failing else "warn"
+    alerts = len(view.alerts)
     rows = [
         ("Newest data", data[0], data[1], data[2]),
         (
             "Behind the sky",
-            span(flow["lag_s"]),
+            span(flow.lag_s),
             behind,
             {"good": "keeping up", "warn": "behind"}.get(behind, "far behind"),
         ),
-        ("Failing", str(flow["failing"]), failing, "look below" if flow["failing"] else "none"),
-        (
-            "Tiles, last hour",
-            str(flow["tiles_last_hour"]),
-            "wait",
-            f"{flow['tiles_last_day']} in a day",
-        ),
+        ("Failing", str(flow.failing), failing, "look below" if flow.failing else "none"),
+        ("Tiles, last hour", str(flow.tiles_last_hour), "wait", f"{flow.tiles_last_day} in a day"),
         (
             "Mosaics, last day",
-            str(flow["mosaics_last_day"]),
+            str(flow.mosaics_last_day),
             "wait",
-            f"{flow['mosaics_last_hour']} in the last hour",
+            f"{flow.mosaics_last_hour} in the last hour",
         ),
         (
             "Disk free",
@@ -115,8 +112,8 @@ def machine(request: Request) -> Response:
         database={"address": address, "schema": revision(registry)},
         values=_shown(settings) | {"database_url": address},
         origins=request.app.state.origins,
-        work=history.at_work(registry),
-        warnings=history.events(registry, "warning", 20),
+        work=at_work(registry),
+        warnings=list_events(registry, "warning", 20),
     )
 
 

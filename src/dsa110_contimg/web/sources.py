@@ -1,7 +1,8 @@
 """Sources: search, what varies, and the page of one with its light curve."""
 
 import re
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import erfa
 import numpy as np
@@ -13,7 +14,7 @@ from dsa110_contimg.api.security import may_read
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves
-from dsa110_contimg.registry.sources import find_source, query_sources, source_as_dict
+from dsa110_contimg.registry.sources import find_source, query_sources
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.site import none_if_empty, page, page_router
@@ -42,7 +43,7 @@ def sources(
     place = position(q)
     radius = radius or _RADIUS_DEG
     with request.app.state.registry.read() as session:
-        rows = query_sources(
+        found = query_sources(
             session,
             cone=None if place is None else (*place, radius),
             name=q if place is None else None,
@@ -50,7 +51,6 @@ def sources(
             dips=dips,
             limit=_DRAWN,
         )
-        found = [source_as_dict(row) for row in rows]
     return page(
         request,
         "sources.html",
@@ -101,15 +101,13 @@ def source(
 ) -> Response:
     """Light curve, cut-outs, neighbours of one source."""
     with request.app.state.registry.read() as session:
-        row = find_source(session, name)
-        curve = light_curves.light_curves(session, [row.id], epochs).get(row.id)
-        found = source_as_dict(row)
-    rows = curve.as_rows() if curve is not None else []
+        found, _ = light_curves.source_light_curve(session, name, epochs)
+    rows = found.epochs
     return page(
         request,
         "source.html",
-        title=found["name"],
-        source=found,
+        title=found.source.name,
+        source=found.source,
         epochs=rows,
         kind=epochs,
         chart=charts.light_curve(rows),
@@ -117,43 +115,73 @@ def source(
     )
 
 
+@dataclass(frozen=True)
+class _Near:
+    """A source near another one.
+
+    Attributes
+    ----------
+    origin : str
+        Catalogue; empty for a source of the pipeline's own list.
+    name : str
+        Empty for one of a catalogue.
+    ra_deg, dec_deg : float
+    flux_jy : float or None
+    mhz : float or None
+        Frequency of a catalogue.
+    arcsec : float
+        Distance.
+    """
+
+    origin: str
+    name: str
+    ra_deg: float
+    dec_deg: float
+    flux_jy: float | None
+    mhz: float | None
+    arcsec: float
+
+
 @router.get("/sources/{name}/neighbours")
 def neighbours(name: Name, request: Request) -> Response:
     """What the catalogues and we have near a source."""
     root = request.app.state.settings.root
     with request.app.state.registry.read() as session:
-        row = find_source(session, name)
-        near = [
-            source_as_dict(other)
-            for other in query_sources(
-                session, cone=(row.ra_deg, row.dec_deg, _NEIGHBOUR_DEG), limit=20
+        source = find_source(session, name)
+        cone = (source.ra_deg, source.dec_deg, _NEIGHBOUR_DEG)
+        others = [one for one in query_sources(session, cone=cone, limit=20) if one != source]
+
+    def arcsec(ra_deg: float, dec_deg: float) -> float:
+        here = np.deg2rad((source.ra_deg, source.dec_deg))
+        return float(erfa.seps(*here, *np.deg2rad((ra_deg, dec_deg)))) / ARCSEC_RAD
+
+    near = [
+        _Near(
+            "",
+            one.name,
+            one.ra_deg,
+            one.dec_deg,
+            one.mean_jy,
+            None,
+            arcsec(one.ra_deg, one.dec_deg),
+        )
+        for one in others
+    ]
+    listed = []
+    for origin in catalogues.names(root):
+        inside = catalogues.load(root, origin).cone(*cone)
+        listed += [
+            _Near(origin, "", ra, dec, flux, inside.frequency_hz / 1e6, arcsec(ra, dec))
+            for ra, dec, flux in zip(
+                inside.ra_deg.tolist(),
+                inside.dec_deg.tolist(),
+                inside.flux_jy.tolist(),
+                strict=True,
             )
-            if other.id != row.id
         ]
-    found: list[dict[str, Any]] = []
-    for catalogue_name in catalogues.names(root):
-        cone = catalogues.load(root, catalogue_name).cone(row.ra_deg, row.dec_deg, _NEIGHBOUR_DEG)
-        found += [
-            {
-                "catalogue": catalogue_name,
-                "ra_deg": float(ra),
-                "dec_deg": float(dec),
-                "flux_jy": float(flux),
-                "mhz": cone.frequency_hz / 1e6,
-            }
-            for ra, dec, flux in zip(cone.ra_deg, cone.dec_deg, cone.flux_jy, strict=True)
-        ]
-    for other in (*near, *found):
-        there = np.deg2rad((other["ra_deg"], other["dec_deg"]))
-        away_rad = erfa.seps(*np.deg2rad((row.ra_deg, row.dec_deg)), *there)
-        other["arcsec"] = float(away_rad) / ARCSEC_RAD
     return page(
         request,
         "neighbours.html",
-        near=sorted(near, key=_distance),
-        listed=sorted(found, key=_distance),
+        near=sorted(near, key=lambda one: one.arcsec),
+        listed=sorted(listed, key=lambda one: one.arcsec),
     )
-
-
-def _distance(row: dict[str, Any]) -> float:
-    return float(row["arcsec"])
