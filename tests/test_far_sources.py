@@ -83,6 +83,21 @@ def test_a_source_in_the_sidelobes_is_named_and_taken_off(
     assert after < 1.02 * usual
 
 
+def test_what_is_beyond_the_fitted_samples_is_flagged_not_guessed(tmp_path: Path) -> None:
+    clean, sky, _ = _residual(tmp_path / "clean", MORNING)
+    spoilt, _, _ = _residual(tmp_path / "spoilt", MORNING, far_jy={"Sun": 60.0})
+    left_out = np.zeros(sky.shape, bool)
+    left_out[:, :5] = left_out[:, 20] = True
+    subtract_far_sources(spoilt, sky, left_out)
+    lengths = np.linalg.norm(spoilt.uvw_m, axis=1)
+    short = (lengths > 0) & (lengths < 60) & ~clean.flags.all(axis=(1, 2))
+    heard = spoilt.flags[short][:, :4].all(axis=1)
+    assert heard.mean() > 0.9
+    assert np.array_equal(spoilt.flags[:, 6:], clean.flags[:, 6:]), "gaps are bridged"
+    far_apart = lengths > 260
+    assert np.array_equal(spoilt.flags[far_apart], clean.flags[far_apart])
+
+
 @pytest.mark.parametrize("wrong", [{"refraction_arcsec": 2.0}, {"crosstalk_jy": 30.0}])
 def test_nothing_is_taken_off_where_there_is_nothing(
     tmp_path: Path, wrong: dict[str, float]

@@ -54,7 +54,7 @@ class FarSource:
     ----------
     name : str
     rms_jy : float
-        Of what was taken off, over the samples of short baselines.
+        Of what was taken off, over the samples of short baselines that were fitted.
     sky_loss : float
         Share of its flux density that a source without a model loses in the beam's centre.
     """
@@ -68,6 +68,8 @@ def subtract_far_sources(
     vis: Visibilities, sky: np.ndarray, left_out: np.ndarray, gains: Gains | None = None
 ) -> tuple[FarSource, ...]:
     """Find sources far outside the beam and take them off a tile, in place.
+
+    Samples of short baselines beyond those that tell of a source are flagged.
 
     Parameters
     ----------
@@ -282,7 +284,8 @@ class _Fringes:
             vis.antenna2,
             self._hands,
         )
-        taken = np.einsum("ptjh,cj->ptch", waves, self._in_band)
+        self._flag_beyond(heard)
+        taken = np.einsum("ptjh,cj->ptch", waves, self._in_band)[self._weight > 0]
         n_antennas = vis.antennas_present().size
         n_pairs = max(1, n_antennas * (n_antennas - 1) // 2)
         return FarSource(
@@ -290,6 +293,33 @@ class _Fringes:
             float(np.sqrt(np.mean(np.abs(taken) ** 2))),
             float(loss.mean(axis=1).sum() / n_pairs),
         )
+
+    def _flag_beyond(self, heard: np.ndarray) -> None:
+        """Flag what lies before the first or after the last sample that was fitted.
+
+        A polynomial says nothing there, and what it would leave is too smooth to be found as
+        interference.
+
+        Parameters
+        ----------
+        heard : ndarray of bool, shape (npair, nhand)
+        """
+        seen = self._weight > 0
+        beyond_in_time = ~_between(seen.any(axis=2))[
+            self._pair_of_row, self._vis.time_index[self._rows]
+        ]
+        beyond_in_band = ~_between(seen.any(axis=1))[self._pair_of_row][:, self._cell_of_channel]
+        beyond = (beyond_in_time[:, None] | beyond_in_band) & heard[self._pair_of_row][:, None]
+        flags = self._vis.flags
+        for number, hand in enumerate(self._hands):
+            flags[self._rows, :, hand] |= beyond[:, :, number]
+
+
+def _between(seen: np.ndarray) -> np.ndarray:
+    """From the first to the last that was seen along the second axis, shape (npair, n, nhand)."""
+    since = np.maximum.accumulate(seen, axis=1)
+    until = np.maximum.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(since & until)
 
 
 @dataclass(frozen=True, eq=False)
