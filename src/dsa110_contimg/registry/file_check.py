@@ -22,12 +22,15 @@ from dsa110_contimg.pipeline.own_disk import this_host
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
+from dsa110_contimg.registry.groups import tiles_of_groups
 from dsa110_contimg.registry.models import (
     CalibrationSet,
+    CrossmatchState,
     FileState,
     GroupState,
     Mosaic,
     MosaicGroup,
+    MosaicState,
     Product,
     SubbandFile,
     Tile,
@@ -128,13 +131,7 @@ def give_up(registry: Registry, lost: Iterable[ConvertedTile]) -> int:
 
 def _without_ms(session: Session, tiles: Iterable[Tile]) -> Iterator[Finding]:
     """Tiles go back to be converted, where that can be."""
-    published = {
-        tile_id
-        for tile_ids in session.scalars(
-            select(MosaicGroup.tile_ids).where(MosaicGroup.state == GroupState.PUBLISHED)
-        )
-        for tile_id in tile_ids
-    }
+    published = tiles_of_groups(session, [GroupState.PUBLISHED])
     for tile in tiles:
         where = f" on {tile.ms_host}" if tile.ms_host else ""
         problem = f"its Measurement Set {tile.ms_path}{where} is gone"
@@ -210,7 +207,7 @@ def _products(session: Session, checksums: bool, dry_run: bool) -> Iterator[Find
             continue
         mosaic = session.get(Mosaic, product.name)
         if product.kind in catalogue_file.KINDS and mosaic is not None:
-            mosaic.crossmatch = "owed"
+            mosaic.crossmatch = CrossmatchState.OWED
             together = [
                 p for p in everything if p.name == product.name and p.kind in catalogue_file.KINDS
             ]
@@ -224,7 +221,7 @@ def _products(session: Session, checksums: bool, dry_run: bool) -> Iterator[Find
                 f"{Path(product.path).name} {problem}; release the group to make its mosaic again"
             )
         if mosaic is not None:
-            mosaic.state = "damaged"
+            mosaic.state = MosaicState.DAMAGED
         # What was published together is published again together.
         _withdraw(session, [one for one in everything if one.name == product.name], dry_run)
         yield Finding(product.path, problem, "its group is quarantined" if group else "forgotten")
@@ -263,7 +260,7 @@ def _unknown_products(session: Session, folder: Path, dry_run: bool) -> Iterator
         ):
             continue
         row = session.get(Mosaic, trail["product"])
-        if row is not None and row.state == "held":
+        if row is not None and row.state == MosaicState.HELD:
             continue
         _adopt(session, trail, page, files)
         adopted.update(files)
@@ -279,7 +276,7 @@ def _unknown_products(session: Session, folder: Path, dry_run: bool) -> Iterator
 def _withdrawn_catalogues(session: Session, folder: Path, dry_run: bool) -> Iterator[Finding]:
     """Catalogues of mosaics that are held; others without a row are owed and published again."""
     known = set(session.scalars(select(Product.path)))
-    for name in session.scalars(select(Mosaic.name).where(Mosaic.state == "held")):
+    for name in session.scalars(select(Mosaic.name).where(Mosaic.state == MosaicState.HELD)):
         for path in sorted(folder.glob(f"{name}_*")):
             if str(path) in known:
                 continue
@@ -306,10 +303,10 @@ def _adopt(session: Session, trail: dict[str, Any], page: Path, files: list[Path
             group_id=trail["group_id"],
             start=mosaic["start"],
             method=mosaic["method"],
-            state="published",
+            state=MosaicState.PUBLISHED,
             verdict=trail["validation"]["verdict"],
             # Its catalogue of sources is made again, and published if it is not there.
-            crossmatch="owed",
+            crossmatch=CrossmatchState.OWED,
             record={"mosaic": mosaic, "validation": {**trail["validation"], "sources": []}},
         )
     )
