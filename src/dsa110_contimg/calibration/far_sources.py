@@ -305,10 +305,12 @@ class _Fringes:
         heard : ndarray of bool, shape (npair, nhand)
         """
         seen = self._weight > 0
-        beyond_in_time = ~_between(seen.any(axis=2))[
+        beyond_in_time = ~_between(np.asarray(seen.any(axis=2)))[
             self._pair_of_row, self._vis.time_index[self._rows]
         ]
-        beyond_in_band = ~_between(seen.any(axis=1))[self._pair_of_row][:, self._cell_of_channel]
+        beyond_in_band = ~_between(np.asarray(seen.any(axis=1)))[self._pair_of_row][
+            :, self._cell_of_channel
+        ]
         beyond = (beyond_in_time[:, None] | beyond_in_band) & heard[self._pair_of_row][:, None]
         flags = self._vis.flags
         for number, hand in enumerate(self._hands):
