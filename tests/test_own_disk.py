@@ -22,6 +22,7 @@ from dsa110_contimg.pipeline.engine import open_executor
 from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
 from dsa110_contimg.pipeline.fresh import FreshPath
 from dsa110_contimg.pipeline.own_disk import this_host
+from dsa110_contimg.registry import file_check
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
@@ -34,12 +35,7 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.registry.tiles import converted_tile
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import imaging
-from dsa110_contimg.streaming import (
-    StreamingConverter,
-    StreamingMosaicManager,
-    file_check,
-    housekeeping,
-)
+from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, housekeeping
 
 pytestmark = pytest.mark.xdist_group("cluster")
 PATIENCE_S = 6.0

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
-from dsa110_contimg.calibration.far_sources import FarSource
 from dsa110_contimg.quality.artefacts import Artefacts
+from dsa110_contimg.sky.strong_sources import FarSource
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 PLANES = ("image", "pbcor", "pb", "residual", "model", "psf", "rms", "q")

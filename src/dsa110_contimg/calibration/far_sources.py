@@ -18,7 +18,7 @@ from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.predict import source_delays_m
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.strong_sources import strong_sources
+from dsa110_contimg.sky.strong_sources import FarSource, strong_sources
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.phasing import phasor
 
@@ -44,24 +44,6 @@ _SIGNIFICANT = 5.0
 """Standard errors of the noise above which a baseline gets an amplitude."""
 _SAMPLES, _CENTRE, _WEIGHTS = range(3)
 """What sums over cells hold."""
-
-
-@dataclass(frozen=True)
-class FarSource:
-    """A source far outside the beam that was taken off a tile.
-
-    Attributes
-    ----------
-    name : str
-    rms_jy : float
-        Of what was taken off, over the samples of short baselines that were fitted.
-    sky_loss : float
-        Share of its flux density that a source without a model loses in the beam's centre.
-    """
-
-    name: str
-    rms_jy: float
-    sky_loss: float
 
 
 def subtract_far_sources(

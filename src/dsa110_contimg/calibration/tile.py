@@ -17,13 +17,14 @@ from dsa110_contimg.calibration.antenna_state import AntennaHealth
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.channels import some_channels
 from dsa110_contimg.calibration.crosstalk import Crosstalk, none, subtract_crosstalk
-from dsa110_contimg.calibration.far_sources import FarSource, subtract_far_sources
+from dsa110_contimg.calibration.far_sources import subtract_far_sources
 from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.within_tile import Changes, follow, measure_changes, take_out
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.strong_sources import FarSource
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide, unflagged
 

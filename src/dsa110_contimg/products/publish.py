@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,22 @@ from dsa110_contimg.errors import OutageError, PermanentError
 
 HIDDEN_COPY = re.compile(r"\..+\.[0-9a-f]{8}$")
 """Name of a copy that is not public yet, or never became so because its program was killed."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published mosaic.
+
+    Attributes
+    ----------
+    path : Path
+        FITS file, whose noise map lies beside it.
+    sha256 : str
+        Of that file: a mosaic may be held, made again and published under the same name.
+    """
+
+    path: Path
+    sha256: str
 
 
 def sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from filelock import FileLock
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.products import hips
 from dsa110_contimg.products.hips import Hips
+from dsa110_contimg.products.publish import Published
 
 ALL_SKY = "all_sky"
 _BOOK = "mosaics.json"
@@ -40,22 +41,6 @@ class Survey:
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     n_cells: int = 0
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published mosaic.
-
-    Attributes
-    ----------
-    path : Path
-        FITS file, whose noise map lies beside it.
-    sha256 : str
-        Of that file: a mosaic may be held, made again and published under the same name.
-    """
-
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.products.publish import publish_file
-from dsa110_contimg.products.survey import Published
+from dsa110_contimg.products.publish import Published, publish_file
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, MosaicState, Product
 

@@ -1,5 +1,7 @@
 """Sources so strong that they are heard from far outside the beam."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from dsa110_contimg.sky import astrometry
@@ -12,6 +14,24 @@ _FIXED_DEG = {
     "Vir A": (187.7059, 12.3911),
 }
 """ICRS positions, rounded to what their sizes of arcminutes are worth (NED)."""
+
+
+@dataclass(frozen=True)
+class FarSource:
+    """A source far outside the beam that was taken off a tile.
+
+    Attributes
+    ----------
+    name : str
+    rms_jy : float
+        Of what was taken off, over the samples of short baselines that were fitted.
+    sky_loss : float
+        Share of its flux density that a source without a model loses in the beam's centre.
+    """
+
+    name: str
+    rms_jy: float
+    sky_loss: float
 
 
 def strong_sources(jd_utc: float) -> dict[str, np.ndarray]:

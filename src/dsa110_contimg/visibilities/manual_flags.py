@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.visibilities import observations
-from dsa110_contimg.visibilities.data import Visibilities
+
+if TYPE_CHECKING:
+    from dsa110_contimg.visibilities.data import Visibilities
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def parse_channels(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def apply_manual(vis: Visibilities, given: Sequence[ManualFlag]) -> list[str]:
+def apply_manual(vis: "Visibilities", given: Sequence[ManualFlag]) -> list[str]:
     """Set the flags of visibilities in place.
 
     Returns
