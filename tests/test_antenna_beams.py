@@ -13,8 +13,9 @@ from dsa110_contimg.calibration.directional import peel
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.beam_shape import AntennaBeams, BeamShape
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.primary_beam import AntennaBeams, BeamShape, voltage_slopes
+from dsa110_contimg.sky.primary_beam import voltage_slopes
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, measurement_set
 from dsa110_contimg.visibilities.data import Visibilities

@@ -12,8 +12,9 @@ from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.beam_shape import NOMINAL_BEAM, BeamShape
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
+from dsa110_contimg.sky.primary_beam import beam_axis
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion, phasing
 

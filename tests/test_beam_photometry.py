@@ -16,7 +16,8 @@ from dsa110_contimg.calibration.beam_photometry import (
 )
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis, power_response
+from dsa110_contimg.sky.beam_shape import BeamShape
+from dsa110_contimg.sky.primary_beam import beam_axis, power_response
 from dsa110_contimg.telescope import DSA110
 
 _ARCMIN = np.deg2rad(1 / 60)

@@ -17,7 +17,7 @@ from dsa110_contimg.calibration.intervals import interpolated_in_frequency
 from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.calibration.solve import solve_gains
-from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.source_scale import FluxScale
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.sky import flux_scale

@@ -13,14 +13,15 @@ from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import SubbandFiles
 from dsa110_contimg.calibration import stored_beams
-from dsa110_contimg.calibration.beam import BeamMeasurement, combine, with_known
+from dsa110_contimg.calibration.beam import combine, with_known
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.stored_beams import StoredBeam
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.reports.evidence import calibration_section
-from dsa110_contimg.sky.primary_beam import AntennaBeams, BeamShape
+from dsa110_contimg.sky.beam_shape import AntennaBeams, BeamShape
 from dsa110_contimg.stages import graphs
 
 ARCMIN = np.deg2rad(1 / 60)

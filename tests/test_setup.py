@@ -160,7 +160,7 @@ def test_names_may_be_empty_but_ranges_may_not() -> None:
         parse_options(Selection, {"declination": "10,,20"}, "selection")
 
 
-@pytest.mark.parametrize("module", ["cli.main", "streaming.headers", "streaming.health"])
+@pytest.mark.parametrize("module", ["api.app", "cli.main", "streaming.headers", "streaming.health"])
 def test_what_must_start_fast_imports_no_heavy_library(module: str) -> None:
     program = (
         f"import sys, dsa110_contimg.{module}\n"

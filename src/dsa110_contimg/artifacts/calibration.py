@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsa110_contimg.calibration.antenna_state import Misplaced
-from dsa110_contimg.calibration.beam import BeamMeasurement
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.choice import Candidate, Standing
-from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.source_scale import FluxScale
 
 BANDPASS_NAME = "bandpass.b"
 GAINS_NAME = "gains.g"

@@ -8,10 +8,10 @@ from typing import Any
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ImagedTiles, ManualFlags
 from dsa110_contimg.calibration.choice import Choice
+from dsa110_contimg.mosaicking.combined_tile import CombinedTile
 from dsa110_contimg.mosaicking.flux_scale import TileScale
-from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.quality.gates import Gate, Verdict
-from dsa110_contimg.sources.comparison import SourceCheck
+from dsa110_contimg.sources.source_check import SourceCheck
 
 MAPS = ("weight", "rms", "coverage")
 

@@ -15,8 +15,9 @@ import numpy as np
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.calibration.baseline_sums import BaselineSums, sum_baselines
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, robust_rms
+from dsa110_contimg.sky.beam_shape import AntennaBeams
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.primary_beam import AntennaBeams, voltage_slopes
+from dsa110_contimg.sky.primary_beam import voltage_slopes
 from dsa110_contimg.visibilities.data import Visibilities
 
 _BEAM_TERMS = 3

@@ -12,12 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dsa110_contimg.calibration.beam_measurement import (
+    PRIOR_OFFSET_RAD,
+    PRIOR_WIDTH,
+    BeamMeasurement,
+)
 from dsa110_contimg.robust import cauchy_weights, robust_rms
+from dsa110_contimg.sky.beam_shape import BeamShape
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis
+from dsa110_contimg.sky.primary_beam import beam_axis
 
-_PRIOR_WIDTH, _PRIOR_OFFSET_RAD = 0.1, float(np.deg2rad(15 / 60))
-"""Prior standard errors of the width and of the pointing of a beam that was never measured."""
 _MEASUREMENT_ERROR = 0.01
 """Relative error of a flux density, beside its noise, from the residuals of other sources."""
 _MIN_SNR = 10.0
@@ -31,53 +35,6 @@ _OTHER_BEAM_SIGMA = 5.0
 """Minimum difference from the known beam, in standard errors, for a beam that has changed."""
 _CONVERGED = 1e-3
 """The iteration stops when no parameter changes by more than this part of its standard error."""
-
-
-@dataclass(frozen=True)
-class BeamMeasurement:
-    """A primary beam and its standard errors.
-
-    Attributes
-    ----------
-    shape : BeamShape
-    width_error : float
-    east_error_rad, north_error_rad : float
-    n_sources : int
-        0 where there were too few, and the shape is what it was.
-    hands : tuple of BeamMeasurement
-        The same of each polarization by itself, where both were measured: X, then Y.
-    alone : BeamMeasurement or None
-        What the tile itself gave, where a beam known from other observations took part.
-    """
-
-    shape: BeamShape
-    width_error: float = _PRIOR_WIDTH
-    east_error_rad: float = _PRIOR_OFFSET_RAD
-    north_error_rad: float = _PRIOR_OFFSET_RAD
-    n_sources: int = 0
-    hands: "tuple[BeamMeasurement, ...]" = ()
-    alone: "BeamMeasurement | None" = None
-
-    @property
-    def values(self) -> np.ndarray:
-        """Width and pointing (rad) east and north."""
-        return np.array([self.shape.width, self.shape.east_rad, self.shape.north_rad])
-
-    @property
-    def errors(self) -> np.ndarray:
-        """Standard errors of `values`."""
-        return np.array([self.width_error, self.east_error_rad, self.north_error_rad])
-
-    def in_arcmin(self) -> dict[str, float]:
-        """Width and pointing of the array's beam for people, with standard errors."""
-        return {
-            "width": self.shape.width,
-            "width_error": self.width_error,
-            "east_arcmin": 60 * float(np.rad2deg(self.shape.east_rad)),
-            "east_error_arcmin": 60 * float(np.rad2deg(self.east_error_rad)),
-            "north_arcmin": 60 * float(np.rad2deg(self.shape.north_rad)),
-            "north_error_arcmin": 60 * float(np.rad2deg(self.north_error_rad)),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +108,7 @@ def measure_beam(
     sources_at = np.zeros((y.size, n - 4))
     sources_at[np.arange(y.size), source] = 1
     prior = np.zeros(n)
-    prior[:3] = [_PRIOR_WIDTH**-2, _PRIOR_OFFSET_RAD**-2, _PRIOR_OFFSET_RAD**-2]
+    prior[:3] = [PRIOR_WIDTH**-2, PRIOR_OFFSET_RAD**-2, PRIOR_OFFSET_RAD**-2]
     nominal = np.array([1.0, 0.0, 0.0])
     beam, rest = start.copy(), np.zeros(n - 3)
     for _ in range(_ROUNDS):

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.calibration.beam import BeamMeasurement, DriftingSources, measure_beam
+from dsa110_contimg.calibration.beam import DriftingSources, measure_beam
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
 from dsa110_contimg.robust import cauchy_weights, robust_rms
 from dsa110_contimg.sky import astrometry
+from dsa110_contimg.sky.beam_shape import NOMINAL_BEAM, BeamShape
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
+from dsa110_contimg.sky.primary_beam import beam_axis
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities.phasing import drift_geometry
 

@@ -16,7 +16,7 @@ from dsa110_contimg.calibration.bandpass import (
     solve_channels,
     split_bandpass,
 )
-from dsa110_contimg.calibration.beam import BeamMeasurement
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.channels import some_channels
 from dsa110_contimg.calibration.crosstalk import (
     Crosstalk,
@@ -31,7 +31,7 @@ from dsa110_contimg.calibration.crosstalk import (
 from dsa110_contimg.calibration.far_sources import subtract_far_sources
 from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.options import SolveOptions
-from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.source_scale import FluxScale
 from dsa110_contimg.calibration.within_tile import take_out
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel

@@ -20,22 +20,19 @@ from dsa110_contimg.calibration import predict, source_factors
 from dsa110_contimg.calibration.antenna_beams import measure_antenna_beams
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
-from dsa110_contimg.calibration.beam import (
-    BeamMeasurement,
-    DriftingSources,
-    measure_beam,
-    with_known,
-)
+from dsa110_contimg.calibration.beam import DriftingSources, measure_beam, with_known
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.channels import some_channels
 from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.source_factors import Equations
+from dsa110_contimg.calibration.source_scale import FluxScale
 from dsa110_contimg.calibration.within_tile import Changes, measure_changes
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.robust import MEDIAN_OVER_MEAN, NORMAL_QUARTILE, weighted_median
 from dsa110_contimg.sky import astrometry, flux_scale
+from dsa110_contimg.sky.beam_shape import AntennaBeams
 from dsa110_contimg.sky.model import SkyModel
-from dsa110_contimg.sky.primary_beam import AntennaBeams
 from dsa110_contimg.visibilities.data import Visibilities
 
 _CHANNELS = 16
@@ -74,26 +71,6 @@ _DISTANT = 8
 """Most sources in the sidelobes that are measured."""
 _SEEN_SIGMA = 5.0
 _SAME_RAD = ARCSEC_RAD
-
-
-@dataclass(frozen=True)
-class FluxScale:
-    """What the flux scale rests on.
-
-    Attributes
-    ----------
-    n_sources : int
-        That were measured one by one.
-    error : float
-        Standard error of the scale, as a fraction.
-    unlike : tuple of (float, float, float)
-        Right ascension, declination (ICRS, deg), and measured over catalogue flux density of
-        sources that differ by more than three times noise and catalogue error.
-    """
-
-    n_sources: int
-    error: float
-    unlike: tuple[tuple[float, float, float], ...] = ()
 
 
 def measure(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsa110_contimg import layout, records
-from dsa110_contimg.calibration.beam import BeamMeasurement
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.durable import check_new, whole
 from dsa110_contimg.errors import BadInputError, UsageError
 

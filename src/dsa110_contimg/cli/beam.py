@@ -12,7 +12,7 @@ from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.times import iso
 
 if TYPE_CHECKING:
-    from dsa110_contimg.calibration.beam import BeamMeasurement
+    from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
     from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary
     from dsa110_contimg.settings import Settings
 

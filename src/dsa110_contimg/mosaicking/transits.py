@@ -6,26 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsa110_contimg.mosaicking.combine import LEAST_RESPONSE
+from dsa110_contimg.mosaicking.combined_tile import CombinedTile
 from dsa110_contimg.sky import astrometry, primary_beam
 from dsa110_contimg.telescope import DSA110
-
-
-@dataclass(frozen=True)
-class CombinedTile:
-    """One tile of a mosaic.
-
-    Attributes
-    ----------
-    start, duration_s : float
-        Unix seconds, seconds.
-    ra_deg, dec_deg : float
-        Centre.
-    """
-
-    start: float
-    duration_s: float
-    ra_deg: float
-    dec_deg: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.calibration import COMBINED, KnownSet, SolvedSet
-from dsa110_contimg.calibration.beam import BeamMeasurement
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice, Standing
 from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry

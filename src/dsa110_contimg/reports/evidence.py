@@ -15,9 +15,9 @@ from dsa110_contimg.artifacts.mosaics import MAPS, Evidence, History, MosaicImag
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
 from dsa110_contimg.calibration import tables
 from dsa110_contimg.calibration.antenna_state import in_words
-from dsa110_contimg.calibration.beam import BeamMeasurement
+from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice
-from dsa110_contimg.calibration.source_fluxes import FluxScale
+from dsa110_contimg.calibration.source_scale import FluxScale
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.mosaicking.flux_scale import TileScale
@@ -25,8 +25,8 @@ from dsa110_contimg.products import provenance
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.report import Section, Table
-from dsa110_contimg.sky.primary_beam import AntennaBeams
-from dsa110_contimg.sources.comparison import SourceCheck
+from dsa110_contimg.sky.beam_shape import AntennaBeams
+from dsa110_contimg.sources.source_check import SourceCheck
 
 
 def write_evidence(

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from dsa110_contimg.constants import ARCSEC_RAD, DAY_S, SPEED_OF_LIGHT_M_S, UNIX_EPOCH_JD
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.primary_beam import BeamShape, beam_axis, voltage_response
+from dsa110_contimg.sky.beam_shape import BeamShape
+from dsa110_contimg.sky.primary_beam import beam_axis, voltage_response
 from dsa110_contimg.sky.strong_sources import MOON, SUN, strong_sources
 from dsa110_contimg.telescope import antenna_order
 

@@ -1,7 +1,5 @@
 """Catalogue sources measured in an image."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dsa110_contimg.constants import ARCSEC_RAD
@@ -9,39 +7,7 @@ from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sources.photometry import measure_at
-
-_STRONG_SIGMA = 10.0
-
-
-@dataclass(frozen=True)
-class SourceCheck:
-    """One catalogue source in an image.
-
-    Attributes
-    ----------
-    ra_deg, dec_deg : float
-    catalogue_jy, measured_jy, noise_jy : float
-        Catalogue flux density scaled to the image's frequency; measured flux density of a source
-        of the size that the catalogue tells, and its error by the noise.
-    east_arcsec, north_arcsec : float
-        Measured minus catalogue position.
-    in_ratio : bool
-        Used for the flux ratio: strong, and not one of those that carry the calibration.
-    """
-
-    ra_deg: float
-    dec_deg: float
-    catalogue_jy: float
-    measured_jy: float
-    noise_jy: float
-    east_arcsec: float
-    north_arcsec: float
-    in_ratio: bool
-
-    @property
-    def is_strong(self) -> bool:
-        """True where flux density and position mean something one by one."""
-        return self.measured_jy >= _STRONG_SIGMA * self.noise_jy
+from dsa110_contimg.sources.source_check import STRONG_SIGMA, SourceCheck
 
 
 def against_catalogue(
@@ -97,7 +63,7 @@ def against_catalogue(
             noise_jy=float(noise_jy[i]),
             east_arcsec=float(measured.offset_east_rad[i] / ARCSEC_RAD),
             north_arcsec=float(measured.offset_north_rad[i] / ARCSEC_RAD),
-            in_ratio=bool(measured_jy[i] >= _STRONG_SIGMA * noise_jy[i] and not leading[i]),
+            in_ratio=bool(measured_jy[i] >= STRONG_SIGMA * noise_jy[i] and not leading[i]),
         )
         for i in seen
     )

@@ -15,9 +15,9 @@ from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import beams, combine, grid
+from dsa110_contimg.mosaicking.combined_tile import CombinedTile
 from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.mosaicking.options import MosaicOptions
-from dsa110_contimg.mosaicking.transits import CombinedTile
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.tasks.tile_selection import scales_of, select_tiles

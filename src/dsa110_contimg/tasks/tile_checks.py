@@ -11,8 +11,9 @@ from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import catalogues, primary_beam
-from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
+from dsa110_contimg.sources.comparison import against_catalogue
 from dsa110_contimg.sources.options import ComparisonOptions
+from dsa110_contimg.sources.source_check import SourceCheck
 
 _CHECKED_RESPONSE = 0.5
 

@@ -14,7 +14,8 @@ from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.gates import Gate
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import catalogues
-from dsa110_contimg.sources.comparison import SourceCheck, against_catalogue
+from dsa110_contimg.sources.comparison import against_catalogue
+from dsa110_contimg.sources.source_check import SourceCheck
 from dsa110_contimg.stage_options import ValidationOptions
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from dsa110_contimg.constants import DAY_S, MJD_ZERO_JD
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape, beam_axis
+from dsa110_contimg.sky.beam_shape import NOMINAL_BEAM, BeamShape
+from dsa110_contimg.sky.primary_beam import beam_axis
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, AntennaBeams, BeamShape
+from dsa110_contimg.sky.beam_shape import NOMINAL_BEAM, AntennaBeams, BeamShape
 
 if TYPE_CHECKING:
     from casacore.tables import table

@@ -10,7 +10,7 @@ import numpy as np
 from dsa110_contimg.constants import DAY_S, MJD_ZERO_JD
 from dsa110_contimg.errors import BadInputError, unreadable
 from dsa110_contimg.sky import astrometry
-from dsa110_contimg.sky.primary_beam import NOMINAL_BEAM, BeamShape
+from dsa110_contimg.sky.beam_shape import NOMINAL_BEAM, BeamShape
 from dsa110_contimg.visibilities.data import Array, Visibilities
 from dsa110_contimg.visibilities.measurement_set import keywords
 from dsa110_contimg.visibilities.measurement_set.writing import CORR_TYPE
