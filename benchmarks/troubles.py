@@ -137,7 +137,8 @@ def _compare(root: Path, run: hour.Run) -> list[str]:
             text=True,
             check=True,
         )
-        return ["held", json.dumps(json.loads(done.stdout)["mosaics"]), *[""] * 7]
+        states = json.loads(done.stdout)["mosaics"]
+        return [", ".join(states) or "none", *[""] * 8]
     (path,) = published
     image = read_fits(path)
     noise = read_fits(path.with_name(f"{path.stem}_rms.fits")).pixels

@@ -37,7 +37,7 @@ Moment = Annotated[float | None, Query(description="Observation time, Unix secon
 
 
 class Status(Health):
-    """How everything is, and the version that says so."""
+    """Counts, flow, warnings, and the version of this program."""
 
     version: str
 
@@ -56,7 +56,7 @@ def status(request: Request) -> Status:
     """Counts by state, the flow of data, and what is wrong."""
     state = request.app.state
     found = health(state.registry, state.settings)
-    return Status(version=__version__, **found.model_dump())
+    return Status(version=__version__, **dict(found))
 
 
 @router.get("/tiles")

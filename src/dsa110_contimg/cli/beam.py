@@ -27,7 +27,7 @@ def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     settings = load_settings(root=root)
     measured = [
         {"kind": "measured"}
-        | {key: getattr(row, key) for key in ("id", "observed", "apparent_dec_deg")}
+        | row.model_dump(include={"id", "observed", "apparent_dec_deg"})
         | _in_arcmin(beam)
         for row, beam in _measured_beams(settings)
     ]
@@ -77,6 +77,7 @@ def beam_combine(
     """Combine the primary beams of calibration sets, and store the result for later tiles."""
     from dsa110_contimg.calibration import stored_beams
     from dsa110_contimg.calibration.beam import combine
+    from dsa110_contimg.calibration.choice import Standing
     from dsa110_contimg.durable import check_new
     from dsa110_contimg.quality import plots
 
@@ -90,7 +91,7 @@ def beam_combine(
         if (begin is None or row.observed >= begin)
         and (end is None or row.observed < end)
         and dec_min <= row.apparent_dec_deg <= dec_max
-        and row.standing != "rejected"
+        and row.standing is not Standing.REJECTED
     ]
     if not taken:
         raise UsageError(

@@ -96,11 +96,11 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
             f"latest   tile observed {iso(view.latest_tile)} UTC, "
             f"{span(flow.data_age_s)} ago; {span(flow.lag_s)} of sky wait"
         )
-    for time, tiles, mosaics in (
+    for period, tiles, mosaics in (
         ("hour", flow.tiles_last_hour, flow.mosaics_last_hour),
         ("day", flow.tiles_last_day, flow.mosaics_last_day),
     ):
-        typer.echo(f"rate     {tiles} tiles and {mosaics} mosaics in the last {time}")
+        typer.echo(f"rate     {tiles} tiles and {mosaics} mosaics in the last {period}")
     typer.echo(f"disk     {flow.disk_free_gb:.0f} GB free")
     for title, rows in (
         ("alerts", view.alerts),

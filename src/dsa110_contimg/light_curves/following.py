@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 _MAX_SPAN_S = DAY_S
-"""Of a mosaic that shares tiles with another."""
+"""Maximum length of a mosaic that shares tiles with another."""
 
 
 def follow(

@@ -75,7 +75,7 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
     staged = withdrawn / f"{name}.fits"
     mosaic = row.record.mosaic
     with registry.write() as session:
-        hold_mosaic(session, name, staged)
+        hold_mosaic(session, name, staged, public)
         decide_by_hand(session, row.group_id, GroupState.HELD, reason)
         touched = withdraw(session, mosaic)
         message = f"held {staged} by hand: {reason}"

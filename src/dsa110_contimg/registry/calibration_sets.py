@@ -1,9 +1,8 @@
-"""Pieces that queries have in common."""
+"""Calibration sets: what was solved, what operators think of it, and what was chosen."""
 
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
@@ -49,7 +48,7 @@ def known_sets(session: Session, start: float) -> tuple[KnownSet, ...]:
         Of the observation, Unix seconds.
     """
     age = start - CalibrationSet.observed
-    # Those that are somewhat too old or too new are told of in the record of the choice.
+    # The record of the choice lists sets that are somewhat too old or too new, too.
     within = (
         (func.abs(age) <= 2 * valid_s)
         for valid_s in (CalibrationSet.bandpass_valid_s, CalibrationSet.gains_valid_s)
@@ -114,7 +113,7 @@ def list_calibration_sets(
     )
     with registry.read() as session:
         rows = session.scalars(newest.limit(limit)).all()
-        return [CalibrationSetSummary(**_summary(row)) for row in reversed(rows)]
+        return [_summary(row) for row in reversed(rows)]
 
 
 def get_calibration_set(registry: Registry, set_id: str) -> CalibrationSetDetail:
@@ -128,26 +127,26 @@ def get_calibration_set(registry: Registry, set_id: str) -> CalibrationSetDetail
     with registry.read() as session:
         row = _set_row(session, set_id)
         quality = records.from_json(SolvedSet, row.quality)
-        return CalibrationSetDetail(**_summary(row), quality=quality)
+        return CalibrationSetDetail(**dict(_summary(row)), quality=quality)
 
 
-def _summary(row: CalibrationSet) -> dict[str, Any]:
-    """Values of `CalibrationSetSummary`; the rest of a record is not read, for there are many."""
-    return {
-        "id": row.id,
-        "tile": row.tile_id,
-        "path": row.path,
-        "observed": row.observed,
-        "apparent_dec_deg": row.apparent_dec_deg,
-        "bandpass_valid_s": row.bandpass_valid_s,
-        "gains_valid_s": row.gains_valid_s,
-        "standing": row.standing,
-        "remark": row.remark,
-        "flagged_fraction": row.quality["flagged_fraction"],
-        "median_snr": row.quality["median_snr"],
-        "reference_antenna": row.quality["reference_antenna"],
-        "beam": _beam(row.quality.get("beam")),
-    }
+def _summary(row: CalibrationSet) -> CalibrationSetSummary:
+    """Read what lists show; the rest of a record is left alone, for there are many records."""
+    return CalibrationSetSummary(
+        id=row.id,
+        tile=row.tile_id,
+        path=Path(row.path),
+        observed=row.observed,
+        apparent_dec_deg=row.apparent_dec_deg,
+        bandpass_valid_s=row.bandpass_valid_s,
+        gains_valid_s=row.gains_valid_s,
+        standing=Standing(row.standing),
+        remark=row.remark,
+        flagged_fraction=row.quality["flagged_fraction"],
+        median_snr=row.quality["median_snr"],
+        reference_antenna=row.quality["reference_antenna"],
+        beam=_beam(row.quality.get("beam")),
+    )
 
 
 def _beam(measured: JsonObject | None) -> BeamMeasurement | None:

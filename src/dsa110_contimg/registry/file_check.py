@@ -26,17 +26,16 @@ from dsa110_contimg.registry.groups import tiles_of_groups
 from dsa110_contimg.registry.models import (
     CalibrationSet,
     CrossmatchState,
-    FileState,
     GroupState,
     Mosaic,
     MosaicGroup,
     MosaicState,
     Product,
-    SubbandFile,
     Tile,
     TileImage,
     TileState,
 )
+from dsa110_contimg.registry.subband_files import all_files_of_tile, files_of_tile
 from dsa110_contimg.sources import catalogue_file
 
 _ASIDE = "quarantine"
@@ -135,8 +134,7 @@ def _without_ms(session: Session, tiles: Iterable[Tile]) -> Iterator[Finding]:
     for tile in tiles:
         where = f" on {tile.ms_host}" if tile.ms_host else ""
         problem = f"its Measurement Set {tile.ms_path}{where} is gone"
-        files = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile.id))
-        paths = [Path(path) for path in files]
+        paths = all_files_of_tile(session, tile.id)
         tile.ms_path = tile.ms_host = ""
         if paths and all(path.is_file() for path in paths):
             _convert_again(tile)
@@ -168,12 +166,8 @@ def convert_again(registry: Registry, tile_id: str) -> None:
             raise UsageError(
                 f"{tile_id}: is no converted tile; see 'dsa110-contimg status' for what there is"
             )
-        files = session.scalars(
-            select(SubbandFile.path).where(
-                SubbandFile.tile_id == tile_id, SubbandFile.state == FileState.REGISTERED
-            )
-        ).all()
-        gone = [path for path in files if not Path(path).is_file()]
+        files = files_of_tile(session, tile_id)
+        gone = [path for path in files if not path.is_file()]
         if gone or not files:
             raise UsageError(
                 f"{tile_id}: cannot be converted again: {len(gone) or 'all'} of its sub-band files "

@@ -27,7 +27,7 @@ _DECIDED_TILES = (TileState.CONVERTED, TileState.REJECTED, TileState.QUARANTINED
 
 @dataclass(frozen=True)
 class ObservedTile:
-    """What forming groups asks of a tile.
+    """The facts of a tile that decide which group it joins.
 
     Attributes
     ----------
@@ -65,6 +65,11 @@ def tiles_since(session: Session, since: float) -> list[ObservedTile]:
 def groups_since(session: Session, since: float) -> list[MosaicGroup]:
     """Groups that begin from a moment on."""
     return list(session.scalars(select(MosaicGroup).where(MosaicGroup.start >= since)))
+
+
+def group_tiles_since(session: Session, since: float) -> list[list[str]]:
+    """Tiles of each group that begins from a moment on."""
+    return list(session.scalars(select(MosaicGroup.tile_ids).where(MosaicGroup.start >= since)))
 
 
 def tiles_of_groups(session: Session, states: Iterable[GroupState]) -> set[str]:
@@ -147,9 +152,9 @@ def groups_set_aside(session: Session) -> list[MosaicGroup]:
 
 
 def decide_by_hand(session: Session, group_id: str, state: GroupState, reason: str) -> None:
-    """Put a finished group into another state of a finished one, if there is such a group."""
+    """Publish a held group or hold a published one; a group in another state stays as it is."""
     group = session.get(MosaicGroup, group_id)
-    if group is not None and group.state in (GroupState.PUBLISHED, GroupState.HELD):
+    if group is not None and {group.state, state} == {GroupState.PUBLISHED, GroupState.HELD}:
         group.state, group.reason = state, f"by hand: {reason}"
 
 

@@ -16,7 +16,7 @@ class Base(DeclarativeBase):
 
 
 class FileState(StrEnum):
-    """Of a sub-band file."""
+    """State of a sub-band file."""
 
     UNREADABLE = "unreadable"
     REGISTERED = "registered"
@@ -25,7 +25,7 @@ class FileState(StrEnum):
 
 
 class TileState(StrEnum):
-    """Of a tile."""
+    """State of a tile."""
 
     COLLECTING = "collecting"
     READY = "ready"
@@ -37,7 +37,7 @@ class TileState(StrEnum):
 
 
 class GroupState(StrEnum):
-    """Of a mosaic group."""
+    """State of a mosaic group."""
 
     READY = "ready"
     PROCESSING = "processing"
@@ -48,7 +48,7 @@ class GroupState(StrEnum):
 
 
 class JobState(StrEnum):
-    """Of a batch job."""
+    """State of a batch job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -58,7 +58,7 @@ class JobState(StrEnum):
 
 
 class MosaicState(StrEnum):
-    """Of a mosaic."""
+    """State of a mosaic."""
 
     STAGED = "staged"
     PUBLISHED = "published"
@@ -67,7 +67,7 @@ class MosaicState(StrEnum):
 
 
 class CrossmatchState(StrEnum):
-    """Of the cross-match of a mosaic."""
+    """State of the cross-match of a mosaic."""
 
     OWED = "owed"
     DONE = "done"

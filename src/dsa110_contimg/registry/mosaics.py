@@ -1,4 +1,4 @@
-"""Pieces that queries have in common."""
+"""Mosaics: staged, published, held or damaged."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,6 +14,7 @@ from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import CrossmatchState, Mosaic, MosaicState, Product
+from dsa110_contimg.registry.products import add_products
 from dsa110_contimg.registry.read_models import Neighbours, ReadModel
 from dsa110_contimg.registry.statements import RECENT, existing, in_time, neighbours
 
@@ -194,8 +195,7 @@ def set_state(session: Session, name: str, rows: list[Product], *, published: bo
     row = session.get_one(Mosaic, name)
     row.state = MosaicState.PUBLISHED if published else MosaicState.HELD
     row.crossmatch = CrossmatchState.OWED if published else CrossmatchState.DONE
-    for product in rows:
-        session.merge(product)
+    add_products(session, rows)
 
 
 def registered_mosaic(session: Session, name: str) -> MosaicImage | None:
@@ -227,10 +227,10 @@ def _image(row: Mosaic) -> MosaicImage:
     return records.from_json(MosaicImage, row.record["mosaic"])
 
 
-def hold_mosaic(session: Session, name: str, path: Path) -> None:
-    """Record that a published mosaic is held, its file at another path; its products are none."""
+def hold_mosaic(session: Session, name: str, path: Path, products: Iterable[Path]) -> None:
+    """Record that a published mosaic is held, its file at another path, and forget products."""
     row = session.get_one(Mosaic, name)
     row.state, row.crossmatch = MosaicState.HELD, CrossmatchState.DONE
     row.record = row.record | {"mosaic": row.record["mosaic"] | {"path": str(path)}}
-    names = [name, f"{name}_sources"]
-    session.execute(delete(Product).where(Product.name.in_(names)))
+    gone = [str(product) for product in products]
+    session.execute(delete(Product).where(Product.path.in_(gone)))

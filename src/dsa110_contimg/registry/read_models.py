@@ -1,4 +1,4 @@
-"""What queries answer: one class for each answer, used by pages, REST, `--json` and Python."""
+"""Answers of queries: one class each, shared by pages, REST, `--json` and Python."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,4 @@
-"""What the database says of files that may be removed one day, and how rows forget them."""
+"""Find the files that the database still names or needs, and remove the rows of deleted ones."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.constants import DAY_S
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.groups import UNFINISHED, tiles_of_groups
 from dsa110_contimg.registry.models import (
     CalibrationSet,
@@ -48,24 +49,6 @@ class Kept:
         return path in self.named or any(path.name.startswith(tile) for tile in self.working)
 
 
-@dataclass(frozen=True)
-class TileFiles:
-    """Files of a tile besides its images.
-
-    Attributes
-    ----------
-    tile_id : str
-    ms_path : str
-        Empty where it is gone.
-    ms_host : str
-        Machine on whose own disk it lies; empty if all see it.
-    """
-
-    tile_id: str
-    ms_path: str
-    ms_host: str
-
-
 def oldest_with_files(session: Session) -> float:
     """A day before the oldest tile that still has files: what is older needs no thought.
 
@@ -90,26 +73,14 @@ def published_moments(session: Session, since: float) -> dict[str, float]:
     return {str(group): float(published) for group, published in rows}
 
 
-def tile_files(session: Session, since: float) -> list[TileFiles]:
-    """Measurement Sets of tiles observed since a moment."""
-    rows = session.execute(select(Tile.id, Tile.ms_path, Tile.ms_host).where(Tile.start >= since))
-    return [TileFiles(*row) for row in rows]
-
-
-def subband_paths(session: Session, tile_id: str) -> list[Path]:
-    """All sub-band files of a tile, duplicates too."""
-    rows = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile_id))
-    return [Path(path) for path in rows]
-
-
 def image_folders(session: Session) -> Iterator[tuple[str, Path]]:
     """Tile and directory of every image."""
-    for row in session.scalars(select(TileImage)):
-        yield row.tile_id, _folder(row)
+    for tile_id, record in session.execute(select(TileImage.tile_id, TileImage.record)):
+        yield tile_id, _folder(record)
 
 
-def _folder(row: TileImage) -> Path:
-    return Path(str(row.record["prefix"])).parent
+def _folder(record: JsonObject) -> Path:
+    return Path(str(record["prefix"])).parent
 
 
 def planned_folders(session: Session) -> set[Path]:
@@ -151,7 +122,7 @@ def forget_measurement_set(session: Session, tile_id: str) -> None:
 def forget_images(session: Session, tile_id: str, folder: Path) -> None:
     """Delete the rows of a tile's images in a directory."""
     for row in session.scalars(select(TileImage).where(TileImage.tile_id == tile_id)):
-        if _folder(row) == folder:
+        if _folder(row.record) == folder:
             session.delete(row)
 
 

@@ -1,4 +1,4 @@
-"""Pieces that queries have in common."""
+"""Sources: places of the sky that are measured on every image."""
 
 import math
 from collections.abc import Iterable, Iterator

@@ -186,3 +186,9 @@ def next_tile_bytes(session: Session) -> int:
         return 0
     total = select(func.sum(SubbandFile.size)).where(SubbandFile.tile_id == tile_id)
     return int(session.scalar(total) or 0)
+
+
+def all_files_of_tile(session: Session, tile_id: str) -> list[Path]:
+    """All sub-band files of a tile, duplicates too."""
+    rows = session.scalars(select(SubbandFile.path).where(SubbandFile.tile_id == tile_id))
+    return [Path(path) for path in rows]

@@ -1,4 +1,4 @@
-"""Pieces that queries have in common."""
+"""Images of tiles."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -188,10 +188,21 @@ def converted_tiles(
     return [converted_tile(row) for row in session.scalars(query.order_by(Tile.start))]
 
 
-def measurement_sets(session: Session, tile_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Path of the Measurement Set, empty where it is gone, and its machine, by tile."""
-    wanted = Tile.id.in_(list(tile_ids))
-    rows = session.execute(select(Tile.id, Tile.ms_path, Tile.ms_host).where(wanted))
+def measurement_sets(
+    session: Session, tile_ids: Iterable[str] | None = None, since: float | None = None
+) -> dict[str, tuple[str, str]]:
+    """Path of the Measurement Set, empty where it is gone, and its machine, by tile.
+
+    Parameters
+    ----------
+    session : Session
+    tile_ids : iterable of str, optional
+        Default: all.
+    since : float, optional
+        Earliest time of observation, Unix seconds.
+    """
+    wanted = in_selection(Tile.start, Tile.id, since, None, tile_ids)
+    rows = session.execute(select(Tile.id, Tile.ms_path, Tile.ms_host).where(*wanted))
     return {row.id: (row.ms_path, row.ms_host) for row in rows}
 
 

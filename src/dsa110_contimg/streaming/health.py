@@ -17,8 +17,5 @@ def health(registry: Registry, settings: Settings) -> Health:
     view = overview(registry)
     warning = orientation_warning(view.latest_tile)
     warnings = [warning, *view.warnings] if warning else view.warnings
-    return Health(
-        **view.model_dump(exclude={"warnings"}),
-        warnings=warnings,
-        pulse=pulse(registry, settings.root),
-    )
+    found = dict(view) | {"warnings": warnings}
+    return Health(**found, pulse=pulse(registry, settings.root))

@@ -40,9 +40,9 @@ from dsa110_contimg.registry.retention import (
     oldest_with_files,
     planned_folders,
     published_moments,
-    subband_paths,
-    tile_files,
 )
+from dsa110_contimg.registry.subband_files import all_files_of_tile
+from dsa110_contimg.registry.tiles import measurement_sets
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.streaming import groups
 
@@ -238,12 +238,13 @@ def _needs(session: Session, settings: Settings, now: float) -> _Needs:
 
 def _named(session: Session, settings: Settings, needs: _Needs, now: float) -> Iterator[Removal]:
     """Files of tiles that are done with."""
-    for tile in tile_files(session, oldest_with_files(session)):
-        if tile.ms_path and needs.over(tile.tile_id, settings.keep_ms_h, now):
-            yield Removal(Path(tile.ms_path), "raw MS", _OVER, 0, tile.tile_id, tile.ms_host)
-        if needs.over(tile.tile_id, settings.keep_subbands_h, now):
-            for path in subband_paths(session, tile.tile_id):
-                yield Removal(path, "sub-band file", _OVER, 0, tile.tile_id)
+    places = measurement_sets(session, since=oldest_with_files(session))
+    for tile_id, (ms_path, ms_host) in places.items():
+        if ms_path and needs.over(tile_id, settings.keep_ms_h, now):
+            yield Removal(Path(ms_path), "raw MS", _OVER, 0, tile_id, ms_host)
+        if needs.over(tile_id, settings.keep_subbands_h, now):
+            for path in all_files_of_tile(session, tile_id):
+                yield Removal(path, "sub-band file", _OVER, 0, tile_id)
     planned = planned_folders(session)
     for tile_id, folder in image_folders(session):
         if folder not in planned and needs.over(tile_id, settings.keep_images_h, now):

@@ -26,7 +26,7 @@ from dsa110_contimg.registry.groups import (
     first_unsettled_tile,
     form_group,
     group_and_tiles,
-    groups_since,
+    group_tiles_since,
     has_undecided_group,
     newest_group_start,
     next_waiting_group,
@@ -151,7 +151,7 @@ class StreamingMosaicManager:
                 )
                 for row in tiles_since(session, since)
             ]
-            formed = [group.tile_ids for group in groups_since(session, since)]
+            formed = group_tiles_since(session, since)
         return groups.next_complete_groups(
             tiles,
             formed,
