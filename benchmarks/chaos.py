@@ -29,16 +29,8 @@ from sqlalchemy import select
 
 from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.products.publish import sha256
-from dsa110_contimg.registry.models import (
-    Event,
-    GroupState,
-    Mosaic,
-    MosaicGroup,
-    Product,
-    SubbandFile,
-    Tile,
-    TileState,
-)
+from dsa110_contimg.registry.models import Event, Mosaic, MosaicGroup, Product, SubbandFile, Tile
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.visibilities.observations import unix_seconds
 

@@ -24,10 +24,11 @@ from sqlalchemy import delete, insert, update
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.tiles import ConvertedTile
-from dsa110_contimg.pipeline.fresh import resolved
+from dsa110_contimg.executors.fresh import resolved
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import FileState, SubbandFile, Tile
+from dsa110_contimg.registry.models import SubbandFile, Tile
+from dsa110_contimg.registry.states import FileState
 from dsa110_contimg.streaming.converter import StreamingConverter
 
 CLAIMERS, TILES, HANDED_OUT = 16, 6000, 1000

@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import GroupState, MosaicGroup, Product, Tile, TileState
+from dsa110_contimg.registry.models import MosaicGroup, Product, Tile
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
 

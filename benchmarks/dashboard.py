@@ -28,9 +28,9 @@ from playwright.sync_api import Browser, Page, Playwright, Request, sync_playwri
 from sqlalchemy import insert, select
 
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.imaging.fits_image import read_fits, write_fits
 from dsa110_contimg.operations import sky_survey
-from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product, Source, Tile
 

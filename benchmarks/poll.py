@@ -13,7 +13,8 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import FileState, SubbandFile
+from dsa110_contimg.registry.models import SubbandFile
+from dsa110_contimg.registry.states import FileState
 from dsa110_contimg.streaming import ingest
 
 FILES = 20_000

@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Tile
 from dsa110_contimg.simulation import hour

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import peer_programs
 
-from dsa110_contimg.pipeline.executors import WORKER_ENVIRONMENT
+from dsa110_contimg.executors.worker import WORKER_ENVIRONMENT
 
 WORKERS = 2
 CATALOGUE = "bench"

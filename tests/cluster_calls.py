@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.pipeline.needs import needs
-from dsa110_contimg.pipeline.own_disk import host_of, this_host
+from dsa110_contimg.executors.needs import needs
+from dsa110_contimg.executors.own_disk import host_of, this_host
 
 
 @dataclass(frozen=True)

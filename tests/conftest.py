@@ -14,8 +14,8 @@ import pytest
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.tiles import SubbandFiles
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import care
 from dsa110_contimg.registry.database import Registry

@@ -20,7 +20,8 @@ from dsa110_contimg.batch.jobs import JobRunner, submit
 from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Job, JobState, TileImage
+from dsa110_contimg.registry.models import Job, TileImage
+from dsa110_contimg.registry.states import JobState
 from servers import Server
 
 SCRIPTS = Path(sys.executable).parent

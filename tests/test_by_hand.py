@@ -10,19 +10,13 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.cli.mosaic import mosaic as mosaic_app
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.operations.verdicts import hold_by_hand, publish_by_hand
-from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.file_check import check_files
-from dsa110_contimg.registry.models import (
-    Event,
-    GroupState,
-    Mosaic,
-    MosaicGroup,
-    Product,
-    TileImage,
-)
+from dsa110_contimg.registry.models import Event, Mosaic, MosaicGroup, Product, TileImage
+from dsa110_contimg.registry.states import GroupState
 from dsa110_contimg.streaming import StreamingMosaicManager
 
 

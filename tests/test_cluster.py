@@ -25,11 +25,11 @@ from dsa110_contimg import software
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.cli.setup import examine
 from dsa110_contimg.errors import BadInputError, RetryableError, UsageError
+from dsa110_contimg.executors.cluster.security import make_keys
+from dsa110_contimg.executors.fresh import FreshPath
+from dsa110_contimg.executors.opening import open_executor
+from dsa110_contimg.executors.priority import Priority
 from dsa110_contimg.imaging.fits_image import read_fits
-from dsa110_contimg.pipeline.cluster_security import make_keys
-from dsa110_contimg.pipeline.engine import open_executor
-from dsa110_contimg.pipeline.fresh import FreshPath
-from dsa110_contimg.pipeline.slots import Priority
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -171,7 +171,7 @@ def test_what_a_killed_program_had_given_ends(cluster: Cluster, tmp_path: Path) 
     program = (
         "import sys\nfrom pathlib import Path\nfrom cluster_calls import write_slowly\n"
         "from dsa110_contimg import settings\n"
-        "from dsa110_contimg.pipeline.engine import open_executor\n"
+        "from dsa110_contimg.executors.opening import open_executor\n"
         "given = {'scheduler': sys.argv[2]}\n"
         "executor = open_executor(settings.load(root=sys.argv[1], executor=given))\n"
         "marks = Path(sys.argv[3])\n"

@@ -23,8 +23,8 @@ from sqlalchemy import select, update
 from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.constants import UNIX_EPOCH_JD
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.operations import sky_survey
-from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry import tokens
 from dsa110_contimg.registry.calibration_sets import (
     get_calibration_set,
@@ -34,15 +34,14 @@ from dsa110_contimg.registry.calibration_sets import (
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
-    GroupState,
     Job,
     Mosaic,
     MosaicGroup,
     Source,
     SubbandFile,
     Tile,
-    TileState,
 )
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.web import words

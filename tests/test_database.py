@@ -15,21 +15,20 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import plans
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import NothingToDo, PermanentError, UsageError
-from dsa110_contimg.pipeline.executors import InlineExecutor
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.registry import care, migrations
 from dsa110_contimg.registry.database import Registry, make_engine
 from dsa110_contimg.registry.file_check import check_files
 from dsa110_contimg.registry.models import (
     Base,
     Event,
-    GroupState,
     Mosaic,
     MosaicGroup,
     Product,
     SubbandFile,
     Tile,
-    TileState,
 )
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
 
 OLD = Path(__file__).parent / "data" / "database_v2.sql"

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.errors import OutageError, RetryableError, UsageError, WorkerDiedError
-from dsa110_contimg.pipeline import executors, niceness
-from dsa110_contimg.pipeline.executors import LocalExecutor
-from dsa110_contimg.pipeline.fresh import FreshPath
-from dsa110_contimg.pipeline.slots import Priority, machine_slot
+from dsa110_contimg.executors import local, niceness
+from dsa110_contimg.executors.fresh import FreshPath
+from dsa110_contimg.executors.local import LocalExecutor
+from dsa110_contimg.executors.priority import Priority
+from dsa110_contimg.executors.slots import machine_slot
 
 
 def _double(number: int) -> int:
@@ -112,7 +113,7 @@ def test_a_worker_may_wait_long_for_a_slot_but_not_in_silence(
 ) -> None:
     with LocalExecutor(1, tmp_path / "slots", slots=1, timeout_s=3.0) as executor:
         worker = executor.submit(_process_id).result(60)
-        monkeypatch.setattr(executors, "_LONGEST_SILENCE_S", 4.0)
+        monkeypatch.setattr(local, "_LONGEST_SILENCE_S", 4.0)
         with machine_slot(tmp_path / "slots", 1):
             waits = executor.submit(_process_id)
             with pytest.raises(TimeoutError):
@@ -153,7 +154,7 @@ def test_a_cancelled_call_ends_its_worker(tmp_path: Path) -> None:
         while not (tmp_path / "marker").exists() or not (tmp_path / "marker").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert running.cancel()
+        assert not running.cancel()
         with pytest.raises(RetryableError, match="cancelled"):
             running.result(10)
         assert queued.result(60) == 2
@@ -164,7 +165,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     program = (
         "import sys, time; sys.path[:0] = [sys.argv[2]]\n"
         "from pathlib import Path\n"
-        "from dsa110_contimg.pipeline.executors import LocalExecutor\n"
+        "from dsa110_contimg.executors.local import LocalExecutor\n"
         "import test_executors\n"
         "if __name__ == '__main__':\n"
         "    executor = LocalExecutor(1, Path(sys.argv[1]))\n"
@@ -254,7 +255,7 @@ def test_the_slot_goes_by_priority_and_then_by_age(tmp_path: Path) -> None:
 def test_who_has_waited_long_goes_before_a_higher_priority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dsa110_contimg.pipeline.slots as slots
+    import dsa110_contimg.executors.slots as slots
 
     monkeypatch.setattr(slots, "_PATIENCE_S", 0.1)
     order: list[str] = []
@@ -337,7 +338,7 @@ def _taken_within(seconds: float, directory: Path, priority: Priority, memory_gb
 def test_streaming_does_not_wait_for_batch_but_for_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dsa110_contimg.pipeline.slots as slots
+    import dsa110_contimg.executors.slots as slots
 
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 24000000 kB\nMemAvailable: 6000000 kB\n")
@@ -354,7 +355,7 @@ def test_streaming_does_not_wait_for_batch_but_for_memory(
 def test_batch_that_has_waited_long_does_not_hold_up_streaming_in_a_crowd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dsa110_contimg.pipeline.slots as slots
+    import dsa110_contimg.executors.slots as slots
 
     monkeypatch.setattr(slots, "_PATIENCE_S", 0.05)
     begun = threading.Event()
@@ -375,7 +376,7 @@ def test_batch_that_has_waited_long_does_not_hold_up_streaming_in_a_crowd(
 
 
 def test_a_process_that_has_ended_computes_no_more(tmp_path: Path) -> None:
-    import dsa110_contimg.pipeline.slots as slots
+    import dsa110_contimg.executors.slots as slots
 
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     holder = tmp_path / "slot00.holder"
@@ -408,7 +409,7 @@ def test_workers_of_a_nice_program_are_nice_to_other_sessions(tmp_path: Path) ->
     script = (
         "import os, sys; os.nice(10); sys.path.insert(0, sys.argv[1]);"
         "from pathlib import Path;"
-        "from dsa110_contimg.pipeline.executors import LocalExecutor;"
+        "from dsa110_contimg.executors.local import LocalExecutor;"
         "import test_executors;"
         "executor = LocalExecutor(1, Path(sys.argv[2]));"
         "print(*executor.submit(test_executors._niceness).result(60)); executor.close()"

@@ -19,17 +19,11 @@ import dsa110_contimg.registry.database as database
 from conftest import SmallRun, make_root, new_postgres_database, use_database
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import OutageError
-from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
+from dsa110_contimg.executors.inline import InlineExecutor
+from dsa110_contimg.executors.local import LocalExecutor
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import (
-    Event,
-    GroupState,
-    Mosaic,
-    MosaicGroup,
-    Product,
-    Tile,
-    TileState,
-)
+from dsa110_contimg.registry.models import Event, Mosaic, MosaicGroup, Product, Tile
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
 
 FAST = {

@@ -16,12 +16,11 @@ from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import plans
 from dsa110_contimg.cli.main import app
-from dsa110_contimg.pipeline.executors import InlineExecutor
-from dsa110_contimg.pipeline.protection import protected
+from dsa110_contimg.executors.inline import InlineExecutor
+from dsa110_contimg.operations.batch_programs import protected
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Event,
-    GroupState,
     Mosaic,
     MosaicGroup,
     Plan,
@@ -29,8 +28,8 @@ from dsa110_contimg.registry.models import (
     SubbandFile,
     Tile,
     TileImage,
-    TileState,
 )
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.streaming import StreamingConverter, housekeeping
 from dsa110_contimg.streaming.disk import DiskGuard
@@ -238,7 +237,7 @@ def test_the_converter_waits_for_room(
 _AT_WORK = """
 import sys, time
 from pathlib import Path
-from dsa110_contimg.pipeline.protection import protected
+from dsa110_contimg.operations.batch_programs import protected
 with protected(Path(sys.argv[1])):
     print("at work", flush=True)
     time.sleep(600)

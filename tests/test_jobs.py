@@ -24,11 +24,12 @@ from dsa110_contimg.batch.kinds import (
     ValidateJob,
 )
 from dsa110_contimg.errors import OutageError, UsageError
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.registry.models import Job
+from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.visibilities import measurement_set
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import InlineExecutor
-from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.streaming import journal
 from dsa110_contimg.streaming.journal import GroupJournal

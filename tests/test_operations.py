@@ -21,7 +21,8 @@ from dsa110_contimg.cli.main import app
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry import night
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Event, Tile, TileState
+from dsa110_contimg.registry.models import Event, Tile
+from dsa110_contimg.registry.states import TileState
 from dsa110_contimg.settings import AlertRule, Settings
 from dsa110_contimg.sky.astrometry import orientation_table_end, orientation_warning
 from dsa110_contimg.streaming import alerts

@@ -17,21 +17,16 @@ from conftest import SmallRun, make_root
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.errors import ElsewhereError, LostHostError
-from dsa110_contimg.pipeline import own_disk
-from dsa110_contimg.pipeline.engine import open_executor
-from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
-from dsa110_contimg.pipeline.fresh import FreshPath
-from dsa110_contimg.pipeline.own_disk import this_host
+from dsa110_contimg.executors import own_disk
+from dsa110_contimg.executors.fresh import FreshPath
+from dsa110_contimg.executors.inline import InlineExecutor
+from dsa110_contimg.executors.local import LocalExecutor
+from dsa110_contimg.executors.opening import open_executor
+from dsa110_contimg.executors.own_disk import this_host
 from dsa110_contimg.registry import file_check
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import (
-    Event,
-    GroupState,
-    MosaicGroup,
-    SubbandFile,
-    Tile,
-    TileState,
-)
+from dsa110_contimg.registry.models import Event, MosaicGroup, SubbandFile, Tile
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.registry.tiles import converted_tile
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import imaging

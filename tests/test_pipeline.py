@@ -17,8 +17,8 @@ from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import MosaicImage
 from dsa110_contimg.artifacts.tiles import ConvertedTiles, ImagedTiles, ManualFlags, SubbandFiles
 from dsa110_contimg.errors import CalibrationError, CancelledRunError, GraphError, UsageError
-from dsa110_contimg.pipeline.calls import call
-from dsa110_contimg.pipeline.executors import LocalExecutor
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.local import LocalExecutor
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
     PipelineOrchestrator,

@@ -13,8 +13,8 @@ from daemons import until
 from cluster_calls import double, write_slowly
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import RetryableError
-from dsa110_contimg.pipeline.engine import open_executor
-from dsa110_contimg.pipeline.fresh import FreshPath
+from dsa110_contimg.executors.fresh import FreshPath
+from dsa110_contimg.executors.opening import open_executor
 from dsa110_contimg.settings import Settings
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -54,8 +54,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr("dsa110_contimg.pipeline.cluster._SCALE_S", 0.5)
-    monkeypatch.setattr("dsa110_contimg.pipeline.cluster_queue._ASK_S", 0.5)
+    monkeypatch.setattr("dsa110_contimg.executors.cluster.executor._SCALE_S", 0.5)
+    monkeypatch.setattr("dsa110_contimg.executors.cluster.queue._ASK_S", 0.5)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
         yield folder
 

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import MosaicGroup, Source, Tile, TileImage, TileState
+from dsa110_contimg.registry.models import MosaicGroup, Source, Tile, TileImage
+from dsa110_contimg.registry.states import TileState
 from dsa110_contimg.settings import load
 from dsa110_contimg.sky import matching
 from dsa110_contimg.sources.accuracy import against_truth

@@ -1,10 +1,12 @@
 """Claims fence: whoever lost a lease changes nothing."""
 
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, St
 from dsa110_contimg.quality.gates import Gate, Verdict
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Mosaic, Source, Tile, TileState
+from dsa110_contimg.registry.models import Mosaic, Source, Tile
 from dsa110_contimg.registry.sources import query_sources
+from dsa110_contimg.registry.states import TRANSITIONS, JobState, TileState
 from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight
@@ -249,6 +252,49 @@ def test_one_result_that_cannot_be_recorded_holds_up_no_other(database_url: str)
         assert (failed.state, failed.failures) == (TileState.FAILED, 1)
         assert "nobody expected this" in failed.reason
     registry.close()
+
+
+def test_a_state_is_followed_only_by_what_may_follow(registry: Registry) -> None:
+    with registry.write() as session:
+        tile = session.get_one(Tile, "t0")
+        with pytest.raises(ValueError, match="converted may not follow ready"):
+            tile.state = TileState.CONVERTED
+        tile.state = TileState.CONVERTING
+    assert _tile(registry).state is TileState.CONVERTING
+    claim = claims.claim_next(registry, claims.TILES, "a", 60.0)
+    assert claim is not None
+    with (
+        pytest.raises(ValueError, match="rejected may not follow converting"),
+        registry.write() as session,
+    ):
+        claims.change(session, claim, state=TileState.REJECTED)
+    with registry.read() as session:
+        stored = session.connection().exec_driver_sql("SELECT state FROM tiles ORDER BY id")
+        assert sorted({row.state for row in stored}) == ["converting", "ready"]
+
+
+def test_states_are_drawn_as_they_may_follow_each_other() -> None:
+    drawings = (Path(__file__).parent.parent / "docs/states.md").read_text().split("## ")[1:]
+    drawn = [set(re.findall(r"^    (\w+) --> (\w+)", text, re.MULTILINE)) for text in drawings]
+    allowed = [
+        {(before, after) for before, following in table.items() for after in following}
+        for table in TRANSITIONS.values()
+    ]
+    assert drawn == allowed
+
+
+def test_claims_make_only_changes_that_may_be() -> None:
+    for kind in (claims.TILES, claims.GROUPS):
+        table = TRANSITIONS[type(kind.ready)]
+        ends = {kind.failed, kind.quarantined, kind.held}
+        assert table[kind.working] >= {kind.ready, *ends}
+        assert all(kind.ready in table[state] for state in ends)
+        assert all(kind.working in table[state] for state in (kind.ready, kind.failed))
+    assert {state for state, after in TRANSITIONS[JobState].items() if not after} == {
+        JobState.DONE,
+        JobState.FAILED,
+        JobState.CANCELLED,
+    }
 
 
 def test_sources_of_a_cone_are_found_on_all_of_the_sky(database_url: str) -> None:

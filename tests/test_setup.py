@@ -19,8 +19,8 @@ from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.cli import setup
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.executors.settings import ExecutorSettings
 from dsa110_contimg.options import parse_options
-from dsa110_contimg.pipeline.executor_settings import ExecutorSettings
 from dsa110_contimg.stage_options import CalibrationSolveOptions, PipelineOptions
 from dsa110_contimg.streaming.notify import notify
 

@@ -23,24 +23,22 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.operations import sky_survey
-from dsa110_contimg.pipeline.executors import InlineExecutor
 from dsa110_contimg.products import hips, survey
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     CalibrationChoice,
     Event,
-    FileState,
-    GroupState,
     Mosaic,
     MosaicGroup,
     Product,
     SubbandFile,
     Tile,
-    TileState,
 )
+from dsa110_contimg.registry.states import FileState, GroupState, TileState
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.streaming import (

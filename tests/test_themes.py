@@ -27,10 +27,11 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.client import Client
+from dsa110_contimg.executors.inline import InlineExecutor
+from dsa110_contimg.executors.local import LocalExecutor
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import InlineExecutor, LocalExecutor
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, Mosaic, MosaicGroup, Product, Tile
 from dsa110_contimg.settings import pipeline_options

@@ -1,13 +1,17 @@
 """Files as a whole: written or not, on disk when the database says so, and how large."""
 
 import contextlib
+import glob
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 from dsa110_contimg.errors import UsageError
+
+_UNFINISHED = re.compile(r"\..+\.part-[0-9a-f]{8}")
 
 
 def check_new(paths: Iterable[Path]) -> None:
@@ -17,9 +21,26 @@ def check_new(paths: Iterable[Path]) -> None:
             raise UsageError(f"{path}: exists already; choose another --output")
 
 
+def unfinished_name(path: Path) -> Path:
+    """A hidden name beside a path, that nobody else uses, for what is not finished."""
+    return path.with_name(f".{path.name}.part-{uuid4().hex[:8]}")
+
+
+def is_unfinished(name: str) -> bool:
+    """True if `unfinished_name` made a name; its program may have been killed since."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
+def named_after(path: Path) -> Iterator[Path]:
+    """What lies under a path's name, with or without suffixes, finished or not."""
+    name = glob.escape(path.name)
+    yield from path.parent.glob(f"{name}*")
+    yield from path.parent.glob(f".{name}*.part-*")
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A directory that appears under its name when everything in it is written.
+    """A file or directory that appears under its name when everything in it is written.
 
     Parameters
     ----------
@@ -31,12 +52,59 @@ def whole(path: Path) -> Iterator[Path]:
     Path
         Where to write meanwhile; nothing is made. Removed if an error is raised.
     """
-    part = path.with_name(f"{path.name}.part-{uuid4().hex[:8]}")
+    part = unfinished_name(path)
     try:
         yield part
         part.rename(path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        discard(part)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file that takes the place of one of the same name, if there is one, when it is on disk.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    Path
+        Where to write meanwhile; removed if an error is raised.
+    """
+    part = unfinished_name(path)
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_whole(path: Path) -> bool:
+    """Remove a file or directory: under its name it is there whole or not at all.
+
+    Returns
+    -------
+    bool
+        False if it was gone already.
+    """
+    part = unfinished_name(path)
+    try:
+        path.rename(part)
+    except FileNotFoundError:
+        return False
+    discard(part)
+    return True
+
+
+def discard(path: Path) -> None:
+    """Remove a file, or a directory with everything in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_tree(path: Path) -> None:

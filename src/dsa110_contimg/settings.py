@@ -22,9 +22,9 @@ from pydantic_settings import (
 
 from dsa110_contimg import layout
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.executors.settings import ExecutorSettings
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import Options, first_problem, parse_options
-from dsa110_contimg.pipeline.executor_settings import ExecutorSettings
 from dsa110_contimg.sky.options import CatalogueOptions
 from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stage_options import (

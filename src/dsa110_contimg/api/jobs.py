@@ -15,7 +15,8 @@ from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.registry import jobs as registered_jobs
-from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.registry.models import Job
+from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.settings import Settings
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(may_read)])

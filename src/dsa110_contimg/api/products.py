@@ -21,10 +21,10 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.antennas import recorded_antennas
 from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary, list_calibration_sets
 from dsa110_contimg.registry.light_curves import SourceLightCurve, source_light_curve
-from dsa110_contimg.registry.models import MosaicState, TileState
 from dsa110_contimg.registry.mosaics import MosaicDetail, MosaicSummary, get_mosaic, list_mosaics
 from dsa110_contimg.registry.products import products_of_file
 from dsa110_contimg.registry.sources import SourceSummary, find_source, query_sources
+from dsa110_contimg.registry.states import MosaicState, TileState
 from dsa110_contimg.registry.tiles import TileDetail, TileSummary, get_tile, list_tiles
 from dsa110_contimg.streaming.health import Health, health
 

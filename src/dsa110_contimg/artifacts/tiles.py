@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.executors.own_disk import OnHost
 from dsa110_contimg.quality.artefacts import Artefacts
 from dsa110_contimg.sky.strong_sources import FarSource
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
@@ -55,6 +56,11 @@ class ConvertedTile:
     moon_deg: float = float("nan")
     host: str = ""
 
+    @property
+    def place(self) -> OnHost:
+        """Where the Measurement Set lies."""
+        return OnHost(self.host, self.ms_path)
+
 
 @dataclass(frozen=True)
 class CalibratedTile:
@@ -99,6 +105,11 @@ class CalibratedTile:
     motion_arcsec: float = 0.0
     antennas: tuple[AntennaHealth, ...] = ()
     far_sources: tuple[FarSource, ...] = ()
+
+    @property
+    def place(self) -> OnHost:
+        """Where the Measurement Set lies."""
+        return OnHost(self.host, self.ms_path)
 
     @property
     def departures(self) -> tuple[AntennaHealth, ...]:

@@ -23,10 +23,10 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import KINDS, Request
 from dsa110_contimg.batch.workers import NICENESS, batch_workers
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, UsageError
+from dsa110_contimg.executors.niceness import make_session_nice
+from dsa110_contimg.executors.worker import end_with_parent
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import end_with_parent
-from dsa110_contimg.pipeline.niceness import make_session_nice
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.jobs import (
     add_job,
@@ -39,7 +39,8 @@ from dsa110_contimg.registry.jobs import (
     start_next,
     update_running,
 )
-from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.registry.models import Job
+from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.settings import Settings
 
 log = structlog.get_logger()

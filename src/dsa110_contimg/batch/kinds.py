@@ -14,9 +14,9 @@ from dsa110_contimg.batch.placing import aside, fresh, place
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.executors.calls import Call, call
 from dsa110_contimg.mosaicking.options import Method, MosaicOptions
 from dsa110_contimg.options import Options
-from dsa110_contimg.pipeline.calls import Call, call
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings, pipeline_options, stage_options

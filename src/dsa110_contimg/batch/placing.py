@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from dsa110_contimg.durable import check_new, sync
+from dsa110_contimg.durable import check_new, sync, unfinished_name
 from dsa110_contimg.errors import OutageError
-from dsa110_contimg.pipeline.fresh import fresh_path
+from dsa110_contimg.executors.fresh import fresh_path
 
 
 @contextlib.contextmanager
@@ -26,7 +25,7 @@ def aside(output: Path) -> Iterator[Path]:
     OutageError
         If it cannot be made.
     """
-    scratch = output.parent / f".{output.name}.{uuid4().hex[:8]}"
+    scratch = unfinished_name(output)
     try:
         scratch.mkdir(parents=True)
     except OSError as error:

@@ -13,13 +13,13 @@ from dsa110_contimg.batch.placing import aside, move
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose
 from dsa110_contimg.errors import NothingToDo, UsageError
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.imaging.fits_image import write_casa_image
 from dsa110_contimg.mosaicking import gates
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import parse_options
-from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.products import provenance
 from dsa110_contimg.registry import plans
 from dsa110_contimg.registry.database import Registry

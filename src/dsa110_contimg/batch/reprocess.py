@@ -25,10 +25,10 @@ from dsa110_contimg.batch.selection import TileSelection
 from dsa110_contimg.batch.tiles import choose_converted
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.durable import check_new
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.operations.batch_programs import protected
 from dsa110_contimg.pipeline.context import PipelineContext, StageContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
-from dsa110_contimg.pipeline.protection import protected
 from dsa110_contimg.pipeline.stage import Stage, StageDefinition
 from dsa110_contimg.registry import manual_flags
 from dsa110_contimg.registry.calibration_sets import known_sets

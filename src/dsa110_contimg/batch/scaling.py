@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dsa110_contimg.durable import size_bytes
-from dsa110_contimg.pipeline.engine import open_executor
-from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.executors.base import Executor
+from dsa110_contimg.executors.opening import open_executor
 from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues

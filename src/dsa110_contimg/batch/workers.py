@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dsa110_contimg import layout
-from dsa110_contimg.pipeline.engine import open_executor
-from dsa110_contimg.pipeline.executors import Executor
-from dsa110_contimg.pipeline.protection import protected
-from dsa110_contimg.pipeline.slots import Priority, machine_slot
+from dsa110_contimg.executors.base import Executor
+from dsa110_contimg.executors.opening import open_executor
+from dsa110_contimg.executors.priority import Priority
+from dsa110_contimg.executors.slots import machine_slot
+from dsa110_contimg.operations.batch_programs import protected
 from dsa110_contimg.settings import Settings
 
 NICENESS = 10

@@ -94,7 +94,7 @@ def calibrate(
 ) -> None:
     """Solve bandpass and gains of a Measurement Set against the sky."""
     from dsa110_contimg.batch.kinds import CalibrateJob
-    from dsa110_contimg.pipeline.fresh import FreshPath
+    from dsa110_contimg.executors.fresh import FreshPath
 
     settings = load_settings(root=root)
     target = output or FreshPath(layout.calibration_sets(settings.root), ms.stem).make()

@@ -28,13 +28,10 @@ def scheduler(
     setup_logging(settings.log_format)
     _prepare_dask()
     from distributed import Scheduler
-    from distributed.scheduler import DEFAULT_EXTENSIONS
 
-    from dsa110_contimg.pipeline.cluster_security import make_keys, security
+    from dsa110_contimg.executors.cluster.security import make_keys, security
 
     make_keys(settings.tls_dir)
-    # They remember every time that there was work, for ever.
-    extensions = {name: kind for name, kind in DEFAULT_EXTENSIONS.items() if name != "spans"}
 
     async def run() -> None:
         stop = _stop_by_signal()
@@ -45,7 +42,8 @@ def scheduler(
             security=security(settings.tls_dir),
             dashboard=False,
             dashboard_address="127.0.0.1:0",
-            extensions=extensions,
+            # Those of Dask serve others' uses, and one keeps a record of all work for ever.
+            extensions={},
         ) as running:
             log.info("scheduler listens", address=running.address)
             await _first(stop.wait(), running.finished())
@@ -81,9 +79,9 @@ def worker(
     _prepare_dask()
     from distributed import Worker
 
-    from dsa110_contimg.pipeline import own_disk as own_disks
-    from dsa110_contimg.pipeline.cluster_host import Host
-    from dsa110_contimg.pipeline.cluster_security import security
+    from dsa110_contimg.executors import own_disk as own_disks
+    from dsa110_contimg.executors.cluster.host import Host
+    from dsa110_contimg.executors.cluster.security import security
 
     if own_disk is not None:
         own_disks.use(own_disk, settings.disk_stop_gb)
@@ -131,7 +129,7 @@ def _prepare_dask() -> None:
         wanted = "pip install 'dsa110-contimg[cluster]'"
         raise UsageError(f"a cluster needs the extra: {wanted}") from error
     # Whoever runs it may set otherwise, by DASK_DISTRIBUTED__... or Dask's own files.
-    from dsa110_contimg.pipeline.cluster_security import DASK
+    from dsa110_contimg.executors.cluster.security import DASK
 
     dask.config.update_defaults(DASK)
     logging.getLogger("distributed").setLevel(logging.WARNING)

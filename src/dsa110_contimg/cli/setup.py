@@ -186,7 +186,7 @@ def examine(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _examine_cluster(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    from dsa110_contimg.pipeline.engine import open_executor
+    from dsa110_contimg.executors.opening import open_executor
 
     address = settings.executor.scheduler
     try:

@@ -37,10 +37,10 @@ def convert_stream(
     ] = False,
 ) -> None:
     """Watch a directory and convert each observation to a Measurement Set."""
-    from dsa110_contimg.pipeline.engine import open_executor
-    from dsa110_contimg.pipeline.executors import LocalExecutor
-    from dsa110_contimg.pipeline.memory import share_heaps
-    from dsa110_contimg.pipeline.slots import Priority
+    from dsa110_contimg.executors.local import LocalExecutor
+    from dsa110_contimg.executors.memory import share_heaps
+    from dsa110_contimg.executors.opening import open_executor
+    from dsa110_contimg.executors.priority import Priority
     from dsa110_contimg.streaming import headers
     from dsa110_contimg.streaming.converter import StreamingConverter
     from dsa110_contimg.streaming.daemon import open_registry
@@ -95,9 +95,9 @@ def streaming_mosaic(
     ] = False,
 ) -> None:
     """Form groups of ten tiles and make, check and publish their mosaics."""
-    from dsa110_contimg.pipeline.engine import open_executor
-    from dsa110_contimg.pipeline.memory import share_heaps
-    from dsa110_contimg.pipeline.slots import Priority
+    from dsa110_contimg.executors.memory import share_heaps
+    from dsa110_contimg.executors.opening import open_executor
+    from dsa110_contimg.executors.priority import Priority
     from dsa110_contimg.streaming.daemon import open_registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_contimg.durable import whole
 from dsa110_contimg.errors import BadInputError, UsageError, unreadable
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.sky.projections import PROJECTIONS
@@ -149,22 +150,18 @@ def create_fits(path: Path, image: Image) -> Iterator[np.ndarray]:
     header = fits.PrimaryHDU(
         np.broadcast_to(np.float32(0), image.pixels.shape), _header(image)
     ).header
-    fresh = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     cards = header.tostring().encode("ascii")
     shape = image.pixels.shape
     size = len(cards) + 4 * shape[0] * shape[1]
-    with fresh.open("wb") as file:
-        file.write(cards)
-        # What the disk does not hold must fail here, not in the map's memory.
-        os.posix_fallocate(file.fileno(), 0, -(-size // _FITS_BLOCK) * _FITS_BLOCK)
-    pixels = np.memmap(fresh, ">f4", "r+", len(cards), shape)
-    try:
+    with whole(path) as part:
+        with part.open("wb") as file:
+            file.write(cards)
+            # What the disk does not hold must fail here, not in the map's memory.
+            os.posix_fallocate(file.fileno(), 0, -(-size // _FITS_BLOCK) * _FITS_BLOCK)
+        pixels = np.memmap(part, ">f4", "r+", len(cards), shape)
         yield pixels
         pixels.flush()
-        fresh.rename(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _header(image: Image) -> Any:

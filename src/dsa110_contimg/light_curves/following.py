@@ -11,10 +11,10 @@ import numpy as np
 
 from dsa110_contimg.artifacts.mosaics import MosaicImage
 from dsa110_contimg.constants import DAY_S
+from dsa110_contimg.executors.calls import call
 from dsa110_contimg.light_curves.epochs import earlier_epochs, mosaic_epoch, tile_epochs
 from dsa110_contimg.light_curves.judging import judge
 from dsa110_contimg.light_curves.scales import compare_scales
-from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.registry import light_curves as rows
 from dsa110_contimg.registry.database import Registry, Session

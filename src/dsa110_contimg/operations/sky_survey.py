@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from dsa110_contimg import layout
-from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.products import survey
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry

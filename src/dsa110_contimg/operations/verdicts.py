@@ -11,9 +11,9 @@ from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.groups import decide_by_hand
-from dsa110_contimg.registry.models import GroupState, MosaicState
 from dsa110_contimg.registry.mosaics import get_mosaic, hold_mosaic, set_state
 from dsa110_contimg.registry.products import publish_files
+from dsa110_contimg.registry.states import GroupState, MosaicState
 from dsa110_contimg.reports.evidence import evidence_of
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dsa110_contimg.errors import GraphError
-from dsa110_contimg.pipeline.calls import Call, Result
+from dsa110_contimg.executors.base import Executor
+from dsa110_contimg.executors.calls import Call, Result
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.pipeline.cancellation import Cancellation
-from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
 
 Failure = TypeVar("Failure", bound=Exception)
 Progress = Callable[[str, float, str], None]

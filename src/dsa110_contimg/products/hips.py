@@ -7,13 +7,11 @@ as PNG.
 """
 
 import io
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import ducc0
 import numpy as np
@@ -21,7 +19,7 @@ from astropy.io import fits
 from scipy import ndimage
 
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
-from dsa110_contimg.durable import sync
+from dsa110_contimg.durable import replacing
 from dsa110_contimg.imaging.colours import STRETCH_SIGMA, png
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.sky import projections
@@ -280,10 +278,8 @@ class Hips:
             # MOC.difference of mocpy 0.21 is empty for maps that do not overlap.
             others = _moc(np.array(some), self.order).complement()
             moc = MOC.load(path, format="fits").intersection(others).union(moc)
-        fresh = self.folder / f".{uuid4().hex}.fits"
-        moc.save(fresh, format="fits")
-        sync(fresh)
-        fresh.replace(path)
+        with replacing(path) as part:
+            moc.save(part, format="fits")
         low, high = (sigma * self.rms_jy for sigma in STRETCH_SIGMA)
         lines = {
             "creator_did": f"ivo://dsa110-contimg/{name}",
@@ -365,16 +361,7 @@ def typical_rms_jy(rms: np.ndarray) -> float:
     return float(np.median(rms[np.isfinite(rms) & (rms > 0)]))
 
 
-def remove(folder: Path) -> None:
-    """Take a whole HiPS away: under its name it is there or it is not."""
-    going = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
-    folder.rename(going)
-    shutil.rmtree(going, ignore_errors=True)
-
-
 def replace(path: Path, content: bytes) -> None:
     """Put a file in place whole, whatever happens meanwhile."""
-    fresh = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    fresh.write_bytes(content)
-    sync(fresh)
-    fresh.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(content)

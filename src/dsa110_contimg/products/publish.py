@@ -7,17 +7,12 @@ cannot both win, and a crash leaves either no public file or a whole one.
 
 import hashlib
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-from dsa110_contimg.durable import sync
+from dsa110_contimg.durable import sync, unfinished_name
 from dsa110_contimg.errors import OutageError, PermanentError
-
-HIDDEN_COPY = re.compile(r"\..+\.[0-9a-f]{8}$")
-"""Name of a copy that is not public yet, or never became so because its program was killed."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +33,8 @@ class Published:
 
 def sha256(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
@@ -70,7 +62,7 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
     checksum = sha256(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        hidden = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+        hidden = unfinished_name(target)
         try:
             shutil.copyfile(source, hidden)
             sync(hidden)

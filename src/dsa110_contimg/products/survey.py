@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from uuid import uuid4
 
 from filelock import FileLock
 
+from dsa110_contimg.durable import remove_whole, whole
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.products import hips
 from dsa110_contimg.products.hips import Hips
@@ -141,7 +141,7 @@ def _sweep(folder: Path, wanted: Mapping[str, str]) -> None:
         if path.is_dir() and path.name != ALL_SKY:
             one = Hips.open(path)
             if one is None or one.sha256 != wanted.get(path.name):
-                hips.remove(path)
+                remove_whole(path)
 
 
 def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | None) -> Hips:
@@ -150,20 +150,19 @@ def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | Non
     if finished is not None:
         if like is None or (finished.order, finished.rms_jy) == (like.order, like.rms_jy):
             return finished
-        hips.remove(finished.folder)
+        remove_whole(finished.folder)
     path = published.path
     image = read_fits(path)
     rms = read_fits(path.with_name(f"{path.stem}_rms.fits")).pixels
     order = like.order if like is not None else hips.order_for(image.cell_rad)
     rms_jy = like.rms_jy if like is not None else hips.typical_rms_jy(rms)
     # Under a hidden name until it is whole.
-    hidden = folder / f".{name}.{uuid4().hex[:8]}"
-    one = Hips(hidden, order, rms_jy, image.frequency_hz, published.sha256)
-    for number in hips.cells_of(image, order):
-        one.put(order, number, hips.draw(order, number, image, rms))
-    one.raise_to_the_top(one.numbers(order))
-    one.finish(name, name)
-    one.folder.rename(folder / name)
+    with whole(folder / name) as part:
+        one = Hips(part, order, rms_jy, image.frequency_hz, published.sha256)
+        for number in hips.cells_of(image, order):
+            one.put(order, number, hips.draw(order, number, image, rms))
+        one.raise_to_the_top(one.numbers(order))
+        one.finish(name, name)
     return replace(one, folder=folder / name)
 
 

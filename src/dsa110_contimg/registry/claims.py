@@ -24,7 +24,8 @@ from dsa110_contimg.errors import (
 )
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.models import GroupState, MosaicGroup, Tile, TileState
+from dsa110_contimg.registry.models import MosaicGroup, Tile
+from dsa110_contimg.registry.states import GroupState, TileState, check_change
 
 _TRIES = 5
 """Of a claim, where others are claiming too."""
@@ -35,11 +36,11 @@ class Kind:
     """A table of work and its states."""
 
     table: type[Tile] | type[MosaicGroup]
-    ready: str
-    working: str
-    failed: str
-    quarantined: str
-    held: str
+    ready: TileState | GroupState
+    working: TileState | GroupState
+    failed: TileState | GroupState
+    quarantined: TileState | GroupState
+    held: TileState | GroupState
 
 
 TILES = Kind(
@@ -225,6 +226,8 @@ def change(session: Session, claim: Claim, **values: Any) -> None:
         If somebody else has claimed it since; the transaction is then rolled back.
     """
     table = claim.kind.table
+    if "state" in values:
+        check_change(claim.kind.working, values["state"])
     done = session.execute(
         update(table)
         .where(

@@ -18,23 +18,20 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration.choice import Standing
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.pipeline.own_disk import this_host
+from dsa110_contimg.executors.own_disk import this_host
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.groups import tiles_of_groups
 from dsa110_contimg.registry.models import (
     CalibrationSet,
-    CrossmatchState,
-    GroupState,
     Mosaic,
     MosaicGroup,
-    MosaicState,
     Product,
     Tile,
     TileImage,
-    TileState,
 )
+from dsa110_contimg.registry.states import CrossmatchState, GroupState, MosaicState, TileState
 from dsa110_contimg.registry.subband_files import all_files_of_tile, files_of_tile
 from dsa110_contimg.sources import catalogue_file
 

@@ -8,18 +8,10 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import events_about, record_event
-from dsa110_contimg.registry.models import (
-    CalibrationChoice,
-    GroupState,
-    Mosaic,
-    MosaicGroup,
-    MosaicState,
-    Step,
-    Tile,
-    TileState,
-)
+from dsa110_contimg.registry.models import CalibrationChoice, Mosaic, MosaicGroup, Step, Tile
 from dsa110_contimg.registry.read_models import LoggedEvent, ReadModel, WorkSummary
 from dsa110_contimg.registry.statements import existing, neighbours
+from dsa110_contimg.registry.states import GroupState, MosaicState, TileState
 
 UNFINISHED = (GroupState.READY, GroupState.PROCESSING, GroupState.FAILED)
 _DECIDED_TILES = (TileState.CONVERTED, TileState.REJECTED, TileState.QUARANTINED)
@@ -55,9 +47,7 @@ def tiles_since(session: Session, since: float) -> list[ObservedTile]:
         )
     )
     return [
-        ObservedTile(
-            row.id, row.start, row.apparent_dec_deg, TileState(row.state), row.last_arrival
-        )
+        ObservedTile(row.id, row.start, row.apparent_dec_deg, row.state, row.last_arrival)
         for row in rows
     ]
 
@@ -228,7 +218,7 @@ def list_groups(
 
 def _summary(row: MosaicGroup) -> GroupSummary:
     work = WorkSummary.model_validate(row).model_dump()
-    return GroupSummary(**work, state=GroupState(row.state), n_tiles=len(row.tile_ids))
+    return GroupSummary(**work, state=row.state, n_tiles=len(row.tile_ids))
 
 
 def get_group(registry: Registry, group_id: str) -> GroupDetail:

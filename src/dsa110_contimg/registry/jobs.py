@@ -8,7 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Job, JobState
+from dsa110_contimg.registry.models import Job
+from dsa110_contimg.registry.states import JobState
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 
@@ -97,7 +98,7 @@ def fail_running(session: Session, number: int, reason: str) -> JobState:
     job = session.get_one(Job, number)
     if job.state == JobState.RUNNING:
         job.state, job.ended, job.error = JobState.FAILED, time.time(), reason
-    return JobState(job.state)
+    return job.state
 
 
 def update_running(session: Session, number: int, values: Mapping[str, Any]) -> None:

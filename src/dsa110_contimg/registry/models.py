@@ -3,10 +3,19 @@
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, Enum, Float, ForeignKey, Index, Integer, String, Text, inspect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dsa110_contimg.registry.rooted import RootedJson, RootedPath
+from dsa110_contimg.registry.states import (
+    CrossmatchState,
+    FileState,
+    GroupState,
+    JobState,
+    MosaicState,
+    TileState,
+    check_change,
+)
 
 
 class Base(DeclarativeBase):
@@ -15,69 +24,32 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {dict[str, Any]: RootedJson, list[Any]: RootedJson}
 
 
-class FileState(StrEnum):
-    """State of a sub-band file."""
-
-    UNREADABLE = "unreadable"
-    REGISTERED = "registered"
-    DUPLICATE = "duplicate"
-    REJECTED = "rejected"
-
-
-class TileState(StrEnum):
-    """State of a tile."""
-
-    COLLECTING = "collecting"
-    READY = "ready"
-    CONVERTING = "converting"
-    CONVERTED = "converted"
-    REJECTED = "rejected"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
+def _state(kind: type[StrEnum]) -> Enum:
+    """Column type of a state: its value as text."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=16,
+        values_callable=lambda states: [one.value for one in states],
+    )
 
 
-class GroupState(StrEnum):
-    """State of a mosaic group."""
+class Stateful:
+    """Rows with states that follow each other as `registry.states` says."""
 
-    READY = "ready"
-    PROCESSING = "processing"
-    PUBLISHED = "published"
-    HELD = "held"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
-
-
-class JobState(StrEnum):
-    """State of a batch job."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+    @validates("state", "crossmatch")
+    def _check(self, column: str, after: StrEnum) -> StrEnum:
+        kind = inspect(type(self)).columns[column].type.enum_class
+        before = getattr(self, column)
+        # A new row has none.
+        if before is not None:
+            check_change(before, kind(after))
+        return kind(after)
 
 
-class MosaicState(StrEnum):
-    """State of a mosaic."""
-
-    STAGED = "staged"
-    PUBLISHED = "published"
-    HELD = "held"
-    DAMAGED = "damaged"
-
-
-class CrossmatchState(StrEnum):
-    """State of the cross-match of a mosaic."""
-
-    OWED = "owed"
-    DONE = "done"
-    FAILED = "failed"
-
-
-class Claimable:
+class Claimable(Stateful):
     """Columns of work that is claimed by lease; see `registry.claims`."""
 
-    state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     failures: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str] = mapped_column(String(64), default="")
@@ -86,7 +58,7 @@ class Claimable:
     reason: Mapped[str] = mapped_column(Text, default="")
 
 
-class SubbandFile(Base):
+class SubbandFile(Stateful, Base):
     """A file seen in the input directory."""
 
     __tablename__ = "subband_files"
@@ -94,7 +66,7 @@ class SubbandFile(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     first_seen: Mapped[float] = mapped_column(Float)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[FileState] = mapped_column(_state(FileState), index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     look_again: Mapped[float | None] = mapped_column(Float, default=None)
     subband: Mapped[int | None] = mapped_column(Integer, default=None)
@@ -108,6 +80,7 @@ class Tile(Claimable, Base):
     __table_args__ = (Index("ix_tiles_state_start", "state", "start"),)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     time_key: Mapped[float] = mapped_column(Float, unique=True)
+    state: Mapped[TileState] = mapped_column(_state(TileState))
     start: Mapped[float] = mapped_column(Float, index=True)
     apparent_dec_deg: Mapped[float] = mapped_column(Float)
     last_arrival: Mapped[float] = mapped_column(Float)
@@ -124,6 +97,7 @@ class MosaicGroup(Claimable, Base):
     __tablename__ = "mosaic_groups"
     __table_args__ = (Index("ix_mosaic_groups_state_start", "state", "start"),)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    state: Mapped[GroupState] = mapped_column(_state(GroupState))
     start: Mapped[float] = mapped_column(Float, index=True)
     tile_ids: Mapped[list[Any]] = mapped_column(RootedJson)
     finished_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
@@ -196,7 +170,7 @@ class TileAntennasRow(Base):
     antennas: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
-class Mosaic(Base):
+class Mosaic(Stateful, Base):
     """A mosaic, published or held."""
 
     __tablename__ = "mosaics"
@@ -204,9 +178,11 @@ class Mosaic(Base):
     group_id: Mapped[str] = mapped_column(String(32), default="", index=True)
     start: Mapped[float] = mapped_column(Float, index=True)
     method: Mapped[str] = mapped_column(String(16))
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[MosaicState] = mapped_column(_state(MosaicState), index=True)
     verdict: Mapped[str] = mapped_column(String(16))
-    crossmatch: Mapped[str] = mapped_column(String(16), server_default="done", index=True)
+    crossmatch: Mapped[CrossmatchState] = mapped_column(
+        _state(CrossmatchState), server_default="done", index=True
+    )
     record: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
@@ -286,14 +262,14 @@ class Plan(Base):
     document: Mapped[dict[str, Any]] = mapped_column(RootedJson)
 
 
-class Job(Base):
+class Job(Stateful, Base):
     """A batch request."""
 
     __tablename__ = "jobs"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     type: Mapped[str] = mapped_column(String(32), index=True)
     params: Mapped[dict[str, Any]] = mapped_column(RootedJson)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[JobState] = mapped_column(_state(JobState), index=True)
     stage: Mapped[str] = mapped_column(String(64), default="")
     fraction: Mapped[float] = mapped_column(Float, default=0.0)
     message: Mapped[str] = mapped_column(Text, default="")

@@ -13,10 +13,11 @@ from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CrossmatchState, Mosaic, MosaicState, Product
+from dsa110_contimg.registry.models import Mosaic, Product
 from dsa110_contimg.registry.products import add_products
 from dsa110_contimg.registry.read_models import Neighbours, ReadModel
 from dsa110_contimg.registry.statements import RECENT, existing, in_time, neighbours
+from dsa110_contimg.registry.states import CrossmatchState, MosaicState
 
 
 class MosaicSummary(ReadModel):
@@ -75,7 +76,7 @@ def list_mosaics(
                 start=row.start,
                 tiles=len(row.record["mosaic"]["tile_ids"]),
                 method=row.method,
-                state=MosaicState(row.state),
+                state=row.state,
                 verdict=Verdict(row.verdict),
             )
             for row in session.scalars(query)
@@ -101,7 +102,7 @@ def get_mosaic(registry: Registry, name: str) -> MosaicDetail:
         return MosaicDetail(
             name=name,
             group_id=row.group_id,
-            state=MosaicState(row.state),
+            state=row.state,
             verdict=Verdict(row.verdict),
             record=_record(row.record),
             products=[ProductFile.model_validate(product) for product in products],

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.products.publish import Published, publish_file
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import Mosaic, MosaicState, Product
+from dsa110_contimg.registry.models import Mosaic, Product
+from dsa110_contimg.registry.states import MosaicState
 
 
 def publish_files(

@@ -13,10 +13,8 @@ from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.groups import UNFINISHED, tiles_of_groups
 from dsa110_contimg.registry.models import (
     CalibrationSet,
-    GroupState,
     Mosaic,
     MosaicGroup,
-    MosaicState,
     Plan,
     Product,
     Step,
@@ -24,9 +22,9 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileAntennasRow,
     TileImage,
-    TileState,
 )
 from dsa110_contimg.registry.statements import AT_ONCE, batches
+from dsa110_contimg.registry.states import GroupState, MosaicState, TileState
 
 
 @dataclass(frozen=True)

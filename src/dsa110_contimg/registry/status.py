@@ -15,19 +15,16 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import (
     Alert,
     Event,
-    FileState,
-    GroupState,
     Job,
-    JobState,
     Mosaic,
     MosaicGroup,
     Step,
     SubbandFile,
     Tile,
-    TileState,
 )
 from dsa110_contimg.registry.read_models import ReadModel, WorkSummary
 from dsa110_contimg.registry.statements import RECENT
+from dsa110_contimg.registry.states import FileState, GroupState, JobState, TileState
 from dsa110_contimg.registry.tiles import TileSummary, dead_antennas_in
 
 _UNFINISHED_TILES = (TileState.COLLECTING, TileState.READY, TileState.CONVERTING, TileState.FAILED)
@@ -145,7 +142,7 @@ def _group_at_work(session: Session, row: MosaicGroup) -> GroupAtWork:
     ).first()
     return GroupAtWork(
         **WorkSummary.model_validate(row).model_dump(),
-        state=GroupState(row.state),
+        state=row.state,
         stage=last.stage if last else "",
         stage_at=last.at if last else None,
     )

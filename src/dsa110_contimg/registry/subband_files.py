@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.models import FileState, SubbandFile, Tile, TileState
+from dsa110_contimg.registry.models import SubbandFile, Tile
 from dsa110_contimg.registry.statements import AT_ONCE, batches
+from dsa110_contimg.registry.states import FileState, TileState
 from dsa110_contimg.visibilities import observations, uvh5
 
 RARELY_S = 3600.0

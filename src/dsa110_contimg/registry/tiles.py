@@ -12,16 +12,10 @@ from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import events_about
-from dsa110_contimg.registry.models import (
-    FileState,
-    MosaicGroup,
-    SubbandFile,
-    Tile,
-    TileImage,
-    TileState,
-)
+from dsa110_contimg.registry.models import MosaicGroup, SubbandFile, Tile, TileImage
 from dsa110_contimg.registry.read_models import GroupMention, LoggedEvent, ReadModel, WorkSummary
 from dsa110_contimg.registry.statements import RECENT, existing, in_selection, in_time, neighbours
+from dsa110_contimg.registry.states import FileState, TileState
 
 _LONGEST_GROUP_S = DAY_S
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from dsa110_contimg import layout
 from dsa110_contimg.constants import ARCSEC_RAD
+from dsa110_contimg.durable import replacing
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.shapes import POINTS, Shapes
@@ -302,9 +303,8 @@ def save(root: Path, catalogue: Catalogue) -> Path:
     """Store a catalogue under the root, replacing one of the same name at once."""
     path = catalogue_path(root, catalogue.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    table_of(catalogue).write(fresh, format="fits", overwrite=True)
-    fresh.replace(path)
+    with replacing(path) as part:
+        table_of(catalogue).write(part, format="fits")
     return path
 
 

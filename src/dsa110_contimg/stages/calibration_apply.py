@@ -4,9 +4,9 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import NO_FLAGS, CalibratedTiles, ConvertedTiles, ManualFlags
 from dsa110_contimg.errors import CalibrationError
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.pipeline.context import StageContext, without_failures
-from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stage_options import CalibrationApplyOptions
 from dsa110_contimg.tasks.calibration_apply import apply

@@ -11,9 +11,9 @@ from dsa110_contimg.artifacts.calibration import NO_SETS, KnownSet, KnownSets, S
 from dsa110_contimg.artifacts.tiles import NO_FLAGS, ConvertedTile, ConvertedTiles, ManualFlags
 from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import FreshPath, fresh_path
 from dsa110_contimg.pipeline.context import StageContext
-from dsa110_contimg.pipeline.fresh import FreshPath, fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stage_options import CalibrationSolveOptions
 from dsa110_contimg.tasks.calibration_sets import combine, set_id

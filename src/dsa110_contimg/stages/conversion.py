@@ -4,9 +4,9 @@ from pathlib import Path
 
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import ConvertedTiles, SubbandFiles
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.pipeline.context import StageContext
-from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.tasks.conversion import convert
 from dsa110_contimg.telescope import DSA110, Telescope

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import Crossmatch, PublishedMosaic
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.light_curves.following import follow
-from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import StageContext
-from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.models import CrossmatchState
 from dsa110_contimg.registry.mosaics import set_crossmatch
 from dsa110_contimg.registry.products import add_products, publish_files
+from dsa110_contimg.registry.states import CrossmatchState
 from dsa110_contimg.sources import catalogue_file
 from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stages.state import open_registry

@@ -3,10 +3,10 @@
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import CalibratedTiles, ImagedTiles
 from dsa110_contimg.errors import ImagingError
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
+from dsa110_contimg.executors.own_disk import placed
 from dsa110_contimg.pipeline.context import StageContext, without_failures
-from dsa110_contimg.pipeline.fresh import fresh_path
-from dsa110_contimg.pipeline.own_disk import placed
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.sources.options import ComparisonOptions
 from dsa110_contimg.stage_options import ImagingOptions

@@ -6,10 +6,10 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import MosaicImage, MosaicTarget, mosaic_name
 from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, ImagedTile, ImagedTiles
 from dsa110_contimg.errors import NothingToDo
+from dsa110_contimg.executors.calls import call
+from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.mosaicking.options import MosaicOptions
-from dsa110_contimg.pipeline.calls import call
 from dsa110_contimg.pipeline.context import StageContext
-from dsa110_contimg.pipeline.fresh import fresh_path
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.tasks.mosaic import build_mosaic
 

@@ -23,7 +23,7 @@ from dsa110_contimg.artifacts.tiles import (
     ManualFlags,
 )
 from dsa110_contimg.calibration.choice import Choice
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality.gates import Verdict
@@ -31,9 +31,9 @@ from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.models import GroupState
 from dsa110_contimg.registry.mosaics import set_state
 from dsa110_contimg.registry.products import publish_files
+from dsa110_contimg.registry.states import GroupState
 from dsa110_contimg.reports.evidence import write_evidence
 from dsa110_contimg.stages.state import open_registry
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
-from dsa110_contimg.pipeline.calls import call
+from dsa110_contimg.executors.calls import call
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.quality import gates

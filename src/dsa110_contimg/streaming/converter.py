@@ -8,12 +8,13 @@ import structlog
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.pipeline.executors import Executor, InlineExecutor
-from dsa110_contimg.pipeline.fresh import fresh_path
+from dsa110_contimg.executors.base import Executor
+from dsa110_contimg.executors.fresh import fresh_path
+from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import TileState
+from dsa110_contimg.registry.states import TileState
 from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.streaming import bell, daemon, ingest
 from dsa110_contimg.streaming.alerts import Alerts

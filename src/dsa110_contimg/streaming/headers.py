@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError
-from dsa110_contimg.pipeline.executors import Executor
+from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import observations, uvh5
 

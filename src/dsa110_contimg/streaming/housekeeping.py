@@ -9,24 +9,20 @@ first, so that nobody ever meets half a Measurement Set.
 
 import contextlib
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from dsa110_contimg import layout
 from dsa110_contimg.constants import DAY_S
-from dsa110_contimg.durable import size_bytes
-from dsa110_contimg.pipeline.own_disk import OnHost, home_of
-from dsa110_contimg.pipeline.protection import at_work
-from dsa110_contimg.products.publish import HIDDEN_COPY
+from dsa110_contimg.durable import is_unfinished, remove_whole, size_bytes
+from dsa110_contimg.executors.own_disk import OnHost, home_of
+from dsa110_contimg.operations.batch_programs import at_work
 from dsa110_contimg.registry.database import Registry, Session
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.groups import groups_since, tiles_since
-from dsa110_contimg.registry.models import GroupState, TileState
 from dsa110_contimg.registry.retention import (
     Kept,
     forget_antennas,
@@ -41,15 +37,15 @@ from dsa110_contimg.registry.retention import (
     planned_folders,
     published_moments,
 )
+from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.registry.subband_files import all_files_of_tile
 from dsa110_contimg.registry.tiles import measurement_sets
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.streaming import groups
 
-_GOING = ".removing-"
 _HOUR_S = 3600.0
 _OVER = "its mosaics are published"
-_OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?(\.part-[0-9a-f]{8})?$")
+_OURS = re.compile(r"\d{8}T\d{6}.*_[0-9a-f]{8}(\.ms)?$")
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
             continue
         if removal.kind in ("raw MS", "image") and not _forget(registry, removal):
             continue
-        if not removal.host and _delete(removal.path):
+        if not removal.host and remove_whole(removal.path):
             total += removal.size
         if removal.kind == "sub-band file":
             # Gone also if an earlier round was killed before its row was.
@@ -198,7 +194,7 @@ def clear_own_disk(own: Path, root: Path, kept: Kept, keep_h: float) -> int:
             continue
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= keep_h * _HOUR_S:
-                gone += _delete(path)
+                gone += remove_whole(path)
     return gone
 
 
@@ -268,7 +264,7 @@ def _leftovers(settings: Settings, kept: Kept, going: set[Path], now: float) -> 
                 continue
             with contextlib.suppress(FileNotFoundError):
                 # Our own are named after a tile or a mosaic; what people put there is theirs.
-                if not (HIDDEN_COPY.match(path.name) if folder in public else _ours(path.name)):
+                if not is_unfinished(path.name) and (folder in public or not _ours(path.name)):
                     continue
                 if now - path.stat().st_mtime >= settings.keep_leftovers_h * _HOUR_S:
                     yield Removal(
@@ -277,7 +273,7 @@ def _leftovers(settings: Settings, kept: Kept, going: set[Path], now: float) -> 
 
 
 def _ours(name: str) -> bool:
-    return name.startswith((_GOING, "mosaic_")) or _OURS.match(name) is not None
+    return name.startswith("mosaic_") or _OURS.match(name) is not None
 
 
 def _forget(registry: Registry, removal: Removal) -> bool:
@@ -291,18 +287,4 @@ def _forget(registry: Registry, removal: Removal) -> bool:
             forget_images(session, removal.tile_id, removal.path)
         message = f"{removal.kind} {removal.path} removed: {removal.reason}"
         record_event(session, removal.tile_id, message)
-    return True
-
-
-def _delete(path: Path) -> bool:
-    """Rename, then delete; False if it is gone already."""
-    going = path.with_name(f"{_GOING}{path.name}.{uuid4().hex[:8]}")
-    try:
-        path.rename(going)
-    except FileNotFoundError:
-        return False
-    if going.is_dir():
-        shutil.rmtree(going, ignore_errors=True)
-    else:
-        going.unlink(missing_ok=True)
     return True

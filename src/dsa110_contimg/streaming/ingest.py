@@ -15,8 +15,8 @@ import numpy as np
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
-from dsa110_contimg.registry.models import TileState
 from dsa110_contimg.registry.statements import batches
+from dsa110_contimg.registry.states import TileState
 from dsa110_contimg.registry.subband_files import (
     FoundFile,
     files_of_tile,

@@ -18,8 +18,8 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dsa110_contimg import records
-from dsa110_contimg.pipeline.fresh import FreshPath
-from dsa110_contimg.pipeline.own_disk import this_host
+from dsa110_contimg.executors.fresh import FreshPath
+from dsa110_contimg.executors.own_disk import this_host
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.steps import clear_steps, find_step, keep_step
 

@@ -13,8 +13,8 @@ from dsa110_contimg.artifacts.tiles import ConvertedTile, ConvertedTiles, Manual
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.errors import BadInputError, LostHostError, NotYetError
+from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.pipeline.context import PipelineContext
-from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator, PipelineResult
 from dsa110_contimg.registry import claims, manual_flags
 from dsa110_contimg.registry.calibration_sets import known_sets
@@ -32,7 +32,8 @@ from dsa110_contimg.registry.groups import (
     next_waiting_group,
     tiles_since,
 )
-from dsa110_contimg.registry.models import Tile, TileState
+from dsa110_contimg.registry.models import Tile
+from dsa110_contimg.registry.states import TileState
 from dsa110_contimg.registry.tiles import converted_tile, find_tile
 from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.stages import graphs

@@ -9,11 +9,11 @@ import structlog
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.errors import ContimgError, OutageError, RetryableError
+from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.pipeline.context import StageContext
-from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.registry.models import CrossmatchState
 from dsa110_contimg.registry.mosaics import owed_crossmatches, set_crossmatch
+from dsa110_contimg.registry.states import CrossmatchState
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stages.crossmatch import CrossmatchStage

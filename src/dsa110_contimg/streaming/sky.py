@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 import structlog
 
+from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.operations import sky_survey
-from dsa110_contimg.pipeline.executors import Executor
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.products import publication_mark

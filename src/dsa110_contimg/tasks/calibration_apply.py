@@ -21,8 +21,8 @@ from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.pipeline.needs import needs
-from dsa110_contimg.pipeline.own_disk import host_of
+from dsa110_contimg.executors.needs import needs
+from dsa110_contimg.executors.own_disk import host_of
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.stage_options import CalibrationApplyOptions
 from dsa110_contimg.tasks.sky_models import sky_model

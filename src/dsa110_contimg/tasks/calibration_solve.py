@@ -16,7 +16,7 @@ from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration import crosstalk, stored_beams, tables
 from dsa110_contimg.calibration.reference import solve_reference
 from dsa110_contimg.durable import check_new, whole
-from dsa110_contimg.pipeline.needs import needs
+from dsa110_contimg.executors.needs import needs
 from dsa110_contimg.sources.unmodelled import find_unmodelled
 from dsa110_contimg.stage_options import CalibrationSolveOptions
 from dsa110_contimg.tasks.calibration_sets import set_id, write_record

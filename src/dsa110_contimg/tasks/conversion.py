@@ -8,8 +8,8 @@ import numpy as np
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.durable import check_new, sync_tree
 from dsa110_contimg.errors import BadInputError, OutageError, UsageError
-from dsa110_contimg.pipeline.needs import needs
-from dsa110_contimg.pipeline.own_disk import host_of
+from dsa110_contimg.executors.needs import needs
+from dsa110_contimg.executors.own_disk import host_of
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import conversion, measurement_set, observations, uvh5

@@ -9,10 +9,10 @@ from dsa110_contimg.artifacts.tiles import ImagedTile, image_files
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.durable import check_new
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.executors.needs import needs
 from dsa110_contimg.imaging.selfcal import self_calibrate
 from dsa110_contimg.imaging.tile import image_tile, stokes_q
 from dsa110_contimg.imaging.wsclean import image_with_wsclean
-from dsa110_contimg.pipeline.needs import needs
 from dsa110_contimg.sources.options import ComparisonOptions
 from dsa110_contimg.stage_options import ImagingOptions
 from dsa110_contimg.tasks.sky_models import sky_model

@@ -10,7 +10,7 @@ from dsa110_contimg.batch import jobs as queue
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.jobs import UNFINISHED, list_jobs
-from dsa110_contimg.registry.models import JobState
+from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.web import forms
 from dsa110_contimg.web.site import Form, page, page_router, to
 

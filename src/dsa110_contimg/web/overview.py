@@ -18,8 +18,8 @@ from dsa110_contimg.api.security import may_read
 from dsa110_contimg.registry.care import revision
 from dsa110_contimg.registry.database import shown_url
 from dsa110_contimg.registry.events import list_events
-from dsa110_contimg.registry.models import MosaicState
 from dsa110_contimg.registry.mosaics import list_mosaics
+from dsa110_contimg.registry.states import MosaicState
 from dsa110_contimg.registry.status import at_work, troubles
 from dsa110_contimg.settings import Settings, values
 from dsa110_contimg.streaming.health import Health, health

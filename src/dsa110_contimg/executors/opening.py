@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.pipeline.executor_settings import ComputeSettings
-from dsa110_contimg.pipeline.executors import LocalExecutor
-from dsa110_contimg.pipeline.slots import Priority
+from dsa110_contimg.executors.local import LocalExecutor
+from dsa110_contimg.executors.priority import Priority
+from dsa110_contimg.executors.settings import ComputeSettings
 
 if TYPE_CHECKING:
     from distributed import Client
     from tornado.ioloop import IOLoop
 
-    from dsa110_contimg.pipeline.cluster import ClusterExecutor
+    from dsa110_contimg.executors.cluster.executor import ClusterExecutor
 
 _CONNECT_S = 10.0
 
@@ -45,8 +45,8 @@ def open_executor(
     try:
         import dask
 
-        from dsa110_contimg.pipeline.cluster import ClusterExecutor
-        from dsa110_contimg.pipeline.cluster_queue import open_queue
+        from dsa110_contimg.executors.cluster.executor import ClusterExecutor
+        from dsa110_contimg.executors.cluster.queue import open_queue
     except ImportError as error:
         raise UsageError(
             f"a cluster needs the extra: pip install 'dsa110-contimg[cluster]' ({error})"
@@ -63,7 +63,7 @@ def _address(settings: ComputeSettings) -> "Callable[[IOLoop], Client]":
     """A scheduler that somebody else runs."""
     from distributed import Client
 
-    from dsa110_contimg.pipeline.cluster_security import security
+    from dsa110_contimg.executors.cluster.security import security
 
     keys = security(settings.tls_dir)
 

@@ -1,14 +1,13 @@
 """Paths that nobody else writes to, and that a failed call leaves nothing under."""
 
-import glob
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from dsa110_contimg.pipeline.own_disk import OnHost, place_of
+from dsa110_contimg.durable import discard, named_after
+from dsa110_contimg.executors.own_disk import OnHost, place_of
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,8 @@ class FreshPath:
         """Remove what was written under a name that `make` gave."""
         whole = made.parent if self.inside else made
         # Some programs put suffixes of their own behind a name.
-        for path in whole.parent.glob(f"{glob.escape(whole.name)}*"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        for path in named_after(whole):
+            discard(path)
 
     def make(self) -> Path:
         """A name that was never given before; nothing of that name is created."""
@@ -77,6 +73,6 @@ def resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, FreshPath):
             return value.make()
-        return value.ms_path if isinstance(value, OnHost) else value
+        return value.path if isinstance(value, OnHost) else value
 
     return {name: plain(value) for name, value in arguments.items()}

@@ -12,13 +12,12 @@ from uuid import uuid4
 from distributed import Client
 from distributed.client import Future as DaskFuture
 
-from dsa110_contimg.pipeline import cluster_host
-from dsa110_contimg.pipeline.cluster_host import Terms
-from dsa110_contimg.pipeline.needs import memory_gb
-from dsa110_contimg.pipeline.own_disk import needed_host
+from dsa110_contimg.executors.cluster.host import Terms, run_call
+from dsa110_contimg.executors.needs import memory_gb
+from dsa110_contimg.executors.own_disk import needed_host
 
 if TYPE_CHECKING:
-    from dsa110_contimg.pipeline.cluster import ClusterExecutor
+    from dsa110_contimg.executors.cluster.executor import ClusterExecutor
 
 AWAY = (OSError, RuntimeError)
 """What a client raises when its scheduler is gone or silent; RuntimeError once it has closed."""
@@ -46,18 +45,17 @@ class ClusterCall(Future[Any]):
         self.future: DaskFuture | None = None
 
     def cancel(self) -> bool:
-        """Withdraw the call; where it runs it is killed."""
-        if self.done():
-            return False
-        self._executor.withdraw(self)
-        return True
+        """Withdraw the call, and kill it if it runs; it fails soon after, so this is False."""
+        if not self.done():
+            self._executor.withdraw(self)
+        return False
 
     def give(self, client: Client, worker: str, terms: Terms) -> None:
         """Send it to a worker, under a name that no other execution has."""
         self.call_id = f"{self.name}-{uuid4().hex}"
         self.worker = worker
         self.future = client.submit(
-            cluster_host.run_call,
+            run_call,
             self.call_id,
             self._call,
             terms,

@@ -11,15 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from dsa110_contimg.executors.priority import Priority, aged
+
 _POLL_S = 0.05
-_PATIENCE_S = 60.0
-"""After each such time a ticket counts as one priority higher."""
 _SILENT_S = 10.0
 """A ticket that nobody touched for so long does not hold up others."""
 _MEMORY = Path("/proc/meminfo")
@@ -28,14 +27,6 @@ _GROWING_S = 30.0
 """In which a call has taken most of the memory that it will."""
 _START_TIME = 19
 """Field of /proc/PID/stat, counted after the name (proc(5))."""
-
-
-class Priority(IntEnum):
-    """Who goes first."""
-
-    CONVERSION = 0
-    STREAMING = 1
-    BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -54,8 +45,7 @@ class _Ticket:
 
     def rank(self, now_ns: int) -> tuple[float, int]:
         """Lower goes first."""
-        waited_s = (now_ns - self.since_ns) / 1e9
-        return self.priority - waited_s // _PATIENCE_S, self.since_ns
+        return aged(self.priority, (now_ns - self.since_ns) / 1e9), self.since_ns
 
 
 @contextlib.contextmanager

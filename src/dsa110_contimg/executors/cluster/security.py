@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from distributed.security import Security
 from filelock import FileLock
 
+from dsa110_contimg.durable import replacing
 from dsa110_contimg.errors import UsageError
 
 _CERTIFICATE, _KEY = "cert.pem", "key.pem"
@@ -92,8 +93,7 @@ def security(directory: Path) -> Security:
 
 
 def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(handle, "wb") as file:
-        file.write(content)
-    part.rename(path)
+    with replacing(path) as part:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "wb") as file:
+            file.write(content)

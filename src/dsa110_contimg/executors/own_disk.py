@@ -1,8 +1,8 @@
-"""Measurement Sets on the own disk of a worker's machine: what reads them has to run there.
+"""Files on the own disk of a worker's machine: what reads them has to run there.
 
-A worker that is given a directory of its own (`dsa110-contimg worker --own-disk`) writes them
-there, and its results name the machine. Executors give a call whose arguments lie on a machine to
-that machine, or fail it with `LostHostError` when that is gone or has them no more.
+A worker that is given a directory of its own (`dsa110-contimg worker --own-disk`) writes large
+files there, and its results name the machine. Executors give a call whose arguments lie on a
+machine to that machine, or fail it with `LostHostError` when that is gone or has them no more.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from dsa110_contimg.errors import ElsewhereError, LostHostError
 
@@ -27,11 +27,22 @@ class OnHost:
     Attributes
     ----------
     host : str
-    ms_path : Path
+        Empty if all machines see the path.
+    path : Path
     """
 
     host: str
-    ms_path: Path
+    path: Path
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A result whose files may lie on a machine's own disk."""
+
+    @property
+    def place(self) -> OnHost:
+        """Where they lie."""
+        ...
 
 
 def use(own: Path, least_free_gb: float) -> None:
@@ -115,18 +126,16 @@ def check_here(arguments: Mapping[str, Any]) -> None:
     for place in _places(arguments):
         if place.host != this_host():
             raise ElsewhereError(
-                f"{place.ms_path} lies on {place.host} and this is {this_host()}; compute with "
+                f"{place.path} lies on {place.host} and this is {this_host()}; compute with "
                 "the scheduler that has a worker there (executor.scheduler)"
             )
-        if not place.ms_path.exists():
-            raise LostHostError(
-                f"{place.ms_path} is gone from {place.host}", place.host, place.ms_path
-            )
+        if not place.path.exists():
+            raise LostHostError(f"{place.path} is gone from {place.host}", place.host, place.path)
 
 
 def _places(arguments: Mapping[str, Any]) -> Iterator[OnHost]:
-    """Of all arguments that say on which machine their Measurement Set lies."""
+    """Places of all arguments that lie on a machine's own disk."""
     for value in arguments.values():
-        host = getattr(value, "host", "")
-        if host:
-            yield OnHost(host, value.ms_path)
+        place = value.place if isinstance(value, Located) else value
+        if isinstance(place, OnHost) and place.host:
+            yield place

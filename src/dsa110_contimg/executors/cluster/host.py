@@ -22,29 +22,28 @@ from distributed.system import MEMORY_LIMIT
 
 from dsa110_contimg import software
 from dsa110_contimg.errors import RetryableError
-from dsa110_contimg.pipeline.executors import LocalExecutor, failure
-from dsa110_contimg.pipeline.own_disk import directory, this_host
-from dsa110_contimg.pipeline.slots import Priority
+from dsa110_contimg.executors.local import LocalExecutor
+from dsa110_contimg.executors.own_disk import directory, this_host
+from dsa110_contimg.executors.priority import Priority, aged
+from dsa110_contimg.executors.worker import failure
 
 NAME = "dsa110-contimg"
 _REMEMBERED = 1000
 """Calls that were withdrawn before they began."""
-_PATIENCE_S = 60.0
-"""After each such time a call that waits counts as one priority higher."""
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Of a worker.
+class WorkerFacts:
+    """Description of a worker.
 
     Attributes
     ----------
     host : str
     slots : int
-        Calls that compute at once.
+        Number of calls that compute at once.
     memory_gb : float
     versions : dict of str to str
-        Of its software.
+        Versions of its software.
     own_disk : Path or None
         Directory on its machine's own disk for Measurement Sets.
     """
@@ -58,16 +57,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class Terms:
-    """Of a call.
+    """Limits of a call.
 
     Attributes
     ----------
     timeout_s : float or None
-        It is killed after computing for so long.
+        The call is killed after computing for so long.
     priority : Priority
-        Among the calls of all programs on a worker.
+        Its place among the calls of all programs on a worker.
     memory_gb : float
-        That it may take.
+        Memory that it may take.
     """
 
     timeout_s: float | None
@@ -84,7 +83,7 @@ class _Ticket:
 
     def rank(self, now: float) -> tuple[float, float]:
         """Lower goes first; who has waited long moves up."""
-        return self.terms.priority - (now - self.since) // _PATIENCE_S, self.since
+        return aged(self.terms.priority, now - self.since), self.since
 
 
 class Host(WorkerPlugin):
@@ -97,7 +96,7 @@ class Host(WorkerPlugin):
         """Begin, when a worker joins."""
         slots = int(worker.state.nthreads)
         limit = worker.memory_manager.memory_limit or MEMORY_LIMIT
-        self.facts = Facts(this_host(), slots, limit / 1e9, software.versions(), directory())
+        self.facts = WorkerFacts(this_host(), slots, limit / 1e9, software.versions(), directory())
         slots_dir = Path(worker.local_directory) / "slots"
         self._executor = LocalExecutor(slots, slots_dir, slots)
         self._free_slots = slots
@@ -191,8 +190,8 @@ def run_call(call_id: str, call: bytes, terms: Terms) -> bytes:
         return failure(error)
 
 
-def facts() -> Facts:
-    """Of the worker that is asked.
+def worker_facts() -> WorkerFacts:
+    """Describe the worker on which this runs.
 
     Raises
     ------
@@ -205,5 +204,5 @@ def facts() -> Facts:
 
 
 def withdraw(call_id: str) -> None:
-    """End a call of the worker that is told."""
+    """End a call of the worker on which this runs."""
     _host().withdraw(call_id)

@@ -27,12 +27,11 @@ from tornado.ioloop import IOLoop
 
 from dsa110_contimg import software
 from dsa110_contimg.errors import LostHostError, RetryableError, WorkerDiedError
-from dsa110_contimg.pipeline import cluster_host
-from dsa110_contimg.pipeline.calls import Parameters, Result, arguments_of
-from dsa110_contimg.pipeline.cluster_call import AWAY, ClusterCall
-from dsa110_contimg.pipeline.cluster_host import Facts, Host, Terms
-from dsa110_contimg.pipeline.executors import MAX_DEATHS, Closing
-from dsa110_contimg.pipeline.slots import Priority
+from dsa110_contimg.executors.base import MAX_DEATHS, ClosingExecutor
+from dsa110_contimg.executors.calls import Parameters, Result, arguments_of
+from dsa110_contimg.executors.cluster.call import AWAY, ClusterCall
+from dsa110_contimg.executors.cluster.host import Host, Terms, WorkerFacts, withdraw, worker_facts
+from dsa110_contimg.executors.priority import Priority
 
 log = structlog.get_logger()
 
@@ -68,7 +67,7 @@ class Jobs(Protocol):
         """Give them all back."""
 
 
-class ClusterExecutor(Closing):
+class ClusterExecutor(ClosingExecutor):
     """Runs calls on a Dask cluster.
 
     Parameters
@@ -109,7 +108,7 @@ class ClusterExecutor(Closing):
         self._client: Client | None = None
         self._stream: Any = None
         self._connect_at = 0.0
-        self._workers: dict[str, Facts] = {}
+        self._workers: dict[str, WorkerFacts] = {}
         self._asked: dict[str, float] = {}
         self._told: deque[tuple[str, DaskFuture]] = deque()
         self._lock = threading.Lock()
@@ -227,13 +226,7 @@ class ClusterExecutor(Closing):
         self._connect_at = time.monotonic() + _CONNECT_AGAIN_S
         self._client = client = self._connect(self._loop.loop)
         self._stream = client.scheduler_comm
-        client.sync(
-            client._register_worker_plugin,
-            plugin=Host(),
-            name=Host.name,
-            idempotent=True,
-            callback_timeout=_ANSWER_S,
-        )
+        client.sync(_register_host, client, callback_timeout=_ANSWER_S)
         self._connected_at = time.monotonic()
         log.info("cluster: connected")
         return client
@@ -282,7 +275,7 @@ class ClusterExecutor(Closing):
                 continue
             self._asked[address] = now + _ASK_AGAIN_S
             future = client.submit(
-                cluster_host.facts, key=f"facts-{uuid4().hex}", workers=[address], pure=False
+                worker_facts, key=f"facts-{uuid4().hex}", workers=[address], pure=False
             )
             future.add_done_callback(partial(self._worker_told, address))
         while self._told:
@@ -295,7 +288,7 @@ class ClusterExecutor(Closing):
     def _meet(self, address: str, future: DaskFuture) -> None:
         """Use a worker that is as we are."""
         try:
-            facts: Facts = future.result(timeout=_GATHER_S)
+            facts: WorkerFacts = future.result(timeout=_GATHER_S)
         except (Exception, CancelledError) as error:  # noqa: BLE001 (it is asked again)
             log.error("cluster: a worker is not used", worker=address, reason=str(error))
             return
@@ -432,13 +425,14 @@ class ClusterExecutor(Closing):
             if address in self._workers:
                 fire_and_forget(
                     client.submit(
-                        cluster_host.withdraw,
-                        call_id,
-                        key=f"withdraw-{call_id}",
-                        workers=[address],
-                        pure=False,
+                        withdraw, call_id, key=f"withdraw-{call_id}", workers=[address], pure=False
                     )
                 )
+
+
+async def _register_host(client: Client) -> None:
+    """Give each worker its processes; within the client's loop its methods can be awaited."""
+    await client.register_plugin(Host())
 
 
 def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:

@@ -9,11 +9,11 @@ import contextlib
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
 from typing import Any
 
 import dask
@@ -24,8 +24,8 @@ from tornado.ioloop import IOLoop
 
 from dsa110_contimg import layout
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.pipeline.cluster_security import DASK, make_keys, security
-from dsa110_contimg.pipeline.executor_settings import ComputeSettings, ExecutorSettings
+from dsa110_contimg.executors.cluster.security import DASK, make_keys, security
+from dsa110_contimg.executors.settings import ComputeSettings, ExecutorSettings
 
 log = structlog.get_logger()
 
@@ -76,7 +76,7 @@ def open_queue(settings: ComputeSettings) -> "Queue":
     kind_of_cluster = getattr(dask_jobqueue, name)
     commands = _Commands()
     try:
-        cluster = kind_of_cluster(job_cls=commands.used_by(kind_of_cluster.job_cls), **options)
+        cluster = kind_of_cluster(job_cls=commands.job_class(kind_of_cluster.job_cls), **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"executor: {name} does not take these options: {error}") from error
     return Queue(given, int(options.get("cores") or 1), cluster, commands)
@@ -119,21 +119,49 @@ class _Commands:
         for program in self._running:
             _end(program)
 
-    def used_by(self, job_class: Any) -> Any:
-        """The same kind of job, which calls the queue's programs so."""
+    async def output_of(self, *command: str) -> str:
+        """Output of a command that has to succeed.
+
+        Raises
+        ------
+        RuntimeError
+            If it did not.
+        """
+        name = " ".join(command)
+        try:
+            status, output, complaint = await self.run(*command)
+        except (OSError, TimeoutError) as error:
+            raise RuntimeError(f"{name}: {str(error) or 'does not answer'}") from error
+        if status:
+            raise RuntimeError(f"{name}: exit status {status}: {complaint.strip()}")
+        return output
+
+    def job_class(self, kind: Any) -> Any:
+        """A kind of job of dask-jobqueue that is submitted and cancelled by these commands."""
         commands = self
 
-        class Job(job_class):  # type: ignore[misc]
-            @staticmethod
-            async def _call(command: Sequence[str], **_: Any) -> str:
-                name = " ".join(command)
+        class Job(kind):  # type: ignore[misc]
+            async def start(self) -> None:
+                """Submit the job."""
                 try:
-                    status, told, complaint = await commands.run(*command)
-                except (OSError, TimeoutError) as error:
-                    raise RuntimeError(f"{name}: {str(error) or 'does not answer'}") from error
-                if status:
-                    raise RuntimeError(f"{name}: exit status {status}: {complaint.strip()}")
-                return told
+                    with self.job_file() as script:
+                        submit = shlex.split(self.submit_command)
+                        output = await commands.output_of(*submit, script)
+                    found = re.search(self.job_id_regexp, output)
+                    if found is None:
+                        raise RuntimeError(f"{self.submit_command}: no number in {output!r}")
+                except RuntimeError:
+                    self.status = Status.failed
+                    raise
+                self.job_id = found["job_id"]
+                self.status = Status.running
+
+            async def close(self) -> None:
+                """Cancel the job; one that has ended already is no error."""
+                if self.job_id:
+                    with contextlib.suppress(RuntimeError):
+                        await commands.output_of(*shlex.split(self.cancel_command), self.job_id)
+                self.status = Status.closed
 
         return Job
 
@@ -245,6 +273,3 @@ class Queue:
             await asyncio.gather(self._looking, return_exceptions=True)
         self._cluster.scale(0)
         self._commands.end()
-        async with self._cluster._lock:
-            for job in list(self._cluster._created):
-                job.status = Status.closed
