@@ -8,15 +8,19 @@ from pathlib import Path
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.executors.needs import needs
-from dsa110_contimg.executors.own_disk import host_of, this_host
+from dsa110_contimg.executors.own_disk import OnHost, host_of, this_host
 
 
 @dataclass(frozen=True)
 class Written:
-    """Something that lies on a machine's own disk, if `host` tells one."""
+    """Something that lies on a machine's own disk, if `host` names one."""
 
-    ms_path: Path
+    path: Path
     host: str
+
+    @property
+    def place(self) -> OnHost:
+        return OnHost(self.host, self.path)
 
 
 def write_there(output: Path) -> Written:
@@ -27,7 +31,7 @@ def write_there(output: Path) -> Written:
 def read_there(written: Written, seconds: float = 0.0) -> tuple[str, str]:
     """Where this ran, and what was written."""
     time.sleep(seconds)
-    return this_host(), written.ms_path.read_text()
+    return this_host(), written.path.read_text()
 
 
 def double(number: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.errors import OutageError, RetryableError, UsageError, WorkerDiedError
-from dsa110_contimg.executors import local, niceness
+from dsa110_contimg.executors import local, niceness, priority
 from dsa110_contimg.executors.fresh import FreshPath
 from dsa110_contimg.executors.local import LocalExecutor
 from dsa110_contimg.executors.priority import Priority
@@ -255,9 +255,7 @@ def test_the_slot_goes_by_priority_and_then_by_age(tmp_path: Path) -> None:
 def test_who_has_waited_long_goes_before_a_higher_priority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dsa110_contimg.executors.slots as slots
-
-    monkeypatch.setattr(slots, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(priority, "_PATIENCE_S", 0.1)
     order: list[str] = []
 
     def take(name: str, priority: Priority) -> None:
@@ -355,9 +353,7 @@ def test_streaming_does_not_wait_for_batch_but_for_memory(
 def test_batch_that_has_waited_long_does_not_hold_up_streaming_in_a_crowd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dsa110_contimg.executors.slots as slots
-
-    monkeypatch.setattr(slots, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(priority, "_PATIENCE_S", 0.05)
     begun = threading.Event()
 
     def wait_for_a_slot() -> None:

@@ -9,7 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from conftest import SmallRun, make_root
@@ -70,7 +70,7 @@ def test_copies_that_a_killed_publishing_left_go_and_products_stay(root: Path) -
     copies = []
     for folder in ("mosaics", "catalogues"):
         product = next(p for p in (root / "products" / folder).iterdir() if p.is_file())
-        for name in (f".{product.name}.0123abcd", ".profile", "copy.fits"):
+        for name in (f".{product.name}.part-0123abcd", ".profile", "copy.fits"):
             path = product.with_name(name)
             path.write_text("half")
             if name.endswith("abcd"):
@@ -155,8 +155,7 @@ def test_work_that_has_begun_meanwhile_keeps_its_input(root: Path) -> None:
     registry = Registry.of(settings)
     found = housekeeping.find(registry, settings, time.time() + 10 * HOUR)
     with registry.write() as session:
-        group = session.scalars(select(MosaicGroup)).one()
-        group.state = GroupState.READY
+        session.execute(update(MosaicGroup).values(state=GroupState.READY))
     housekeeping.remove(registry, settings, found)
     assert all(removal.path.exists() for removal in found)
 
@@ -166,9 +165,9 @@ def test_leftovers_of_running_work_and_strangers_stay(root: Path) -> None:
     registry = Registry.of(settings)
     (root / "ms" / "my_own.ms").mkdir()
     with registry.write() as session:
-        tile = session.scalars(select(Tile).order_by(Tile.start)).first()
-        tile.state = TileState.CONVERTING
-        tile_id = tile.id
+        tile_id = session.scalars(select(Tile.id).order_by(Tile.start)).first()
+        converting = update(Tile).where(Tile.id == tile_id)
+        session.execute(converting.values(state=TileState.CONVERTING))
     found = housekeeping.find(registry, settings, time.time() + 25 * HOUR)
     names = [removal.path.name for removal in found]
     assert "my_own.ms" not in names
@@ -288,7 +287,7 @@ def test_copies_that_never_became_public_go_and_public_files_stay(root: Path) ->
     registry = Registry.of(settings)
     public = root / "products" / "mosaics"
     before = set(public.iterdir())
-    half = public / f".{next(iter(before)).name}.0123abcd"
+    half = public / f".{next(iter(before)).name}.part-0123abcd"
     half.write_bytes(b"half a copy")
     found = housekeeping.find(registry, settings, time.time() + 25 * HOUR)
     assert {removal.path for removal in found if removal.path.parent == public} == {half}

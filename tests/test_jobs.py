@@ -7,6 +7,7 @@ from typing import Any
 
 import job_chaos
 import pytest
+from sqlalchemy import update
 
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
@@ -59,7 +60,7 @@ def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path, database_url: s
         # As a server leaves it that is killed between a job's last file and its row.
         job_id = submit(registry, settings, "mosaic", {"name": state}).id
         with registry.write() as session:
-            session.get_one(Job, job_id).state = state
+            session.execute(update(Job).where(Job.id == job_id).values(state=state))
         folder = tmp_path / "products" / "jobs" / str(job_id)
         folder.mkdir(parents=True)
         (folder / "mosaic.fits").write_bytes(b"all of it")

@@ -65,7 +65,7 @@ def test_what_reads_a_file_runs_where_it_lies(cluster: Cluster) -> None:
         made = [call.result(60) for call in writing]
         assert {one.host for one in made} == {"host0", "host1"}
         for one in made:
-            assert one.ms_path.parent.parent.parent == cluster.root / f"disk{one.host[-1]}"
+            assert one.path.parent.parent.parent == cluster.root / f"disk{one.host[-1]}"
         # Three on the machine with one slot: they wait for it though the other has room.
         here = next(one for one in made if one.host == "host0")
         calls = [executor.submit(read_there, written=here, seconds=0.3) for _ in range(3)]
@@ -91,7 +91,7 @@ def test_a_machine_that_is_gone_fails_its_calls_and_holds_up_no_others(cluster: 
         # It comes back in time, and has its files.
         cluster.replace_worker(number, "--slots", "1", "--own-disk", str(cluster.root / "disk0"))
         assert waiting.result(60) == ("host0", "mine")
-        lost.ms_path.unlink()
+        lost.path.unlink()
         with pytest.raises(LostHostError, match="is gone from host0") as told:
             executor.submit(read_there, written=lost).result(60)
         assert told.value.host == "host0"
