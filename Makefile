@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Programs that start the daemons as the tests do.
+SUPPORTED := PYTHONPATH=tests/support $(BIN)/python
 
-.PHONY: demo test install lint accuracy troubles bench growth peers replay poll chaos test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
+.PHONY: demo test quick coverage oldest newest install lint accuracy troubles bench growth peers replay poll chaos test-cluster test-slurm coordinator scaling soak fuzz coexistence fullsize products readers load dashboard screenshots audit clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +29,21 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
+# What needs no processed data: a first answer while working.
+quick: install
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --quick --numprocesses 2 --dist loadgroup
+
+# The same with what of the code they reach; compiled kernels do not count.
+coverage: install
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term
+
+# The quick tests with the oldest versions that pyproject.toml allows, and with the newest there are.
+oldest newest:
+	$(PYTHON) -m venv $(VENV)/$@
+	$(VENV)/$@/bin/python -m pip install --quiet uv
+	$(VENV)/$@/bin/uv pip install --quiet --python $(VENV)/$@ --resolution $(if $(filter oldest,$@),lowest-direct,highest) --editable '.[dev]'
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/$@/bin/pytest --quick --numprocesses 2 --dist loadgroup
+
 # The README's figures on the independent data set that CONTIMG_REAL_DATA points at.
 accuracy: install
 	$(BIN)/python benchmarks/accuracy.py
@@ -46,35 +63,35 @@ replay: install
 # Both daemons killed 200 times over 201 small tiles, on SQLite and on PostgreSQL; then the server
 # killed 20 times over 1,000 small jobs.
 chaos: install
-	$(BIN)/python benchmarks/chaos.py
-	$(BIN)/python benchmarks/job_chaos.py
+	$(SUPPORTED) tests/stress/chaos.py
+	$(SUPPORTED) tests/stress/job_chaos.py
 
 # The same on a Dask cluster and PostgreSQL; then with the workers on other hosts as far as the
 # network can tell, with disks of their own (needs root and iproute2).
 test-cluster: install
-	$(BIN)/python benchmarks/chaos.py --on cluster hosts
+	$(SUPPORTED) tests/stress/chaos.py --on cluster hosts
 
 # SLURM's jobs as workers, on a SLURM of this one node; as root, installs Debian's slurm-wlm and munge.
 test-slurm: install
 	command -v slurmctld munged > /dev/null || { apt-get update && apt-get install -y slurm-wlm munge; }
-	$(BIN)/python benchmarks/slurm.py
+	$(SUPPORTED) tests/stress/slurm.py
 
 # Claims a second, and what a tile costs the program that hands it out.
 coordinator: install
-	$(BIN)/python benchmarks/coordinator.py
+	$(SUPPORTED) benchmarks/coordinator.py
 
 # One worker to a thousand, in virtual time from measured figures; COORDINATOR_MS is what a tile
 # costs by `make coordinator`.
 scaling: install
-	$(BIN)/python benchmarks/scaling.py --coordinator-ms $(COORDINATOR_MS)
+	$(SUPPORTED) benchmarks/scaling.py --coordinator-ms $(COORDINATOR_MS)
 
 # Over 1,000 small tiles with housekeeping, after 200 of warm-up.
 soak: install
-	$(BIN)/python benchmarks/soak.py
+	$(SUPPORTED) tests/stress/soak.py
 
 # Both daemons, the REST server with ten jobs, and the command line on one root.
 coexistence: install
-	$(BIN)/python benchmarks/coexistence.py
+	$(SUPPORTED) tests/stress/coexistence.py
 
 # Mosaics beside reproject; photometry and searches.
 products: install
@@ -86,11 +103,11 @@ poll: install
 
 # Twelve full-size groups: tiles an hour, and the time from the last sub-band to the mosaic.
 fullsize: install
-	$(BIN)/python benchmarks/fullsize.py
+	$(SUPPORTED) benchmarks/fullsize.py
 
 # 2,500 damaged files, each read in a process of its own with limits.
 fuzz: install
-	$(BIN)/python benchmarks/fuzz.py
+	$(SUPPORTED) tests/stress/fuzz.py
 
 # How each step grows with antennas, channels and image size.
 growth: install
@@ -106,16 +123,16 @@ readers: install
 
 # Fifty clients of the REST interface on a year's database, beside a full-size job.
 load: install
-	$(BIN)/python benchmarks/load.py
+	$(SUPPORTED) benchmarks/load.py
 
 # How soon the dashboard shows pages and a large mosaic; needs a Chromium.
 dashboard: install
-	$(BIN)/python benchmarks/dashboard.py
+	$(SUPPORTED) benchmarks/dashboard.py
 
 # The dashboard's pictures in docs/dashboard, made by its tests.
 screenshots: install
 	mkdir -p docs/dashboard
-	CONTIMG_SCREENSHOTS=docs/dashboard $(BIN)/pytest tests/test_dashboard.py -k every_page
+	CONTIMG_SCREENSHOTS=docs/dashboard $(BIN)/pytest tests/web -k every_page
 
 # Known faults of the libraries, asked of PyPI's advisory service.
 audit:

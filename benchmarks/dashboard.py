@@ -23,10 +23,10 @@ from typing import Any
 
 import httpx
 import numpy as np
-from daemons import PROGRAMS, conclude, free_port, until
 from playwright.sync_api import Browser, Page, Playwright, Request, sync_playwright
 from sqlalchemy import insert, select
 
+from daemons import PROGRAMS, conclude, free_port, until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.imaging.fits_image import read_fits, write_fits

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 import peer_programs
 import steps
-
 from dsa110_contimg.visibilities import measurement_set
 
 _LINES, _BURSTS, _PULSES = 12, 16, 2

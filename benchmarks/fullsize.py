@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from daemons import CONVERT, MOSAIC, Installation, until
 from sqlalchemy import select
 
+from daemons import CONVERT, MOSAIC, Installation, until
 from dsa110_contimg.registry.models import MosaicGroup
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.visibilities.observations import unix_seconds

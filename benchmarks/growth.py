@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import steps
 
 _ANTENNAS = (24, 48, 96)

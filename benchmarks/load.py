@@ -22,9 +22,9 @@ from typing import Any
 
 import httpx
 import numpy as np
-from daemons import PROGRAMS, free_port, until
 from sqlalchemy import insert
 
+from daemons import PROGRAMS, free_port, until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.registry.database import Registry

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import peer_programs
 
+import peer_programs
 from dsa110_contimg.artifacts.calibration import BANDPASS_NAME, GAINS_NAME, SolvedSet
 from dsa110_contimg.artifacts.tiles import (
     CalibratedTiles,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer_programs
 
+import peer_programs
 from dsa110_contimg.executors.worker import WORKER_ENVIRONMENT
 
 WORKERS = 2

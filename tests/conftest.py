@@ -49,6 +49,25 @@ class SmallRun:
     files: tuple[tuple[Path, ...], ...]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only tests that need no processed data")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --quick, leave out tests with fixtures that several tests share: those take long."""
+    if not config.getoption("--quick"):
+        return
+    quick = [item for item in items if isinstance(item, pytest.Function) and not _shares(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in quick])
+    items[:] = quick
+
+
+def _shares(item: pytest.Function) -> bool:
+    fixtures = item._fixtureinfo.name2fixturedefs
+    own = (name for name in fixtures if not name.startswith(("tmp_path", "session_")))
+    return any(fixtures[name][-1].scope != "function" for name in own)
+
+
 @pytest.fixture(autouse=True)
 def registries_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Connections that a test leaves open are given back: PostgreSQL's driver complains of them."""

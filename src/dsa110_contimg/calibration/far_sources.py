@@ -39,7 +39,7 @@ channels."""
 _MIN_EXCESS = 0.3
 """Minimum excess of the logarithm of the power over that of the strongest decoy. It is at most 0.1
 where there is no source, with crosstalk of 30 Jy too, and 0.7 for 1 Jy of the Sun
-(tests/test_far_sources.py)."""
+(tests/calibration/test_far_sources.py)."""
 _SIGNIFICANT = 5.0
 """Standard errors of the noise above which a baseline gets an amplitude."""
 _SAMPLES, _CENTRE, _WEIGHTS = range(3)

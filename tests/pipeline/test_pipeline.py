@@ -1,5 +1,6 @@
 """A graph is checked before anything runs, runs once, and says what each stage did."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -253,7 +254,7 @@ def test_a_cancelled_run_ends_its_workers_and_begins_nothing_more(tmp_path: Path
 def test_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _NAP, str(tmp_path)],
-        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -309,7 +310,7 @@ def test_the_seeds_snippet_runs(small_run: SmallRun, tmp_path: Path) -> None:
 
 
 def test_the_stage_of_the_user_guide_runs(processed: Processed) -> None:
-    guide = Path(__file__).parents[1] / "docs" / "user_guide.md"
+    guide = Path(__file__).parents[2] / "docs" / "user_guide.md"
     section = guide.read_text().partition("## A stage of your own")[2]
     code = section.partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {"__name__": "guide"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+
 from daemons import free_port
 
 SERVE = [str(Path(sys.executable).parent / "dsa110-contimg"), "serve"]

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import scaling
 from typer.testing import CliRunner
 
+import scaling
 from dsa110_contimg.cli.main import app
 
 

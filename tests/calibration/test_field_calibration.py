@@ -1,4 +1,4 @@
-"""Pieces of calibrating fields in turn, on known truth (real data: tests/test_vla.py)."""
+"""Pieces of calibrating fields in turn, on known truth; test_vla.py does it on real data."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
 
-OLD = Path(__file__).parent / "data" / "database_v2.sql"
+OLD = Path(__file__).parents[1] / "data" / "database_v2.sql"
 """Dump of a database that release 0.1 (schema version 2) left when its daemons were killed: two
 tiles converted, one half, and a mosaic group begun."""
 

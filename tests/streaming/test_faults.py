@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemons import CONVERT, MOSAIC, PROGRAMS, children, until
 from sqlalchemy import select
 
 import dsa110_contimg.registry.database as database
 from conftest import SmallRun, make_root, new_postgres_database, use_database
+from daemons import CONVERT, MOSAIC, PROGRAMS, children, until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import OutageError
 from dsa110_contimg.executors.inline import InlineExecutor

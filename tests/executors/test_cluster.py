@@ -15,11 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from clusters import Cluster
-from daemons import PROGRAMS, until
 
 from cluster_calls import complain, double, heavy, hold_the_interpreter, write_slowly
+from clusters import Cluster
 from conftest import Processed, SmallRun, make_root
+from daemons import PROGRAMS, until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg import software
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
@@ -31,15 +31,13 @@ from dsa110_contimg.executors.opening import open_executor
 from dsa110_contimg.executors.priority import Priority
 from dsa110_contimg.imaging.fits_image import read_fits
 
+SUPPORT = Path(__file__).parents[1] / "support"
 pytestmark = pytest.mark.xdist_group("cluster")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    own = {
-        "PYTHONPATH": str(Path(__file__).parent),
-        "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s",
-    }
+    own = {"PYTHONPATH": str(SUPPORT), "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"}
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), own)
     try:
         cluster.start_scheduler()
@@ -179,7 +177,7 @@ def test_what_a_killed_program_had_given_ends(cluster: Cluster, tmp_path: Path) 
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, cluster.root, cluster.address, tmp_path],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
         stdout=subprocess.DEVNULL,
     )
     pid = _running(tmp_path)
@@ -208,7 +206,8 @@ def test_a_worker_stops_kindly_while_its_scheduler_is_away(tmp_path: Path) -> No
     make_keys(tmp_path / "state" / "tls")
     lonely = Cluster(tmp_path)
     worker = lonely.start_worker("--slots", "1")
-    time.sleep(5.0)
+    log = tmp_path / "worker.log"
+    until(lambda: "waiting for the scheduler" in log.read_text(), 60.0, 0.1)
     worker.terminate()
     assert worker.wait(15) == 0
 

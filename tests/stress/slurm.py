@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 from daemons import CONVERT, MOSAIC, Installation, conclude, simulate, until
-
 from dsa110_contimg.visibilities.observations import unix_seconds
 
 _CONFIG = """

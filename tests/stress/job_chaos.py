@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from daemons import PROGRAMS, Installation, children, conclude, free_port, simulate, until
 from sqlalchemy import select
 
+from daemons import PROGRAMS, Installation, children, conclude, free_port, simulate, until
 from dsa110_contimg.client import Client
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from daemons import simulate
 
+from daemons import simulate
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.streaming.headers import TIMEOUT_S
 from dsa110_contimg.telescope import DSA110

@@ -22,17 +22,17 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from clusters import Cluster, Hosts
-from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, children, simulate, until
-from job_chaos import Server, pixels
 from sqlalchemy import select
 
+from clusters import Cluster, Hosts
+from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, children, simulate, until
 from dsa110_contimg.client import Client, ClientError, JobFailedError
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.models import Event, Mosaic, MosaicGroup, Product, SubbandFile, Tile
 from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.visibilities.observations import unix_seconds
+from job_chaos import Server, pixels
 
 _COMPARED = (".fits", ".png")
 JOBS = 10

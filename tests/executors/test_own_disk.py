@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clusters import Cluster, Names
-from daemons import until
 from sqlalchemy import select, update
 
 from cluster_calls import double, read_there, write_there
+from clusters import Cluster, Names
 from conftest import SmallRun, make_root
+from daemons import until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.errors import ElsewhereError, LostHostError
@@ -32,6 +32,7 @@ from dsa110_contimg.settings import Settings
 from dsa110_contimg.stages import imaging
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager, housekeeping
 
+SUPPORT = Path(__file__).parents[1] / "support"
 pytestmark = pytest.mark.xdist_group("cluster")
 PATIENCE_S = 6.0
 
@@ -40,7 +41,7 @@ PATIENCE_S = 6.0
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two machines; the second has more room."""
     root = tmp_path_factory.mktemp("own_disk")
-    given = {"PYTHONPATH": str(Path(__file__).parent), "CONTIMG_DISK_STOP_GB": "0"}
+    given = {"PYTHONPATH": str(SUPPORT), "CONTIMG_DISK_STOP_GB": "0"}
     cluster = Cluster(root, given, Names())
     try:
         cluster.start_scheduler()

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 from daemons import PROGRAMS, free_port, until
-
 from dsa110_contimg import settings as settings_module
 
 

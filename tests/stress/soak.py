@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from daemons import CONVERT, MOSAIC, Installation, children, conclude
-
 from dsa110_contimg.simulation import hour
 
 _BACKLOG = 24

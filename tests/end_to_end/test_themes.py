@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import daemons
 import httpx
 import pytest
-from daemons import free_port
 from sqlalchemy import func, select
 
+import daemons
 from conftest import SMALL_TOML, Processed, new_postgres_database
+from daemons import free_port
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.selection import Selection
@@ -42,7 +42,7 @@ from dsa110_contimg.stages.calibration_solve import reference_order
 from dsa110_contimg.streaming import StreamingMosaicManager
 
 BIN = Path(sys.executable).parent
-THEMES = Path(__file__).parents[1] / "docs" / "themes.md"
+THEMES = Path(__file__).parents[2] / "docs" / "themes.md"
 START = datetime.fromtimestamp(1_700_003_600, UTC)
 FIRST = 3
 row = pytest.mark.row
@@ -466,7 +466,7 @@ def test_every_row_of_the_themes_is_named_by_a_test() -> None:
         first = line.split("|")[1].strip() if line.startswith("|") else ""
         if first and first not in ("aspect", "you want to") and not set(first) <= set("-"):
             documented.add(f"{heading}: {first}")
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
     named = set(re.findall(r'row\("([^"]+)"\)', tests))
     assert len(documented) > 35
     assert named == documented

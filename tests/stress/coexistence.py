@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, conclude, free_port, simulate, until
 from sqlalchemy import select
 
+from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, conclude, free_port, simulate, until
 from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.models import MosaicGroup, Tile

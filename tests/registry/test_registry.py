@@ -274,7 +274,7 @@ def test_a_state_is_followed_only_by_what_may_follow(registry: Registry) -> None
 
 
 def test_states_are_drawn_as_they_may_follow_each_other() -> None:
-    drawings = (Path(__file__).parent.parent / "docs/states.md").read_text().split("## ")[1:]
+    drawings = (Path(__file__).parents[2] / "docs/states.md").read_text().split("## ")[1:]
     drawn = [set(re.findall(r"^    (\w+) --> (\w+)", text, re.MULTILINE)) for text in drawings]
     allowed = [
         {(before, after) for before, following in table.items() for after in following}

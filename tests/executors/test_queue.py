@@ -8,15 +8,16 @@ from pathlib import Path
 
 import dask
 import pytest
-from daemons import until
 
 from cluster_calls import double, write_slowly
+from daemons import until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import RetryableError
 from dsa110_contimg.executors.fresh import FreshPath
 from dsa110_contimg.executors.opening import open_executor
 from dsa110_contimg.settings import Settings
 
+SUPPORT = Path(__file__).parents[1] / "support"
 pytestmark = pytest.mark.xdist_group("cluster")
 
 # A job is a process group, known by its number; there is a file for each that has not ended.
@@ -53,7 +54,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / name).write_text("#!/bin/sh" + program.format(queue=folder))
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     monkeypatch.setattr("dsa110_contimg.executors.cluster.executor._SCALE_S", 0.5)
     monkeypatch.setattr("dsa110_contimg.executors.cluster.queue._ASK_S", 0.5)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):

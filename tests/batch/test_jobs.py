@@ -5,10 +5,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import job_chaos
 import pytest
 from sqlalchemy import update
 
+import job_chaos
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
