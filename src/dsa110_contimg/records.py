@@ -1,7 +1,6 @@
 """Results of stages as JSON and back, so that a row can give a stage its input."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter
@@ -38,7 +37,7 @@ def _plain(value: JsonValue) -> JsonValue:
     return value.replace("\0", "") if isinstance(value, str) else value
 
 
-def from_json(kind: type[T], value: Mapping[str, object]) -> T:
+def from_json(kind: type[T], value: object) -> T:
     """A frozen result from its JSON values."""
     made: T = _adapter(kind).validate_python(value)
     return made

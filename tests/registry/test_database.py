@@ -16,7 +16,7 @@ from dsa110_contimg.batch import plans
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import NothingToDo, PermanentError, UsageError
 from dsa110_contimg.executors.inline import InlineExecutor
-from dsa110_contimg.registry import care, migrations
+from dsa110_contimg.registry import care, claims, migrations
 from dsa110_contimg.registry.database import Registry, make_engine
 from dsa110_contimg.registry.file_check import check_files
 from dsa110_contimg.registry.models import (
@@ -27,6 +27,7 @@ from dsa110_contimg.registry.models import (
     Product,
     SubbandFile,
     Tile,
+    TileImage,
 )
 from dsa110_contimg.registry.states import GroupState, TileState
 from dsa110_contimg.streaming import StreamingConverter, StreamingMosaicManager
@@ -122,6 +123,47 @@ def test_an_upgrade_keeps_the_rows_of_work_in_flight_and_a_backup(
             care.upgrade(url, tmp_path)
         with pytest.raises(PermanentError, match="schema version 0002"):
             Registry(f"sqlite:///{backup}", None)
+
+
+def test_an_upgrade_fills_new_columns_from_the_records(database_url: str, tmp_path: Path) -> None:
+    """The mosaic waits for its operator, and a daemon works on the next group."""
+    engine = make_engine(database_url)
+    mosaic = {"path": "{root}/a/m.fits", "tile_ids": ["t0", "t1"], "median_rms_jy": 0.002}
+    with engine.begin() as connection:
+        migrations.upgrade(connection, tmp_path, to="0012")
+        connection.execute(
+            text(
+                "INSERT INTO mosaics (name, group_id, start, method, state, verdict, crossmatch, "
+                "record) VALUES ('m', 'g', 0, 'mean', 'held', 'failed', 'done', :record)"
+            ),
+            {"record": json.dumps({"mosaic": mosaic, "validation": {}})},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO images (id, tile_id, calibration_set_id, options_key, start, "
+                "beam_corrected, record) VALUES (1, 't0', 's', 'k', 0, :yes, :record)"
+            ),
+            {"yes": True, "record": json.dumps({"prefix": "{root}/images/t0_1/t0"})},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO mosaic_groups (id, start, tile_ids, state, attempt, failures, owner, "
+                "lease_until, not_before, reason) VALUES ('h', 0, :tiles, 'processing', 3, 0, "
+                "'me', 9e9, 0, '')"
+            ),
+            {"tiles": json.dumps(["t1"])},
+        )
+        migrations.upgrade(connection, tmp_path)
+    engine.dispose()
+    registry = Registry(database_url, tmp_path)
+    with registry.read() as session:
+        row = session.get_one(Mosaic, "m")
+        assert (row.path, row.n_tiles, row.median_rms_jy) == (f"{tmp_path}/a/m.fits", 2, 0.002)
+        assert session.get_one(TileImage, 1).folder == f"{tmp_path}/images/t0_1"
+    assert care.check(registry) == []
+    with registry.write() as session:
+        claims.change(session, claims.Claim(claims.GROUPS, "h", 3), state=GroupState.HELD)
+    registry.close()
 
 
 def test_a_half_done_upgrade_leaves_the_old_database(

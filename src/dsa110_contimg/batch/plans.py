@@ -1,7 +1,6 @@
 """Batch mosaics: `plan` chooses tiles and writes down which, `build` makes exactly that."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.products import provenance
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry import plans
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.read_models import ReadModel
 from dsa110_contimg.tasks.mosaic import build_mosaic
 from dsa110_contimg.tasks.mosaic_depth import Depth, predict_depth
 from dsa110_contimg.tasks.tile_selection import facts, select_tiles
@@ -109,7 +110,7 @@ def predicted_depth(plan: MosaicPlan) -> Depth | None:
         return None
 
 
-def as_document(made: MosaicPlan) -> dict[str, Any]:
+def as_document(made: MosaicPlan) -> JsonObject:
     """A plan for a person to read and edit: tiles by their names."""
     return {
         "name": made.name,
@@ -137,19 +138,6 @@ def plan_from_document(registry: Registry, name: str, document: Any) -> MosaicPl
     selection = parse_options(Selection, {**wanted, "tiles": document["tiles"]}, "selection")
     options = parse_options(MosaicOptions, document.get("options") or {}, "options")
     return plan(registry, name, selection, options)
-
-
-def stored_plans(registry: Registry) -> list[dict[str, Any]]:
-    """Name, time and size of each plan, newest first."""
-    return [
-        {
-            "name": row.name,
-            "created": row.created,
-            "tiles": len(row.document["tiles"]),
-            "method": row.document["options"]["method"],
-        }
-        for row in plans.list_plans(registry)
-    ]
 
 
 def delete_plan(registry: Registry, name: str) -> None:
@@ -240,7 +228,7 @@ def build(
     return replace(mosaic, path=output)
 
 
-def _provenance(made: MosaicPlan, mosaic: MosaicImage) -> dict[str, Any]:
+def _provenance(made: MosaicPlan, mosaic: MosaicImage) -> JsonObject:
     """What the mosaic was made of, as `reproduce` reads it."""
     return provenance.record(
         {tile.tile_id: tile.file("image") for tile in made.tiles},
@@ -273,16 +261,26 @@ def _check_writable(directory: Path) -> None:
         raise UsageError(f"{directory}: may not be written; choose another --output")
 
 
-def plan_rows(made: MosaicPlan) -> Sequence[dict[str, Any]]:
-    """The tiles of a plan with what the gates say, for people and for JSON."""
+class PlannedTile(ReadModel):
+    """A tile of a plan with what the gates say."""
+
+    tile: str
+    start: float
+    rms_mjy: float
+    calibration_set: str
+    gate: str
+
+
+def plan_rows(made: MosaicPlan) -> list[PlannedTile]:
+    """The tiles of a plan with what the gates say."""
     reasons = made.gate_reasons()
     return [
-        {
-            "tile": tile.tile_id,
-            "start": tile.start,
-            "rms_mjy": round(1e3 * tile.rms_jy, 3),
-            "calibration_set": tile.calibration_set_id,
-            "gate": reasons.get(tile.tile_id, "passed"),
-        }
+        PlannedTile(
+            tile=tile.tile_id,
+            start=tile.start,
+            rms_mjy=round(1e3 * tile.rms_jy, 3),
+            calibration_set=tile.calibration_set_id,
+            gate=reasons.get(tile.tile_id, "passed"),
+        )
         for tile in made.tiles
     ]

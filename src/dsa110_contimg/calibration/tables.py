@@ -226,11 +226,55 @@ def read_delays(path: Path) -> DelayTable:
     )
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """What a B or G table holds, with plain values.
+@dataclass(frozen=True)
+class AntennaSummary:
+    """Solutions of an antenna that are not flagged, in the median.
 
-    `flagged` counts the whole table, `flagged_alive` only antennas that are not wholly flagged:
-    stations that were not there are in every table of the array.
+    Attributes
+    ----------
+    name : str
+    flagged : float
+        Fraction of its solutions.
+    amplitude, phase_deg, snr : float
+    """
+
+    name: str
+    flagged: float
+    amplitude: float
+    phase_deg: float
+    snr: float
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """Content of a B or G table.
+
+    Attributes
+    ----------
+    path : Path
+    kind : str
+    n_antennas, n_alive, n_channels : int
+        Antennas are alive that are not wholly flagged: stations that were not there are in every
+        table of the array.
+    reference_antenna : str
+    flagged, flagged_alive : float
+        Fraction of the whole table, and of the antennas that are alive.
+    antennas : tuple of AntennaSummary
+    """
+
+    path: Path
+    kind: str
+    n_antennas: int
+    n_alive: int
+    n_channels: int
+    reference_antenna: str
+    flagged: float
+    flagged_alive: float
+    antennas: tuple[AntennaSummary, ...]
+
+
+def summary(path: Path) -> TableSummary:
+    """Summarize a B or G table.
 
     Raises
     ------
@@ -245,25 +289,25 @@ def summary(path: Path) -> dict[str, Any]:
         good = ~table.gains.flags[:, i]
         values, snr = table.gains.values[:, i][good], table.gains.snr[:, i][good]
         antennas.append(
-            {
-                "name": table.antenna_names[i],
-                "flagged": float(flags[i].mean()),
-                "amplitude": float(np.median(np.abs(values))),
-                "phase_deg": float(np.rad2deg(np.angle(np.mean(values / np.abs(values))))),
-                "snr": float(np.median(snr)),
-            }
+            AntennaSummary(
+                name=table.antenna_names[i],
+                flagged=float(flags[i].mean()),
+                amplitude=float(np.median(np.abs(values))),
+                phase_deg=float(np.rad2deg(np.angle(np.mean(values / np.abs(values))))),
+                snr=float(np.median(snr)),
+            )
         )
-    return {
-        "path": str(path),
-        "kind": table.kind,
-        "n_antennas": len(table.antenna_names),
-        "n_alive": int(alive.sum()),
-        "n_channels": table.frequencies_hz.size,
-        "reference_antenna": table.reference_antenna,
-        "flagged": float(flags.mean()),
-        "flagged_alive": float(flags[alive].mean()) if alive.any() else 1.0,
-        "antennas": antennas,
-    }
+    return TableSummary(
+        path=path,
+        kind=table.kind,
+        n_antennas=len(table.antenna_names),
+        n_alive=int(alive.sum()),
+        n_channels=table.frequencies_hz.size,
+        reference_antenna=table.reference_antenna,
+        flagged=float(flags.mean()),
+        flagged_alive=float(flags[alive].mean()) if alive.any() else 1.0,
+        antennas=tuple(antennas),
+    )
 
 
 @dataclass(frozen=True, eq=False)

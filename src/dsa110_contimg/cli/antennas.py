@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
+from dsa110_contimg.cli.common import (
+    JsonOption,
+    RootOption,
+    load_settings,
+    parse_time,
+    present,
+    print_json,
+)
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.times import iso
@@ -35,17 +42,16 @@ def list_antennas(
     if not tiles:
         raise UsageError("no calibrated tile is known in this time; see --since and --until")
     if antenna is not None:
-        rows = measurements_of(tiles, antenna)
-        if as_json:
-            print_json(rows)
-            return
-        for row in rows:
-            typer.echo(
+        present(
+            measurements_of(tiles, antenna),
+            as_json,
+            lambda row: (
                 f"{row.tile}  {'XY'[row.polarization]}  {row.state:8}  "
                 f"gain x {row.amplitude:.3f} +- {row.amplitude_error:.3f}  "
                 f"delay {row.delay_ns:+.2f} +- {row.delay_error_ns:.2f} ns  "
                 f"phase {row.phase_deg:+.1f} deg  noise variance x {row.noise:.2f}"
-            )
+            ),
+        )
         return
     events = find_events(tiles)
     if as_json:

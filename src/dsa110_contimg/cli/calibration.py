@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
+from dsa110_contimg.cli.common import (
+    JsonOption,
+    RootOption,
+    load_settings,
+    parse_time,
+    present,
+    print_json,
+)
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.times import iso
 
@@ -19,18 +26,17 @@ def caltables_list(root: RootOption = None, as_json: JsonOption = False) -> None
     from dsa110_contimg.registry.calibration_sets import list_calibration_sets
     from dsa110_contimg.registry.database import Registry
 
-    rows = list_calibration_sets(Registry.of(load_settings(root=root)))
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        typer.echo(
+    present(
+        list_calibration_sets(Registry.of(load_settings(root=root))),
+        as_json,
+        lambda row: (
             f"{row.id}  observed {iso(row.observed)}  Dec {row.apparent_dec_deg:.2f}  "
             f"bandpass until {iso(row.observed + row.bandpass_valid_s)}  "
             f"gains until {iso(row.observed + row.gains_valid_s)}  "
             f"flagged {100 * row.flagged_fraction:.1f} %  SNR {row.median_snr:.0f}  "
             f"{row.standing}{': ' + row.remark if row.remark else ''}"
-        )
+        ),
+    )
 
 
 def caltables_show(name: SetArgument, root: RootOption = None, as_json: JsonOption = False) -> None:
@@ -43,17 +49,17 @@ def caltables_show(name: SetArgument, root: RootOption = None, as_json: JsonOpti
             print_json(content)
             continue
         typer.echo(
-            f"{path}: {content['kind']}, {content['n_antennas']} antennas, "
-            f"{content['n_channels']} channels, reference antenna {content['reference_antenna']}; "
-            f"flagged {100 * content['flagged']:.2f} % of the table, "
-            f"{100 * content['flagged_alive']:.2f} % of the {content['n_alive']} antennas not "
+            f"{path}: {content.kind}, {content.n_antennas} antennas, "
+            f"{content.n_channels} channels, reference antenna {content.reference_antenna}; "
+            f"flagged {100 * content.flagged:.2f} % of the table, "
+            f"{100 * content.flagged_alive:.2f} % of the {content.n_alive} antennas not "
             "wholly flagged"
         )
-        for antenna in content["antennas"]:
+        for antenna in content.antennas:
             typer.echo(
-                f"  {antenna['name']:8} flagged {100 * antenna['flagged']:5.1f} %  "
-                f"amplitude {antenna['amplitude']:.4g}  phase {antenna['phase_deg']:+.1f} deg  "
-                f"SNR {antenna['snr']:.0f}"
+                f"  {antenna.name:8} flagged {100 * antenna.flagged:5.1f} %  "
+                f"amplitude {antenna.amplitude:.4g}  phase {antenna.phase_deg:+.1f} deg  "
+                f"SNR {antenna.snr:.0f}"
             )
 
 
@@ -110,8 +116,6 @@ def transits(
     as_json: JsonOption = False,
 ) -> None:
     """The next passages of bright sources through the beam."""
-    from dataclasses import asdict
-
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.tiles import newest_declination_deg
     from dsa110_contimg.sky import catalogues
@@ -132,14 +136,14 @@ def transits(
         DSA110,
         min_jy,
     )
-    if as_json:
-        print_json([asdict(one) for one in found])
-        return
-    for one in found:
-        typer.echo(
+    present(
+        found,
+        as_json,
+        lambda one: (
             f"{iso(one.time_s)} UTC  LST {one.sidereal_deg / 15:6.3f} h  {one.name:20} "
             f"{one.flux_jy:7.2f} Jy x {one.response:.2f}  {one.offset_deg:.2f} deg from the centre"
-        )
+        ),
+    )
 
 
 def flags_add(

@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, overload
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, overload
 
 import typer
 from pydantic import BeforeValidator
@@ -20,6 +20,7 @@ from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.options import Options, unix_s
 from dsa110_contimg.settings import Settings
 
+T = TypeVar("T")
 RootOption = Annotated[
     Path | None,
     typer.Option("--root", help="Directory that holds everything (default: $CONTIMG_ROOT or here)"),
@@ -137,6 +138,15 @@ def print_json(value: object) -> None:
 
     plain = to_jsonable_python(value, inf_nan_mode="null", fallback=str)
     typer.echo(json.dumps(plain, indent=1))
+
+
+def present(rows: Sequence[T], as_json: bool, line: Callable[[T], str]) -> None:
+    """Print rows: as JSON, or each as a line for people."""
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        typer.echo(line(row))
 
 
 def _console() -> Any:

@@ -11,6 +11,7 @@ from dsa110_contimg.cli.common import (
     JsonOption,
     RootOption,
     load_settings,
+    present,
     print_json,
     run_app,
     with_options,
@@ -95,9 +96,7 @@ def _show_plan(made: "MosaicPlan", as_json: bool) -> None:
         return
     typer.echo(f"plan {made.name}: {len(rows)} tiles, method {made.options.method}")
     for row in rows:
-        typer.echo(
-            f"  {row['tile']}  {iso(row['start'])}  rms {row['rms_mjy']:.2f} mJy  {row['gate']}"
-        )
+        typer.echo(f"  {row.tile}  {iso(row.start)}  rms {row.rms_mjy:.2f} mJy  {row.gate}")
     if depth is not None:
         typer.echo(
             f"predicted: median rms {1e3 * depth.median_rms_jy:.2f} mJy/beam, best "
@@ -117,16 +116,15 @@ def plans_command(
     """List the stored plans, or show one; with --json a document to edit for 'plan --file'."""
     from dsa110_contimg.batch import plans
     from dsa110_contimg.registry.database import Registry
+    from dsa110_contimg.registry.plans import list_plans
 
     registry = Registry.of(load_settings(root=root))
     if name is None:
-        rows = plans.stored_plans(registry)
-        if as_json:
-            print_json(rows)
-        for row in [] if as_json else rows:
-            typer.echo(
-                f"{row['name']}  {iso(row['created'])}  {row['tiles']} tiles  {row['method']}"
-            )
+        present(
+            list_plans(registry),
+            as_json,
+            lambda row: f"{row.name}  {iso(row.created)}  {row.tiles} tiles  {row.method}",
+        )
         return
     if delete:
         plans.delete_plan(registry, name)
@@ -183,14 +181,14 @@ def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.mosaics import list_mosaics
 
-    rows = list_mosaics(Registry.of(load_settings(root=root)))
-    if as_json:
-        print_json(rows)
-    for row in [] if as_json else rows:
-        typer.echo(
+    present(
+        list_mosaics(Registry.of(load_settings(root=root))),
+        as_json,
+        lambda row: (
             f"{row.name}  {iso(row.start)}  {row.tiles} tiles  {row.method}  "
             f"{row.state}  {row.verdict}"
-        )
+        ),
+    )
 
 
 @mosaic.command("show")

@@ -10,6 +10,7 @@ from dsa110_contimg.cli.common import (
     RootOption,
     load_settings,
     parse_time,
+    present,
     print_json,
     setup_logging,
 )
@@ -215,11 +216,7 @@ def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> Non
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.status import set_aside
 
-    rows = set_aside(Registry.of(load_settings(root=root)))
-    if as_json:
-        print_json(rows)
-    for row in [] if as_json else rows:
-        typer.echo(str(row))
+    present(set_aside(Registry.of(load_settings(root=root))), as_json, str)
 
 
 def housekeeping(
@@ -230,20 +227,17 @@ def housekeeping(
     as_json: JsonOption = False,
 ) -> None:
     """Remove intermediate files whose time is over (the keep_ settings), and leftovers."""
-    from dsa110_contimg import records
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.streaming import housekeeping as keeper
 
     settings = load_settings(root=root)
     registry = Registry.of(settings)
     found = keeper.find(registry, settings)
-    if as_json:
-        print_json([records.to_json(removal) for removal in found])
-    else:
-        for removal in found:
-            typer.echo(
-                f"{removal.size / 1e9:9.3f} GB  {removal.kind}  {removal.path}: {removal.reason}"
-            )
+    present(
+        found,
+        as_json,
+        lambda one: f"{one.size / 1e9:9.3f} GB  {one.kind}  {one.path}: {one.reason}",
+    )
     if not dry_run:
         total = keeper.remove(registry, settings, found)
         typer.echo(f"removed {len(found)} items, {total / 1e9:.3f} GB", err=True)
@@ -299,12 +293,14 @@ def token_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.registry import tokens
     from dsa110_contimg.registry.database import Registry
 
-    rows = tokens.listed(Registry.of(load_settings(root=root)))
-    if as_json:
-        print_json(rows)
-    for row in [] if as_json else rows:
-        ended = f"revoked {iso(row['revoked'])}" if row["revoked"] else "in force"
-        typer.echo(f"{row['name']}  {row['scope']}  made {iso(row['created'])}  {ended}")
+    present(
+        tokens.list_tokens(Registry.of(load_settings(root=root))),
+        as_json,
+        lambda row: (
+            f"{row.name}  {row.scope}  made {iso(row.created)}  "
+            + (f"revoked {iso(row.revoked)}" if row.revoked else "in force")
+        ),
+    )
 
 
 def token_revoke(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
+from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, present, print_json
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.times import iso
 
@@ -41,16 +41,16 @@ def sources(
             dips=dips,
             limit=limit,
         )
-    if as_json:
-        print_json(found)
-        return
-    for row in found:
-        typer.echo(
+    present(
+        found,
+        as_json,
+        lambda row: (
             f"{row.name}  {row.ra_deg:10.5f} {row.dec_deg:+9.5f}  "
             + _millijansky(row.mean_jy)
             + f"  V {_number(row.modulation)}  eta {_number(row.eta)}  "
             f"{row.n_epochs} epochs  {row.behaviour}" + ("  dips" if row.dip else "")
-        )
+        ),
+    )
 
 
 def lightcurve(

@@ -79,9 +79,7 @@ def misplaced_antennas(registry: Registry, tiles: Sequence[TileAntennas]) -> tup
         newest = {
             one.antenna: one
             for row in rows
-            for one in (
-                records.from_json(Misplaced, told) for told in row.quality.get("misplaced", [])
-            )
+            for one in records.from_json(tuple[Misplaced, ...], row.quality.get("misplaced", ()))
         }
     return tuple(newest[name] for name in sorted(newest, key=antenna_order))
 

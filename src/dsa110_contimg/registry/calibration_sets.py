@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import JsonValue
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
@@ -11,7 +12,6 @@ from dsa110_contimg import records
 from dsa110_contimg.artifacts.calibration import COMBINED, KnownSet, SolvedSet
 from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
 from dsa110_contimg.calibration.choice import Choice, Standing
-from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.models import CalibrationChoice, CalibrationSet
@@ -149,9 +149,9 @@ def _summary(row: CalibrationSet) -> CalibrationSetSummary:
     )
 
 
-def _beam(measured: JsonObject | None) -> BeamMeasurement | None:
+def _beam(measured: JsonValue) -> BeamMeasurement | None:
     """A measured beam without those of single antennas; None where there is none."""
-    if not measured or not measured["n_sources"]:
+    if not isinstance(measured, dict) or not measured["n_sources"]:
         return None
     beam = records.from_json(BeamMeasurement, measured)
     return replace(beam, shape=replace(beam.shape, antennas=None))

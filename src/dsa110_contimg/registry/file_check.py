@@ -176,10 +176,9 @@ def convert_again(registry: Registry, tile_id: str) -> None:
 
 def _images(session: Session) -> Iterator[Finding]:
     for row in session.scalars(select(TileImage)):
-        prefix = Path(str(row.record["prefix"]))
-        if not prefix.parent.is_dir():
+        if not Path(row.folder).is_dir():
             session.delete(row)
-            yield Finding(row.tile_id, f"its image {prefix} is gone", "forgotten")
+            yield Finding(row.tile_id, f"its image in {row.folder} is gone", "forgotten")
 
 
 def _calibration_sets(session: Session) -> Iterator[Finding]:
@@ -298,6 +297,9 @@ def _adopt(session: Session, trail: dict[str, Any], page: Path, files: list[Path
             verdict=trail["validation"]["verdict"],
             # Its catalogue of sources is made again, and published if it is not there.
             crossmatch=CrossmatchState.OWED,
+            path=mosaic["path"],
+            n_tiles=len(mosaic["tile_ids"]),
+            median_rms_jy=float(mosaic["median_rms_jy"]),
             record={"mosaic": mosaic, "validation": {**trail["validation"], "sources": []}},
         )
     )

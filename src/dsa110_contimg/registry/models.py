@@ -1,11 +1,12 @@
 """Tables, by their names in the domain. Times are Unix seconds, UTC."""
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sqlalchemy import BigInteger, Enum, Float, ForeignKey, Index, Integer, String, Text, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.rooted import RootedJson, RootedPath
 from dsa110_contimg.registry.states import (
     CrossmatchState,
@@ -21,7 +22,7 @@ from dsa110_contimg.registry.states import (
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map: ClassVar = {dict[str, Any]: RootedJson, list[Any]: RootedJson}
+    type_annotation_map: ClassVar = {JsonObject: RootedJson, list[str]: RootedJson}
 
 
 def _state(kind: type[StrEnum]) -> Enum:
@@ -87,7 +88,7 @@ class Tile(Claimable, Base):
     n_subbands: Mapped[int] = mapped_column(Integer, default=0)
     ms_path: Mapped[str] = mapped_column(RootedPath(1024), default="")
     ms_host: Mapped[str] = mapped_column(String(255), default="")
-    converted: Mapped[dict[str, Any] | None] = mapped_column(RootedJson, default=None)
+    converted: Mapped[JsonObject | None] = mapped_column(RootedJson, default=None)
     converted_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 
 
@@ -99,7 +100,7 @@ class MosaicGroup(Claimable, Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     state: Mapped[GroupState] = mapped_column(_state(GroupState))
     start: Mapped[float] = mapped_column(Float, index=True)
-    tile_ids: Mapped[list[Any]] = mapped_column(RootedJson)
+    tile_ids: Mapped[list[str]] = mapped_column(RootedJson)
     finished_at: Mapped[float | None] = mapped_column(Float, default=None, index=True)
 
 
@@ -114,7 +115,7 @@ class CalibrationSet(Base):
     apparent_dec_deg: Mapped[float] = mapped_column(Float)
     bandpass_valid_s: Mapped[float] = mapped_column(Float)
     gains_valid_s: Mapped[float] = mapped_column(Float)
-    quality: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    quality: Mapped[JsonObject] = mapped_column(RootedJson)
     standing: Mapped[str] = mapped_column(String(16), default="normal")
     remark: Mapped[str] = mapped_column(Text, default="")
 
@@ -128,7 +129,7 @@ class CalibrationChoice(Base):
     subject: Mapped[str] = mapped_column(String(128), index=True)
     bandpass_id: Mapped[str] = mapped_column(String(160))
     gains_id: Mapped[str] = mapped_column(String(160))
-    reasons: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    reasons: Mapped[JsonObject] = mapped_column(RootedJson)
 
 
 class ManualFlagRow(Base):
@@ -137,7 +138,7 @@ class ManualFlagRow(Base):
     __tablename__ = "manual_flags"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     created: Mapped[float] = mapped_column(Float)
-    flag: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    flag: Mapped[JsonObject] = mapped_column(RootedJson)
 
 
 class TileImage(Base):
@@ -150,7 +151,8 @@ class TileImage(Base):
     options_key: Mapped[str] = mapped_column(String(64))
     start: Mapped[float] = mapped_column(Float, index=True)
     beam_corrected: Mapped[bool]
-    record: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    folder: Mapped[str] = mapped_column(RootedPath(1024), server_default="")
+    record: Mapped[JsonObject] = mapped_column(RootedJson)
     __table_args__ = (
         Index("one_image_per_key", "tile_id", "calibration_set_id", "options_key", unique=True),
     )
@@ -167,7 +169,7 @@ class TileAntennasRow(Base):
     start: Mapped[float] = mapped_column(Float, index=True)
     duration_s: Mapped[float] = mapped_column(Float)
     calibration_set_id: Mapped[str] = mapped_column(String(160))
-    antennas: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    antennas: Mapped[JsonObject] = mapped_column(RootedJson)
 
 
 class Mosaic(Stateful, Base):
@@ -183,7 +185,10 @@ class Mosaic(Stateful, Base):
     crossmatch: Mapped[CrossmatchState] = mapped_column(
         _state(CrossmatchState), server_default="done", index=True
     )
-    record: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    path: Mapped[str] = mapped_column(RootedPath(1024), server_default="")
+    n_tiles: Mapped[int] = mapped_column(Integer, server_default="0")
+    median_rms_jy: Mapped[float] = mapped_column(Float, server_default="0")
+    record: Mapped[JsonObject] = mapped_column(RootedJson)
 
 
 class Product(Base):
@@ -259,7 +264,7 @@ class Plan(Base):
     __tablename__ = "plans"
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
     created: Mapped[float] = mapped_column(Float)
-    document: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    document: Mapped[JsonObject] = mapped_column(RootedJson)
 
 
 class Job(Stateful, Base):
@@ -268,7 +273,7 @@ class Job(Stateful, Base):
     __tablename__ = "jobs"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     type: Mapped[str] = mapped_column(String(32), index=True)
-    params: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    params: Mapped[JsonObject] = mapped_column(RootedJson)
     state: Mapped[JobState] = mapped_column(_state(JobState), index=True)
     stage: Mapped[str] = mapped_column(String(64), default="")
     fraction: Mapped[float] = mapped_column(Float, default=0.0)
@@ -276,7 +281,7 @@ class Job(Stateful, Base):
     created: Mapped[float] = mapped_column(Float)
     started: Mapped[float | None] = mapped_column(Float, default=None)
     ended: Mapped[float | None] = mapped_column(Float, default=None)
-    result: Mapped[dict[str, Any] | None] = mapped_column(RootedJson, default=None)
+    result: Mapped[JsonObject | None] = mapped_column(RootedJson, default=None)
     error: Mapped[str] = mapped_column(Text, default="")
     idempotency_key: Mapped[str | None] = mapped_column(String(128), default=None, unique=True)
 
@@ -322,4 +327,4 @@ class Step(Base):
     group_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     at: Mapped[float] = mapped_column(Float)
     stage: Mapped[str] = mapped_column(String(32), server_default="")
-    result: Mapped[dict[str, Any]] = mapped_column(RootedJson)
+    result: Mapped[JsonObject] = mapped_column(RootedJson)

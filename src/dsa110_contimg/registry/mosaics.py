@@ -1,6 +1,6 @@
 """Mosaics: staged, published, held or damaged."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
 from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.quality.gates import Verdict
-from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product
 from dsa110_contimg.registry.products import add_products
@@ -74,7 +73,7 @@ def list_mosaics(
             MosaicSummary(
                 name=row.name,
                 start=row.start,
-                tiles=len(row.record["mosaic"]["tile_ids"]),
+                tiles=row.n_tiles,
                 method=row.method,
                 state=row.state,
                 verdict=Verdict(row.verdict),
@@ -104,16 +103,14 @@ def get_mosaic(registry: Registry, name: str) -> MosaicDetail:
             group_id=row.group_id,
             state=row.state,
             verdict=Verdict(row.verdict),
-            record=_record(row.record),
+            record=_record(row),
             products=[ProductFile.model_validate(product) for product in products],
         )
 
 
-def _record(record: Mapping[str, JsonObject]) -> MosaicRecord:
-    return MosaicRecord(
-        mosaic=records.from_json(MosaicImage, record["mosaic"]),
-        validation=records.from_json(Validation, record["validation"]),
-    )
+def _record(row: Mosaic) -> MosaicRecord:
+    validation = records.from_json(Validation, row.record["validation"])
+    return MosaicRecord(mosaic=_image(row), validation=validation)
 
 
 def mosaic_neighbours(registry: Registry, name: str) -> Neighbours:
@@ -136,12 +133,12 @@ def report_path(registry: Registry, name: str) -> Path | None:
 def published_before(session: Session, start: float) -> list[MosaicRecord]:
     """The newest published mosaics that were observed before a moment."""
     rows = session.scalars(
-        select(Mosaic.record)
+        select(Mosaic)
         .where(Mosaic.state == MosaicState.PUBLISHED, Mosaic.start < start)
         .order_by(Mosaic.start.desc())
         .limit(RECENT)
     )
-    return [_record(record) for record in rows]
+    return [_record(row) for row in rows]
 
 
 def stage_mosaic(
@@ -168,6 +165,9 @@ def stage_mosaic(
             method=mosaic.method,
             state=MosaicState.STAGED,
             verdict=validation.verdict,
+            path=str(mosaic.path),
+            n_tiles=len(mosaic.tile_ids),
+            median_rms_jy=mosaic.median_rms_jy,
             record={
                 "mosaic": records.to_json(mosaic),
                 # Each source's comparison is in the provenance.
@@ -225,13 +225,14 @@ def published_between(session: Session, first: float, last: float) -> list[Mosai
 
 
 def _image(row: Mosaic) -> MosaicImage:
-    return records.from_json(MosaicImage, row.record["mosaic"])
+    """The mosaic of a row: its file may have been moved since its record was made."""
+    return replace(records.from_json(MosaicImage, row.record["mosaic"]), path=Path(row.path))
 
 
 def hold_mosaic(session: Session, name: str, path: Path, products: Iterable[Path]) -> None:
     """Record that a published mosaic is held, its file at another path, and forget products."""
     row = session.get_one(Mosaic, name)
     row.state, row.crossmatch = MosaicState.HELD, CrossmatchState.DONE
-    row.record = row.record | {"mosaic": row.record["mosaic"] | {"path": str(path)}}
+    row.path = str(path)
     gone = [str(product) for product in products]
     session.execute(delete(Product).where(Product.path.in_(gone)))

@@ -77,13 +77,13 @@ def summary(registry: Registry, since: float, until: float) -> Night:
             .order_by(Tile.state)
         )
         published = session.execute(
-            select(Mosaic.name, Mosaic.record)
+            select(Mosaic.name, Mosaic.median_rms_jy)
             .join(Product, Product.name == Mosaic.name)
             .join(MosaicGroup, MosaicGroup.id == Mosaic.group_id, isouter=True)
             .where(Product.kind == "mosaic", Product.published >= since, Product.published < until)
             .order_by(Mosaic.start)
         ).all()
-        rms = sorted(float(record["mosaic"]["median_rms_jy"]) for _, record in published)
+        rms = sorted(median_rms_jy for _, median_rms_jy in published)
         troubles = Counter(
             f"{event.level} {event.subject}: {event.message}"
             for event in session.scalars(

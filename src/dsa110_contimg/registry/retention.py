@@ -9,13 +9,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.constants import DAY_S
-from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.groups import UNFINISHED, tiles_of_groups
 from dsa110_contimg.registry.models import (
     CalibrationSet,
     Mosaic,
     MosaicGroup,
-    Plan,
     Product,
     Step,
     SubbandFile,
@@ -23,6 +21,7 @@ from dsa110_contimg.registry.models import (
     TileAntennasRow,
     TileImage,
 )
+from dsa110_contimg.registry.plans import planned_folders
 from dsa110_contimg.registry.statements import AT_ONCE, batches
 from dsa110_contimg.registry.states import GroupState, MosaicState, TileState
 
@@ -73,21 +72,8 @@ def published_moments(session: Session, since: float) -> dict[str, float]:
 
 def image_folders(session: Session) -> Iterator[tuple[str, Path]]:
     """Tile and directory of every image."""
-    for tile_id, record in session.execute(select(TileImage.tile_id, TileImage.record)):
-        yield tile_id, _folder(record)
-
-
-def _folder(record: JsonObject) -> Path:
-    return Path(str(record["prefix"])).parent
-
-
-def planned_folders(session: Session) -> set[Path]:
-    """Image directories that plans name."""
-    return {
-        Path(str(tile["prefix"])).parent
-        for document in session.scalars(select(Plan.document))
-        for tile in document["tiles"]
-    }
+    for tile_id, folder in session.execute(select(TileImage.tile_id, TileImage.folder)):
+        yield tile_id, Path(folder)
 
 
 def kept_files(session: Session) -> Kept:
@@ -99,9 +85,8 @@ def kept_files(session: Session) -> Kept:
     named |= {folder for _, folder in image_folders(session)}
     named |= planned_folders(session)
     # A held mosaic waits for its operator where it was made.
-    unpublished = select(Mosaic.record).where(Mosaic.state != MosaicState.PUBLISHED)
-    for record in session.scalars(unpublished):
-        named.add(Path(str(record["mosaic"]["path"])).parent)
+    unpublished = select(Mosaic.path).where(Mosaic.state != MosaicState.PUBLISHED)
+    named |= {Path(path).parent for path in session.scalars(unpublished)}
     return Kept(named, working)
 
 
@@ -119,9 +104,8 @@ def forget_measurement_set(session: Session, tile_id: str) -> None:
 
 def forget_images(session: Session, tile_id: str, folder: Path) -> None:
     """Delete the rows of a tile's images in a directory."""
-    for row in session.scalars(select(TileImage).where(TileImage.tile_id == tile_id)):
-        if _folder(row.record) == folder:
-            session.delete(row)
+    its = TileImage.tile_id == tile_id, TileImage.folder == str(folder)
+    session.execute(delete(TileImage).where(*its))
 
 
 def forget_subband_files(session: Session, paths: Iterable[str]) -> None:

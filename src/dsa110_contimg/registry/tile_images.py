@@ -24,6 +24,7 @@ def add_image(session: Session, image: ImagedTile, options_key: str) -> None:
             options_key=options_key,
             start=image.start,
             beam_corrected=image.beam_corrected,
+            folder=str(image.prefix.parent),
             record=records.to_json(image),
         )
     )

@@ -8,7 +8,6 @@ import hmac
 import secrets
 import time
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import select
 
@@ -16,6 +15,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.models import Token
+from dsa110_contimg.registry.read_models import ReadModel
 
 _PREFIX = "contimg"
 
@@ -67,13 +67,20 @@ def revoke(registry: Registry, name: str) -> None:
         record_event(session, "tokens", message)
 
 
-def listed(registry: Registry) -> list[dict[str, Any]]:
-    """All tokens, without their secrets."""
+class TokenSummary(ReadModel):
+    """A token without its secret; moments in Unix seconds."""
+
+    name: str
+    scope: Scope
+    created: float
+    revoked: float | None
+
+
+def list_tokens(registry: Registry) -> list[TokenSummary]:
+    """All tokens, in the order in which they were made."""
     with registry.read() as session:
-        return [
-            {"name": row.name, "scope": row.scope, "created": row.created, "revoked": row.revoked}
-            for row in session.scalars(select(Token).order_by(Token.id))
-        ]
+        rows = session.scalars(select(Token).order_by(Token.id))
+        return [TokenSummary.model_validate(row) for row in rows]
 
 
 def scope_of(registry: Registry, token: str) -> Scope | None:

@@ -23,6 +23,7 @@ from dsa110_contimg.operations.batch_programs import at_work
 from dsa110_contimg.registry.database import Registry, Session
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.groups import groups_since, tiles_since
+from dsa110_contimg.registry.plans import planned_folders
 from dsa110_contimg.registry.retention import (
     Kept,
     forget_antennas,
@@ -34,7 +35,6 @@ from dsa110_contimg.registry.retention import (
     is_needed,
     kept_files,
     oldest_with_files,
-    planned_folders,
     published_moments,
 )
 from dsa110_contimg.registry.states import GroupState, TileState

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, HTTPException, Request, Response
 
@@ -20,6 +20,9 @@ from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.assets import KEEP, picture
 from dsa110_contimg.web.site import Form, needed, page, page_router, to
+
+if TYPE_CHECKING:
+    from dsa110_contimg.calibration.tables import TableSummary
 
 router = page_router(dependencies=[Depends(may_read)])
 _SHOWN = 40
@@ -53,8 +56,8 @@ def antenna_flags(request: Request) -> Response:
         if not told:
             continue
         columns.append(row)
-        for antenna in told[0]["antennas"]:
-            values.setdefault(antenna["name"], {})[row.id] = antenna["flagged"]
+        for antenna in told[0].antennas:
+            values.setdefault(antenna.name, {})[row.id] = antenna.flagged
     rows = sorted(values.items(), key=lambda item: antenna_order(item[0]))
     return page(request, "antenna_flags.html", columns=columns, rows=rows)
 
@@ -106,7 +109,7 @@ def _set(request: Request, set_id: str) -> CalibrationSetDetail:
     return get_calibration_set(request.app.state.registry, set_id)
 
 
-def _tables(folder: Path) -> list[dict[str, Any]]:
+def _tables(folder: Path) -> list["TableSummary"]:
     """Summaries of a set's tables, bandpass first; none of what is gone."""
     found = []
     for name in _TABLES:
@@ -119,7 +122,7 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=256)
-def _summary(path: Path, _mtime_ns: int) -> dict[str, Any]:
+def _summary(path: Path, _mtime_ns: int) -> "TableSummary":
     from dsa110_contimg.calibration import tables
 
-    return tables.summary(path) | {"name": path.name}
+    return tables.summary(path)
