@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsa110_contimg.records import JsonObject
+
 _ENDED = ("done", "failed", "cancelled")
 
 
@@ -146,7 +148,7 @@ class RemoteJob:
     client: Client
     id: int
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> JsonObject:
         """How far it is."""
         return dict(self.client.get(f"/api/jobs/{self.id}/status"))
 
@@ -158,7 +160,7 @@ class RemoteJob:
         """Stop it, or take it out of the queue."""
         self.client.ask("DELETE", f"/api/jobs/{self.id}")
 
-    def wait(self, timeout_s: float | None = None, every_s: float = 1.0) -> dict[str, Any]:
+    def wait(self, timeout_s: float | None = None, every_s: float = 1.0) -> JsonObject:
         """Wait for the end and return the result.
 
         Raises

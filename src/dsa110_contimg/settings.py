@@ -25,6 +25,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.executors.settings import ExecutorSettings
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import Options, first_problem, parse_options
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.sky.options import CatalogueOptions
 from dsa110_contimg.sources.options import CrossmatchOptions
 from dsa110_contimg.stage_options import (
@@ -260,7 +261,7 @@ Kind = TypeVar("Kind", bound=Options)
 
 
 def stage_options(
-    settings: Settings, kind: type[Kind], section: str, given: Mapping[str, Any] | None = None
+    settings: Settings, kind: type[Kind], section: str, given: Mapping[str, object] | None = None
 ) -> Kind:
     """Options of a stage, in the order: given, settings of the stage, sky catalogue, defaults.
 
@@ -298,7 +299,7 @@ def _given(settings: Settings, section: str) -> dict[str, object]:
 
 
 def pipeline_options(
-    settings: Settings, given: Mapping[str, Mapping[str, Any]] | None = None
+    settings: Settings, given: Mapping[str, Mapping[str, object]] | None = None
 ) -> PipelineOptions:
     """Options of all stages; see `stage_options`.
 
@@ -326,7 +327,7 @@ def pipeline_options(
     )
 
 
-def values(settings: Settings) -> dict[str, Any]:
+def values(settings: Settings) -> JsonObject:
     """Settings as plain values by name; options of stages as they hold, such as `image.robust`."""
     found = settings.model_dump(mode="json", by_alias=True)
     for section, options in pipeline_options(settings).dump().items():

@@ -3,7 +3,7 @@
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from dsa110_contimg.imaging.options import SelfCalibrationOptions, TileImageOpti
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.quality.options import GateOptions
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.sky.options import SkyModelOptions
 from dsa110_contimg.sources.options import ComparisonOptions, CrossmatchOptions
 from dsa110_contimg.visibilities.options import ConversionOptions
@@ -65,12 +66,12 @@ class PipelineOptions:
     validate: ValidationOptions = field(default_factory=ValidationOptions)
     crossmatch: CrossmatchOptions = field(default_factory=CrossmatchOptions)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonObject]:
         """Plain values, for provenance."""
         return {name: getattr(self, name).model_dump(mode="json") for name in self.__annotations__}
 
     @classmethod
-    def from_dump(cls, values: Mapping[str, Any]) -> "PipelineOptions":
+    def from_dump(cls, values: Mapping[str, Mapping[str, object]]) -> "PipelineOptions":
         """Options from what `dump` gave, of an earlier version too.
 
         Raises

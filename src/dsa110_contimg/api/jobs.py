@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,6 +14,7 @@ from dsa110_contimg.api.problems import MISSING, problem
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
 from dsa110_contimg.batch.kinds import KINDS
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry import jobs as registered_jobs
 from dsa110_contimg.registry.models import Job
 from dsa110_contimg.registry.states import JobState
@@ -40,7 +41,7 @@ class JobRequest(BaseModel):
         },
     )
     type: str = Field(description=f"One of: {', '.join(KINDS)}")
-    params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the type")
+    params: JsonObject = Field(default_factory=dict, description="Parameters of the type")
 
 
 class JobStatus(BaseModel):
@@ -61,11 +62,11 @@ class JobStatus(BaseModel):
 class JobDetail(JobStatus):
     """A job with its parameters and result."""
 
-    params: dict[str, Any]
-    result: dict[str, Any] | None
+    params: JsonObject
+    result: JsonObject | None
 
 
-def _status(job: Job) -> dict[str, Any]:
+def _status(job: Job) -> JsonObject:
     return {
         "id": job.id,
         "type": job.type,

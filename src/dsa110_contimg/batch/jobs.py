@@ -27,6 +27,7 @@ from dsa110_contimg.executors.niceness import make_session_nice
 from dsa110_contimg.executors.worker import end_with_parent
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.jobs import (
     add_job,
@@ -56,7 +57,7 @@ def submit(
     registry: Registry,
     settings: Settings,
     kind: str,
-    params: dict[str, Any],
+    params: JsonObject,
     idempotency_key: str | None = None,
 ) -> Job:
     """Queue a job; the same idempotency key gives the same job.

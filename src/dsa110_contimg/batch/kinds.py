@@ -5,7 +5,7 @@ A request names its inputs and its output; `call` says which function does it wi
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from dsa110_contimg.executors.calls import Call, call
 from dsa110_contimg.mosaicking.options import Method, MosaicOptions
 from dsa110_contimg.options import Options
 from dsa110_contimg.pipeline.context import PipelineContext
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings, pipeline_options, stage_options
 from dsa110_contimg.sources.options import CrossmatchOptions
@@ -29,6 +30,9 @@ from dsa110_contimg.stage_options import (
     ValidationOptions,
 )
 from dsa110_contimg.visibilities.options import ConversionOptions
+
+if TYPE_CHECKING:
+    from dsa110_contimg.batch.reprocess import Reprocessed
 
 _MAX_FILES = 10_000
 _NAME = r"^[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$"
@@ -95,7 +99,7 @@ class Request(Options):
 
     def run(
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Do it on the context's executor; the result as plain values."""
         if not self.default_output():
             return records.to_json(context.compute(self.call(settings, None), self.kind))
@@ -128,7 +132,7 @@ class ConvertJob(Request):
     output: str | None = Field(None, description="Measurement Set to write")
     field: str | None = Field(None, description="Field, where a file holds several")
     dish_diameter: float | None = Field(None, gt=0, description="Metres, where a file tells none")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The files."""
@@ -167,7 +171,7 @@ class CalibrateJob(Request):
     output_name = "calibration"
     ms: str = Field(description="Measurement Set")
     output: str | None = Field(None, description="Directory to make")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The Measurement Set."""
@@ -198,7 +202,7 @@ class ApplyJob(Request):
     ms: str = Field(description="Measurement Set")
     tables: str = Field(description="Calibration set, a directory that 'calibrate' made")
     output: str | None = Field(None, description="Calibrated Measurement Set to write")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def input_paths(self) -> Sequence[str]:
         """Measurement Set and tables."""
@@ -231,7 +235,7 @@ class ImageJob(Request):
     output: str | None = Field(None, description="Prefix of the files to write")
     column: str = Field("DATA", pattern="^(DATA|CORRECTED_DATA)$", description="What to image")
     field: str | None = Field(None, description="Field, where the Measurement Set holds several")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The Measurement Set."""
@@ -265,7 +269,7 @@ class ValidateJob(Request):
     kind = "validate"
     stages = ("validate",)
     mosaic: str = Field(description="Mosaic (FITS)")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The mosaic."""
@@ -288,7 +292,7 @@ class CrossmatchJob(Request):
     output_name = "sources.fits"
     mosaic: str = Field(description="Mosaic (FITS)")
     output: str | None = Field(None, description="Table to write (FITS)")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The mosaic."""
@@ -324,7 +328,7 @@ class MosaicJob(Selection, Request):
         None, description="Path ending in .fits or .image; default: products/jobs/ in the root"
     )
     overwrite: bool = Field(False, description="Replace an output that exists")
-    options: dict[str, Any] = _STAGE_OPTIONS
+    options: dict[str, object] = _STAGE_OPTIONS
 
     def default_output(self) -> str:
         """Named as the plan."""
@@ -332,7 +336,7 @@ class MosaicJob(Selection, Request):
 
     def run(
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Plan, then build."""
         from dsa110_contimg.batch import plans
 
@@ -351,23 +355,28 @@ class ReprocessJob(TileSelection, Request):
     output_name = "reprocessed"
     name: str = Field(pattern=_NAME, max_length=100, description="Name of the mosaic")
     output: str | None = Field(None, description="Directory to make")
-    options: dict[str, dict[str, Any]] = _SECTIONS
+    options: dict[str, dict[str, object]] = _SECTIONS
     keep_work: bool = Field(
         False, description="Keep calibration, calibrated Measurement Sets and tile images too"
     )
 
     def run(
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Stages 2 to 6."""
+        return records.to_json(self.reprocess(settings, registry, context, output))
+
+    def reprocess(
+        self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
+    ) -> "Reprocessed":
+        """Stages 2 to 6, with their result as it is."""
         from dsa110_contimg.batch.reprocess import reprocess
 
         selection = TileSelection.of(self)
         options = pipeline_options(settings, self.options)
-        made = reprocess(
+        return reprocess(
             registry, self.name, selection, options, output.absolute(), context, self.keep_work
         )
-        return records.to_json(made)
 
 
 class PipelineJob(Request):
@@ -379,7 +388,7 @@ class PipelineJob(Request):
         min_length=1, max_length=_MAX_FILES, description="Sub-band files, or directories of them"
     )
     name: str | None = Field(None, pattern=_NAME, max_length=100, description="Name of the mosaic")
-    options: dict[str, dict[str, Any]] = _SECTIONS
+    options: dict[str, dict[str, object]] = _SECTIONS
 
     def input_paths(self) -> Sequence[str]:
         """The files."""
@@ -391,7 +400,7 @@ class PipelineJob(Request):
 
     def run(
         self, settings: Settings, registry: Registry, context: PipelineContext, output: Path
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Run all stages, and draw the sky anew."""
         from dsa110_contimg.batch import pipelines
 

@@ -4,21 +4,19 @@ The deepest inputs that are still kept are used: sub-band files, else raw Measur
 with the calibration tables of then), else tile images.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dsa110_contimg import layout, records
+from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import MAPS, MosaicTarget, companion
+from dsa110_contimg.artifacts.provenance import MosaicProvenance, read_provenance
 from dsa110_contimg.artifacts.tiles import (
-    CalibratedTile,
     ConvertedTile,
     ConvertedTiles,
     ImagedTile,
@@ -47,7 +45,6 @@ from dsa110_contimg.stages.conversion import ConversionStage
 from dsa110_contimg.stages.imaging import ImagingStage
 from dsa110_contimg.stages.mosaic import MosaicStage
 from dsa110_contimg.tasks.crossmatch import crossmatch
-from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 _GONE = "/nonexistent"
 SUBBANDS, MEASUREMENT_SETS, IMAGES = "sub-band files", "raw Measurement Sets", "tile images"
@@ -103,8 +100,8 @@ def reproduce(registry: Registry, root: Path, name: str, context: PipelineContex
     """
     public = _files(registry, name)
     trail = _trail(name, public)
-    product = str(trail["product"])
-    options = PipelineOptions.from_dump(trail["options"])
+    product = trail.product
+    options = PipelineOptions.from_dump(trail.options)
     layout.catalogues(context.root).symlink_to(layout.catalogues(root).resolve())
     made_from, images = _images(registry, root, trail, options, public["mosaic"].parent, context)
     stage = MosaicStage(options.mosaic)
@@ -157,34 +154,30 @@ def _same_casa_image(made: Path, public: Path, scratch: Path) -> bool:
     )
 
 
-def _trail(name: str, public: Mapping[str, Path]) -> dict[str, Any]:
+def _trail(name: str, public: Mapping[str, Path]) -> MosaicProvenance:
     path = public.get("provenance")
     if path is None or not path.exists():
         raise UsageError(
             f"{name}: is no published mosaic with provenance, nor a file with its provenance "
             "(.json) beside it; 'dsa110-contimg-mosaic list' shows what there is"
         )
-    trail: dict[str, Any] = json.loads(path.read_text())
-    if "images" not in trail:
-        raise UsageError(f"{name}: its provenance is of an older version and does not tell enough")
-    return trail
+    return read_provenance(path)
 
 
 def _images(
     registry: Registry,
     root: Path,
-    trail: Mapping[str, Any],
+    trail: MosaicProvenance,
     options: PipelineOptions,
     home: Path,
     context: PipelineContext,
 ) -> tuple[str, Sequence[ImagedTile]]:
     """Tile images, made from the deepest inputs there are."""
-    calibrated = [records.from_json(CalibratedTile, made) for made in trail["calibrated"]]
-    tiles = _where_now(registry, [made.tile for made in calibrated])
-    solved = _calibration_set(registry, trail["calibration_set"], home)
+    tiles = _where_now(registry, [made.tile for made in trail.calibrated])
+    solved = _calibration_set(registry, trail.calibration_set, home)
     if tiles and solved is not None and solved.path.is_dir():
-        flags = tuple(records.from_json(ManualFlag, flag) for flag in trail["manual_flags"])
-        image_all = partial(_image_all, options, context, solved, ManualFlags(flags))
+        by_hand = ManualFlags(trail.manual_flags)
+        image_all = partial(_image_all, options, context, solved, by_hand)
         files = _subband_files(registry, tiles)
         if files:
             with protected(root, files):
@@ -194,12 +187,12 @@ def _images(
             # On a machine that does not answer they are as good as gone.
             with suppress(ElsewhereError), protected(root, [tile.ms_path for tile in tiles]):
                 return MEASUREMENT_SETS, image_all(ConvertedTiles(tuple(tiles)))
-    images = [_image_now(registry, image) for image in trail["images"]]
+    images = [_image_now(registry, image) for image in trail.images]
     for image in images:
-        path, told = image.file("image"), trail["inputs"][image.tile_id]["sha256"]
+        path, told = image.file("image"), trail.inputs[image.tile_id].sha256
         if not path.exists():
             raise UsageError(
-                f"{trail['product']}: cannot be made again: the sub-band files, Measurement Sets "
+                f"{trail.product}: cannot be made again: the sub-band files, Measurement Sets "
                 f"and tile images of {image.tile_id} are gone (settings keep_...)"
             )
         if sha256(path) != told:
@@ -218,12 +211,9 @@ def _where_now(registry: Registry, tiles: Sequence[ConvertedTile]) -> list[Conve
     ]
 
 
-def _calibration_set(
-    registry: Registry, told: dict[str, Any] | None, home: Path
-) -> SolvedSet | None:
-    if told is None:
+def _calibration_set(registry: Registry, solved: SolvedSet | None, home: Path) -> SolvedSet | None:
+    if solved is None:
         return None
-    solved = records.from_json(SolvedSet, told)
     if solved.path.is_dir() and solved.path.is_relative_to(home):
         # Kept with the product itself: a set of the same name may be another one.
         return solved
@@ -232,8 +222,7 @@ def _calibration_set(
     return solved if now is None else replace(solved, path=now.path)
 
 
-def _image_now(registry: Registry, told: dict[str, Any]) -> ImagedTile:
-    image = records.from_json(ImagedTile, told)
+def _image_now(registry: Registry, image: ImagedTile) -> ImagedTile:
     with registry.read() as session:
         for now in tile_images(session, [image.tile_id], [image.calibration_set_id]):
             if now.prefix.parent.name == image.prefix.parent.name:
@@ -273,10 +262,10 @@ def _difference(a: Path, b: Path) -> float:
     return float(np.nanmax(np.abs(first - second), initial=0.0))
 
 
-def _other_versions(trail: Mapping[str, Any]) -> dict[str, str]:
+def _other_versions(trail: MosaicProvenance) -> dict[str, str]:
     now = provenance.software()
     return {
         name: f"{then} then, {now.get(name, 'absent')} now"
-        for name, then in trail["software"].items()
+        for name, then in trail.software.items()
         if now.get(name) != then
     }

@@ -53,7 +53,7 @@ def convert(
         list[Path], typer.Argument(help="Sub-band files of one observation, or UVFITS or UVH5")
     ],
     output: Annotated[Path, typer.Option(help="Measurement Set to write")],
-    options: dict[str, Any],
+    options: dict[str, object],
     field: Annotated[
         str | None, typer.Option(help="Field, where a file of another array holds several")
     ] = None,
@@ -86,7 +86,7 @@ def convert(
 @with_options(CalibrationSolveOptions)
 def calibrate(
     ms: MsArgument,
-    options: dict[str, Any],
+    options: dict[str, object],
     output: Annotated[
         Path | None, typer.Option(help="Directory to make (default: a new one in caltables/)")
     ] = None,
@@ -110,7 +110,7 @@ def calibrate(
 def apply(
     ms: MsArgument,
     tables: Annotated[Path, typer.Option(help="Calibration set (a directory of 'calibrate')")],
-    options: dict[str, Any],
+    options: dict[str, object],
     output: Annotated[
         Path | None,
         typer.Option(help="Calibrated Measurement Set (default: CORRECTED_DATA in place)"),
@@ -135,7 +135,7 @@ def calibrate_fields(
         list[Path], typer.Argument(help="Measurement Sets of calibrators, a primary one among them")
     ],
     output: Annotated[Path, typer.Option(help="Directory to make: K, B and G tables")],
-    options: dict[str, Any],
+    options: dict[str, object],
 ) -> None:
     """Solve the calibrators of an array that tracks, and transfer the flux scale."""
     from dsa110_contimg.tasks.field_calibration import solve_fields
@@ -167,7 +167,7 @@ def apply_fields(
 def image(
     ms: MsArgument,
     output: Annotated[Path, typer.Option(help="Prefix of the files to write")],
-    options: dict[str, Any],
+    options: dict[str, object],
     column: Annotated[str, typer.Option(help="DATA or CORRECTED_DATA")] = "DATA",
     field: Annotated[
         str | None, typer.Option(help="Field, where the Measurement Set holds several")
@@ -193,7 +193,7 @@ def image(
 @with_options(ValidationOptions)
 def validate(
     mosaic_file: Annotated[Path, typer.Argument(help="Mosaic (FITS)")],
-    options: dict[str, Any],
+    options: dict[str, object],
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -220,7 +220,7 @@ def validate(
 def crossmatch(
     mosaic_file: Annotated[Path, typer.Argument(help="Mosaic (FITS)")],
     output: Annotated[Path, typer.Option(help="Table to write (FITS)")],
-    options: dict[str, Any],
+    options: dict[str, object],
     root: RootOption = None,
 ) -> None:
     """Find the sources of a mosaic and match them with a catalogue."""
@@ -287,7 +287,7 @@ def _sections(given: list[str] | None) -> dict[str, dict[str, str]]:
 def reprocess(
     name: Annotated[str, typer.Option(help="Name of the mosaic")],
     output: Annotated[Path, typer.Option(help="Directory to make")],
-    selection: dict[str, Any],
+    selection: dict[str, object],
     option: StageOption = None,
     keep_work: Annotated[
         bool,
@@ -310,15 +310,15 @@ def reprocess(
     request = parse_options(ReprocessJob, given, "reprocess")
     with batch_workers(settings) as executor, shown() as progress:
         context = PipelineContext(settings.root, executor=executor, progress=progress)
-        made = request.run(settings, Registry.of(settings), context, output)
+        made = request.reprocess(settings, Registry.of(settings), context, output)
     if as_json:
         print_json(made)
         return
     typer.echo(
-        f"{made['path']}: {made['n_tiles']} tiles, median rms {1e3 * made['median_rms_jy']:.2f} "
-        f"mJy/beam, {made['verdict']} {made['reasons']}"
+        f"{made.path}: {made.n_tiles} tiles, median rms {1e3 * made.median_rms_jy:.2f} "
+        f"mJy/beam, {made.verdict} {made.reasons}"
     )
-    typer.echo(f"report: {made['report']}")
+    typer.echo(f"report: {made.report}")
 
 
 def hips(root: RootOption = None) -> None:

@@ -45,8 +45,8 @@ def mosaic_main() -> None:
 @with_options(Selection, "selection")
 def plan(
     name: Annotated[str, typer.Option(help="Name of the plan")],
-    selection: dict[str, Any],
-    options: dict[str, Any],
+    selection: dict[str, object],
+    options: dict[str, object],
     file: Annotated[
         Path | None,
         typer.Option(help="Plan exactly what an edited document of 'plans NAME --json' names"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dsa110_contimg.products.publish import sha256
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.software import processor, versions
 
 
@@ -13,7 +14,7 @@ def software() -> dict[str, str]:
     return {**versions(), "processor": processor()}
 
 
-def record(inputs: Mapping[str, Path], options: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
+def record(inputs: Mapping[str, Path], options: Mapping[str, Any], **facts: Any) -> JsonObject:
     """Provenance of one product.
 
     Parameters

@@ -4,20 +4,19 @@ A product of ours that no row names is adopted if its provenance tells what it i
 row whose file is gone has it made again where its inputs are still there, else is quarantined.
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg import layout
+from dsa110_contimg.artifacts.provenance import MosaicProvenance, read_provenance
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration.choice import Standing
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.executors.own_disk import this_host
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.database import Registry
@@ -31,6 +30,7 @@ from dsa110_contimg.registry.models import (
     Tile,
     TileImage,
 )
+from dsa110_contimg.registry.mosaics import mosaic_row
 from dsa110_contimg.registry.states import CrossmatchState, GroupState, MosaicState, TileState
 from dsa110_contimg.registry.subband_files import all_files_of_tile, files_of_tile
 from dsa110_contimg.sources import catalogue_file
@@ -246,10 +246,10 @@ def _unknown_products(session: Session, folder: Path, dry_run: bool) -> Iterator
         files = [path for path in unknown if path.name.startswith(page.stem)]
         if (
             trail is None
-            or {path.name: sha256(path) for path in files if path != page} != trail["files"]
+            or {path.name: sha256(path) for path in files if path != page} != trail.files
         ):
             continue
-        row = session.get(Mosaic, trail["product"])
+        row = session.get(Mosaic, trail.product)
         if row is not None and row.state == MosaicState.HELD:
             continue
         _adopt(session, trail, page, files)
@@ -275,53 +275,39 @@ def _withdrawn_catalogues(session: Session, folder: Path, dry_run: bool) -> Iter
             yield Finding(str(path), "its mosaic is held", "put aside")
 
 
-def _provenance(page: Path) -> dict[str, Any] | None:
-    """What a page of provenance says, if it tells enough to adopt the product."""
+def _provenance(page: Path) -> MosaicProvenance | None:
+    """The provenance in a file, if it says enough to adopt the product."""
     try:
-        trail = json.loads(page.read_text())
-    except (OSError, ValueError):
+        trail = read_provenance(page)
+    except BadInputError:
         return None
-    wanted = ("product", "group_id", "files", "mosaic", "validation")
-    return trail if isinstance(trail, dict) and all(key in trail for key in wanted) else None
+    return trail if trail.validation is not None and trail.files else None
 
 
-def _adopt(session: Session, trail: dict[str, Any], page: Path, files: list[Path]) -> None:
-    mosaic = trail["mosaic"]
-    session.merge(
-        Mosaic(
-            name=trail["product"],
-            group_id=trail["group_id"],
-            start=mosaic["start"],
-            method=mosaic["method"],
-            state=MosaicState.PUBLISHED,
-            verdict=trail["validation"]["verdict"],
-            # Its catalogue of sources is made again, and published if it is not there.
-            crossmatch=CrossmatchState.OWED,
-            path=mosaic["path"],
-            n_tiles=len(mosaic["tile_ids"]),
-            median_rms_jy=float(mosaic["median_rms_jy"]),
-            record={"mosaic": mosaic, "validation": {**trail["validation"], "sources": []}},
-        )
-    )
+def _adopt(session: Session, trail: MosaicProvenance, page: Path, files: list[Path]) -> None:
+    mosaic, validation = trail.mosaic, trail.validation
+    assert validation is not None
+    row = mosaic_row(mosaic, validation, trail.group_id)
+    # Its catalogue of sources is made again, and published if it is not there.
+    row.state, row.crossmatch = MosaicState.PUBLISHED, CrossmatchState.OWED
+    session.merge(row)
     moment = page.stat().st_mtime
     for path in files:
         session.merge(
             Product(
                 path=str(path),
-                kind=trail["kinds"].get(path.name, "provenance"),
-                name=trail["product"],
+                kind=trail.kinds.get(path.name, "provenance"),
+                name=trail.product,
                 sha256=sha256(path),
                 size=path.stat().st_size,
                 published=moment,
             )
         )
-    if not trail["group_id"]:
+    if not trail.group_id:
         return
-    group = session.get(MosaicGroup, trail["group_id"])
+    group = session.get(MosaicGroup, trail.group_id)
     if group is None:
-        group = MosaicGroup(
-            id=trail["group_id"], start=mosaic["start"], tile_ids=trail["group_tiles"]
-        )
+        group = MosaicGroup(id=trail.group_id, start=mosaic.start, tile_ids=trail.group_tiles)
         session.add(group)
     group.state, group.reason, group.finished_at = GroupState.PUBLISHED, "", moment
 

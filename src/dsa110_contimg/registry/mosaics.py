@@ -157,23 +157,27 @@ def stage_mosaic(
             f"{mosaic.name}: is a mosaic of this name already ({known.state}); give the "
             "new one another name"
         )
-    session.merge(
-        Mosaic(
-            name=mosaic.name,
-            group_id=group_id,
-            start=mosaic.start,
-            method=mosaic.method,
-            state=MosaicState.STAGED,
-            verdict=validation.verdict,
-            path=str(mosaic.path),
-            n_tiles=len(mosaic.tile_ids),
-            median_rms_jy=mosaic.median_rms_jy,
-            record={
-                "mosaic": records.to_json(mosaic),
-                # Each source's comparison is in the provenance.
-                "validation": records.to_json(replace(validation, sources=())),
-            },
-        )
+    row = mosaic_row(mosaic, validation, group_id)
+    row.state = MosaicState.STAGED
+    session.merge(row)
+
+
+def mosaic_row(mosaic: MosaicImage, validation: Validation, group_id: str) -> Mosaic:
+    """Make the row of a mosaic, without its state."""
+    return Mosaic(
+        name=mosaic.name,
+        group_id=group_id,
+        start=mosaic.start,
+        method=mosaic.method,
+        verdict=validation.verdict,
+        path=str(mosaic.path),
+        n_tiles=len(mosaic.tile_ids),
+        median_rms_jy=mosaic.median_rms_jy,
+        record={
+            "mosaic": records.to_json(mosaic),
+            # Each source's comparison is in the provenance.
+            "validation": records.to_json(replace(validation, sources=())),
+        },
     )
 
 

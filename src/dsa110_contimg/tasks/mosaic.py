@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -156,10 +155,10 @@ def _header(
     scales: Sequence[TileScale],
     start: float,
     end: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from astropy.time import Time
 
-    header: dict[str, Any] = {
+    header: dict[str, object] = {
         "OBJECT": name,
         "TELESCOP": "OVRO_MMA",
         "DATE-OBS": Time(start, format="unix", scale="utc").isot,

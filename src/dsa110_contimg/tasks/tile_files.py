@@ -36,7 +36,7 @@ def write_tile(
     """
     from astropy.time import Time
 
-    header: dict[str, Any] = {
+    header: dict[str, object] = {
         "TELESCOP": vis.array.telescope_name,
         "OBJECT": tile.tile_id,
         "DATE-OBS": Time(vis.times_jd[0], format="jd", scale="utc").isot,

@@ -4,7 +4,7 @@ pyuvdata's baselines run from antenna 1 to antenna 2 and its visibilities are th
 Measurement Set's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _phased(uv: Any, number: int) -> Any:
     return one
 
 
-def _icrs(entry: dict[str, Any]) -> tuple[float, float]:
+def _icrs(entry: Mapping[str, Any]) -> tuple[float, float]:
     from astropy.coordinates import SkyCoord
 
     epoch = entry.get("cat_epoch") or 2000.0

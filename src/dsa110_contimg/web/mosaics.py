@@ -14,6 +14,7 @@ from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.products.pyramid import SIDE, Pyramid, one_pixel, open_pyramid
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.mosaics import (
     MosaicDetail,
     get_mosaic,
@@ -118,14 +119,13 @@ def sky(name: Name, request: Request) -> JSONResponse:
     centre, reach = pyramid.position(nx / 2, ny / 2), pyramid.reach_deg()
     with request.app.state.registry.read() as session:
         places = sources_around(session, *centre, reach)
-    overlays = {"sources": _on_image(pyramid, places.ra_deg, places.dec_deg)}
-    overlays["sources"]["id"] = places.ids[overlays["sources"].pop("index")].tolist()
+    index, shown = _on_image(pyramid, places.ra_deg, places.dec_deg)
+    overlays = {"sources": {**shown, "id": places.ids[index].tolist()}}
     known = catalogues.names(settings.root)
     if settings.sky_catalog in known:
         catalogue = catalogues.load(settings.root, settings.sky_catalog)
         strip = catalogue.between(centre[1] - reach, centre[1] + reach)
-        listed = _on_image(pyramid, strip.ra_deg, strip.dec_deg, strip.flux_jy)
-        del listed["index"]
+        _, listed = _on_image(pyramid, strip.ra_deg, strip.dec_deg, strip.flux_jy)
         overlays[settings.sky_catalog] = listed
     return JSONResponse(
         {
@@ -143,8 +143,15 @@ def sky(name: Name, request: Request) -> JSONResponse:
 
 def _on_image(
     pyramid: Pyramid, ra_deg: np.ndarray, dec_deg: np.ndarray, flux_jy: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Those of some positions that are on observed pixels, the brightest if there are many."""
+) -> tuple[np.ndarray, dict[str, list[float]]]:
+    """Those of some positions that are on observed pixels, the brightest if there are many.
+
+    Returns
+    -------
+    index : ndarray
+    places : dict
+        Columns of pixels and positions.
+    """
     ny, nx = pyramid.shape
     at = pyramid.pixels(ra_deg, dec_deg)
     with np.errstate(invalid="ignore"):
@@ -155,8 +162,7 @@ def _on_image(
     if flux_jy is not None:
         index = index[np.argsort(-flux_jy[index], kind="stable")]
     index = index[:_MOST_OVERLAID]
-    return {
-        "index": index,
+    return index, {
         "x": at[index, 0].tolist(),
         "y": (ny - 1 - at[index, 1]).tolist(),
         "ra_deg": ra_deg[index].tolist(),
@@ -191,7 +197,7 @@ def value(
         ra, dec = pyramid.position(column, line)
     else:
         raise HTTPException(422, "give x and y, or ra and dec")
-    told: dict[str, Any] = {
+    told: JsonObject = {
         "ra_deg": _finite(ra),
         "dec_deg": _finite(dec),
         "flux_jy": None,

@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
 
 from dsa110_contimg import software
 from dsa110_contimg.api.security import may_read
+from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry.care import revision
 from dsa110_contimg.registry.database import shown_url
 from dsa110_contimg.registry.events import list_events
@@ -129,17 +129,29 @@ def rest(request: Request) -> Response:
     return page(request, "rest.html", title="REST", routes=routes)
 
 
-def _shown(settings: Settings) -> dict[str, Any]:
+def _shown(settings: Settings) -> JsonObject:
     """Values without what is secret in addresses."""
-    shown = values(settings)
-    for rule in shown["alerts"]:
-        address = urlsplit(rule["webhook"])
-        rule["webhook"] = f"{address.scheme}://{address.hostname}/…" if rule["webhook"] else ""
-        rule["command"] = [*rule["command"][:1], *("…" for _ in rule["command"][1:])]
-    for kind in ("slurm", "pbs"):
-        given = shown["executor"][kind]
-        shown["executor"][kind] = None if given is None else dict.fromkeys(given, "…")
-    return shown
+    rules = [
+        rule.model_copy(
+            update={
+                "webhook": _without_path(rule.webhook),
+                "command": [*rule.command[:1], *("…" for _ in rule.command[1:])],
+            }
+        )
+        for rule in settings.alerts
+    ]
+    executor = settings.executor
+    queues = {"slurm": executor.slurm, "pbs": executor.pbs}
+    hidden = {kind: given and dict.fromkeys(given, "…") for kind, given in queues.items()}
+    return values(settings) | {
+        "alerts": [rule.model_dump(mode="json") for rule in rules],
+        "executor": executor.model_copy(update=hidden).model_dump(mode="json"),
+    }
+
+
+def _without_path(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.hostname}/…" if address else ""
 
 
 @router.get("/health/doctor")
