@@ -251,18 +251,7 @@ def check_dirty(done: Processed) -> Iterator[Check]:
     """Dirty images without averaging, natural weights, the same gridding algorithm."""
     vis = _as_wsclean_weighs(measurement_set.read(done.calibrated))
     size, cell_rad = 1024, 8 * ARCSEC_RAD
-    samples = averaging.stokes_i_samples(
-        vis.data,
-        vis.flags,
-        vis.weights,
-        vis.uvw_m,
-        vis.antenna1,
-        vis.antenna2,
-        vis.time_index,
-        vis.frequencies_hz,
-        0.5 * size * cell_rad,
-        0.0,
-    )
+    samples = averaging.stokes_i_samples(vis, vis.flags, 0.5 * size * cell_rad, 0.0)
     weights = weighting.imaging_weights(
         samples.uvw_lambda, samples.weights, size, cell_rad, "natural", 0.0, 0.0
     )

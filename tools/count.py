@@ -76,10 +76,10 @@ def imports_sqlalchemy(node: ast.AST) -> bool:
 
 
 COUNTS: dict[str, tuple[int, Callable[[ast.AST], bool], tuple[str, ...]]] = {
-    "dict[str, Any]": (81, is_dict_of_any, ()),
-    "Any": (289, lambda node: is_name(node, "Any"), ()),
-    f"functions with more than {MAX_PARAMETERS} parameters": (3, has_many_parameters, ()),
-    f"functions of more than {MAX_FUNCTION_LINES} lines": (4, is_long, ()),
+    "dict[str, Any]": (7, is_dict_of_any, ()),
+    "Any": (114, lambda node: is_name(node, "Any"), ()),
+    f"functions with more than {MAX_PARAMETERS} parameters": (0, has_many_parameters, ()),
+    f"functions of more than {MAX_FUNCTION_LINES} lines": (0, is_long, ("registry/migrations",)),
     "broad excepts": (17, catches_everything, ()),
     "imports of SQLAlchemy outside registry/": (0, imports_sqlalchemy, ("registry",)),
 }
@@ -91,7 +91,7 @@ def places(
 ) -> Iterator[str]:
     """Find the places of what is counted."""
     for path, tree in trees.items():
-        if path.relative_to(SOURCE).parts[0] in allowed:
+        if any(path.is_relative_to(SOURCE / one) for one in allowed):
             continue
         for node in ast.walk(tree):
             if counted(node):

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -19,7 +19,7 @@ _ANGLE = re.compile(r"^\s*([0-9.eE+-]+)\s*(deg|arcmin|arcsec|mas)?\s*$")
 _PER_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "mas": 1e-3}
 
 
-def _arcsec(value: Any) -> Any:
+def _arcsec(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _ANGLE.match(value)
@@ -28,38 +28,44 @@ def _arcsec(value: Any) -> Any:
     return float(match[1]) * _PER_ARCSEC[match[2] or "arcsec"]
 
 
-def unix_s(value: Any) -> Any:
+def unix_s(text: str) -> float:
     """Unix seconds from a number or an ISO time (UTC unless it says otherwise).
 
     Raises
     ------
     ValueError
     """
-    if not isinstance(value, str):
-        return value
     try:
-        return float(value)
+        return float(text)
     except ValueError:
         pass
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"time {value!r}: give Unix seconds or an ISO time") from error
+        raise ValueError(f"time {text!r}: give Unix seconds or an ISO time") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _listed(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+def _unix_s(value: object) -> object:
+    return unix_s(value) if isinstance(value, str) else value
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _listed(value: object) -> object:
+    return _parts(value) if isinstance(value, str) else value
 
 
 def _named(value: object) -> object:
-    return [name for name in _listed(value) if name] if isinstance(value, str) else value
+    return [name for name in _parts(value) if name] if isinstance(value, str) else value
 
 
 ArcSec = Annotated[float, BeforeValidator(_arcsec)]
 """An angle in arcseconds; text may carry its unit."""
 
-UnixTime = Annotated[float, BeforeValidator(unix_s)]
+UnixTime = Annotated[float, BeforeValidator(_unix_s)]
 """Unix seconds; text may be an ISO time."""
 
 Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
@@ -110,7 +116,7 @@ class Options(BaseModel):
 Kind = TypeVar("Kind", bound=Options)
 
 
-def parse_options(kind: type[Kind], values: Mapping[str, Any], section: str) -> Kind:
+def parse_options(kind: type[Kind], values: Mapping[str, object], section: str) -> Kind:
     """Options from plain values.
 
     Raises

@@ -117,30 +117,8 @@ def test_of_an_antenna_with_one_dead_hand_the_other_is_used(
     assert tile.vis.flags[rows, :, 0].all()
     left = ~tile.vis.flags[rows, :, 1]
     assert left.mean() > 0.9 * (~bench.healthy.vis.flags[rows, :, 1]).mean()
-    samples = averaging.stokes_i_samples(
-        tile.vis.data,
-        tile.vis.flags,
-        tile.vis.weights,
-        tile.vis.uvw_m,
-        tile.vis.antenna1,
-        tile.vis.antenna2,
-        tile.vis.time_index,
-        tile.vis.frequencies_hz,
-        0.02,
-        0.0,
-    )
-    both = averaging.stokes_i_samples(
-        bench.healthy.vis.data,
-        bench.healthy.vis.flags,
-        bench.healthy.vis.weights,
-        tile.vis.uvw_m,
-        tile.vis.antenna1,
-        tile.vis.antenna2,
-        tile.vis.time_index,
-        tile.vis.frequencies_hz,
-        0.02,
-        0.0,
-    )
+    samples = averaging.stokes_i_samples(tile.vis, tile.vis.flags, 0.02, 0.0)
+    both = averaging.stokes_i_samples(bench.healthy.vis, bench.healthy.vis.flags, 0.02, 0.0)
     assert samples.values.size > 0.99 * both.values.size
     share = rows.mean()
     assert samples.weights.sum() / both.weights.sum() == pytest.approx(1 - share / 2, abs=0.03)

@@ -14,9 +14,9 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import solve_channels
 from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated_in_frequency
-from dsa110_contimg.calibration.options import SolveOptions
+from dsa110_contimg.calibration.options import SolutionOptions, SolveOptions
 from dsa110_contimg.calibration.reference import solve_reference
-from dsa110_contimg.calibration.solve import solve_gains
+from dsa110_contimg.calibration.solve import Baselines, solve_gains
 from dsa110_contimg.calibration.source_scale import FluxScale
 from dsa110_contimg.calibration.tile import calibrate_tile
 from dsa110_contimg.errors import BadInputError, CalibrationError
@@ -63,11 +63,10 @@ def _solve(
         data,
         model,
         weights,
-        a1,
-        a2,
+        Baselines(a1, a2, nant),
         np.zeros(a1.size, int),
         np.arange(data.shape[1]),
-        nantenna=nant,
+        SolutionOptions(),
     )
 
 
@@ -149,12 +148,10 @@ def test_a_hand_without_signal_is_flagged_whatever_the_minimum_signal(
         _corrupt(gains, model, a1, a2, 0.0, rng),
         model,
         np.ones((a1.size, 2, 2), np.float32),
-        a1,
-        a2,
+        Baselines(a1, a2, nant),
         np.zeros(a1.size, int),
         np.arange(2),
-        nantenna=nant,
-        min_snr=0.0,
+        SolutionOptions(min_snr=0.0),
     )
     assert found.flags[0, 3, :, 1].all()
     assert found.flags.sum() == 2
@@ -431,7 +428,15 @@ def test_a_weak_bandpass_is_solved_in_wider_bins_and_interpolated(rng: np.random
     weights = np.full(data.shape, 1.0, np.float32)
     single = _solve(data, model, weights, a1, a2, nant)
     bins = np.arange(nchan) // 8
-    coarse = solve_gains(data, model, weights, a1, a2, np.zeros(a1.size, int), bins, nantenna=nant)
+    coarse = solve_gains(
+        data,
+        model,
+        weights,
+        Baselines(a1, a2, nant),
+        np.zeros(a1.size, int),
+        bins,
+        SolutionOptions(),
+    )
     wide = interpolated_in_frequency(coarse, bins, 1e9 + 1e6 * np.arange(nchan))
     assert wide.values.shape == single.values.shape
 

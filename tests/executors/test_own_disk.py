@@ -295,8 +295,8 @@ def test_what_is_done_with_goes_from_own_disks_too(place: Place) -> None:
             row.ms_path, row.ms_host = str(tile.ms_path), this_host()
 
     here = InlineExecutor()
-    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.own_disks)
-    assert here.submit(housekeeping.clear_own_disk, **arguments).result() == 3, "calibrated ones"
+    (clearing,) = housekeeping.clearings(place.registry, place.settings, here.own_disks)
+    assert here.submit(clearing.function, **clearing.arguments).result() == 3, "calibrated ones"
     assert len(list(place.home.glob("ms/*.ms"))) == 3
     done = place.settings.model_copy(update={"keep_ms_h": 0.0})
     found = housekeeping.find(place.registry, done, time.time() + 2 * 3600.0)
@@ -304,6 +304,6 @@ def test_what_is_done_with_goes_from_own_disks_too(place: Place) -> None:
     assert [removal.host for removal in raw] == [this_host()] * 3
     housekeeping.remove(place.registry, done, raw)
     assert {(tile.ms_path, tile.ms_host) for tile in place.tiles()} == {("", "")}
-    (arguments,) = housekeeping.clearings(place.registry, place.settings, here.own_disks)
-    assert here.submit(housekeeping.clear_own_disk, **arguments).result() == 3
+    (clearing,) = housekeeping.clearings(place.registry, place.settings, here.own_disks)
+    assert here.submit(clearing.function, **clearing.arguments).result() == 3
     assert [path.name for path in (place.home / "ms").iterdir()] == ["notes.txt"]

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -323,18 +324,17 @@ def test_averaging_loses_what_it_says_and_no_more_than_allowed(allowed: float) -
         turns = (uvw @ np.array([l, m, n - 1]))[:, None] * frequencies / SPEED_OF_LIGHT_M_S
         data = np.repeat(np.exp(2j * np.pi * turns)[..., None], 2, axis=2).astype(np.complex64)
         ones = np.ones(data.shape, np.float32)
-        samples = averaging.stokes_i_samples(
-            data,
-            np.zeros(data.shape, bool),
-            ones,
-            uvw,
-            np.tile(i, ntime),
-            np.tile(j, ntime),
-            np.repeat(np.arange(ntime), i.size),
-            frequencies,
-            radius,
-            allowed,
+        vis = SimpleNamespace(
+            data=data,
+            weights=ones,
+            uvw_m=uvw,
+            antenna1=np.tile(i, ntime),
+            antenna2=np.tile(j, ntime),
+            time_index=np.repeat(np.arange(ntime), i.size),
+            frequencies_hz=frequencies,
         )
+        unflagged = np.zeros(data.shape, bool)
+        samples = averaging.stokes_i_samples(vis, unflagged, radius, allowed)
         phase = np.exp(-2j * np.pi * (samples.uvw_lambda @ np.array([l, m, n - 1])))
         seen = np.sum(samples.weights * (samples.values * phase).real) / samples.weights.sum()
         assert 1 - allowed <= seen <= 1 + 1e-6

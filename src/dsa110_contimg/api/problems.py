@@ -1,17 +1,15 @@
 """Answers to requests that are not done, for every route's documentation."""
 
-from typing import Any
-
 from pydantic import BaseModel
 
 
 class Problem(BaseModel):
     """Why a request was not done."""
 
-    detail: str | list[dict[str, Any]]
+    detail: str | list[dict[str, object]]
 
 
-def problem(what: str) -> dict[str, Any]:
+def problem(what: str) -> dict[str, object]:
     """Documentation of one such answer; JSON, whatever the route's good answer is."""
     # Given as a model it would take the media type of the good answer.
     return {
@@ -20,7 +18,7 @@ def problem(what: str) -> dict[str, Any]:
     }
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, object]] = {
     400: problem("The request is malformed"),
     401: problem("A token is needed, or the one given is wrong"),
     403: problem("The token, or a request from elsewhere without one, may not do this"),
@@ -29,4 +27,4 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     429: problem("Too many requests"),
     503: problem("The database or the disk is busy, or too many jobs wait; try again"),
 }
-MISSING: dict[int | str, dict[str, Any]] = {404: problem("There is no such thing")}
+MISSING: dict[int | str, dict[str, object]] = {404: problem("There is no such thing")}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import CalibratedTiles, ConvertedTiles, ImagedTiles, ManualFlags
@@ -227,7 +226,7 @@ class History:
     calibrated: CalibratedTiles = field(default_factory=CalibratedTiles)
     calibration_set: SolvedSet | None = None
     choice: Choice | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     by_hand: ManualFlags = field(default_factory=ManualFlags)
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import structlog
 from filelock import FileLock, Timeout
@@ -321,7 +320,7 @@ def _output(request: Request, settings: Settings, job_id: int) -> Path:
     return path
 
 
-def _update(registry: Registry, job_id: int, **values: Any) -> None:
+def _update(registry: Registry, job_id: int, **values: object) -> None:
     """Change a job's row while it runs; a cancelled one stays cancelled."""
     with registry.write() as session:
         update_running(session, job_id, values)

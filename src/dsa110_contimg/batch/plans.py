@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MAPS, MosaicImage, companion
@@ -120,7 +119,7 @@ def as_document(made: MosaicPlan) -> JsonObject:
     }
 
 
-def plan_from_document(registry: Registry, name: str, document: Any) -> MosaicPlan:
+def plan_from_document(registry: Registry, name: str, document: object) -> MosaicPlan:
     """Store a plan of exactly the tiles that an edited document names.
 
     Where a tile has several images, the document's selection decides as it does in `plan`.

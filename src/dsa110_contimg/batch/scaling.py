@@ -2,20 +2,24 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.durable import size_bytes
 from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.executors.opening import open_executor
 from dsa110_contimg.settings import Settings, pipeline_options
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.sky import catalogues
+from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.tasks import calibration_apply, calibration_solve, conversion, imaging
 from dsa110_contimg.telescope import DSA110
+
+Result = TypeVar("Result")
 
 STAGES = ("convert", "apply", "image")
 _CATALOGUE = "simulated"
@@ -114,13 +118,15 @@ def measure(
 class _Chain:
     """The stages of one tile, one after the other, on whatever worker is free."""
 
-    def __init__(self, executor: Executor, directory: Path, files: list[Path], options: Any):
+    def __init__(
+        self, executor: Executor, directory: Path, files: list[Path], options: PipelineOptions
+    ):
         self._executor = executor
         self._directory = directory
         self._files = files
         self._options = options
         self._solving = threading.Lock()
-        self._solved: Any = None
+        self._solved: SolvedSet | None = None
         self.spent: list[tuple[str, float]] = []
 
     def tile(self, name: str) -> None:
@@ -163,7 +169,7 @@ class _Chain:
             options=self._options.image,
         )
 
-    def _call(self, stage: str, function: Any, **arguments: Any) -> Any:
+    def _call(self, stage: str, function: Callable[..., Result], **arguments: object) -> Result:
         begin = time.monotonic()
         made = self._executor.submit(function, **arguments).result()
         self.spent.append((stage, time.monotonic() - begin))

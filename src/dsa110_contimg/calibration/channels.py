@@ -4,7 +4,7 @@ import numpy as np
 
 from dsa110_contimg.calibration.gains import Gains
 from dsa110_contimg.calibration.options import SolveOptions
-from dsa110_contimg.calibration.solve import solve_gains
+from dsa110_contimg.calibration.solve import Baselines, solve_gains
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.data import Visibilities
 
@@ -57,15 +57,12 @@ def solve_bins(
         vis.data,
         sky,
         vis.weights,
-        index[vis.antenna1],
-        index[vis.antenna2],
+        Baselines(index[vis.antenna1], index[vis.antenna2], present.size),
         np.zeros(vis.data.shape[0], np.int64),
         channel_bin,
-        nantenna=present.size,
+        limits,
         flags=vis.flags,
         left_out=_left_out(vis, rfi, limits),
-        min_baselines=limits.min_baselines,
-        min_snr=limits.min_snr,
         phase_only=phase_only,
     )
     shape = (1, len(vis.array.names), *found.values.shape[2:])

@@ -16,7 +16,7 @@ from dsa110_contimg.calibration.bandpass import split_bandpass
 from dsa110_contimg.calibration.gains import Gains, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
 from dsa110_contimg.calibration.options import FieldSolveOptions
-from dsa110_contimg.calibration.solve import solve_gains
+from dsa110_contimg.calibration.solve import Baselines, solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, flux_scale
@@ -223,13 +223,10 @@ def _solve(
         vis.data,
         model,
         vis.weights,
-        vis.antenna1,
-        vis.antenna2,
+        Baselines(vis.antenna1, vis.antenna2, len(vis.array.names)),
         interval[vis.time_index],
         channel_bin,
-        nantenna=len(vis.array.names),
+        options,
         flags=vis.flags,
-        min_baselines=options.min_baselines,
-        min_snr=options.min_snr,
         phase_only=phase_only,
     )

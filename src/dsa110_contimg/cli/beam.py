@@ -152,7 +152,7 @@ def _measured_beams(
     return measured
 
 
-def _in_arcmin(beam: "BeamMeasurement") -> dict[str, Any]:
+def _in_arcmin(beam: "BeamMeasurement") -> dict[str, object]:
     """A beam and those of its polarizations."""
     hands = {hand: one.in_arcmin() for hand, one in zip("xy", beam.hands, strict=False)}
     return beam.in_arcmin() | {"n_sources": beam.n_sources, "hands": hands}

@@ -1,60 +1,56 @@
 """Reference catalogues."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsa110_contimg.cli.common import RootOption, load_settings
+from dsa110_contimg.cli.common import RootOption, load_settings, with_options
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.options import parse_options
+from dsa110_contimg.sky.options import ImportOptions
+
+if TYPE_CHECKING:
+    from dsa110_contimg.sky.catalogues import ColumnMap
 
 
+@with_options(ImportOptions, "columns")
 def catalog_import(
     file: Annotated[Path, typer.Argument(help="FITS, VOTable or CSV")],
     name: Annotated[str, typer.Option(help="Name of the catalogue from now on")],
-    ra: Annotated[str | None, typer.Option(help="Column of right ascension, degrees")] = None,
-    dec: Annotated[str | None, typer.Option(help="Column of declination, degrees")] = None,
-    flux: Annotated[str | None, typer.Option(help="Column of integrated flux density")] = None,
-    flux_unit: Annotated[
-        str | None, typer.Option(help="Jy, mJy or uJy (default: what the file says)")
-    ] = None,
-    peak: Annotated[
-        bool, typer.Option("--peak", help="The column holds peaks; take them for compact sources")
-    ] = False,
-    frequency: Annotated[float, typer.Option(help="MHz of the flux densities")] = 1400.0,
-    major: Annotated[
-        str | None,
-        typer.Option(help="Column of major axes (FWHM without the survey's beam, arcsec)"),
-    ] = None,
-    minor: Annotated[str | None, typer.Option(help="Column of minor axes")] = None,
-    angle: Annotated[
-        str | None, typer.Option(help="Column of position angles, degrees, north through east")
-    ] = None,
+    columns: dict[str, object],
     root: RootOption = None,
 ) -> None:
     """Import a reference catalogue."""
     from dsa110_contimg.sky import catalogues
 
-    columns = None
-    sizes = (major, minor, angle)
-    if any(sizes) and not all((*sizes, ra, dec, flux)):
-        raise UsageError("give --major, --minor and --angle together, with --ra, --dec and --flux")
-    if ra or dec or flux:
-        if not (ra and dec and flux):
-            raise UsageError("give all of --ra, --dec and --flux, or none")
-        columns = catalogues.ColumnMap(
-            ra,
-            dec,
-            flux,
-            catalogues.jansky_per(flux_unit) if flux_unit else None,
-            frequency * 1e6,
-            peak,
-            *sizes,
-        )
+    given = parse_options(ImportOptions, columns, "catalog import")
     settings = load_settings(root=root)
-    found = catalogues.read_file(file, name, columns)
+    found = catalogues.read_file(file, name, _column_map(given))
     path = catalogues.save(settings.root, found)
     typer.echo(f"{path}: {len(found)} sources")
+
+
+def _column_map(given: ImportOptions) -> "ColumnMap | None":
+    """Columns that the user named; None if the file is to say."""
+    from dsa110_contimg.sky import catalogues
+
+    sizes = (given.major, given.minor, given.angle)
+    if any(sizes) and not all((*sizes, given.ra, given.dec, given.flux)):
+        raise UsageError("give --major, --minor and --angle together, with --ra, --dec and --flux")
+    if given.ra and given.dec and given.flux:
+        return catalogues.ColumnMap(
+            given.ra,
+            given.dec,
+            given.flux,
+            catalogues.jansky_per(given.flux_unit) if given.flux_unit else None,
+            given.frequency * 1e6,
+            given.peak,
+            *sizes,
+        )
+    if given.ra or given.dec or given.flux:
+        raise UsageError("give all of --ra, --dec and --flux, or none")
+    return None
 
 
 def catalog_fetch(

@@ -40,7 +40,7 @@ SchedulerOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
-def load_settings(announce: bool = True, scheduler: str | None = None, **given: Any) -> Settings:
+def load_settings(announce: bool = True, scheduler: str | None = None, **given: object) -> Settings:
     """Settings of this command; says on standard error which root holds."""
     if scheduler is not None:
         given["executor"] = {"scheduler": scheduler}
@@ -63,13 +63,13 @@ def run_app(app: typer.Typer) -> None:
 
 def with_options(
     model: type[Options], name: str = "options"
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Give a command one option for each field of a model.
 
     The command receives the values that were given, as a dict, in parameter `name`.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., object]) -> Callable[..., object]:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
         own = [
@@ -83,7 +83,7 @@ def with_options(
         ]
 
         @wraps(function)
-        def wrapper(**values: Any) -> Any:
+        def wrapper(**values: object) -> object:
             given = {p.name: values.pop(p.name) for p in added}
             values[name] = {key: value for key, value in given.items() if value is not None}
             return function(**values)
@@ -127,7 +127,7 @@ def parse_time(text: str | None) -> float | None:
     UsageError
     """
     try:
-        return None if text is None else float(unix_s(text))
+        return None if text is None else unix_s(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -149,7 +149,7 @@ def present(rows: Sequence[T], as_json: bool, line: Callable[[T], str]) -> None:
         typer.echo(line(row))
 
 
-def _console() -> Any:
+def _console() -> object:
     """Lines for people; a traceback without the values of variables, which may be secret."""
     import structlog
 

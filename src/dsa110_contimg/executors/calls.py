@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ class Call(Generic[Result]):
     """
 
     function: Callable[..., Result]
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
 
     def __call__(self) -> Result:
         """Make it."""
@@ -31,8 +31,8 @@ class Call(Generic[Result]):
 
 
 def arguments_of(
-    function: Callable[Parameters, Any], /, *args: Parameters.args, **kwargs: Parameters.kwargs
-) -> Mapping[str, Any]:
+    function: Callable[Parameters, object], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Mapping[str, object]:
     """Arguments of a call by name; type checkers hold them against the function's signature.
 
     Raises

@@ -67,10 +67,10 @@ def remove_made(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             value.remove(given[name])
 
 
-def resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(arguments: Mapping[str, object]) -> dict[str, object]:
     """Arguments of a call as its function takes them: fresh paths made, places as plain paths."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> object:
         if isinstance(value, FreshPath):
             return value.make()
         return value.path if isinstance(value, OnHost) else value

@@ -97,8 +97,8 @@ class LocalExecutor(ClosingExecutor):
 
     def start(
         self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
+        function: Callable[..., object],
+        arguments: Mapping[str, object],
         timeout_s: float | None,
         priority: Priority,
     ) -> "Future[Any]":
@@ -198,13 +198,13 @@ class _TimeLimits:
                 self._changed.wait(None if nearest is None else nearest - now)
 
 
-class _Call(Future[Any]):
+class _Call(Future[object]):
     """A call and its answer."""
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
+        function: Callable[..., object],
+        arguments: Mapping[str, object],
         timeout_s: float | None,
         priority: Priority,
         limits: _TimeLimits,

@@ -1,9 +1,9 @@
 """What a call takes of a machine, declared where the function is: one core and so much memory."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., object])
 _UNDECLARED_GB = 1.0
 
 
@@ -17,6 +17,6 @@ def needs(memory_gb: float) -> Callable[[_Function], _Function]:
     return declared
 
 
-def memory_gb(function: Callable[..., Any]) -> float:
+def memory_gb(function: Callable[..., object]) -> float:
     """Gigabytes that a call of a function may take."""
     return float(getattr(function, "memory_gb", _UNDECLARED_GB))

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from dsa110_contimg.errors import ElsewhereError, LostHostError
 
@@ -108,12 +108,12 @@ def placed(host: str, path: Path) -> Path:
     return cast(Path, OnHost(host, path)) if host else path
 
 
-def needed_host(arguments: Mapping[str, Any]) -> str:
+def needed_host(arguments: Mapping[str, object]) -> str:
     """The machine that a call has to run on; empty if any will do."""
     return next((place.host for place in _places(arguments)), "")
 
 
-def check_here(arguments: Mapping[str, Any]) -> None:
+def check_here(arguments: Mapping[str, object]) -> None:
     """Refuse a call whose files are not on this machine.
 
     Raises
@@ -133,7 +133,7 @@ def check_here(arguments: Mapping[str, Any]) -> None:
             raise LostHostError(f"{place.path} is gone from {place.host}", place.host, place.path)
 
 
-def _places(arguments: Mapping[str, Any]) -> Iterator[OnHost]:
+def _places(arguments: Mapping[str, object]) -> Iterator[OnHost]:
     """Places of all arguments that lie on a machine's own disk."""
     for value in arguments.values():
         place = value.place if isinstance(value, Located) else value

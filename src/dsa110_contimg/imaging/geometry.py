@@ -70,44 +70,21 @@ def choose_geometry(
     field_rad = HALF_POWER_WIDTH * wavelength_m / vis.nominal_dish_m
     coarsest = given_cell or _CELL_STEP_RAD * np.ceil(field_rad / size / _CELL_STEP_RAD)
     rough = samples_of(vis, flags, size, coarsest, ROUGH_LOSS)
-    field = size * coarsest
     robust = options.robust if like is None else like.robust
     if robust is None:
         robust = weighting.best_robust(
             rough.uvw_lambda, rough.weights, size, coarsest, vis.unmodelled_jy
         )
-
-    def minor_axis(cell: float, taper: float) -> float:
-        weights = weighting.imaging_weights(
-            rough.uvw_lambda,
-            rough.weights,
-            _even(field / cell),
-            cell,
-            options.weighting,
-            robust,
-            taper,
-        )
-        return clean.fitted_beam(rough, weights, cell, options.threads).minor_rad
-
-    def settled(npix: int, cell: float, taper: float, *remarks: str) -> Geometry:
-        weights = weighting.imaging_weights(
-            rough.uvw_lambda, rough.weights, npix, cell, options.weighting, robust, taper
-        )
-        table, centres = weights_by_time_and_frequency(rough, weights, vis)
-        per_baseline = rough.baseline_weights(weights)
-        return Geometry(
-            npix, float(cell), float(taper), robust, rough, per_baseline, table, centres, remarks
-        )
-
+    choice = _Choice(vis, rough, options, robust, size * coarsest)
     if like is not None:
-        return settled(size, like.cell_rad, like.taper_rad)
+        return choice.settle(size, like.cell_rad, like.taper_rad)
     longest = np.hypot(*rough.uvw_lambda[:, :2].T).max()
-    minor = minor_axis(0.5 / longest, given)
+    minor = choice.minor_axis(0.5 / longest, given)
     # The beam depends on the weights, they on the field; the field is settled by now.
     cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
     if given_cell is not None and given_cell > cell > 0:
-        larger = _even(field / cell)
-        return settled(
+        larger = _even(choice.field_rad / cell)
+        return choice.settle(
             larger,
             cell,
             given,
@@ -116,42 +93,117 @@ def choose_geometry(
             f"size raised to {larger} to keep the field",
         )
     if given_cell is not None:
-        return settled(size, given_cell, given)
+        return choice.settle(size, given_cell, given)
     if cell >= coarsest:
-        return settled(size, cell, given)
-    wanted = _CELLS_PER_TAPERED_BEAM * coarsest
+        return choice.settle(size, cell, given)
+    return choice.taper(size, coarsest, given, minor)
 
-    def shortfall(taper: float) -> float:
-        return minor_axis(coarsest, taper) - wanted
 
-    # The grid drops baselines beyond its edge, which may widen the beam enough by itself.
-    missing = shortfall(given)
-    if missing >= 0:
-        return settled(
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """What the choice of pixels and taper rests on.
+
+    Attributes
+    ----------
+    vis : Visibilities
+    rough : Samples
+        Averaged more than for the image.
+    options : TileImageOptions
+    robust : float
+    field_rad : float
+        Side of the image.
+    """
+
+    vis: Visibilities
+    rough: averaging.Samples
+    options: TileImageOptions
+    robust: float
+    field_rad: float
+
+    def minor_axis(self, cell_rad: float, taper_rad: float) -> float:
+        """Minor axis of the restoring beam in an image of a cell and a taper, in radians."""
+        weights = self._weights(_even(self.field_rad / cell_rad), cell_rad, taper_rad)
+        return clean.fitted_beam(self.rough, weights, cell_rad, self.options.threads).minor_rad
+
+    def settle(self, size: int, cell_rad: float, taper_rad: float, *remarks: str) -> Geometry:
+        """Make the geometry of pixels and taper."""
+        weights = self._weights(size, cell_rad, taper_rad)
+        table, centres = weights_by_time_and_frequency(self.rough, weights, self.vis)
+        return Geometry(
             size,
-            coarsest,
-            given,
-            f"{_CELLS_PER_TAPERED_BEAM + missing / coarsest:.1f} cells across the beam (minor "
-            f"axis), so that {size} pixels cover the half-power beam; give --size and "
-            "--cell-arcsec for more",
+            float(cell_rad),
+            float(taper_rad),
+            self.robust,
+            self.rough,
+            self.rough.baseline_weights(weights),
+            table,
+            centres,
+            remarks,
         )
-    widest = given + 2 * wanted
-    while shortfall(widest) < 0:
-        widest *= 2
-        if widest > _MAX_TAPER * wanted:
-            raise ImagingError(
-                "no taper gives the image a beam of three cells: too few baselines are left "
-                "unflagged; look at the flags of the tile"
+
+    def taper(self, size: int, cell_rad: float, given_rad: float, minor_rad: float) -> Geometry:
+        """Find the taper that makes the beam wide enough for a cell.
+
+        Parameters
+        ----------
+        size : int
+        cell_rad : float
+        given_rad : float
+            Taper that the user wants at least.
+        minor_rad : float
+            Minor axis of the beam without more, for the remark.
+
+        Raises
+        ------
+        ImagingError
+            If there is none.
+        """
+        wanted = _CELLS_PER_TAPERED_BEAM * cell_rad
+
+        def shortfall(taper_rad: float) -> float:
+            return self.minor_axis(cell_rad, taper_rad) - wanted
+
+        # The grid drops baselines beyond its edge, which may widen the beam enough by itself.
+        missing = shortfall(given_rad)
+        if missing >= 0:
+            return self.settle(
+                size,
+                cell_rad,
+                given_rad,
+                f"{_CELLS_PER_TAPERED_BEAM + missing / cell_rad:.1f} cells across the beam (minor "
+                f"axis), so that {size} pixels cover the half-power beam; give --size and "
+                "--cell-arcsec for more",
             )
-    taper = optimize.brentq(shortfall, given, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False)
-    return settled(
-        size,
-        coarsest,
-        taper,
-        f"tapered from {minor / ARCSEC_RAD:.1f} to "
-        f"{wanted / ARCSEC_RAD:.1f} arcsec (minor axis) so that {size} pixels "
-        "cover the half-power beam; give --size and --cell-arcsec for full resolution",
-    )
+        widest = given_rad + 2 * wanted
+        while shortfall(widest) < 0:
+            widest *= 2
+            if widest > _MAX_TAPER * wanted:
+                raise ImagingError(
+                    "no taper gives the image a beam of three cells: too few baselines are left "
+                    "unflagged; look at the flags of the tile"
+                )
+        found = optimize.brentq(
+            shortfall, given_rad, widest, xtol=_CELL_STEP_RAD, maxiter=20, disp=False
+        )
+        return self.settle(
+            size,
+            cell_rad,
+            found,
+            f"tapered from {minor_rad / ARCSEC_RAD:.1f} to "
+            f"{wanted / ARCSEC_RAD:.1f} arcsec (minor axis) so that {size} pixels "
+            "cover the half-power beam; give --size and --cell-arcsec for full resolution",
+        )
+
+    def _weights(self, size: int, cell_rad: float, taper_rad: float) -> np.ndarray:
+        return weighting.imaging_weights(
+            self.rough.uvw_lambda,
+            self.rough.weights,
+            size,
+            cell_rad,
+            self.options.weighting,
+            self.robust,
+            taper_rad,
+        )
 
 
 def samples_of(
@@ -164,20 +216,7 @@ def samples_of(
     subtract: np.ndarray | None = None,
 ) -> averaging.Samples:
     """Total intensity averaged for an image; parameters as of `averaging.stokes_i_samples`."""
-    return averaging.stokes_i_samples(
-        vis.data,
-        flags,
-        vis.weights,
-        vis.uvw_m,
-        vis.antenna1,
-        vis.antenna2,
-        vis.time_index,
-        vis.frequencies_hz,
-        0.5 * size * cell_rad,
-        loss,
-        importance,
-        subtract,
-    )
+    return averaging.stokes_i_samples(vis, flags, 0.5 * size * cell_rad, loss, importance, subtract)
 
 
 def weights_by_time_and_frequency(

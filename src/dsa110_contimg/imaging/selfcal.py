@@ -9,7 +9,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.gains import refer_phases
 from dsa110_contimg.calibration.intervals import solution_intervals
 from dsa110_contimg.calibration.options import SolveOptions
-from dsa110_contimg.calibration.solve import solve_gains
+from dsa110_contimg.calibration.solve import Baselines, solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.imaging import gridding
 from dsa110_contimg.imaging.options import SelfCalibrationOptions, TileImageOptions
@@ -98,14 +98,11 @@ def _with_phases(
         vis.data,
         sky,
         vis.weights,
-        vis.antenna1,
-        vis.antenna2,
+        Baselines(vis.antenna1, vis.antenna2, len(vis.array.names)),
         interval,
         np.zeros(vis.frequencies_hz.size, np.int64),
-        nantenna=len(vis.array.names),
+        _SOLUTION,
         flags=vis.flags,
-        min_baselines=_SOLUTION.min_baselines,
-        min_snr=_SOLUTION.min_snr,
         phase_only=True,
     )
     gains, _ = refer_phases(gains, vis.array.names, _SOLUTION.reference_antennas)

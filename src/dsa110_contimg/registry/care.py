@@ -5,7 +5,6 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import JSON, Connection, MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.engine import make_url
@@ -182,7 +181,7 @@ def _digest(connection: Connection, table: Table) -> str:
     return digest.hexdigest()
 
 
-def _plain(table: Table, name: str, value: Any) -> Any:
+def _plain(table: Table, name: str, value: object) -> object:
     if isinstance(table.columns[name].type, JSON):
         return json.dumps(value, sort_keys=True)
     return bool(value) if isinstance(value, bool) else value

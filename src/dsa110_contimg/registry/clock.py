@@ -50,7 +50,7 @@ def bring_in(registry: Registry, lease_s: float, longest_retry_s: float) -> int:
 
 def _moments(
     lease_s: float, longest_retry_s: float
-) -> Iterator[tuple[InstrumentedAttribute[Any], float]]:
+) -> Iterator[tuple[InstrumentedAttribute[object], float]]:
     """Columns, and how many seconds ahead of now they may lie."""
     for table in (Tile, MosaicGroup):
         yield table.lease_until, lease_s

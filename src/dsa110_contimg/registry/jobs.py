@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,7 +14,7 @@ UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 
 
 def add_job(
-    session: Session, kind: str, params: Mapping[str, Any], idempotency_key: str | None
+    session: Session, kind: str, params: Mapping[str, object], idempotency_key: str | None
 ) -> Job:
     """Queue a job; returns its row, which has its number."""
     job = Job(
@@ -101,7 +100,7 @@ def fail_running(session: Session, number: int, reason: str) -> JobState:
     return job.state
 
 
-def update_running(session: Session, number: int, values: Mapping[str, Any]) -> None:
+def update_running(session: Session, number: int, values: Mapping[str, object]) -> None:
     """Change columns of a job while it runs; a cancelled one stays cancelled."""
     job = session.get_one(Job, number)
     if job.state == JobState.RUNNING:

@@ -7,7 +7,6 @@ rows were written.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import JSON, Dialect, Engine, String
 from sqlalchemy.types import TypeDecorator
@@ -40,18 +39,18 @@ class RootedPath(TypeDecorator[str]):
         return value if root is None or value is None else _absolute(value, root)
 
 
-class RootedJson(TypeDecorator[Any]):
+class RootedJson(TypeDecorator[object]):
     """JSON values, among them paths."""
 
     impl = JSON
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+    def process_bind_param(self, value: object, dialect: Dialect) -> object:
         """Replace the root by the mark in every string that is a path below it."""
         root = getattr(dialect, _ROOT, None)
         return value if root is None else _in_strings(value, lambda one: _relative(one, root))
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+    def process_result_value(self, value: object, dialect: Dialect) -> object:
         """Replace the mark by the root."""
         root = getattr(dialect, _ROOT, None)
         return value if root is None else _in_strings(value, lambda one: _absolute(one, root))
@@ -66,7 +65,7 @@ def _absolute(value: str, root: str) -> str:
     return root + value[len(MARK) :] if value.startswith(MARK) else value
 
 
-def _in_strings(value: Any, change: Callable[[str], str]) -> Any:
+def _in_strings(value: object, change: Callable[[str], str]) -> object:
     """A JSON value with every string in it changed; keys stay."""
     if isinstance(value, str):
         return change(value)

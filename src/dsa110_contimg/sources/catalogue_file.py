@@ -48,7 +48,7 @@ def sources_table(
     catalogue_dec_deg: np.ndarray,
     catalogue_flux_jy: np.ndarray,
     separation_arcsec: np.ndarray,
-) -> Any:
+) -> object:
     """Table of found sources with their nearest catalogue source."""
     return _table(
         ra_deg=found.ra_deg,
@@ -76,7 +76,7 @@ def catalogue_table(
     found: np.ndarray,
     missing: np.ndarray,
     discrepant: np.ndarray,
-) -> Any:
+) -> object:
     """Table of the catalogue sources on observed pixels."""
     return _table(
         ra_deg=ra_deg,
@@ -90,7 +90,7 @@ def catalogue_table(
     )
 
 
-def _table(**columns: np.ndarray) -> Any:
+def _table(**columns: np.ndarray) -> object:
     from astropy.table import Column, Table
 
     table = Table()

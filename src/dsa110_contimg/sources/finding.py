@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -88,8 +87,8 @@ def _earlier_objects_frozen() -> Iterator[None]:
 
 
 def _serial_map(
-    function: Callable[[Any], Any], sequence: Iterable[Any], *_: Any, **__: Any
-) -> list[Any]:
+    function: Callable[[object], object], sequence: Iterable[object], *_: object, **__: object
+) -> list[object]:
     return [function(item) for item in sequence]
 
 

@@ -66,7 +66,7 @@ class StreamingConverter:
         self._read_headers = HeaderReader(header_executor or InlineExecutor(), telescope)
         self._watch = ingest.Watch(registry, input_dir)
         self._disk = DiskGuard(registry, output_dir, settings)
-        self._in_flight = InFlight(registry, settings, self._disk)
+        self._in_flight = InFlight[ConvertedTile](registry, settings, self._disk)
         self._clock = ClockWatch(registry, settings)
         self._alerts = Alerts(registry, settings)
         self.stop = daemon.Stop()

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dsa110_contimg import layout
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import is_unfinished, remove_whole, size_bytes
-from dsa110_contimg.executors.own_disk import OnHost, home_of
+from dsa110_contimg.executors.calls import Call, call
+from dsa110_contimg.executors.own_disk import home_of, placed
 from dsa110_contimg.operations.batch_programs import at_work
 from dsa110_contimg.registry.database import Registry, Session
 from dsa110_contimg.registry.events import record_event
@@ -158,19 +158,20 @@ def remove(registry: Registry, settings: Settings, removals: list[Removal]) -> i
 
 def clearings(
     registry: Registry, settings: Settings, own_disks: Mapping[str, Path]
-) -> list[dict[str, Any]]:
-    """Arguments of `clear_own_disk` for each machine that has one."""
+) -> list[Call[int]]:
+    """Calls of `clear_own_disk` for each machine that has one."""
     if not own_disks or at_work(settings.root).programs:
         return []
     with registry.read() as session:
         kept = kept_files(session)
     return [
-        {
-            "own": OnHost(host, own),
-            "root": settings.root,
-            "kept": kept,
-            "keep_h": settings.keep_leftovers_h,
-        }
+        call(
+            clear_own_disk,
+            own=placed(host, own),
+            root=settings.root,
+            kept=kept,
+            keep_h=settings.keep_leftovers_h,
+        )
         for host, own in sorted(own_disks.items())
     ]
 

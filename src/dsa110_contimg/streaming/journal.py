@@ -39,7 +39,7 @@ class GroupJournal:
         self._registry = registry
         self._group_id = group_id
 
-    def find(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    def find(self, function: Callable[..., object], arguments: Mapping[str, object]) -> object:
         """The result of an equal call whose files are still there, or None."""
         kind, key = _result_type(function), _key(function, arguments)
         if kind is None or key is None:
@@ -47,10 +47,12 @@ class GroupJournal:
         known = find_step(self._registry, self._group_id, key)
         if known is None:
             return None
-        result: Any = records.from_json(kind, known)
+        result: object = records.from_json(kind, known)
         return result if all(_is_there(path) for path in _paths(result)) else None
 
-    def keep(self, function: Callable[..., Any], arguments: Mapping[str, Any], result: Any) -> None:
+    def keep(
+        self, function: Callable[..., object], arguments: Mapping[str, object], result: object
+    ) -> None:
         """Remember a result."""
         key = _key(function, arguments)
         if key is None or _result_type(function) is None:
@@ -63,12 +65,12 @@ class GroupJournal:
         clear_steps(self._registry, self._group_id)
 
 
-def _result_type(function: Callable[..., Any]) -> type | None:
+def _result_type(function: Callable[..., object]) -> type | None:
     kind = typing.get_type_hints(function).get("return")
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
-def _key(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
+def _key(function: Callable[..., object], arguments: Mapping[str, object]) -> str | None:
     """Checksum of a call, without the paths that it is to make up; None if it has no plain form."""
     given = {k: v for k, v in arguments.items() if not isinstance(v, FreshPath)}
     try:

@@ -113,7 +113,7 @@ class StreamingMosaicManager:
         self._options = pipeline_options(settings)
         self._threads = ThreadPoolExecutor(settings.parallel_groups, "group")
         self._disk = DiskGuard(registry, settings.root, settings)
-        self._in_flight = InFlight(registry, settings, self._disk)
+        self._in_flight = InFlight[PipelineResult](registry, settings, self._disk)
         # Walking and removing trees takes long; claims and groups must not wait for it.
         self._cleaner = ThreadPoolExecutor(1, "housekeeping")
         self._cleaning: Future[None] | None = None
@@ -227,8 +227,8 @@ class StreamingMosaicManager:
         removals = housekeeping.find(self._registry, self._settings)
         total = housekeeping.remove(self._registry, self._settings, removals)
         own_disks = self._executor.own_disks
-        for arguments in housekeeping.clearings(self._registry, self._settings, own_disks):
-            cleared = self._executor.submit(housekeeping.clear_own_disk, **arguments)
+        for clearing in housekeeping.clearings(self._registry, self._settings, own_disks):
+            cleared = self._executor.submit(clearing.function, **clearing.arguments)
             cleared.add_done_callback(_tell_of_own_disk)
         log.info("housekeeping", removed=len(removals), gigabytes=round(total / 1e9, 2))
 

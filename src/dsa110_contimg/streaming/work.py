@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from typing import Any
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -18,8 +18,10 @@ from dsa110_contimg.streaming.disk import DiskGuard
 
 log = structlog.get_logger()
 
+Result = TypeVar("Result")
 
-class InFlight:
+
+class InFlight(Generic[Result]):
     """Futures with the claims they run under.
 
     Parameters
@@ -35,7 +37,7 @@ class InFlight:
         self._registry = registry
         self._settings = settings
         self._disk = disk
-        self._work: dict[Claim, Future[Any]] = {}
+        self._work: dict[Claim, Future[Result]] = {}
         self._need_bytes: dict[Claim, float] = {}
         self._beat_at = 0.0
         self.n_failed = 0
@@ -53,12 +55,12 @@ class InFlight:
         for row_id in claims.take_back(self._registry, kind, daemon.is_dead):
             log.info("left by a process that is gone, taken back", id=row_id)
 
-    def add(self, claim: Claim, future: "Future[Any]", need_bytes: float) -> None:
+    def add(self, claim: Claim, future: "Future[Result]", need_bytes: float) -> None:
         """Watch over a future, whose work writes so much."""
         self._work[claim] = future
         self._need_bytes[claim] = need_bytes
 
-    def collect(self, commit: Callable[[Claim, Any], None]) -> int:
+    def collect(self, commit: Callable[[Claim, Result], None]) -> int:
         """Commit what is finished, record what failed, prolong the rest.
 
         Parameters
@@ -103,7 +105,7 @@ class InFlight:
             )
 
     def _finish(
-        self, claim: Claim, future: "Future[Any]", commit: Callable[[Claim, Any], None]
+        self, claim: Claim, future: "Future[Result]", commit: Callable[[Claim, Result], None]
     ) -> None:
         error = future.exception()
         if isinstance(error, CancelledError | StaleClaimError):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -93,7 +92,7 @@ def _write_plane(
     unit: str,
     vis: Visibilities,
     result: TileImage,
-    header: Mapping[str, Any],
+    header: Mapping[str, object],
 ) -> None:
     picture = result.plane(pixels, vis.phase_centre_rad, unit)
     picture = replace(picture, header={**header, "PBCOR": kind == "pbcor"})

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.visibilities.baselines import by_baseline
+from dsa110_contimg.visibilities.data import Visibilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,14 +212,8 @@ def _candidates(most: int) -> np.ndarray:
 
 
 def stokes_i_samples(
-    data: np.ndarray,
+    vis: Visibilities,
     flags: np.ndarray,
-    weights: np.ndarray,
-    uvw_m: np.ndarray,
-    antenna1: np.ndarray,
-    antenna2: np.ndarray,
-    time_index: np.ndarray,
-    frequencies_hz: np.ndarray,
     field_radius_rad: float,
     allowed_loss: float,
     importance: np.ndarray | None = None,
@@ -230,26 +225,23 @@ def stokes_i_samples(
 
     Parameters
     ----------
-    data, flags, weights : ndarray, shape (nrow, nchan, npol)
+    vis : Visibilities
         The first and last polarization are the parallel hands.
-    uvw_m : ndarray, shape (nrow, 3)
-    antenna1, antenna2, time_index : ndarray of int, shape (nrow,)
-    frequencies_hz : ndarray, shape (nchan,)
-        Ascending.
+    flags : ndarray of bool, shape (nrow, nchan, npol)
     field_radius_rad, allowed_loss, importance
         See `averaging_factors`; a loss of zero averages nothing. Baselines are in order of
         their antennas.
     subtract : ndarray of complex64, shape (nrow, nchan), optional
         Taken off the total intensity before averaging.
     """
-    order, edges = by_baseline(antenna1, antenna2, time_index)
+    order, edges = by_baseline(vis.antenna1, vis.antenna2, vis.time_index)
     if allowed_loss > 0:
         nt, nc, smearing = averaging_factors(
-            uvw_m,
-            time_index,
+            vis.uvw_m,
+            vis.time_index,
             order,
             edges,
-            frequencies_hz,
+            vis.frequencies_hz,
             field_radius_rad,
             allowed_loss,
             importance,
@@ -257,7 +249,7 @@ def stokes_i_samples(
     else:
         nt = nc = np.ones(edges.size - 1, int)
         smearing = np.zeros((edges.size - 1, 3))
-    size = int(np.sum(np.diff(edges) * -(-frequencies_hz.size // nc)))
+    size = int(np.sum(np.diff(edges) * -(-vis.frequencies_hz.size // nc)))
     out: tuple[np.ndarray, ...] = (
         np.empty((size, 3)),
         np.empty(size, np.complex64),
@@ -265,13 +257,13 @@ def stokes_i_samples(
         np.empty(size, np.int32),
     )
     n = _average(
-        data,
+        vis.data,
         flags,
-        weights,
+        vis.weights,
         np.zeros((0, 0), np.complex64) if subtract is None else subtract,
-        uvw_m,
-        time_index,
-        frequencies_hz,
+        vis.uvw_m,
+        vis.time_index,
+        vis.frequencies_hz,
         order,
         edges,
         nt,

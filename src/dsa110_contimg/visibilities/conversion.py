@@ -1,8 +1,9 @@
 """Sixteen sub-band files to one phased, sorted set of visibilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,11 +64,6 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     """
     headers = _check_together([uvh5.read_header(Path(path)) for path in paths], telescope)
     first = next(iter(headers.values()))
-    nfreq = first.frequencies_hz.size
-    nchan = nfreq * telescope.n_subbands
-    width = first.channel_width_hz
-    frequencies = telescope.band_bottom_hz + (np.arange(nchan) + 0.5) * width
-
     latitude, longitude, altitude = first.site_deg_m
     site = astrometry.Site(np.deg2rad(latitude), np.deg2rad(longitude), altitude)
     geometry = phasing.drift_geometry(first.times_jd, first.apparent_dec_rad, site)
@@ -75,52 +71,24 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
     antenna1, antenna2 = first.antenna1[cross], first.antenna2[cross]
     uvw = phasing.baseline_uvw(geometry.axes_itrf, first.antenna_positions_m, antenna1, antenna2)
     arrival_w = phasing.drift_w(geometry.drift_itrf, first.antenna_positions_m, antenna1, antenna2)
+    width = first.channel_width_hz
+    nchan = first.frequencies_hz.size * telescope.n_subbands
+    frequencies = telescope.band_bottom_hz + (np.arange(nchan) + 0.5) * width
+    samples = _read_samples(headers, cross, uvw[:, :, 2] - arrival_w[None, :], frequencies)
+
     ntime, nbaseline = first.times_jd.size, cross.size
-    nrow, npol = ntime * nbaseline, len(first.polarizations)
-    rows = (np.arange(ntime)[:, None] * first.antenna1.size + cross[None, :]).ravel()
-    w_shift = (uvw[:, :, 2] - arrival_w[None, :]).ravel()
-
-    data = np.zeros((nrow, nchan, npol), np.complex64)
-    flags = np.ones((nrow, nchan, npol), bool)
-    samples = np.zeros((nrow, npol), np.float32)
-    power = np.zeros(nrow)
-    n_bad = 0
-    unreadable: dict[int, str] = {}
-    for number, header in headers.items():
-        channels = np.rint((header.frequencies_hz - frequencies[0]) / width).astype(int)
-        try:
-            visdata, file_flags, nsamples = uvh5.read_visibilities(header)
-        except BadInputError as error:
-            unreadable[number] = str(error)
-            continue
-        n_bad += phasing.rephase(
-            visdata,
-            file_flags,
-            nsamples,
-            rows,
-            w_shift,
-            header.frequencies_hz,
-            channels,
-            data,
-            flags,
-            samples,
-            power,
-        )
-    n_read = len(headers) - len(unreadable)
-    samples /= max(n_read, 1)
-
-    dead = _dead_antennas(power.reshape(ntime, nbaseline).sum(axis=0), antenna1, antenna2)
+    power = samples.power.reshape(ntime, nbaseline).sum(axis=0)
+    dead = _dead_antennas(power, antenna1, antenna2)
     is_dead = np.isin(antenna1, dead) | np.isin(antenna2, dead)
-    flags.reshape(ntime, nbaseline, nchan, npol)[:, is_dead] = True
-    absent = tuple(n for n in range(telescope.n_subbands) if n not in headers or n in unreadable)
+    samples.flags.reshape(ntime, nbaseline, nchan, -1)[:, is_dead] = True
+    there = headers.keys() - samples.unreadable.keys()
+    absent = tuple(n for n in range(telescope.n_subbands) if n not in there)
     dead_names = tuple(first.antenna_names[a] for a in dead)
-    nant = len(first.antenna_names)
-    diameters = first.dish_diameters_m
     return Observation(
         vis=Visibilities(
-            data=data,
-            flags=flags,
-            weights=np.broadcast_to(samples[:, None, :], data.shape),
+            data=samples.data,
+            flags=samples.flags,
+            weights=np.broadcast_to(samples.weights[:, None, :], samples.data.shape),
             uvw_m=uvw.reshape(-1, 3),
             antenna1=np.tile(antenna1, ntime),
             antenna2=np.tile(antenna2, ntime),
@@ -132,29 +100,107 @@ def read_observation(paths: Sequence[Path], telescope: Telescope) -> Observation
             polarizations=first.polarizations,
             phase_centre_rad=geometry.phase_centre_rad,
             pointings=geometry.pointings,
-            array=Array(
-                telescope_name=telescope.name,
-                names=first.antenna_names,
-                positions_itrf_m=first.antenna_positions_m + site.itrf_m(),
-                dish_diameters_m=(
-                    np.full(nant, telescope.dish_diameter_m) if diameters is None else diameters
-                ),
-                site=site,
-            ),
+            array=_array(first, telescope, site),
             field_name="drift",
             notes=(
-                f"converted from {n_read} sub-band files",
+                f"converted from {len(there)} sub-band files",
                 f"absent sub-bands flagged: {_listed(absent)}",
                 f"dead antennas flagged: {_listed(dead_names)}",
-                f"samples not finite, flagged: {n_bad}",
-                *(f"left out: {problem}" for problem in unreadable.values()),
+                f"samples not finite, flagged: {samples.n_bad}",
+                *(f"left out: {problem}" for problem in samples.unreadable.values()),
             ),
         ),
         absent_subbands=absent,
         dead_antennas=dead_names,
-        n_bad_samples=n_bad,
+        n_bad_samples=samples.n_bad,
         beyond_earth_orientation_table=geometry.beyond_earth_orientation_table,
-        unreadable=tuple(unreadable.values()),
+        unreadable=tuple(samples.unreadable.values()),
+    )
+
+
+class _Samples(NamedTuple):
+    """Phased samples of all sub-bands.
+
+    Attributes
+    ----------
+    data, flags : ndarray, shape (nrow, nchan, npol)
+    weights : ndarray of float32, shape (nrow, npol)
+        Mean over sub-bands of what the files say of the samples.
+    power : ndarray, shape (nrow,)
+    n_bad : int
+        Samples that were not finite or absurd.
+    unreadable : dict of int to str
+        What is wrong with the data of a sub-band.
+    """
+
+    data: np.ndarray
+    flags: np.ndarray
+    weights: np.ndarray
+    power: np.ndarray
+    n_bad: int
+    unreadable: dict[int, str]
+
+
+def _read_samples(
+    headers: Mapping[int, uvh5.SubbandHeader],
+    cross: np.ndarray,
+    w_shift_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+) -> _Samples:
+    """Read every sub-band and phase it; what is absent or unreadable stays flagged.
+
+    Parameters
+    ----------
+    headers : mapping of int to Header
+    cross : ndarray of int, shape (nbaseline,)
+        Baselines of a file that are no autocorrelations.
+    w_shift_m : ndarray, shape (ntime, nbaseline)
+    frequencies_hz : ndarray, shape (nchan,)
+        Of all sub-bands, ascending.
+    """
+    first = next(iter(headers.values()))
+    rows = (np.arange(first.times_jd.size)[:, None] * first.antenna1.size + cross[None, :]).ravel()
+    shape = (rows.size, frequencies_hz.size, len(first.polarizations))
+    data = np.zeros(shape, np.complex64)
+    flags = np.ones(shape, bool)
+    weights = np.zeros((shape[0], shape[2]), np.float32)
+    power = np.zeros(shape[0])
+    n_bad = 0
+    unreadable: dict[int, str] = {}
+    for number, header in headers.items():
+        channels = np.rint((header.frequencies_hz - frequencies_hz[0]) / first.channel_width_hz)
+        try:
+            visdata, file_flags, nsamples = uvh5.read_visibilities(header)
+        except BadInputError as error:
+            unreadable[number] = str(error)
+            continue
+        n_bad += phasing.rephase(
+            visdata,
+            file_flags,
+            nsamples,
+            rows,
+            w_shift_m.ravel(),
+            header.frequencies_hz,
+            channels.astype(int),
+            data,
+            flags,
+            weights,
+            power,
+        )
+    weights /= max(len(headers) - len(unreadable), 1)
+    return _Samples(data, flags, weights, power, n_bad, unreadable)
+
+
+def _array(header: uvh5.SubbandHeader, telescope: Telescope, site: astrometry.Site) -> Array:
+    diameters = header.dish_diameters_m
+    if diameters is None:
+        diameters = np.full(len(header.antenna_names), telescope.dish_diameter_m)
+    return Array(
+        telescope_name=telescope.name,
+        names=header.antenna_names,
+        positions_itrf_m=header.antenna_positions_m + site.itrf_m(),
+        dish_diameters_m=diameters,
+        site=site,
     )
 
 

@@ -90,7 +90,7 @@ def _fields(model: type[Options], prefix: str, holds: Options | None = None) -> 
 
 def _kind(info: FieldInfo) -> tuple[str, tuple[str, ...]]:
     """How a value is entered."""
-    annotation: Any = info.annotation
+    annotation: object = info.annotation
     if get_origin(annotation) in (Union, UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     has_text_form = any(isinstance(one, BeforeValidator) for one in info.metadata)
@@ -107,7 +107,7 @@ def _kind(info: FieldInfo) -> tuple[str, tuple[str, ...]]:
     return "text", ()
 
 
-def _said(value: Any) -> str:
+def _said(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

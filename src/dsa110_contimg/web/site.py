@@ -64,7 +64,7 @@ def _environment() -> Environment:
 
 
 def page(
-    request: Request, template: str, status_code: int = 200, sky: bool = False, **values: Any
+    request: Request, template: str, status_code: int = 200, sky: bool = False, **values: object
 ) -> HTMLResponse:
     """A page for a browser.
 
@@ -100,7 +100,7 @@ def _here(request: Request) -> str:
 class PageRoute(APIRoute):
     """A route that people ask with a browser: what goes wrong is a page too."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[object, object, Response]]:
         """Answer, or say in words why not."""
         answer = super().get_route_handler()
 
@@ -134,7 +134,7 @@ def to(address: str) -> RedirectResponse:
     return RedirectResponse(address, 303)
 
 
-def none_if_empty(text: Any) -> Any:
+def none_if_empty(text: object) -> object:
     """None for a field of a form that was left empty."""
     return None if text == "" else text
 

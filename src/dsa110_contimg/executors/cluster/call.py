@@ -29,8 +29,8 @@ class ClusterCall(Future[Any]):
     def __init__(
         self,
         executor: "ClusterExecutor",
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
+        function: Callable[..., object],
+        arguments: Mapping[str, object],
     ):
         super().__init__()
         self._executor = executor
@@ -73,7 +73,7 @@ class ClusterCall(Future[Any]):
             with contextlib.suppress(*AWAY):
                 future.release()
 
-    def answer(self, result: Any) -> None:
+    def answer(self, result: object) -> None:
         """Give the result, if there is no answer yet."""
         with contextlib.suppress(InvalidStateError):
             self.set_result(result)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distributed import Worker, get_worker, secede
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -103,21 +102,25 @@ class Host(WorkerPlugin):
         self._free_gb = self.facts.memory_gb
         self._changed = threading.Condition()
         self._waiting: list[_Ticket] = []
-        self._calls: dict[str, Future[Any]] = {}
+        self._calls: dict[str, Future[object]] = {}
         self._withdrawn: deque[str] = deque(maxlen=_REMEMBERED)
 
     def teardown(self, worker: Worker) -> None:
         """End every call: the worker leaves."""
         self._executor.close(wait=False)
 
-    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+    def transition(self, key: object, start: str, finish: str, **kwargs: object) -> None:
         """End a call that its program, or its scheduler, has given up."""
         if finish == "released" and start in ("executing", "long-running"):
             self.withdraw(str(key))
 
     def run(
-        self, call_id: str, function: Callable[..., Any], arguments: Mapping[str, Any], terms: Terms
-    ) -> Any:
+        self,
+        call_id: str,
+        function: Callable[..., object],
+        arguments: Mapping[str, object],
+        terms: Terms,
+    ) -> object:
         """Run a call when it is its turn and there are a slot and memory for it."""
         with self._admitted(terms):
             with self._changed:

@@ -6,7 +6,6 @@ One self-signed certificate is everybody's: scheduler, workers and clients are a
 import datetime
 import os
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,7 +18,7 @@ from dsa110_contimg.errors import UsageError
 
 _CERTIFICATE, _KEY = "cert.pem", "key.pem"
 _YEARS = 10
-DASK: dict[str, Any] = {
+DASK: dict[str, object] = {
     "distributed": {
         "scheduler": {
             # The executor itself gives calls again, to a worker that it chooses.

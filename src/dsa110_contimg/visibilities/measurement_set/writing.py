@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -151,7 +151,7 @@ def _main_table(
     return description, managers
 
 
-def _add_rows(ms: "table", subtable: str, nrow: int, **columns: Any) -> None:
+def _add_rows(ms: "table", subtable: str, nrow: int, **columns: object) -> None:
     from casacore import tables
 
     with tables.table(ms.getkeyword(subtable), readonly=False, ack=False) as rows:
