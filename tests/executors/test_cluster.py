@@ -207,7 +207,7 @@ def test_a_worker_stops_kindly_while_its_scheduler_is_away(tmp_path: Path) -> No
     lonely = Cluster(tmp_path)
     worker = lonely.start_worker("--slots", "1")
     log = tmp_path / "worker.log"
-    until(lambda: "waiting for the scheduler" in log.read_text(), 60.0, 0.1)
+    until(lambda: "looking for the scheduler" in log.read_text(), 60.0, 0.1)
     worker.terminate()
     assert worker.wait(15) == 0
 

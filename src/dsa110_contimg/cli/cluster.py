@@ -110,6 +110,7 @@ def worker(
 
     async def run() -> None:
         stop = _stop_by_signal()
+        log.info("looking for the scheduler", scheduler=address)
         while not stop.is_set():
             try:
                 await _first(stop.wait(), serve())
