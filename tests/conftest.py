@@ -49,23 +49,29 @@ class SmallRun:
     files: tuple[tuple[Path, ...], ...]
 
 
+_WITH_PROGRAMS = {"api", "batch", "end_to_end", "executors", "pipeline", "streaming", "web"}
+"""Folders of tests that start programs."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="only tests that need no processed data")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --quick, leave out tests with fixtures that several tests share: those take long."""
+    """With --quick, leave out what starts programs, processes data for several tests or is slow."""
     if not config.getoption("--quick"):
         return
-    quick = [item for item in items if isinstance(item, pytest.Function) and not _shares(item)]
+    quick = [item for item in items if isinstance(item, pytest.Function) and _is_quick(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in quick])
     items[:] = quick
 
 
-def _shares(item: pytest.Function) -> bool:
+def _is_quick(item: pytest.Function) -> bool:
+    if item.path.parent.name in _WITH_PROGRAMS or item.get_closest_marker("slow"):
+        return False
     fixtures = item._fixtureinfo.name2fixturedefs
     own = (name for name in fixtures if not name.startswith(("tmp_path", "session_")))
-    return any(fixtures[name][-1].scope != "function" for name in own)
+    return all(fixtures[name][-1].scope == "function" for name in own)
 
 
 @pytest.fixture(autouse=True)

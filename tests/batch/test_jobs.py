@@ -35,11 +35,12 @@ from dsa110_contimg.visibilities import measurement_set
 
 
 def test_of_five_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
-    streamed_anywhere: Path,
+    streamed: Path,
 ) -> None:
-    registry = Registry.of(settings_module.load(root=streamed_anywhere))
+    """On one database here; `make chaos` does it twenty times on both."""
+    registry = Registry.of(settings_module.load(root=streamed))
     figures, faults = job_chaos.run(
-        streamed_anywhere, registry, jobs=5, kills=2, pace_s=5.0, parallel=2, seed=1
+        streamed, registry, jobs=5, kills=2, pace_s=5.0, parallel=2, seed=1
     )
     registry.close()
     assert faults == []

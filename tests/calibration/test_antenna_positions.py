@@ -21,6 +21,8 @@ from dsa110_contimg.stages import graphs
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 
+pytestmark = pytest.mark.slow
+
 LIMITS = SolveOptions(uv_min_lambda=0.0)
 OPTIONS = hour.RunOptions(groups=1, antennas=32, channels=2, integrations=12, rfi=0.0)
 

@@ -18,6 +18,8 @@ from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities import conversion
 from dsa110_contimg.visibilities.data import Visibilities
 
+pytestmark = pytest.mark.slow
+
 MORNING = datetime.fromisoformat("2026-06-21T15:30:00+00:00")
 NIGHT = datetime.fromisoformat("2026-06-21T08:30:00+00:00")
 

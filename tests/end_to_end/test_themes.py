@@ -110,13 +110,15 @@ class Observatory:
                 path.rename(self.incoming / path.name)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(kind, marks=pytest.mark.xdist_group(f"themes-{kind}"))
-        for kind in ("sqlite", "postgresql")
-    ],
-)
+_DATABASES = {
+    kind: pytest.param(kind, marks=pytest.mark.xdist_group(f"themes-{kind}"))
+    for kind in ("sqlite", "postgresql")
+}
+on_sqlite = pytest.mark.parametrize("observatory", [_DATABASES["sqlite"]], indirect=True)
+"""For what asks the database nothing that streaming does not."""
+
+
+@pytest.fixture(scope="module", params=_DATABASES.values())
 def observatory(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Observatory]:
@@ -213,6 +215,7 @@ def test_streaming_names_and_the_user_names(observatory: Observatory) -> None:
 @row("Which one: choose a time range")
 @row("Which one: process old data again")
 @row("Side by side: Data selection")
+@on_sqlite
 def test_plan_and_build_as_a_researcher_writes_them(observatory: Observatory) -> None:
     output = observatory.root / "my_output.image"
     planned = observatory.call(
@@ -245,6 +248,7 @@ def test_plan_and_build_as_a_researcher_writes_them(observatory: Observatory) ->
 @row("Batch: Default method")
 @row("Batch: Default time range")
 @row("Batch: Default tiles")
+@on_sqlite
 def test_a_plan_of_nothing_but_a_name(observatory: Observatory) -> None:
     planned = observatory.call("dsa110-contimg-mosaic", "plan", "--name", "my_mosaic", "--json")
     assert planned.returncode == 0, planned.stderr
@@ -261,6 +265,7 @@ def test_a_plan_of_nothing_but_a_name(observatory: Observatory) -> None:
 @row("Which one: drive it from another system")
 @row("Side by side: User interaction")
 @row("Side by side: Typical volume")
+@on_sqlite
 def test_the_rest_examples(observatory: Observatory) -> None:
     until(lambda: _answers(observatory.url))
     job = observatory.curl(
@@ -291,6 +296,7 @@ def _answers(url: str) -> bool:
 @row("Which one: compare methods")
 @row("Side by side: Reproducibility")
 @row("Batch: Statefulness")
+@on_sqlite
 def test_one_request_by_command_rest_and_python_gives_equal_bytes(
     observatory: Observatory, tmp_path: Path
 ) -> None:

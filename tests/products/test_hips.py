@@ -21,6 +21,8 @@ from dsa110_contimg.products.survey import Published
 from dsa110_contimg.sky import astrometry, projections
 from skies import BEAM, CELL, NPIX, RMS, Sky, draw
 
+pytestmark = pytest.mark.slow
+
 NOISE = np.full((NPIX, NPIX), RMS, np.float32)
 
 
