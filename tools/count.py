@@ -80,7 +80,7 @@ COUNTS: dict[str, tuple[int, Callable[[ast.AST], bool], tuple[str, ...]]] = {
     "Any": (114, lambda node: is_name(node, "Any"), ()),
     f"functions with more than {MAX_PARAMETERS} parameters": (0, has_many_parameters, ()),
     f"functions of more than {MAX_FUNCTION_LINES} lines": (0, is_long, ("registry/migrations",)),
-    "broad excepts": (17, catches_everything, ()),
+    "broad excepts": (16, catches_everything, ()),
     "imports of SQLAlchemy outside registry/": (0, imports_sqlalchemy, ("registry",)),
 }
 """What is counted: its limit, which nodes of the syntax tree it is, and packages it may be in."""

@@ -4,8 +4,13 @@ from datetime import UTC, datetime
 
 from dsa110_contimg.constants import DAY_S
 
+SECOND, MINUTE = "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"
+"""Forms for people."""
+STANDARD, COMPACT = "%Y-%m-%dT%H:%M:%S", "%Y%m%dT%H%M%S"
+"""Forms for programs and for names."""
 
-def iso(unix_s: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+
+def iso(unix_s: float, form: str = SECOND) -> str:
     """A moment, UTC."""
     return datetime.fromtimestamp(unix_s, UTC).strftime(form)
 

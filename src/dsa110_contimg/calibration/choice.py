@@ -8,11 +8,11 @@ nearest in time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.telescope import SAME_STRIP_DEG
+from dsa110_contimg.times import MINUTE, iso
 
 
 class Standing(StrEnum):
@@ -127,9 +127,9 @@ def _against(candidate: Candidate, observed: float, apparent_dec_deg: float) -> 
     if away > SAME_STRIP_DEG:
         return f"another declination strip ({candidate.apparent_dec_deg:.2f} deg)"
     if candidate.observed > observed and candidate.standing is not Standing.PREFERRED:
-        return f"observed later ({_clock(candidate.observed)})"
+        return f"observed later ({iso(candidate.observed, MINUTE)})"
     if _age(candidate, observed) > max(candidate.bandpass_valid_s, candidate.gains_valid_s):
-        return f"no longer valid (observed {_clock(candidate.observed)})"
+        return f"no longer valid (observed {iso(candidate.observed, MINUTE)})"
     return ""
 
 
@@ -164,7 +164,3 @@ def _for(
         what = "good for a bandpass only"
     liked = ", preferred" if candidate.standing is Standing.PREFERRED else ""
     return f"{what}: {age / 3600:.1f} h{liked}"
-
-
-def _clock(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import JSON, Connection, MetaData, Table, func, insert, inspect, select, text
@@ -14,6 +13,7 @@ from dsa110_contimg.errors import NothingToDo, PermanentError, UsageError
 from dsa110_contimg.registry import migrations
 from dsa110_contimg.registry.database import Registry, make_engine
 from dsa110_contimg.registry.models import Base
+from dsa110_contimg.times import COMPACT, iso
 
 _ROWS_AT_ONCE = 500
 _BOOKKEEPING = "alembic_version"
@@ -40,7 +40,7 @@ def backup(url: str, target: Path) -> dict[str, int]:
 
 def default_backup_path(root: Path) -> Path:
     """Where a backup goes: a name that tells when it was made."""
-    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%S")
+    stamp = iso(time.time(), COMPACT)
     return layout.backups(root) / f"products-{stamp}.sqlite3"
 
 

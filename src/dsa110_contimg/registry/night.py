@@ -2,13 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Event, Mosaic, MosaicGroup, Product, SubbandFile, Tile
+from dsa110_contimg.times import MINUTE, iso
 
 _MOST = 20
 
@@ -44,10 +44,7 @@ class Night:
 
     def text(self) -> str:
         """For a mail or a terminal."""
-        span = " to ".join(
-            datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M")
-            for t in (self.since, self.until)
-        )
+        span = " to ".join(iso(moment, MINUTE) for moment in (self.since, self.until))
         states = ", ".join(f"{state} {n}" for state, n in self.observed_tiles.items()) or "none"
         rms = "" if self.mosaic_rms_mjy is None else f", median rms {self.mosaic_rms_mjy:.2f} mJy"
         lines = [

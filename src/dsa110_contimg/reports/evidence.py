@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from dsa110_contimg.quality import plots, report
 from dsa110_contimg.quality.report import Section, Table
 from dsa110_contimg.sky.beam_shape import AntennaBeams
 from dsa110_contimg.sources.source_check import SourceCheck
+from dsa110_contimg.times import iso
 
 
 def write_evidence(
@@ -270,10 +270,7 @@ def _why(choice: Choice | None) -> str:
 
 def _summary(mosaic: MosaicImage) -> str:
     beam = [a / ARCSEC_RAD for a in (mosaic.beam_major_rad, mosaic.beam_minor_rad)]
-    first, last = (
-        datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        for t in (mosaic.start, mosaic.end)
-    )
+    first, last = iso(mosaic.start), iso(mosaic.end)
     return (
         f"{len(mosaic.tile_ids)} tiles, {first} to {last} UTC, method {mosaic.method}. "
         f"Median rms {1e3 * mosaic.median_rms_jy:.2f} mJy/beam over "

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.times import STANDARD, iso
 from dsa110_contimg.visibilities import observations
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ManualFlag:
         ranges = ",".join(f"{first}-{last}" for first, last in self.channels)
         parts = [
             f"antennas {','.join(self.antennas)}" if self.antennas else "all antennas",
-            f"from {_clock(self.start)}" if self.start is not None else "",
-            f"to {_clock(self.end)}" if self.end is not None else "",
+            f"from {iso(self.start, STANDARD)}" if self.start is not None else "",
+            f"to {iso(self.end)}" if self.end is not None else "",
             f"channels {ranges}" if ranges else "",
         ]
         return " ".join(part for part in parts if part) + (f": {self.reason}" * bool(self.reason))
@@ -98,7 +98,3 @@ def apply_manual(vis: "Visibilities", given: Sequence[ManualFlag]) -> list[str]:
             vis.flags[np.ix_(rows, channels)] = True
             done.append(f"flagged by hand: {flag}")
     return done
-
-
-def _clock(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,9 +1,9 @@
 """Names and groups of observations: the data's own first time is the key, never a file name."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
+from dsa110_contimg.times import COMPACT, iso
 from dsa110_contimg.visibilities.uvh5 import SubbandHeader
 
 
@@ -19,7 +19,7 @@ def year(jd_utc: float) -> float:
 
 def tile_id(jd_utc: float) -> str:
     """Name of the tile whose first integration is centred at a time: YYYYMMDDTHHMMSS, UTC."""
-    return datetime.fromtimestamp(int(unix_seconds(jd_utc)), UTC).strftime("%Y%m%dT%H%M%S")
+    return iso(int(unix_seconds(jd_utc)), COMPACT)
 
 
 def group_by_time(headers: Iterable[SubbandHeader]) -> dict[float, list[SubbandHeader]]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -159,9 +160,7 @@ class ClusterExecutor(ClosingExecutor):
         """Stop, after the work that was given or at once; calls cut short fail."""
         with self._lock:
             waiting = [*self._queue, *self._running] if wait else []
-        for call in waiting:
-            with contextlib.suppress(Exception):
-                call.exception()
+        futures.wait(waiting)
         with self._lock:
             self._closing = True
         self._wake.set()
