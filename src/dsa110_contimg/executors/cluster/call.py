@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from distributed import Client
@@ -15,9 +15,6 @@ from distributed.client import Future as DaskFuture
 from dsa110_contimg.executors.cluster.host import Terms, run_call
 from dsa110_contimg.executors.needs import memory_gb
 from dsa110_contimg.executors.own_disk import needed_host
-
-if TYPE_CHECKING:
-    from dsa110_contimg.executors.cluster.executor import ClusterExecutor
 
 AWAY = (OSError, RuntimeError)
 """What a client raises when its scheduler is gone or silent; RuntimeError once it has closed."""
@@ -28,12 +25,12 @@ class ClusterCall(Future[Any]):
 
     def __init__(
         self,
-        executor: "ClusterExecutor",
+        withdraw: Callable[["ClusterCall"], None],
         function: Callable[..., object],
         arguments: Mapping[str, object],
     ):
         super().__init__()
-        self._executor = executor
+        self._withdraw = withdraw
         self._call = pickle.dumps((function, dict(arguments)))
         self.name = function.__name__
         self.memory_gb = memory_gb(function)
@@ -47,10 +44,16 @@ class ClusterCall(Future[Any]):
     def cancel(self) -> bool:
         """Withdraw the call, and kill it if it runs; it fails soon after, so this is False."""
         if not self.done():
-            self._executor.withdraw(self)
+            self._withdraw(self)
         return False
 
-    def give(self, client: Client, worker: str, terms: Terms) -> None:
+    def give(
+        self,
+        client: Client,
+        worker: str,
+        terms: Terms,
+        came_back: Callable[["ClusterCall", DaskFuture], None],
+    ) -> None:
         """Send it to a worker, under a name that no other execution has."""
         self.call_id = f"{self.name}-{uuid4().hex}"
         self.worker = worker
@@ -64,7 +67,7 @@ class ClusterCall(Future[Any]):
             pure=False,
             retries=0,
         )
-        self.future.add_done_callback(partial(self._executor.came_back, self))
+        self.future.add_done_callback(partial(came_back, self))
 
     def forget(self) -> None:
         """Whatever its last execution still says does not count."""

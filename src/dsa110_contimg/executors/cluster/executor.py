@@ -141,7 +141,7 @@ class ClusterExecutor(ClosingExecutor):
         **kwargs: Parameters.kwargs,
     ) -> "Future[Result]":
         """Queue a call for a worker."""
-        queued = ClusterCall(self, function, arguments_of(function, *args, **kwargs))
+        queued = ClusterCall(self._withdraw, function, arguments_of(function, *args, **kwargs))
         with self._lock:
             if self._closing:
                 queued.fail(RetryableError("the executor was stopped"))
@@ -150,7 +150,7 @@ class ClusterExecutor(ClosingExecutor):
         self._wake.set()
         return queued
 
-    def withdraw(self, call: "ClusterCall") -> None:
+    def _withdraw(self, call: "ClusterCall") -> None:
         """End a call wherever it is."""
         with self._lock:
             self._withdrawn.append(call)
@@ -338,7 +338,12 @@ class ClusterExecutor(ClosingExecutor):
                 if address is None or call.done():
                     continue
                 self._running.add(call)
-            call.give(client, address, Terms(self._timeout_s, self._priority, call.memory_gb))
+            call.give(
+                client,
+                address,
+                Terms(self._timeout_s, self._priority, call.memory_gb),
+                self._came_back,
+            )
 
     def _fail_if_lost(self, call: "ClusterCall", now: float) -> None:
         """Answer a call whose machine has had no worker for too long."""
@@ -362,7 +367,7 @@ class ClusterExecutor(ClosingExecutor):
                 best, most = address, free
         return best
 
-    def came_back(self, call: "ClusterCall", future: DaskFuture) -> None:
+    def _came_back(self, call: "ClusterCall", future: DaskFuture) -> None:
         """A task ended; told by the one thread that Dask has for it."""
         with contextlib.suppress(RuntimeError):
             self._answers.submit(self._settle, call, future)
