@@ -20,11 +20,11 @@ from dsa110_contimg.executors.priority import Priority, aged
 
 _POLL_S = 0.05
 _SILENT_S = 10.0
-"""A ticket that nobody touched for so long does not hold up others."""
+"""A ticket that its process has not touched for so long does not hold up others."""
 _MEMORY = Path("/proc/meminfo")
 _SPARE_GB = 1.0
 _GROWING_S = 30.0
-"""In which a call has taken most of the memory that it will."""
+"""Time after which a call has taken most of its memory."""
 _START_TIME = 19
 """Field of /proc/PID/stat, counted after the name (proc(5))."""
 
@@ -127,15 +127,15 @@ def _free_slot(
 
 
 def _holder(path: Path) -> Path:
-    """Where the holder of a slot writes who it is."""
+    """File in which the holder of a slot writes its process, start time and memory."""
     return path.with_suffix(".holder")
 
 
 def _computes(path: Path) -> bool:
-    """True if somebody holds a slot, told without touching its lock.
+    """True if a process holds a slot; its lock is not touched.
 
-    A nice process that tried the lock might lose the processor with it in hand, and whom the slot
-    is for would find it taken.
+    A nice process that tries the lock may lose the processor while it has it, and the process that
+    the slot is meant for would find it taken.
     """
     try:
         pid, began, _ = _holder(path).read_text().split()
@@ -145,7 +145,7 @@ def _computes(path: Path) -> bool:
 
 
 def _promised_gb(path: Path) -> float:
-    """What the holder of a slot may still take: who has just begun has not taken it yet."""
+    """Memory that the holder of a slot may still take, because it has just begun."""
     try:
         if time.time() - _holder(path).stat().st_mtime > _GROWING_S:
             return 0.0
@@ -155,14 +155,14 @@ def _promised_gb(path: Path) -> float:
 
 
 def _began(pid: int) -> int:
-    """When a process began, clock ticks since the machine did; tells it from a later one."""
-    told = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    # One that has ended and that nobody has asked about yet computes no more.
-    return -1 if told[0] in "ZX" else int(told[_START_TIME])
+    """Start time of a process in clock ticks since boot; distinguishes it from a later one."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    # A process that has ended computes no more, although its parent has not taken its exit status.
+    return -1 if fields[0] in "ZX" else int(fields[_START_TIME])
 
 
 def _available_gb() -> float:
-    """Memory that can be had without swapping; without end where the system does not tell."""
+    """Memory available without swapping; infinite where the system does not report it."""
     with contextlib.suppress(OSError):
         for line in _MEMORY.read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -171,7 +171,7 @@ def _available_gb() -> float:
 
 
 def _is_first(mine: _Ticket, is_crowded: bool) -> bool:
-    """True if nobody goes before this ticket who could begin now: batch cannot in a crowd."""
+    """True if no ticket that could begin now goes before this one; batch cannot in a crowd."""
     now_ns = time.monotonic_ns()
     rank = mine.rank(now_ns)
     for path in mine.path.parent.iterdir():
@@ -186,7 +186,7 @@ def _is_first(mine: _Ticket, is_crowded: bool) -> bool:
 
 
 def _is_silent(path: Path) -> bool:
-    """True if the process that waits with this ticket was suspended: the others go on."""
+    """True if the process of a ticket is suspended, so that others go before it."""
     try:
         return time.time() - path.stat().st_mtime > _SILENT_S
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def _is_silent(path: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """True if the process that waits with this ticket is alive; a dead one's is taken away."""
+    """True if the process of a ticket is alive; the ticket of a dead process is removed."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -14,7 +14,7 @@ def find_alert(session: Session, rule: str) -> Alert | None:
 
 def keep_alert(session: Session, rule: str, since: float, message: str) -> None:
     """Record that a rule is broken since a moment, and that nobody was informed yet."""
-    session.merge(Alert(rule=rule, since=since, told=0.0, message=message))
+    session.merge(Alert(rule=rule, since=since, notified=0.0, message=message))
 
 
 def end_alert(session: Session, row: Alert) -> None:
@@ -26,4 +26,4 @@ def mark_sent(session: Session, rule: str) -> None:
     """Record that people were informed now."""
     row = session.get(Alert, rule)
     if row is not None:
-        row.told = time.time()
+        row.notified = time.time()

@@ -59,4 +59,4 @@ def _moments(
     yield SubbandFile.first_seen, 0.0
     yield SubbandFile.look_again, RARELY_S
     yield Alert.since, 0.0
-    yield Alert.told, 0.0
+    yield Alert.notified, 0.0

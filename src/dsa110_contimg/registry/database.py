@@ -274,7 +274,7 @@ def _ask_idle_connections(engine: Engine) -> None:
 
 
 def _file_system(folder: Path) -> str:
-    """Kind of the file system that a directory is on; empty where that cannot be told."""
+    """Kind of the file system that a directory is on; empty where it cannot be found out."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

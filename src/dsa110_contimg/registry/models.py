@@ -310,12 +310,12 @@ class Event(Base):
 
 
 class Alert(Base):
-    """A rule that is broken now, and when people were last told."""
+    """A rule that is broken now, and when people were last notified of it."""
 
     __tablename__ = "alerts"
     rule: Mapped[str] = mapped_column(String(128), primary_key=True)
     since: Mapped[float] = mapped_column(Float)
-    told: Mapped[float] = mapped_column(Float)
+    notified: Mapped[float] = mapped_column(Float)
     message: Mapped[str] = mapped_column(Text)
 
 

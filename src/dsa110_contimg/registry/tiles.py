@@ -22,8 +22,8 @@ _LONGEST_GROUP_S = DAY_S
 
 def converted_tile(row: Tile) -> ConvertedTile:
     """A converted tile, where its row says that it lies now."""
-    told = records.from_json(ConvertedTile, row.converted or {})
-    return replace(told, ms_path=Path(row.ms_path), host=row.ms_host)
+    tile = records.from_json(ConvertedTile, row.converted or {})
+    return replace(tile, ms_path=Path(row.ms_path), host=row.ms_host)
 
 
 def newest_observation(registry: Registry) -> float | None:

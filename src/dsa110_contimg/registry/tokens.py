@@ -28,7 +28,7 @@ class Scope(StrEnum):
 
 
 def create(registry: Registry, name: str, scope: Scope) -> str:
-    """Make a token; it is told only here.
+    """Make a token; this is the only place that returns it.
 
     Raises
     ------

@@ -99,7 +99,7 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
             row = find_alert(session, rule.name)
             if rule.when == "night":
                 moment = now // DAY_S * DAY_S + rule.limit * 3600
-                if now < moment or (row is not None and row.since >= moment and row.told):
+                if now < moment or (row is not None and row.since >= moment and row.notified):
                     continue
                 state, since = "summary", moment
                 text = night.summary(registry, moment - DAY_S, moment).text()
@@ -112,14 +112,14 @@ def due(registry: Registry, settings: Settings, now: float | None = None) -> lis
                     state, since, text = "over", row.since, f"over: {row.message}"
                 elif row is None:
                     state, since = "raised", now
-                elif not row.told or now - row.told >= rule.repeat_h * 3600:
-                    state, since = "again" if row.told else "raised", row.since
+                elif not row.notified or now - row.notified >= rule.repeat_h * 3600:
+                    state, since = "again" if row.notified else "raised", row.since
                 else:
                     continue
             if (
                 row is not None
                 and row.since == since
-                and not row.told
+                and not row.notified
                 and now - since < _PATIENCE_S
             ):
                 continue  # another daemon is telling it

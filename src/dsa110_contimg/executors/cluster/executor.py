@@ -40,14 +40,14 @@ _LOOK_S = 1.0
 _CONNECT_AGAIN_S = 5.0
 _GATHER_S = 60.0
 _ANSWER_S = 20.0
-"""That a scheduler has to answer in; then it is taken for frozen."""
+"""Response time-out of a scheduler; a slower one is taken for frozen."""
 _ASK_AGAIN_S = 30.0
 _LET_GO_S, _CLOSE_S = 1.0, 30.0
 _ANSWERS = 4
-"""Threads that fetch answers: one may wait for a worker that is frozen."""
+"""Number of threads that fetch answers; one may wait for a frozen worker."""
 _SCALE_S = 10.0
 _IDLE_S = 300.0
-"""After which workers that nobody needs may go."""
+"""Time after which workers without calls are given back."""
 
 
 class Jobs(Protocol):
@@ -62,7 +62,7 @@ class Jobs(Protocol):
     at_most: int
 
     def fit(self, calls: int) -> None:
-        """Be told now and then how many calls there are."""
+        """Ask for as many workers as a number of calls needs; called now and then."""
 
     def close(self) -> None:
         """Give them all back."""
@@ -111,7 +111,7 @@ class ClusterExecutor(ClosingExecutor):
         self._connect_at = 0.0
         self._workers: dict[str, WorkerFacts] = {}
         self._asked: dict[str, float] = {}
-        self._told: deque[tuple[str, DaskFuture]] = deque()
+        self._described: deque[tuple[str, DaskFuture]] = deque()
         self._lock = threading.Lock()
         self._queue: deque[ClusterCall] = deque()
         self._running: set[ClusterCall] = set()
@@ -151,7 +151,7 @@ class ClusterExecutor(ClosingExecutor):
         return queued
 
     def _withdraw(self, call: "ClusterCall") -> None:
-        """End a call wherever it is."""
+        """End a call, whether it waits or runs."""
         with self._lock:
             self._withdrawn.append(call)
         self._wake.set()
@@ -247,7 +247,7 @@ class ClusterExecutor(ClosingExecutor):
         log.error("cluster: waiting for the scheduler", error=str(error) or type(error).__name__)
         client, self._client = self._client, None
         self._workers, self._asked = {}, {}
-        self._told.clear()
+        self._described.clear()
         with self._lock:
             lost = [call for call in self._running if not call.done()]
             self._running.clear()
@@ -259,7 +259,7 @@ class ClusterExecutor(ClosingExecutor):
                 client.close(timeout=_LET_GO_S)
 
     def _look(self, client: Client) -> None:
-        """Which workers there are."""
+        """Update the workers, and give calls of those that left to others."""
         present = set(client.nthreads(callback_timeout=_ANSWER_S))
         for address in self._workers.keys() - present:
             log.warning("cluster: a worker left", worker=address)
@@ -276,16 +276,16 @@ class ClusterExecutor(ClosingExecutor):
             future = client.submit(
                 worker_facts, key=f"facts-{uuid4().hex}", workers=[address], pure=False
             )
-            future.add_done_callback(partial(self._worker_told, address))
-        while self._told:
-            self._meet(*self._told.popleft())
+            future.add_done_callback(partial(self._worker_described, address))
+        while self._described:
+            self._use(*self._described.popleft())
 
-    def _worker_told(self, address: str, future: DaskFuture) -> None:
-        self._told.append((address, future))
+    def _worker_described(self, address: str, future: DaskFuture) -> None:
+        self._described.append((address, future))
         self._wake.set()
 
-    def _meet(self, address: str, future: DaskFuture) -> None:
-        """Use a worker that is as we are."""
+    def _use(self, address: str, future: DaskFuture) -> None:
+        """Use a worker from now on, if its software has the same versions."""
         try:
             facts: WorkerFacts = future.result(timeout=_GATHER_S)
         except (Exception, CancelledError) as error:  # noqa: BLE001 (it is asked again)
@@ -368,7 +368,7 @@ class ClusterExecutor(ClosingExecutor):
         return best
 
     def _came_back(self, call: "ClusterCall", future: DaskFuture) -> None:
-        """A task ended; told by the one thread that Dask has for it."""
+        """Fetch the answer of a task that ended; Dask has one thread for all such notices."""
         with contextlib.suppress(RuntimeError):
             self._answers.submit(self._settle, call, future)
 
@@ -381,8 +381,8 @@ class ClusterExecutor(ClosingExecutor):
             # The answer is lost on its way.
             self._give_again(call, future)
         except Exception as error:  # noqa: BLE001 (a call must be answered)
-            told = RetryableError(f"{call.name}: {type(error).__name__}: {error}")
-            self._answer(call, future, False, told)
+            failure = RetryableError(f"{call.name}: {type(error).__name__}: {error}")
+            self._answer(call, future, False, failure)
         self._wake.set()
 
     def _answer(self, call: "ClusterCall", future: DaskFuture, good: bool, answer: Any) -> None:

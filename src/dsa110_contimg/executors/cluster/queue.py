@@ -31,11 +31,11 @@ log = structlog.get_logger()
 
 _CONNECT_S, _CLOSE_S = 10.0, 20.0
 _ASK_S = 60.0
-"""Between two questions about jobs that have not begun."""
+"""Interval between questions about jobs that have not begun."""
 _ANSWER_S = 30.0
-"""That a program of the queue has to answer in; then it is ended."""
+"""Response time-out of a program of the queue, which is then ended."""
 _GONE = re.compile("Unknown Job|has finished")
-"""What `qstat` says of such a job."""
+"""Message of `qstat` about a job that is gone."""
 
 
 def open_queue(settings: ComputeSettings) -> "Queue":
@@ -105,14 +105,14 @@ class _Commands:
         )
         self._running.add(program)
         try:
-            told, complaint = await asyncio.wait_for(program.communicate(), _ANSWER_S)
+            output, complaint = await asyncio.wait_for(program.communicate(), _ANSWER_S)
         finally:
             self._running.discard(program)
             if program.returncode is None:
                 _end(program)
                 await program.wait()
         status = -1 if program.returncode is None else program.returncode
-        return status, told.decode(errors="replace"), complaint.decode(errors="replace")
+        return status, output.decode(errors="replace"), complaint.decode(errors="replace")
 
     def end(self) -> None:
         """End those that run."""
@@ -254,13 +254,13 @@ class Queue:
         else:
             command = ["qstat", *job_ids]
         try:
-            status, told, complaint = await self._commands.run(*command)
+            status, output, complaint = await self._commands.run(*command)
         except (OSError, TimeoutError) as error:
             log.warning("cluster: the queue cannot be asked", reason=str(error) or command[0])
             return set()
         if self._given.slurm:
             understood = status == 0 or "Invalid job id" in complaint
-            return set(job_ids) - set(told.split()) if understood else set()
+            return set(job_ids) - set(output.split()) if understood else set()
         lines = [line for line in complaint.splitlines() if _GONE.search(line)]
         numbers = {number for line in lines for number in re.findall(r"\d+", line)}
         return set(job_ids) & numbers

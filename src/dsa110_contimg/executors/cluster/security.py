@@ -67,7 +67,7 @@ def _make(directory: Path) -> None:
 
 
 def security(directory: Path) -> Security:
-    """What Dask is to be told.
+    """Security settings for Dask.
 
     Raises
     ------

@@ -10,6 +10,7 @@ down_revision = "0012"
 def upgrade() -> None:
     """Fill them from the records; paths keep the mark of the root."""
     connection = op.get_bind()
+    op.execute("ALTER TABLE alerts RENAME COLUMN told TO notified")
     for name, kind in (
         ("path", sa.String(1024)),
         ("n_tiles", sa.Integer()),
