@@ -124,8 +124,8 @@ class Client:
 
 def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
     """How long to wait where the server only asks to be asked less often."""
-    told = error.headers.get("Retry-After", "")
-    return float(told) if error.code == 429 and told.isdecimal() else None
+    given = error.headers.get("Retry-After", "")
+    return float(given) if error.code == 429 and given.isdecimal() else None
 
 
 def _detail(content: bytes) -> str:

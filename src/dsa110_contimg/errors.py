@@ -114,5 +114,5 @@ def disk_failed(error: BaseException) -> bool:
     HDF5 tells the system's error number only within its message.
     """
     number = error.errno if isinstance(error, OSError) else None
-    told = _HDF5_ERRNO.search(str(error))
-    return number in _FAILING or (told is not None and int(told[1]) in _FAILING)
+    found = _HDF5_ERRNO.search(str(error))
+    return number in _FAILING or (found is not None and int(found[1]) in _FAILING)

@@ -56,7 +56,7 @@ class AlertRule(BaseModel):
     limit: float = Field(
         0.0, description="Broken above this (disk_free_gb: below); night: hour of the day, UTC"
     )
-    repeat_h: float = Field(24.0, gt=0, description="Hours after which it is told again")
+    repeat_h: float = Field(24.0, gt=0, description="Hours after which people are notified again")
     command: list[str] = Field(
         default_factory=list, description="Program and arguments; facts come as CONTIMG_ALERT_..."
     )

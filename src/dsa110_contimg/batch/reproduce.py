@@ -189,13 +189,13 @@ def _images(
                 return MEASUREMENT_SETS, image_all(ConvertedTiles(tuple(tiles)))
     images = [_image_now(registry, image) for image in trail.images]
     for image in images:
-        path, told = image.file("image"), trail.inputs[image.tile_id].sha256
+        path, expected = image.file("image"), trail.inputs[image.tile_id].sha256
         if not path.exists():
             raise UsageError(
                 f"{trail.product}: cannot be made again: the sub-band files, Measurement Sets "
                 f"and tile images of {image.tile_id} are gone (settings keep_...)"
             )
-        if sha256(path) != told:
+        if sha256(path) != expected:
             raise UsageError(f"{path}: is not the file that the product was made of")
     return IMAGES, images
 

@@ -105,10 +105,10 @@ def choose(
     reasons = {c.id: against[c.id] or _for(c, chosen, own, observed) for c in everyone.values()}
     missing = [kind for kind in ("bandpass", "gains") if kind not in chosen]
     if missing:
-        told = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
+        listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
         raise CalibrationError(
             f"no acceptable {' and no '.join(missing)} at declination {apparent_dec_deg:.2f} deg "
-            f"({told or 'no calibration set is known'})"
+            f"({listed or 'no calibration set is known'})"
         )
     return Choice(chosen["bandpass"].id, chosen["gains"].id, reasons)
 

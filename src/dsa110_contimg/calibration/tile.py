@@ -190,7 +190,7 @@ def _leading(vis: Visibilities, model: SkyModel) -> SkyModel:
 
 
 def _noise_power(vis: Visibilities) -> float:
-    """Variance of a visibility; infinite where it cannot be told.
+    """Variance of a visibility; infinite where it cannot be measured.
 
     From amplitudes, which antennas that drift leave alone: what the amplitudes of both hands differ
     by changes from one integration to the next by noise only.

@@ -416,8 +416,8 @@ def reproduce(
         typer.echo(f"{name}: made again from its {found.made_from}")
         for kind, equal in found.equal.items():
             largest = found.largest_difference.get(kind)
-            told = "equal" if equal else "differs"
-            typer.echo(f"  {kind:10} {told}" + (f" by up to {largest:.3g}" if largest else ""))
+            verdict = "equal" if equal else "differs"
+            typer.echo(f"  {kind:10} {verdict}" + (f" by up to {largest:.3g}" if largest else ""))
         for package, versions in found.other_versions.items():
             typer.echo(f"  {package}: {versions}")
     if not found.success:

@@ -311,16 +311,16 @@ class Hips:
             lines = (folder / "properties").read_text().splitlines()
         except FileNotFoundError:
             return None
-        told = {
+        properties = {
             name.strip(): value.strip()
             for name, _, value in (line.partition("=") for line in lines)
         }
         return cls(
             folder,
-            int(told["hips_order"]),
-            float(told["dsa110_rms_jy"]),
-            SPEED_OF_LIGHT_M_S / float(told["em_min"]),
-            told.get("dsa110_sha256", ""),
+            int(properties["hips_order"]),
+            float(properties["dsa110_rms_jy"]),
+            SPEED_OF_LIGHT_M_S / float(properties["em_min"]),
+            properties.get("dsa110_sha256", ""),
         )
 
     def _write_overview(self) -> None:

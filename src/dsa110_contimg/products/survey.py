@@ -64,15 +64,15 @@ class _Book:
     @classmethod
     def read(cls, folder: Path) -> "_Book":
         try:
-            told = json.loads((folder / ALL_SKY / _BOOK).read_text())
+            content = json.loads((folder / ALL_SKY / _BOOK).read_text())
         except FileNotFoundError:
             return cls()
-        return cls(told["cells"], told["sha256"], tuple(told["unfinished"]))
+        return cls(content["cells"], content["sha256"], tuple(content["unfinished"]))
 
     def write(self, folder: Path) -> None:
-        told = {"cells": self.cells, "sha256": self.sha256, "unfinished": self.unfinished}
+        content = {"cells": self.cells, "sha256": self.sha256, "unfinished": self.unfinished}
         (folder / ALL_SKY).mkdir(exist_ok=True)
-        hips.replace(folder / ALL_SKY / _BOOK, json.dumps(told, sort_keys=True).encode())
+        hips.replace(folder / ALL_SKY / _BOOK, json.dumps(content, sort_keys=True).encode())
 
     def names(self, wanted: Collection[int]) -> dict[int, list[str]]:
         """Mosaics that reach each of some cells, in order of name."""

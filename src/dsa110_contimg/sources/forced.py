@@ -57,7 +57,7 @@ def measure(
     noise : ndarray, shape of the image
         rms, Jy per beam.
     ra_deg, dec_deg : ndarray, shape (nsource,)
-        Where two are too near to be told apart the first is measured.
+        Of two that are too near to be separated, the first is measured.
     shapes : Shapes
         Of the sources, without the beam.
     """

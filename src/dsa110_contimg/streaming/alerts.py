@@ -1,7 +1,8 @@
 """Tell people when a rule is broken, and when it is over.
 
 What is broken is a row of the database, so that two daemons tell once, and a restart does not tell
-again. A row is told as soon as it is committed; if that was cut short it is told by the next look.
+again. People are notified as soon as a row is committed; what was cut short is done by the next
+look.
 """
 
 import json
@@ -33,7 +34,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 
 @dataclass(frozen=True)
 class Message:
-    """What people are told.
+    """A notification.
 
     Attributes
     ----------
@@ -85,12 +86,12 @@ class Alerts:
             tell(self._registry, message)
 
     def close(self) -> None:
-        """Wait for what is being told."""
+        """Wait for the notifications that are being sent."""
         self._threads.shutdown(wait=True)
 
 
 def due(registry: Registry, settings: Settings, now: float | None = None) -> list[Message]:
-    """What has to be told now; the rows are changed before it is returned."""
+    """Notifications that are due now; the rows are changed before they are returned."""
     now = time.time() if now is None else now
     measured, antennas = pulse(registry, settings.root), departing_antennas(registry)
     messages = []
@@ -180,7 +181,7 @@ def tell(registry: Registry, message: Message) -> None:
         failures += _post(message.rule.webhook, facts)
     for failure in failures:
         registry.record_event(message.rule.name, failure, "error")
-        log.error("alert could not be told", name=message.rule.name, why=failure)
+        log.error("alert could not be sent", name=message.rule.name, why=failure)
     if message.state != "over":
         with registry.write() as session:
             mark_sent(session, message.rule.name)

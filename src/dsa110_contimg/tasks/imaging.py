@@ -69,8 +69,8 @@ def image(
     elif options.selfcal_rounds > 0:
         found = self_calibrate(vis, model, options, options)
         ranges = ", ".join(f"{value:.0f}" for value in found.dynamic_range)
-        told = f"self-calibrated, {found.kept} rounds kept: dynamic range {ranges}"
-        vis, result = found.vis, replace(found.image, remarks=(*found.image.remarks, told))
+        remark = f"self-calibrated, {found.kept} rounds kept: dynamic range {ranges}"
+        vis, result = found.vis, replace(found.image, remarks=(*found.image.remarks, remark))
     else:
         result = image_tile(vis, model, options)
     start = float(vis.times_jd[0])

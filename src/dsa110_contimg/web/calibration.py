@@ -52,11 +52,11 @@ def antenna_flags(request: Request) -> Response:
     found = list_calibration_sets(request.app.state.registry, _COMPARED)
     columns, values = [], dict[str, dict[str, float]]()
     for row in found:
-        told = _tables(row.path)
-        if not told:
+        tables = _tables(row.path)
+        if not tables:
             continue
         columns.append(row)
-        for antenna in told[0].antennas:
+        for antenna in tables[0].antennas:
             values.setdefault(antenna.name, {})[row.id] = antenna.flagged
     rows = sorted(values.items(), key=lambda item: antenna_order(item[0]))
     return page(request, "antenna_flags.html", columns=columns, rows=rows)

@@ -124,7 +124,7 @@ def light_curve(epochs: Sequence[EpochFlux], width: int = 760, height: int = 260
     marks = []
     for row in epochs:
         limit = row.upper_limit_jy
-        told = (
+        state = (
             f"below {words.flux(limit)}"
             if limit
             else (f"{words.flux(row.flux_jy)} ± {words.flux(row.error_jy)}")
@@ -134,7 +134,7 @@ def light_curve(epochs: Sequence[EpochFlux], width: int = 760, height: int = 260
                 round(x(row.observed), 1),
                 round(y(limit or row.flux_jy), 1),
                 "wait" if limit else "busy",
-                f"{words.utc(row.observed)} UTC: {told}",
+                f"{words.utc(row.observed)} UTC: {state}",
                 width=round(abs(y(row.error_jy) - y(0.0)), 1),
                 limit=bool(limit),
             )

@@ -197,7 +197,7 @@ def value(
         ra, dec = pyramid.position(column, line)
     else:
         raise HTTPException(422, "give x and y, or ra and dec")
-    told: JsonObject = {
+    answer: JsonObject = {
         "ra_deg": _finite(ra),
         "dec_deg": _finite(dec),
         "flux_jy": None,
@@ -206,11 +206,11 @@ def value(
     if np.isfinite([column, line]).all():
         i, j = round(line), round(column)
         if 0 <= i < ny and 0 <= j < nx:
-            told["flux_jy"] = _finite(pyramid.levels[0][i, j])
+            answer["flux_jy"] = _finite(pyramid.levels[0][i, j])
             rms = _path(found, "rms")
             if rms.exists():
-                told["rms_jy"] = _finite(one_pixel(rms, j, i))
-    return JSONResponse(told)
+                answer["rms_jy"] = _finite(one_pixel(rms, j, i))
+    return JSONResponse(answer)
 
 
 def _finite(value: Any) -> float | None:

@@ -84,8 +84,8 @@ def _strains(images: Sequence[ImagedTile]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     strips: dict[int, list[TileFacts]] = {}
     for image in images:
-        told = facts(image)
-        strips.setdefault(round(told.dec_deg / SAME_ICRS_STRIP_DEG / 2), []).append(told)
+        tile = facts(image)
+        strips.setdefault(round(tile.dec_deg / SAME_ICRS_STRIP_DEG / 2), []).append(tile)
     for strip in strips.values():
         found |= strains(strip)
     return found

@@ -122,9 +122,9 @@ def rest(request: Request) -> Response:
     """What REST answers, from its own description."""
     described = request.app.openapi()
     routes = [
-        {"method": method.upper(), "path": path, **told}
+        {"method": method.upper(), "path": path, **description}
         for path, methods in described["paths"].items()
-        for method, told in methods.items()
+        for method, description in methods.items()
     ]
     return page(request, "rest.html", title="REST", routes=routes)
 
@@ -198,5 +198,5 @@ def _examine(settings: Settings) -> list[dict[str, str]]:
         why = f"did not answer within {_PATIENCE_S:.0f} s"
         return [{"what": "doctor", "verdict": "failed", "why": why}]
     except ValueError:
-        return [{"what": "doctor", "verdict": "failed", "why": "told nothing; run it by hand"}]
+        return [{"what": "doctor", "verdict": "failed", "why": "printed nothing; run it by hand"}]
     return checks
