@@ -104,7 +104,9 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        # An error of the disk must not hide the error that led here.
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sync_tree(path: Path) -> None:

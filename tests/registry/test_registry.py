@@ -19,8 +19,9 @@ from dsa110_contimg.quality.gates import Gate, Verdict
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Source, Tile
+from dsa110_contimg.registry.mosaics import set_crossmatch
 from dsa110_contimg.registry.sources import query_sources
-from dsa110_contimg.registry.states import TRANSITIONS, JobState, TileState
+from dsa110_contimg.registry.states import TRANSITIONS, CrossmatchState, JobState, TileState
 from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight
@@ -271,6 +272,17 @@ def test_a_state_is_followed_only_by_what_may_follow(registry: Registry) -> None
     with registry.read() as session:
         stored = session.connection().exec_driver_sql("SELECT state FROM tiles ORDER BY id")
         assert sorted({row.state for row in stored}) == ["converting", "ready"]
+
+
+def test_a_cross_match_that_fails_after_its_mosaic_was_held_changes_nothing(
+    registry: Registry,
+) -> None:
+    with registry.write() as session:
+        values = {"start": 0.0, "method": "mean", "state": "held", "verdict": "warning"}
+        session.add(Mosaic(name="m", crossmatch="done", record={}, **values))
+        set_crossmatch(session, "m", CrossmatchState.FAILED)
+    with registry.read() as session:
+        assert session.get_one(Mosaic, "m").crossmatch is CrossmatchState.DONE
 
 
 def test_states_are_drawn_as_they_may_follow_each_other() -> None:

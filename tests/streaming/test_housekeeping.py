@@ -168,10 +168,13 @@ def test_leftovers_of_running_work_and_strangers_stay(root: Path) -> None:
         tile_id = session.scalars(select(Tile.id).order_by(Tile.start)).first()
         converting = update(Tile).where(Tile.id == tile_id)
         session.execute(converting.values(state=TileState.CONVERTING))
+    half = root / "ms" / f".{tile_id}_ab12cd34.ms.part-0123abcd"
+    half.mkdir()
     found = housekeeping.find(registry, settings, time.time() + 25 * HOUR)
     names = [removal.path.name for removal in found]
     assert "my_own.ms" not in names
     assert not any(name.startswith(tile_id) for name in names)
+    assert half.name not in names
     assert len(names) == 4
 
 

@@ -1,6 +1,7 @@
 """The provenance of a mosaic, as it is read back from its file."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,13 +20,40 @@ class InputFile(BaseModel):
     sha256: str
 
 
-class MosaicProvenance(BaseModel):
-    """What a mosaic was made of and how, whatever else its file says.
+class PublishedFiles(BaseModel):
+    """What the provenance of a mosaic says of the files that were published together.
 
     Attributes
     ----------
     product : str
         Name of the mosaic.
+    mosaic : MosaicImage
+    validation : Validation or None
+        None where it was not judged.
+    group_id : str
+        Empty for a mosaic of batch.
+    group_tiles : list of str
+    files : dict of str to str
+        Checksums by name.
+    kinds : dict of str to str
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    product: str
+    mosaic: MosaicImage
+    validation: Validation | None = None
+    group_id: str = ""
+    group_tiles: list[str] = []
+    files: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+
+
+class MosaicProvenance(PublishedFiles):
+    """What a mosaic was made of and how.
+
+    Attributes
+    ----------
     inputs : dict of str to InputFile
         Tile images by tile.
     options : dict of str to dict
@@ -36,21 +64,8 @@ class MosaicProvenance(BaseModel):
     calibrated : tuple of CalibratedTile
     calibration_set : SolvedSet or None
     manual_flags : tuple of ManualFlag
-    mosaic : MosaicImage
-    validation : Validation or None
-        None where it was not judged.
-    group_id : str
-        Empty for a mosaic of batch.
-    group_tiles : list of str
-    files : dict of str to str
-        Checksums of the files that were published together, by name.
-    kinds : dict of str to str
-        Their kinds.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    product: str
     inputs: dict[str, InputFile] = {}
     options: dict[str, JsonObject] = {}
     software: dict[str, str] = {}
@@ -58,16 +73,13 @@ class MosaicProvenance(BaseModel):
     calibrated: tuple[CalibratedTile, ...] = ()
     calibration_set: SolvedSet | None = None
     manual_flags: tuple[ManualFlag, ...] = ()
-    mosaic: MosaicImage
-    validation: Validation | None = None
-    group_id: str = ""
-    group_tiles: list[str] = []
-    files: dict[str, str] = {}
-    kinds: dict[str, str] = {}
 
 
-def read_provenance(path: Path) -> MosaicProvenance:
-    """Read the provenance of a mosaic.
+Provenance = TypeVar("Provenance", bound=PublishedFiles)
+
+
+def read_provenance(path: Path, kind: type[Provenance]) -> Provenance:
+    """Read the provenance of a mosaic, or the part of it that a class has.
 
     Raises
     ------
@@ -75,7 +87,7 @@ def read_provenance(path: Path) -> MosaicProvenance:
         If the file cannot be read, or is of an older version that says too little.
     """
     try:
-        return MosaicProvenance.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:

@@ -161,7 +161,7 @@ def _trail(name: str, public: Mapping[str, Path]) -> MosaicProvenance:
             f"{name}: is no published mosaic with provenance, nor a file with its provenance "
             "(.json) beside it; 'dsa110-contimg-mosaic list' shows what there is"
         )
-    return read_provenance(path)
+    return read_provenance(path, MosaicProvenance)
 
 
 def _images(

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg import layout
-from dsa110_contimg.artifacts.provenance import MosaicProvenance, read_provenance
+from dsa110_contimg.artifacts.provenance import PublishedFiles, read_provenance
 from dsa110_contimg.artifacts.tiles import ConvertedTile
 from dsa110_contimg.calibration.choice import Standing
 from dsa110_contimg.errors import BadInputError, UsageError
@@ -275,16 +275,16 @@ def _withdrawn_catalogues(session: Session, folder: Path, dry_run: bool) -> Iter
             yield Finding(str(path), "its mosaic is held", "put aside")
 
 
-def _provenance(page: Path) -> MosaicProvenance | None:
+def _provenance(page: Path) -> PublishedFiles | None:
     """The provenance in a file, if it says enough to adopt the product."""
     try:
-        trail = read_provenance(page)
+        trail = read_provenance(page, PublishedFiles)
     except BadInputError:
         return None
     return trail if trail.validation is not None and trail.files else None
 
 
-def _adopt(session: Session, trail: MosaicProvenance, page: Path, files: list[Path]) -> None:
+def _adopt(session: Session, trail: PublishedFiles, page: Path, files: list[Path]) -> None:
     mosaic, validation = trail.mosaic, trail.validation
     assert validation is not None
     row = mosaic_row(mosaic, validation, trail.group_id)

@@ -187,7 +187,7 @@ class Mosaic(Stateful, Base):
     )
     path: Mapped[str] = mapped_column(RootedPath(1024), server_default="")
     n_tiles: Mapped[int] = mapped_column(Integer, server_default="0")
-    median_rms_jy: Mapped[float] = mapped_column(Float, server_default="0")
+    median_rms_jy: Mapped[float | None] = mapped_column(Float, default=None)
     record: Mapped[JsonObject] = mapped_column(RootedJson)
 
 

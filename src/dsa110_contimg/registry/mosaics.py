@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -172,7 +173,7 @@ def mosaic_row(mosaic: MosaicImage, validation: Validation, group_id: str) -> Mo
         verdict=validation.verdict,
         path=str(mosaic.path),
         n_tiles=len(mosaic.tile_ids),
-        median_rms_jy=mosaic.median_rms_jy,
+        median_rms_jy=mosaic.median_rms_jy if np.isfinite(mosaic.median_rms_jy) else None,
         record={
             "mosaic": records.to_json(mosaic),
             # Each source's comparison is in the provenance.
@@ -182,9 +183,15 @@ def mosaic_row(mosaic: MosaicImage, validation: Validation, group_id: str) -> Mo
 
 
 def set_crossmatch(session: Session, name: str, state: CrossmatchState) -> None:
-    """Record what became of the cross-match of a mosaic, if the mosaic is there still."""
+    """Record what became of the cross-match of a mosaic, if the mosaic is there still.
+
+    A failure of a mosaic that was held meanwhile, and has nothing owed any more, is not recorded.
+    """
     row = session.get(Mosaic, name)
-    if row is not None:
+    if row is not None and (state, row.crossmatch) != (
+        CrossmatchState.FAILED,
+        CrossmatchState.DONE,
+    ):
         row.crossmatch = state
 
 

@@ -80,7 +80,7 @@ def summary(registry: Registry, since: float, until: float) -> Night:
             .where(Product.kind == "mosaic", Product.published >= since, Product.published < until)
             .order_by(Mosaic.start)
         ).all()
-        rms = sorted(median_rms_jy for _, median_rms_jy in published)
+        rms = sorted(rms_jy for _, rms_jy in published if rms_jy is not None)
         troubles = Counter(
             f"{event.level} {event.subject}: {event.message}"
             for event in session.scalars(

@@ -29,7 +29,7 @@ class PlanSummary(ReadModel):
 
 
 class _Options(BaseModel):
-    method: str
+    method: str = ""
 
 
 class _PlannedImage(BaseModel):
@@ -39,7 +39,7 @@ class _PlannedImage(BaseModel):
 class _Document(BaseModel):
     """What queries read of a plan's document."""
 
-    options: _Options
+    options: _Options = _Options()
     tiles: list[_PlannedImage]
 
 

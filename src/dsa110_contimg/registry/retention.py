@@ -43,7 +43,9 @@ class Kept:
 
     def needs(self, path: Path) -> bool:
         """True if a file is no leftover."""
-        return path in self.named or any(path.name.startswith(tile) for tile in self.working)
+        return path in self.named or any(
+            path.name.lstrip(".").startswith(tile) for tile in self.working
+        )
 
 
 def oldest_with_files(session: Session) -> float:

@@ -191,7 +191,7 @@ def clear_own_disk(own: Path, root: Path, kept: Kept, keep_h: float) -> int:
     """
     gone = 0
     for path in home_of(root, own).glob("*/*"):
-        if not _ours(path.name) or kept.needs(path):
+        if not (is_unfinished(path.name) or _ours(path.name)) or kept.needs(path):
             continue
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= keep_h * _HOUR_S:

@@ -40,7 +40,7 @@ class ManualFlag:
         parts = [
             f"antennas {','.join(self.antennas)}" if self.antennas else "all antennas",
             f"from {iso(self.start, STANDARD)}" if self.start is not None else "",
-            f"to {iso(self.end)}" if self.end is not None else "",
+            f"to {iso(self.end, STANDARD)}" if self.end is not None else "",
             f"channels {ranges}" if ranges else "",
         ]
         return " ".join(part for part in parts if part) + (f": {self.reason}" * bool(self.reason))

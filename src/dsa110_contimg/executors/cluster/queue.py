@@ -150,7 +150,7 @@ class _Commands:
                     found = re.search(self.job_id_regexp, output)
                     if found is None:
                         raise RuntimeError(f"{self.submit_command}: no number in {output!r}")
-                except RuntimeError:
+                except (RuntimeError, OSError):
                     self.status = Status.failed
                     raise
                 self.job_id = found["job_id"]

@@ -1,5 +1,7 @@
 """Columns for what is asked of mosaics and tile images, which was in their records only."""
 
+import math
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,13 +13,9 @@ def upgrade() -> None:
     """Fill them from the records; paths keep the mark of the root."""
     connection = op.get_bind()
     op.execute("ALTER TABLE alerts RENAME COLUMN told TO notified")
-    for name, kind in (
-        ("path", sa.String(1024)),
-        ("n_tiles", sa.Integer()),
-        ("median_rms_jy", sa.Float()),
-    ):
-        empty = "" if name == "path" else "0"
-        op.add_column("mosaics", sa.Column(name, kind, nullable=False, server_default=empty))
+    op.add_column("mosaics", sa.Column("path", sa.String(1024), nullable=False, server_default=""))
+    op.add_column("mosaics", sa.Column("n_tiles", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("mosaics", sa.Column("median_rms_jy", sa.Float()))
     op.add_column("images", sa.Column("folder", sa.String(1024), nullable=False, server_default=""))
     mosaics = sa.table("mosaics", sa.column("name"), sa.column("record", sa.JSON))
     values = [
@@ -25,7 +23,7 @@ def upgrade() -> None:
             "name": name,
             "path": record["mosaic"]["path"],
             "n_tiles": len(record["mosaic"]["tile_ids"]),
-            "median_rms_jy": float(record["mosaic"]["median_rms_jy"]),
+            "median_rms_jy": _finite(record["mosaic"]["median_rms_jy"]),
         }
         for name, record in connection.execute(sa.select(mosaics.c.name, mosaics.c.record)).all()
     ]
@@ -44,3 +42,9 @@ def upgrade() -> None:
     ]
     if folders:
         connection.execute(sa.text("UPDATE images SET folder = :folder WHERE id = :id"), folders)
+
+
+def _finite(value: float | str) -> float | None:
+    """A number; None for one that is stored as the text "nan"."""
+    number = float(value)
+    return number if math.isfinite(number) else None
