@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# More threads in each of two processes only wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Programs that start the daemons as the tests do.
 SUPPORTED := PYTHONPATH=tests/support $(BIN)/python
 
@@ -25,24 +27,23 @@ lint: install
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/count.py
 
-# One thread in each of the two processes: more only wait for each other.
 test: lint
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(ONE_THREAD) $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # What needs no processed data: a first answer while working.
 quick: install
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --quick --numprocesses 2 --dist loadgroup
+	$(ONE_THREAD) $(BIN)/pytest --quick --numprocesses 2 --dist loadgroup
 
 # The same with what of the code they reach; compiled kernels do not count.
 coverage: install
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term
+	$(ONE_THREAD) $(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term
 
 # The quick tests with the oldest versions that pyproject.toml allows, and with the newest there are.
 oldest newest:
 	$(PYTHON) -m venv $(VENV)/$@
 	$(VENV)/$@/bin/python -m pip install --quiet uv
 	$(VENV)/$@/bin/uv pip install --quiet --python $(VENV)/$@ --resolution $(if $(filter oldest,$@),lowest-direct,highest) --editable '.[dev]'
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/$@/bin/pytest --quick --numprocesses 2 --dist loadgroup
+	$(ONE_THREAD) $(VENV)/$@/bin/pytest --quick --numprocesses 2 --dist loadgroup
 
 # The README's figures on the independent data set that CONTIMG_REAL_DATA points at.
 accuracy: install

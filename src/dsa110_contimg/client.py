@@ -10,9 +10,10 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dsa110_contimg.records import JsonObject
+if TYPE_CHECKING:
+    from dsa110_contimg.records import JsonObject
 
 _ENDED = ("done", "failed", "cancelled")
 
@@ -148,7 +149,7 @@ class RemoteJob:
     client: Client
     id: int
 
-    def status(self) -> JsonObject:
+    def status(self) -> "JsonObject":
         """How far it is."""
         return dict(self.client.get(f"/api/jobs/{self.id}/status"))
 
@@ -160,7 +161,7 @@ class RemoteJob:
         """Stop it, or take it out of the queue."""
         self.client.ask("DELETE", f"/api/jobs/{self.id}")
 
-    def wait(self, timeout_s: float | None = None, every_s: float = 1.0) -> JsonObject:
+    def wait(self, timeout_s: float | None = None, every_s: float = 1.0) -> "JsonObject":
         """Wait for the end and return the result.
 
         Raises

@@ -32,7 +32,7 @@ def is_unfinished(name: str) -> bool:
 
 
 def named_after(path: Path) -> Iterator[Path]:
-    """What lies under a path's name, with or without suffixes, finished or not."""
+    """Find files and directories whose names begin with that of a path, finished or not."""
     name = glob.escape(path.name)
     yield from path.parent.glob(f"{name}*")
     yield from path.parent.glob(f".{name}*.part-*")
@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(part)
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        discard(part)
 
 
 def remove_whole(path: Path) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import SmallRun, make_root
+from dsa110_contimg import client
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.calibration.options import FieldSolveOptions
@@ -158,6 +159,13 @@ def test_names_may_be_empty_but_ranges_may_not() -> None:
     assert parse_options(Selection, {"declination": "10, 20"}, "s").declination == (10.0, 20.0)
     with pytest.raises(UsageError, match="option selection"):
         parse_options(Selection, {"declination": "10,,20"}, "selection")
+
+
+def test_the_client_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    shutil.copy(client.__file__, tmp_path / "copied.py")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import copied"
+    # -S leaves out everything that is installed.
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("module", ["api.app", "cli.main", "streaming.headers", "streaming.health"])

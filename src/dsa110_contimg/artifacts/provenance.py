@@ -21,7 +21,7 @@ class InputFile(BaseModel):
 
 
 class PublishedFiles(BaseModel):
-    """What the provenance of a mosaic says of the files that were published together.
+    """Files of a mosaic that were published together, as its provenance lists them.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class PublishedFiles(BaseModel):
 
 
 class MosaicProvenance(PublishedFiles):
-    """What a mosaic was made of and how.
+    """Inputs, options and software of a mosaic, with its published files.
 
     Attributes
     ----------

@@ -58,7 +58,7 @@ class ConvertedTile:
 
     @property
     def place(self) -> OnHost:
-        """Where the Measurement Set lies."""
+        """Machine and path of the Measurement Set."""
         return OnHost(self.host, self.ms_path)
 
 
@@ -108,7 +108,7 @@ class CalibratedTile:
 
     @property
     def place(self) -> OnHost:
-        """Where the Measurement Set lies."""
+        """Machine and path of the Measurement Set."""
         return OnHost(self.host, self.ms_path)
 
     @property

@@ -42,7 +42,7 @@ def scheduler(
             security=security(settings.tls_dir),
             dashboard=False,
             dashboard_address="127.0.0.1:0",
-            # Those of Dask serve others' uses, and one keeps a record of all work for ever.
+            # Calls need no extension of Dask, and one of them records all work without limit.
             extensions={},
         ) as running:
             log.info("scheduler listens", address=running.address)

@@ -1,4 +1,4 @@
-"""What all executors have in common."""
+"""Interface of executors, and the base class of those that have to be closed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -35,9 +35,8 @@ class Executor(Protocol):
     ) -> "Future[Result]":
         """Start a call; the future's result or error is the function's.
 
-        `cancel` of a future withdraws a call that waits. A call that runs is ended: `cancel` then
-        returns False, as `concurrent.futures` wants it, and the future fails with
-        `RetryableError`.
+        `cancel` of a future withdraws a call that waits and ends one that runs. It returns True
+        only if the call is cancelled by then; otherwise the future fails with `RetryableError`.
         """
         ...
 

@@ -1,8 +1,8 @@
 """The executor of this machine: processes that each have a pipe and a thread of their own.
 
-Workers only compute and name what they wrote; whoever submitted a call commits. Workers share
-nothing with each other, so that one that is killed at any moment, with a message half written,
-harms nobody. (The pools of the standard library, loky and Pebble end as a whole then.)
+Workers only compute and return the names of files that they wrote; the program that submitted a
+call commits its result. Workers share nothing with each other, so that one that is killed at any
+moment, with a message half written, harms nobody. (The pools of the standard library, loky and Pebble end as a whole then.)
 """
 
 import contextlib

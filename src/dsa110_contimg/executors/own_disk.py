@@ -41,7 +41,7 @@ class Located(Protocol):
 
     @property
     def place(self) -> OnHost:
-        """Where they lie."""
+        """Machine and path of the files."""
         ...
 
 

@@ -18,7 +18,7 @@ from dsa110_contimg.executors.slots import machine_slot
 WAITING, COMPUTING = b"waiting", b"computing"
 """Messages of a worker before its answer. They are so short that they come whole or not at all."""
 _CALLS_PER_WORKER = 200
-"""A worker is replaced after so many, because libraries leak."""
+"""Number of calls after which a worker is replaced, because libraries leak memory."""
 _HEARTBEAT_S = 1.0
 """Interval between the heartbeats of a worker that waits for a slot."""
 _END_S = 5.0

@@ -101,7 +101,7 @@ def choose_geometry(
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """What the choice of pixels and taper rests on.
+    """Data and options for the choice of pixels and taper.
 
     Attributes
     ----------
