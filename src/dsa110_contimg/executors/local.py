@@ -2,7 +2,8 @@
 
 Workers only compute and return the names of files that they wrote; the program that submitted a
 call commits its result. Workers share nothing with each other, so that one that is killed at any
-moment, with a message half written, harms nobody. (The pools of the standard library, loky and Pebble end as a whole then.)
+moment, with a message half written, harms nobody. (The pools of the standard library, loky and
+Pebble end as a whole then.)
 """
 
 import contextlib

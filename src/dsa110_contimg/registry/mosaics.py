@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
@@ -66,7 +66,9 @@ def list_mosaics(
     state: str | None = None,
 ) -> list[MosaicSummary]:
     """The newest mosaics, by observation time, both ends included."""
-    query = in_time(select(Mosaic), Mosaic.start, since, until).limit(limit)
+    # Records are long, and lists show nothing of them.
+    rows = select(Mosaic).options(defer(Mosaic.record))
+    query = in_time(rows, Mosaic.start, since, until).limit(limit)
     if state is not None:
         query = query.where(Mosaic.state == state)
     with registry.read() as session:
