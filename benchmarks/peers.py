@@ -36,7 +36,7 @@ from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.sky import KnownSky
-from dsa110_contimg.sky import catalogues
+from dsa110_contimg.sky import catalogue_import, catalogues
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
 from dsa110_contimg.sources.photometry import measure_at
@@ -91,7 +91,7 @@ def process(work: Path, brightest_jy: float = np.inf) -> Processed:
     real = os.environ.get("CONTIMG_REAL_DATA") if np.isinf(brightest_jy) else None
     if real:
         data = Path(real)
-        catalogue = catalogues.read_file(data / "nvss_50mjy.fits.gz", "nvss")
+        catalogue = catalogue_import.read_file(data / "nvss_50mjy.fits.gz", "nvss").catalogue
         files = [
             path
             for path in sorted((data / "uvh5-sample").iterdir())

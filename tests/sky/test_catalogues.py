@@ -9,17 +9,31 @@ from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import pytest
-from astropy.table import Table
 from typer.testing import CliRunner
 
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import RetryableError, UsageError
 from dsa110_contimg.sky import catalogues, vizier
-from dsa110_contimg.sky.catalogues import ColumnMap
 
 _MOST, _RESOLVED_MJY = 40, 120.0
 """Rows that the service of the tests gives at once; fainter sources have upper limits of sizes."""
+
+
+_VLASS_COLUMNS = (
+    '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
+    '<RESOURCE type="results"><INFO name="QUERY_STATUS" value="OK"/><TABLE>'
+    + "".join(
+        f'<FIELD name="{name}" datatype="double"/>'
+        for name in ("RAJ2000", "DEJ2000", "Ftot", "DCMaj", "DCMin", "DCPA")
+    )
+    + "{flags}<DATA><TABLEDATA></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"
+)
+_FLAGS = "".join(f'<FIELD name="{name}" datatype="int"/>' for name in ("DupFlag", "QualFlag"))
+_TWICE = "".join(
+    f"<TR><TD>{ra}</TD><TD>{dec}</TD><TD>{flux}</TD><TD>0</TD><TD>0</TD><TD>0</TD></TR>"
+    for ra, dec, flux in ((10, 20, 50), (10.0001, 20.0001, 51), (11, 21, 60))
+)
 
 
 class _Vizier(BaseHTTPRequestHandler):
@@ -41,6 +55,13 @@ class _Vizier(BaseHTTPRequestHandler):
     def answer(self, given: dict[str, list[str]]) -> None:
         query = given["QUERY"][0]
         self.queries.append(query)
+        if query.startswith("SELECT TOP 1 *"):
+            self.send(_VLASS_COLUMNS.format(flags=_FLAGS))
+            return
+        if "J/ApJS/255/30/comp" in query:
+            rows = _VLASS_COLUMNS.format(flags="").replace("<TABLEDATA>", f"<TABLEDATA>{_TWICE}")
+            self.send(rows)
+            return
         found = re.search(r'>= (\S+) AND "DEJ2000" BETWEEN (\S+) AND (\S+)', query)
         assert found is not None
         least, low, high = (float(value) for value in found.groups())
@@ -55,7 +76,7 @@ class _Vizier(BaseHTTPRequestHandler):
             f"<TD>{'&lt;' if flux < 2 * _RESOLVED_MJY else ''}</TD></TR>"
             for ra, dec, flux in rows[:_MOST]
         )
-        page = (
+        self.send(
             '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
             f'<RESOURCE type="results"><INFO name="QUERY_STATUS" value="{status}"/><TABLE>'
             '<FIELD name="RAJ2000" datatype="double" unit="deg"/>'
@@ -67,7 +88,10 @@ class _Vizier(BaseHTTPRequestHandler):
             '<FIELD name="l_MajAxis" datatype="char" arraysize="1"/>'
             '<FIELD name="l_MinAxis" datatype="char" arraysize="1"/>'
             f"<DATA><TABLEDATA>{cells}</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"
-        ).encode()
+        )
+
+    def send(self, text: str) -> None:
+        page = text.encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-votable+xml")
         self.send_header("Content-Length", str(len(page)))
@@ -123,6 +147,13 @@ def test_a_survey_comes_whole_though_the_service_holds_rows_back(
     assert np.allclose(np.rad2deg(found.shapes.angle_rad)[resolved], 140)
 
 
+def test_flags_of_vlass_are_asked_for_and_what_comes_twice_counts_once(service: str) -> None:
+    found = vizier.fetch("vlass", 0.02, 10.0, 24.0, service)
+    assert ' AND "DupFlag" <= 1 AND "QualFlag" <= 0' in _Vizier.queries[-1]
+    assert found.dec_deg.tolist() == [20, 21]
+    assert found.flux_jy.tolist() == [0.05, 0.06]
+
+
 def test_without_network_the_message_says_what_else_to_do() -> None:
     with pytest.raises(RetryableError, match="catalog import FILE"):
         vizier.fetch("nvss", 0.05, 10.0, 20.0, "http://127.0.0.1:9/tap")
@@ -130,31 +161,3 @@ def test_without_network_the_message_says_what_else_to_do() -> None:
         vizier.fetch("3c", 0.05)
     with pytest.raises(UsageError, match="no source of"):
         vizier.fetch("first", 0.05, 80.0, 90.0)
-
-
-def _file(folder: Path, unit: str | None) -> Path:
-    table = Table({"RA": [10.0, 20.0], "DE": [5.0, -5.0], "F": [100.0, 200.0]})
-    table["F"].unit = unit
-    table.write(folder / "c.vot", format="votable")
-    return folder / "c.vot"
-
-
-def test_units_come_from_the_file_unless_they_are_given(tmp_path: Path) -> None:
-    columns = ColumnMap("RA", "DE", "F", None, 1.4e9)
-    found = catalogues.read_file(_file(tmp_path, "mJy"), "c", columns)
-    assert found.flux_jy.tolist() == [0.2, 0.1], "by declination"
-
-
-def test_a_column_without_a_unit_is_not_guessed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--flux-unit"):
-        catalogues.read_file(_file(tmp_path, None), "c", ColumnMap("RA", "DE", "F", None, 1.4e9))
-    with pytest.raises(UsageError, match="give Jy, mJy or uJy"):
-        catalogues.jansky_per("furlong")
-
-
-def test_peaks_are_not_taken_for_totals_by_accident(tmp_path: Path) -> None:
-    path = _file(tmp_path, "mJy/beam")
-    with pytest.raises(UsageError, match="a peak"):
-        catalogues.read_file(path, "c", ColumnMap("RA", "DE", "F", None, 1.4e9))
-    found = catalogues.read_file(path, "c", ColumnMap("RA", "DE", "F", None, 1.4e9, peak=True))
-    assert found.flux_jy.max() == 0.2

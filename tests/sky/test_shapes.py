@@ -25,9 +25,10 @@ from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.tile import image_tile
 from dsa110_contimg.simulation import hour
 from dsa110_contimg.simulation.troubles import Troubles
-from dsa110_contimg.sky import astrometry, catalogues
-from dsa110_contimg.sky.catalogues import Catalogue, ColumnMap
+from dsa110_contimg.sky import astrometry, catalogue_import, catalogues
+from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.sky.options import ImportOptions
 from dsa110_contimg.sky.shapes import POINTS, Shapes
 from dsa110_contimg.sources import forced
 from dsa110_contimg.sources.comparison import against_catalogue
@@ -285,20 +286,21 @@ def test_sizes_are_read_with_their_units_and_kept(tmp_path: Path) -> None:
         }
     )
     table.write(tmp_path / "survey.fits")
-    columns = ColumnMap("RA", "DE", "S", None, 1.4e9, False, "maj", "min", "pa")
-    found = catalogues.read_file(tmp_path / "survey.fits", "mine", columns)
-    catalogues.save(tmp_path, found)
+    columns = ImportOptions(ra="RA", dec="DE", flux="S", major="maj", minor="min", angle="pa")
+    found = catalogue_import.read_file(tmp_path / "survey.fits", "mine", columns)
+    catalogues.save(tmp_path, found.catalogue)
     kept = catalogues.load(tmp_path, "mine")
     assert kept.ra_deg.tolist() == [11.0, 12.0, 10.0]
     assert kept.shapes.major_rad / ARCSEC == pytest.approx([0.0, 60.0, 30.0])
     assert kept.shapes.minor_rad / ARCSEC == pytest.approx([0.0, 60.0, 15.0])
     assert np.rad2deg(kept.shapes.angle_rad) == pytest.approx([0.0, 0.0, 10.0])
-    again = catalogues.read_file(catalogues.catalogue_path(tmp_path, "mine"), "again")
+    stored = catalogues.catalogue_path(tmp_path, "mine")
+    again = catalogue_import.read_file(stored, "again").catalogue
     assert again.shapes.major_rad == pytest.approx(kept.shapes.major_rad)
     table["maj"].unit = "mJy"
     table.write(tmp_path / "wrong.fits")
     with pytest.raises(BadInputError, match="column maj is in mJy, which is no angle"):
-        catalogues.read_file(tmp_path / "wrong.fits", "mine", columns)
+        catalogue_import.read_file(tmp_path / "wrong.fits", "mine", columns)
 
 
 def test_a_catalogue_without_sizes_is_one_of_points(tmp_path: Path) -> None:

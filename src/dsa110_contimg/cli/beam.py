@@ -171,7 +171,7 @@ def beam_fit(
     """Measure the primary beam on flux densities of a mosaic that assumed the nominal beam."""
     from dsa110_contimg.calibration import beam_photometry
     from dsa110_contimg.quality import plots
-    from dsa110_contimg.sky.catalogues import read_columns
+    from dsa110_contimg.sky.catalogue_import import read_columns
     from dsa110_contimg.telescope import DSA110
 
     begin = parse_time(start)

@@ -1,56 +1,33 @@
 """Reference catalogues."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dsa110_contimg.cli.common import RootOption, load_settings, with_options
-from dsa110_contimg.errors import UsageError
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.sky.options import ImportOptions
-
-if TYPE_CHECKING:
-    from dsa110_contimg.sky.catalogues import ColumnMap
 
 
 @with_options(ImportOptions, "columns")
 def catalog_import(
-    file: Annotated[Path, typer.Argument(help="FITS, VOTable or CSV")],
+    file: Annotated[Path, typer.Argument(help="FITS, VOTable, ECSV, Parquet, CSV, TSV or text")],
     name: Annotated[str, typer.Option(help="Name of the catalogue from now on")],
     columns: dict[str, object],
     root: RootOption = None,
 ) -> None:
     """Import a reference catalogue."""
-    from dsa110_contimg.sky import catalogues
+    from dsa110_contimg.sky import catalogue_import, catalogues
 
     given = parse_options(ImportOptions, columns, "catalog import")
     settings = load_settings(root=root)
-    found = catalogues.read_file(file, name, _column_map(given))
-    path = catalogues.save(settings.root, found)
-    typer.echo(f"{path}: {len(found)} sources")
-
-
-def _column_map(given: ImportOptions) -> "ColumnMap | None":
-    """Columns that the user named; None if the file is to say."""
-    from dsa110_contimg.sky import catalogues
-
-    sizes = (given.major, given.minor, given.angle)
-    if any(sizes) and not all((*sizes, given.ra, given.dec, given.flux)):
-        raise UsageError("give --major, --minor and --angle together, with --ra, --dec and --flux")
-    if given.ra and given.dec and given.flux:
-        return catalogues.ColumnMap(
-            given.ra,
-            given.dec,
-            given.flux,
-            catalogues.jansky_per(given.flux_unit) if given.flux_unit else None,
-            given.frequency * 1e6,
-            given.peak,
-            *sizes,
-        )
-    if given.ra or given.dec or given.flux:
-        raise UsageError("give all of --ra, --dec and --flux, or none")
-    return None
+    found = catalogue_import.read_file(file, name, given)
+    path = catalogues.save(settings.root, found.catalogue)
+    for note in found.notes:
+        typer.echo(f"{file}: {note}", err=True)
+    mhz = found.catalogue.frequency_hz / 1e6
+    typer.echo(f"{path}: {len(found.catalogue)} sources at {mhz:g} MHz")
 
 
 def catalog_fetch(

@@ -1,5 +1,7 @@
 """Options of the sky model."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from dsa110_contimg.options import Options
@@ -25,14 +27,28 @@ class SkyModelOptions(CatalogueOptions):
 class ImportOptions(Options):
     """Columns of a file that becomes a catalogue; without any, the file says what they are."""
 
-    ra: str | None = Field(None, description="Column of right ascension, degrees")
-    dec: str | None = Field(None, description="Column of declination, degrees")
+    ra: str | None = Field(None, description="Column of right ascension")
+    dec: str | None = Field(None, description="Column of declination")
     flux: str | None = Field(None, description="Column of integrated flux density")
     flux_unit: str | None = Field(
         None, description="Jy, mJy or uJy; without one, the unit that the file states"
     )
     peak: bool = Field(False, description="The column holds peaks; take them for compact sources")
-    frequency: float = Field(1400.0, gt=0, description="Frequency of the flux densities (MHz)")
+    frequency: float | None = Field(
+        None,
+        gt=0,
+        description="Frequency of the flux densities (MHz); without one, that which the file "
+        "states, else 1400",
+    )
+    position_unit: Literal["deg", "hours", "rad"] | None = Field(
+        None,
+        description="Unit of the positions (hours: right ascension in hours, declination in "
+        "degrees); without one, that which the file states, else deg",
+    )
+    frame: Literal["icrs", "fk5", "fk4", "galactic"] | None = Field(
+        None,
+        description="Frame of the positions; without one, that which the file states, else icrs",
+    )
     major: str | None = Field(
         None, description="Column of major axes (FWHM without the survey's beam, arcsec)"
     )
