@@ -37,7 +37,7 @@ _MATCH_ARCSEC = 15.0
 
 def _names() -> list[str]:
     """Stations with data, the reference antennas apart."""
-    every = instrument.station_names()
+    every = DSA110.stations
     here = [every[i] for i in instrument.antennas_in_data(_IDEAL.antennas)]
     return [name for name in here if name not in DSA110.reference_antennas]
 

@@ -8,12 +8,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.times import unix_s
 
 _ANGLE = re.compile(r"^\s*([0-9.eE+-]+)\s*(deg|arcmin|arcsec|mas)?\s*$")
 _PER_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "mas": 1e-3}
@@ -28,26 +36,8 @@ def _arcsec(value: object) -> object:
     return float(match[1]) * _PER_ARCSEC[match[2] or "arcsec"]
 
 
-def unix_s(text: str) -> float:
-    """Unix seconds from a number or an ISO time (UTC unless it says otherwise).
-
-    Raises
-    ------
-    ValueError
-    """
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"time {text!r}: give Unix seconds or an ISO time") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
 def _unix_s(value: object) -> object:
-    return unix_s(value) if isinstance(value, str) else value
+    return unix_s(value) if isinstance(value, str | int | float | datetime) else value
 
 
 def _parts(text: str) -> list[str]:
@@ -65,8 +55,12 @@ def _named(value: object) -> object:
 ArcSec = Annotated[float, BeforeValidator(_arcsec)]
 """An angle in arcseconds; text may carry its unit."""
 
-UnixTime = Annotated[float, BeforeValidator(_unix_s)]
-"""Unix seconds; text may be an ISO time."""
+UnixTime = Annotated[
+    float,
+    BeforeValidator(_unix_s),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "title": "Time"}),
+]
+"""Unix seconds; see `times.unix_s` for what is accepted."""
 
 Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
 """Lowest and highest value; text has a comma between them."""

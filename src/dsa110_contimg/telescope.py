@@ -38,6 +38,10 @@ class Telescope:
         Antenna *names*, in order of preference.
     system_equivalent_flux_density_jy : float
         Of one antenna and polarization.
+    stations : tuple of str
+        Names of all stations, with an antenna or not, as the files write them.
+    channels_per_file : int
+        Channels of one sub-band.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Telescope:
     integrations_per_file: int
     reference_antennas: tuple[str, ...]
     system_equivalent_flux_density_jy: float
+    stations: tuple[str, ...]
+    channels_per_file: int
 
     @cached_property
     def subband_width_hz(self) -> float:
@@ -77,6 +83,8 @@ DSA110 = Telescope(
     integrations_per_file=24,
     reference_antennas=("103", *(str(n) for n in range(104, 117))),
     system_equivalent_flux_density_jy=6500.0,
+    stations=tuple(str(n) for n in range(1, 118)),
+    channels_per_file=48,
 )
 
 

@@ -184,7 +184,10 @@ def test_a_measurement_set_of_several_fields_and_windows_is_read_field_by_field(
         numbers = ms.getcol("FIELD_ID")
         numbers[ms.getcol("TIME") > np.median(ms.getcol("TIME"))] = 1
         ms.putcol("FIELD_ID", numbers)
-    with pytest.raises(BadInputError, match=r"several fields \(.*other\); choose one with --field"):
+    with pytest.raises(
+        BadInputError,
+        match=r"several fields \(.*other\); choose one by name or number with --field",
+    ):
         measurement_set.read(paths[1])
     later = measurement_set.read(paths[1], field="other")
     assert later.field_name == "other"

@@ -18,6 +18,7 @@ from dsa110_contimg.calibration.antenna_history import (
     measurements_of,
 )
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.options import UnixTime
 from dsa110_contimg.registry.antennas import recorded_antennas
 from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary, list_calibration_sets
 from dsa110_contimg.registry.light_curves import SourceLightCurve, source_light_curve
@@ -33,7 +34,9 @@ Name = Annotated[str, Field(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_
 Limit = Annotated[int, Query(ge=1, le=500, description="Most rows")]
 Degrees = Annotated[float, Query(ge=0, le=360)]
 Declination = Annotated[float, Query(ge=-90, le=90)]
-Moment = Annotated[float | None, Query(description="Observation time, Unix seconds")]
+Moment = Annotated[
+    UnixTime | None, Query(description="Observation time: ISO time, MJD 61065.9, or Unix seconds")
+]
 
 
 class Status(Health):

@@ -6,18 +6,19 @@ against the sky in its beam instead: see `calibration.tile`.)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dsa110_contimg.calibration import delay, predict
 from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.bandpass import split_bandpass
-from dsa110_contimg.calibration.gains import Gains, refer_phases
+from dsa110_contimg.calibration.gains import Gains, check_reference_antennas, refer_phases
 from dsa110_contimg.calibration.intervals import interpolated, solution_intervals
 from dsa110_contimg.calibration.options import FieldSolveOptions
 from dsa110_contimg.calibration.solve import Baselines, solve_gains
-from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.constants import ARCSEC_RAD
+from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import astrometry, flux_scale
 from dsa110_contimg.visibilities import observations
@@ -51,6 +52,42 @@ class FieldCalibration:
     gain_times_s: np.ndarray
     reference_antenna: str
     flux_jy: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class _SolvedField:
+    """Gains of the scans of a calibrator.
+
+    Attributes
+    ----------
+    gains : Gains
+        Shape (ninterval, nantenna, 1, npol).
+    times_s : ndarray, shape (ninterval,)
+    known_jy : float or None
+        Flux density of a primary calibrator.
+    centre_rad : tuple of float
+    """
+
+    gains: Gains
+    times_s: np.ndarray
+    known_jy: float | None
+    centre_rad: tuple[float, float]
+
+    def joined(self, other: "_SolvedField", name: str) -> "_SolvedField":
+        """These and later or earlier scans of the same calibrator."""
+        apart = float(
+            astrometry.separation_rad(
+                *(astrometry.radec_to_vector(*one.centre_rad) for one in (self, other))
+            )
+        )
+        if apart > ARCSEC_RAD:
+            raise BadInputError(
+                f"two fields are called {name} and lie {np.rad2deg(apart):.4f} degrees apart; give "
+                "them different names"
+            )
+        times_s = np.concatenate([self.times_s, other.times_s])
+        gains = _in_time((self.gains, other.gains), np.arange(times_s.size))
+        return replace(self, gains=gains, times_s=times_s)
 
 
 def point_source_model(vis: Visibilities) -> tuple[np.ndarray, float | None]:
@@ -92,8 +129,13 @@ def calibrate_fields(
     ------
     CalibrationError
         If no field is a primary calibrator, or nothing can be solved.
+    BadInputError
+        If two fields of one name are at different places.
+    UsageError
+        If a reference antenna is not in the data.
     """
     names = bandpass_field.array.names
+    check_reference_antennas(names, options.reference_antennas, ())
     reference_hz = float(bandpass_field.frequencies_hz.mean())
     model, _ = point_source_model(bandpass_field)
     nchan = model.shape[1]
@@ -111,7 +153,7 @@ def calibrate_fields(
         Gains(channels.values / slopes.values, channels.flags | slopes.flags, channels.snr)
     )[0]
 
-    solved: dict[str, tuple[Gains, np.ndarray, float | None]] = {}
+    solved: dict[str, _SolvedField] = {}
     for vis in gain_fields:
         corrected = apply_gains(vis, slopes, bandpass)
         model, known = point_source_model(vis)
@@ -120,7 +162,9 @@ def calibrate_fields(
         gains = _solve(corrected, model, interval, np.zeros(nchan, np.int64), options)
         gains, _ = refer_phases(gains, names, (reference,))
         middles = np.array([times_s[interval == k].mean() for k in range(interval.max() + 1)])
-        solved[vis.field_name] = gains, middles, known
+        scan = _SolvedField(gains, middles, known, vis.phase_centre_rad)
+        before = solved.get(vis.field_name)
+        solved[vis.field_name] = scan if before is None else before.joined(scan, vis.field_name)
     return _on_one_scale(solved, delays_s, delay_flags, reference_hz, bandpass, reference)
 
 
@@ -166,14 +210,14 @@ def transfer_flux_scale(reference: Gains, other: Gains) -> tuple[float, float]:
 
 
 def _on_one_scale(
-    solved: Mapping[str, tuple[Gains, np.ndarray, float | None]],
+    solved: Mapping[str, _SolvedField],
     delays_s: np.ndarray,
     delay_flags: np.ndarray,
     reference_hz: float,
     bandpass: Gains,
     reference: str,
 ) -> FieldCalibration:
-    primary = next((name for name, (_, _, known) in solved.items() if known is not None), None)
+    primary = next((name for name, field in solved.items() if field.known_jy is not None), None)
     if primary is None:
         raise CalibrationError(
             f"none of the fields {', '.join(solved)} is a primary flux calibrator "
@@ -181,23 +225,28 @@ def _on_one_scale(
         )
     flux: dict[str, tuple[float, float]] = {}
     scaled = []
-    for name, (gains, _, known) in solved.items():
-        if known is not None:
-            flux[name], factor = (known, 0.0), 1.0
+    for name, field in solved.items():
+        if field.known_jy is not None:
+            flux[name], factor = (field.known_jy, 0.0), 1.0
         else:
-            flux[name] = transfer_flux_scale(solved[primary][0], gains)
+            flux[name] = transfer_flux_scale(solved[primary].gains, field.gains)
             factor = np.sqrt(flux[name][0])
-        scaled.append(Gains(gains.values / factor, gains.flags, gains.snr))
-    times_s = np.concatenate([middles for _, middles, _ in solved.values()])
+        scaled.append(Gains(field.gains.values / factor, field.gains.flags, field.gains.snr))
+    times_s = np.concatenate([field.times_s for field in solved.values()])
     order = np.argsort(times_s)
-    joined = Gains(
-        *(
-            np.concatenate([getattr(gains, part) for gains in scaled])[order]
-            for part in ("values", "flags", "snr")
-        )
-    )
+    joined = _in_time(scaled, order)
     return FieldCalibration(
         delays_s, delay_flags, reference_hz, bandpass, joined, times_s[order], reference, flux
+    )
+
+
+def _in_time(gains: Sequence[Gains], order: np.ndarray) -> Gains:
+    """Intervals of several gains as one, in an order."""
+    return Gains(
+        *(
+            np.concatenate([getattr(one, part) for one in gains])[order]
+            for part in ("values", "flags", "snr")
+        )
     )
 
 

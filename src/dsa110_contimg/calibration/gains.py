@@ -1,8 +1,12 @@
 """Gains of antennas."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.telescope import antenna_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,32 @@ class Gains:
     def channels(self, chosen: np.ndarray) -> "Gains":
         """The same of some channels."""
         return Gains(self.values[:, :, chosen], self.flags[:, :, chosen], self.snr[:, :, chosen])
+
+
+def check_reference_antennas(
+    names: Collection[str], preference: Sequence[str], default: Sequence[str]
+) -> None:
+    """Refuse reference antennas that a user states and the data lack.
+
+    Parameters
+    ----------
+    names : collection of str
+        Antennas of the data.
+    preference, default : sequence of str
+        Reference antennas of the options, and those that hold without a word of the user: they
+        suit one telescope, and data of others fall back to the antenna that is solved most.
+
+    Raises
+    ------
+    UsageError
+    """
+    unknown = [name for name in preference if name not in names]
+    if unknown and tuple(preference) != tuple(default):
+        some = ", ".join(sorted(names, key=antenna_order)[:8])
+        raise UsageError(
+            f"reference antenna {', '.join(unknown)}: is not in the data, whose antennas are "
+            f"{some}{' ...' if len(names) > 8 else ''}"
+        )
 
 
 def refer_phases(

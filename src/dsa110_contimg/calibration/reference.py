@@ -29,12 +29,13 @@ from dsa110_contimg.calibration.crosstalk import (
     unmodelled_power,
 )
 from dsa110_contimg.calibration.far_sources import subtract_far_sources
-from dsa110_contimg.calibration.gains import Gains
+from dsa110_contimg.calibration.gains import Gains, check_reference_antennas
 from dsa110_contimg.calibration.options import SolveOptions
 from dsa110_contimg.calibration.source_scale import FluxScale
 from dsa110_contimg.calibration.within_tile import take_out
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.sky.model import SkyModel
+from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities.data import Visibilities
 from dsa110_contimg.visibilities.flagging import flag_array_wide
 
@@ -129,6 +130,8 @@ def solve_reference(
     ------
     CalibrationError
         If the model is empty, or too few antennas or channels can be solved.
+    UsageError
+        If a reference antenna that a user states is not in the data.
     """
     if len(model) == 0:
         raise CalibrationError(
@@ -136,6 +139,7 @@ def solve_reference(
         )
     if vis.flags.all():
         raise CalibrationError("every visibility of the tile is flagged")
+    check_reference_antennas(vis.array.names, limits.reference_antennas, DSA110.reference_antennas)
     if not overwrite:
         vis = replace(
             vis,

@@ -157,9 +157,11 @@ def flags_add(
     root: RootOption = None,
 ) -> None:
     """Flag data by hand, in everything that is processed from now on."""
+    from dsa110_contimg.registry.antennas import known_antennas
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.manual_flags import add
-    from dsa110_contimg.visibilities.manual_flags import ManualFlag, parse_channels
+    from dsa110_contimg.telescope import DSA110
+    from dsa110_contimg.visibilities.manual_flags import ManualFlag, check, parse_channels
 
     flag = ManualFlag(
         tuple(filter(None, antenna.replace(" ", "").split(","))),
@@ -170,7 +172,13 @@ def flags_add(
     )
     if flag == ManualFlag(reason=reason):
         raise UsageError("this would flag everything: give --antenna, --from, --to or --channels")
-    number = add(Registry.of(load_settings(root=root)), flag)
+    registry = Registry.of(load_settings(root=root))
+    check(
+        flag,
+        {*DSA110.stations, *known_antennas(registry)},
+        DSA110.n_subbands * DSA110.channels_per_file,
+    )
+    number = add(registry, flag)
     typer.echo(f"{number}: {flag}")
 
 

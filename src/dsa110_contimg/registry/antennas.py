@@ -62,6 +62,15 @@ def recorded_antennas(
     )
 
 
+def known_antennas(registry: Registry) -> frozenset[str]:
+    """Names of the antennas of the newest tiles."""
+    return frozenset(
+        antenna.antenna
+        for tile in recorded_antennas(registry, limit=10)
+        for antenna in tile.antennas
+    )
+
+
 def misplaced_antennas(registry: Registry, tiles: Sequence[TileAntennas]) -> tuple[Misplaced, ...]:
     """Antennas that the calibration sets of some tiles found at another place, the newest finding.
 

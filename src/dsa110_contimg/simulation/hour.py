@@ -123,7 +123,7 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
     antennas = instrument.antennas_in_data(options.antennas)
     troubled = None
     if options.troubles != NO_TROUBLES:
-        names = instrument.station_names()
+        names = DSA110.stations
         troubled = TroubledArray(
             options.troubles,
             tuple(names[i] for i in antennas),

@@ -33,11 +33,6 @@ _ABSENT = {10, 21, 22, 23, *range(52, 68), 117}
 """Stations without an antenna in 2026: 96 of 117 are in the data."""
 
 
-def station_names() -> tuple[str, ...]:
-    """Names of all stations, as the files write them."""
-    return tuple(str(n) for n in range(1, 118))
-
-
 def station_positions_m(telescope: Telescope = DSA110) -> np.ndarray:
     """ITRF positions minus the array centre, shape (117, 3)."""
     steps = np.full(50, _PITCH_EW_M)

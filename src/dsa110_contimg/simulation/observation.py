@@ -301,7 +301,7 @@ def _write(
         "Nspws": 1,
         "Ntimes": ntime,
         "antenna_numbers": np.arange(positions.shape[0]),
-        "antenna_names": np.array(instrument.station_names(), "S"),
+        "antenna_names": np.array(telescope.stations, "S"),
         "antenna_positions": positions,
         "antenna_diameters": np.full(positions.shape[0], telescope.dish_diameter_m),
         "ant_1_array": np.tile(first, ntime),

@@ -284,7 +284,7 @@ def _unit(path: Path, table: Any, name: str) -> Any:
 def _positions(
     path: Path, file: TableFile, columns: ColumnMap
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ICRS positions, NaN where there is none, and position angles of the frame's north; degrees."""
+    """ICRS positions, NaN where there is none, and position angles of the frame's north (deg)."""
     from astropy import units
     from astropy.coordinates import SkyCoord
 
@@ -381,7 +381,8 @@ def _frame(path: Path, file: TableFile, columns: ColumnMap) -> Any:
         (columns.frame, None) if columns.frame is not None else file.frame_of(columns.ra)
     )
     if written is None:
-        if re.search(r"1950", columns.ra) or (equinox is not None and float(equinox.lstrip("JB")) == 1950):
+        old = equinox is not None and float(equinox.lstrip("JB")) == 1950
+        if old or "1950" in columns.ra:
             written = "fk4"
         else:
             # An equinox of 2000 alone is FK5 by the FITS standard; it is ICRS within 0.03 arcsec.

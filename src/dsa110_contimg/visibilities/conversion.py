@@ -188,6 +188,11 @@ def _read_samples(
             power,
         )
     weights /= max(len(headers) - len(unreadable), 1)
+    if power.any() and not weights.any():
+        raise BadInputError(
+            f"{first.path}: Data/nsamples of this and the other sub-bands are nowhere above zero, "
+            "so that no visibility counts; correct them where the files are written"
+        )
     return _Samples(data, flags, weights, power, n_bad, unreadable)
 
 

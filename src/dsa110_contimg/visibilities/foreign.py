@@ -13,17 +13,8 @@ import numpy as np
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.visibilities.data import Array, Visibilities
+from dsa110_contimg.visibilities.dishes import DISH_DIAMETERS_M
 
-DISH_DIAMETERS_M = {
-    "VLA": 25.0,
-    "EVLA": 25.0,
-    "GMRT": 45.0,
-    "MeerKAT": 13.5,
-    "ATCA": 22.0,
-    "WSRT": 25.0,
-    "ASKAP": 12.0,
-}
-"""Used where a file does not tell."""
 _PARALLEL_OUTSIDE = {-1: 0, -3: 1, -4: 2, -2: 3, -5: 0, -7: 1, -8: 2, -6: 3}
 """Order of polarizations: the parallel hands first and last."""
 

@@ -1,6 +1,7 @@
 """Flags that people add: antennas, times, channels, and why."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,36 @@ class ManualFlag:
     def overlaps(self, start: float, end: float) -> bool:
         """True if it concerns a span of time."""
         return (self.start is None or self.start <= end) and (self.end is None or self.end >= start)
+
+
+def check(flag: ManualFlag, known_antennas: Collection[str], n_channels: int) -> None:
+    """Refuse a flag that would never apply to anything.
+
+    Parameters
+    ----------
+    flag : ManualFlag
+    known_antennas : collection of str
+        Names of the antennas that data may have.
+    n_channels : int
+        Maximum number of channels that data may have.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name in flag.antennas:
+        if name not in known_antennas:
+            near = difflib.get_close_matches(name, known_antennas, 3, 0.5)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise UsageError(f"antenna {name}: is in no data of this telescope{hint}")
+    if flag.start is not None and flag.end is not None and flag.start > flag.end:
+        raise UsageError(
+            f"the first time flagged, {iso(flag.start, STANDARD)}, is after the last, "
+            f"{iso(flag.end, STANDARD)}"
+        )
+    last = max((last for _, last in flag.channels), default=0)
+    if last >= n_channels:
+        raise UsageError(f"channel {last}: the data have {n_channels} at most, counted from 0")
 
 
 def parse_channels(text: str) -> tuple[tuple[int, int], ...]:

@@ -221,7 +221,9 @@ def rephase(
                 # The conjugate, rotated.
                 out[i, channel, p] = complex(re * cos + im * sin, re * sin - im * cos)
                 out_flags[i, channel, p] = flags[row, f, p] or not count > 0 or not good
-                total[p] += count
+                # A count that is negative or no number weighs nothing.
+                if count > 0:
+                    total[p] += count
                 power += square
         for p in range(npol):
             out_samples[i, p] += total[p] / np.float32(nfreq)
