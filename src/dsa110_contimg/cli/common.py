@@ -17,8 +17,9 @@ from pydantic import BeforeValidator
 
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import ContimgError, UsageError
-from dsa110_contimg.options import Options, unix_s
+from dsa110_contimg.options import Options
 from dsa110_contimg.settings import Settings
+from dsa110_contimg.times import unix_s
 
 T = TypeVar("T")
 RootOption = Annotated[

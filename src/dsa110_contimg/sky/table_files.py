@@ -112,8 +112,8 @@ def numbers(column: Any) -> np.ndarray:
 
 def texts(column: Any) -> np.ndarray:
     """Values of a table column as text without spaces around it; empty where masked."""
-    values = np.ma.filled(np.ma.asarray(column).astype(str), "")
-    return np.char.strip(values)
+    values = column.astype(str)
+    return np.char.strip(values.filled("") if hasattr(values, "filled") else np.asarray(values))
 
 
 def unit_of(column: Any) -> Any:

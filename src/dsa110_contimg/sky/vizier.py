@@ -11,6 +11,7 @@ import numpy as np
 from dsa110_contimg.errors import RetryableError, UsageError
 from dsa110_contimg.sky.catalogue_import import distinct, flag_limit
 from dsa110_contimg.sky.catalogues import Catalogue, shapes_of
+from dsa110_contimg.sky.table_files import texts
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -193,8 +194,8 @@ def _band(
     for k, column in enumerate(survey.columns[: 3 + len(survey.shape_columns)]):
         rows[:, k] = np.ma.filled(table[named[column]].astype(float), np.nan)
     for k, column in enumerate(survey.limit_columns):
-        flags = np.ma.filled(table[named[column]].astype(str), "")
-        rows[np.char.strip(flags) == "<", 3 + k] = 0
+        limits = texts(table[named[column]])
+        rows[limits == "<", 3 + k] = 0
     rows[:, 3:] = np.nan_to_num(rows[:, 3:])
     yield rows[np.isfinite(rows).all(axis=1)]
 
