@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.sources.accuracy import against_truth
 
 _SCRIPTS = Path(sys.executable).parent

@@ -185,7 +185,7 @@ class Bench:
         return self._ours.run(steps.image, calls, step)
 
     def _wsclean(self, step: Step, ms: Path, image: Any, *extra: str) -> None:
-        from dsa110_contimg.imaging.fits_image import read_fits
+        from dsa110_contimg.imaging.image_reader import read_fits
         from dsa110_contimg.robust import robust_rms
 
         note(f"{step.peer}, {image.size} px")

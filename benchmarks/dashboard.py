@@ -29,7 +29,8 @@ from sqlalchemy import insert, select
 from daemons import PROGRAMS, conclude, free_port, until
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.executors.inline import InlineExecutor
-from dsa110_contimg.imaging.fits_image import read_fits, write_fits
+from dsa110_contimg.imaging.fits_image import write_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Product, Source, Tile

@@ -29,7 +29,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import gridding, tile, weighting
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.imaging.options import TileImageOptions
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.simulation import hour, instrument
 from dsa110_contimg.simulation.troubles import DeadHand, Jump, Troubles

@@ -22,6 +22,8 @@ class Telescope:
     ----------
     name : str
         Name that casacore's observatory table knows.
+    common_name : str
+        Name that astronomers look for.
     latitude_deg, longitude_deg, altitude_m : float
         Geodetic (WGS84) array centre.
     dish_diameter_m : float
@@ -45,6 +47,7 @@ class Telescope:
     """
 
     name: str
+    common_name: str
     latitude_deg: float
     longitude_deg: float
     altitude_m: float
@@ -72,6 +75,7 @@ class Telescope:
 
 DSA110 = Telescope(
     name="OVRO_MMA",
+    common_name="DSA-110",
     latitude_deg=37.2334051,
     longitude_deg=-118.2830001,
     altitude_m=1188.05,

@@ -18,7 +18,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.batch.jobs import JobRunner, submit
 from dsa110_contimg.client import Client, ClientError, JobFailedError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, TileImage
 from dsa110_contimg.registry.states import JobState

@@ -19,7 +19,7 @@ from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose, query_tiles
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.registry.database import Registry
 

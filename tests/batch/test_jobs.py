@@ -26,7 +26,7 @@ from dsa110_contimg.batch.kinds import (
 )
 from dsa110_contimg.errors import OutageError, UsageError
 from dsa110_contimg.executors.inline import InlineExecutor
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job

@@ -13,7 +13,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.batch.kinds import ReprocessJob
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import NothingToDo, UsageError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Base, Mosaic

@@ -16,7 +16,8 @@ from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.reproduce import IMAGES, MEASUREMENT_SETS, SUBBANDS
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import read_fits, write_fits
+from dsa110_contimg.imaging.fits_image import write_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.operations.compare import compare
 from dsa110_contimg.registry.database import Registry

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.registry import light_curves
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import MosaicGroup, Source, Tile, TileImage

@@ -10,7 +10,8 @@ import pytest
 from dsa110_contimg.artifacts.tiles import CalibratedTiles, ImagedTile, ImagedTiles, SubbandFiles
 from dsa110_contimg.calibration.predict import predict_apparent
 from dsa110_contimg.imaging import tile as tile_imaging
-from dsa110_contimg.imaging.fits_image import Image, read_fits
+from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.imaging.options import SelfCalibrationOptions, TileImageOptions
 from dsa110_contimg.imaging.selfcal import self_calibrate
 from dsa110_contimg.pipeline.context import PipelineContext

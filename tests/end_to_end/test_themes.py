@@ -29,7 +29,7 @@ from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.client import Client
 from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.executors.local import LocalExecutor
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry

@@ -29,7 +29,7 @@ from dsa110_contimg.executors.cluster.security import make_keys
 from dsa110_contimg.executors.fresh import FreshPath
 from dsa110_contimg.executors.opening import open_executor
 from dsa110_contimg.executors.priority import Priority
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 
 SUPPORT = Path(__file__).parents[1] / "support"
 pytestmark = pytest.mark.xdist_group("cluster")

@@ -15,6 +15,7 @@ from dsa110_contimg.calibration import predict
 from dsa110_contimg.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError, UsageError
 from dsa110_contimg.imaging import clean, fits_image, gridding, restore, weighting
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.imaging.options import CleanOptions, TileImageOptions
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.tile import image_tile
@@ -238,7 +239,7 @@ def test_q_is_half_the_difference_and_a_taper_widens_the_beam(
         sky_catalog="known", size=256, averaging_loss=0.0, stokes="IQ", subtract_outside=False
     )
     made = image(tmp_path / "polarized.ms", tmp_path / "p", processed.root, options)
-    total, q = (fits_image.read_fits(made.file(kind)) for kind in ("image", "q"))
+    total, q = (read_fits(made.file(kind)) for kind in ("image", "q"))
     peak = np.unravel_index(total.pixels.argmax(), total.pixels.shape)
     assert q.pixels[peak] == pytest.approx(0.2 * total.pixels[peak], rel=0.05)
     with fits.open(made.file("q")) as hdus:
@@ -374,7 +375,7 @@ def test_fits_files_keep_everything_and_are_never_overwritten(tmp_path: Path) ->
         pixels, (5.9, 0.28), (31.0, 22.0), CELL, "TAN", beam, "Jy/beam", 1.4e9, {"METHOD": "mean"}
     )
     fits_image.write_fits(tmp_path / "a.fits", made)
-    read = fits_image.read_fits(tmp_path / "a.fits")
+    read = read_fits(tmp_path / "a.fits")
     assert np.array_equal(read.pixels, pixels, equal_nan=True)
     assert read.reference_pixel == made.reference_pixel
     assert read.cell_rad == pytest.approx(CELL)
@@ -430,7 +431,7 @@ def test_the_model_is_never_added_back_into_an_image(processed: Processed, tmp_p
         sky_catalog="known", size=256, niter=0, averaging_loss=0, subtract_outside=True
     )
     with_model = image(tmp_path / "noise.ms", tmp_path / "a", processed.root, options)
-    apparent = fits_image.read_fits(with_model.file("image"))
+    apparent = read_fits(with_model.file("image"))
     truth = processed.run.sky
     brightest = int(truth.flux_jy.argmax())
     x, y = apparent.wcs.all_world2pix(truth.ra_deg[brightest], truth.dec_deg[brightest], 0)

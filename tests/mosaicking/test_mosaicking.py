@@ -11,7 +11,8 @@ import skies
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
+from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import METHODS, beams, combine, gates, grid
 from dsa110_contimg.mosaicking.options import MosaicOptions

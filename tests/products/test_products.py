@@ -8,7 +8,8 @@ import pytest
 from conftest import Processed
 from dsa110_contimg.artifacts.mosaics import Crossmatch, MosaicImage, PublishedMosaic
 from dsa110_contimg.errors import PermanentError
-from dsa110_contimg.imaging.fits_image import read_fits, write_fits
+from dsa110_contimg.imaging.fits_image import write_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.gates import Verdict

@@ -270,7 +270,7 @@ def test_photometry_knows_sizes_and_neighbours(picture: Callable[..., Image]) ->
         *(column[np.argsort(dec)] for column in (ra, dec, np.ones(4))),
         shapes.select(np.argsort(dec)),
     )
-    checks = against_catalogue(image, noise, catalogue, 0.1, 120 * ARCSEC, 0.0)
+    checks = against_catalogue(image, noise, 1.4e9, catalogue, 0.1, 120 * ARCSEC, 0.0)
     assert [check.measured_jy for check in checks] == pytest.approx([1.0, 1.0], abs=0.02)
 
 

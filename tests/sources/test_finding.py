@@ -1,13 +1,11 @@
 """Sources come out of an image, faint and close ones too."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
 from dsa110_contimg.constants import ARCSEC_RAD
-from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.sources.accuracy import noise_over_stated
 from dsa110_contimg.sources.finding import find_sources
@@ -35,47 +33,41 @@ def _image(places: np.ndarray, jansky: np.ndarray, size: int, rng: np.random.Gen
     )
 
 
-def _found(tmp_path: Path, image: Image, threshold: float) -> np.ndarray:
+def _found(image: Image, threshold: float) -> np.ndarray:
     """Places (row, column) of what is found."""
-    path = tmp_path / "image.fits"
-    write_fits(path, image)
-    sources = find_sources(path, threshold, 1.4e9)
+    sources = find_sources(image, threshold)
     x, y = image.wcs.all_world2pix(sources.ra_deg, sources.dec_deg, 0)
     return np.column_stack([y, x])
 
 
-def test_sources_of_nine_sigma_in_an_elongated_beam_are_all_found(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_sources_of_nine_sigma_in_an_elongated_beam_are_all_found(rng: np.random.Generator) -> None:
     size, step = 480, 32
     axis = np.arange(step, size - step // 2, step) + 0.3
     places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     image = _image(places, np.full(len(places), 9 * NOISE_JY), size, rng)
-    away, _ = spatial.KDTree(_found(tmp_path, image, 5.0)).query(places)
+    away, _ = spatial.KDTree(_found(image, 5.0)).query(places)
     assert np.mean(away < MAJOR / 3) >= 0.98
 
 
-def test_two_sources_two_beams_apart_are_two(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_two_sources_two_beams_apart_are_two(rng: np.random.Generator) -> None:
     places = np.array([[100.0, 100.0], [100.0, 100.0 + 2 * MINOR]])
     image = _image(places, np.array([60, 40]) * NOISE_JY, 200, rng)
-    found = _found(tmp_path, image, 6.0)
+    found = _found(image, 6.0)
     assert len(found) == 2
     away, _ = spatial.KDTree(found).query(places)
     assert away.max() < 1.0
 
 
 @pytest.mark.parametrize("wide", [1.0, 2.0])
-def test_one_source_is_one_row(tmp_path: Path, rng: np.random.Generator, wide: float) -> None:
+def test_one_source_is_one_row(rng: np.random.Generator, wide: float) -> None:
     place = np.array([[100.0, 100.0]])
     image = _image(place, np.array([200 * NOISE_JY]), 200, rng)
     resolved = ndimage.gaussian_filter(image.pixels, SIGMA * np.sqrt(wide**2 - 1))
     image = Image(**{**vars(image), "pixels": resolved})
-    assert len(_found(tmp_path, image, 6.0)) == 1
+    assert len(_found(image, 6.0)) == 1
 
 
-def test_the_noise_is_measured_without_the_sources(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_the_noise_is_measured_without_the_sources(rng: np.random.Generator) -> None:
     places = rng.uniform(10, 290, (800, 2))
     jansky = 4 * NOISE_JY * rng.uniform(size=800) ** -1.0
     image = _image(places, jansky, 300, rng)

@@ -24,7 +24,7 @@ from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, RetryableError
 from dsa110_contimg.executors.inline import InlineExecutor
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.products import hips, survey
 from dsa110_contimg.registry import claims

@@ -20,7 +20,7 @@ import httpx
 from sqlalchemy import select
 
 from daemons import CONVERT, MOSAIC, PROGRAMS, Installation, conclude, free_port, simulate, until
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.registry.models import MosaicGroup, Tile
 from dsa110_contimg.simulation import hour

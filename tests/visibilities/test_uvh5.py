@@ -147,7 +147,7 @@ def test_values_that_are_no_numbers_are_flagged_and_counted(files: list[Path]) -
 
 def test_a_file_whose_disk_is_not_mounted_is_not_taken_for_damaged(tmp_path: Path) -> None:
     """An unmounted disk leaves an empty directory, or none."""
-    from dsa110_contimg.imaging.fits_image import read_fits
+    from dsa110_contimg.imaging.image_reader import read_fits
     from dsa110_contimg.visibilities import measurement_set
 
     (tmp_path / "empty").mkdir()

@@ -27,7 +27,8 @@ from dsa110_contimg.artifacts.tiles import (
 from dsa110_contimg.batch.plans import SUFFIXES
 from dsa110_contimg.errors import ElsewhereError, UsageError
 from dsa110_contimg.executors.calls import call
-from dsa110_contimg.imaging.fits_image import read_fits, write_casa_image
+from dsa110_contimg.imaging.fits_image import write_casa_image
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.operations.batch_programs import protected
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.products import provenance

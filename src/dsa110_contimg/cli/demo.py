@@ -14,7 +14,7 @@ import typer
 
 from dsa110_contimg import layout
 from dsa110_contimg.errors import ContimgError, UsageError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.operations import sky_survey
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import events_after

@@ -1,11 +1,11 @@
-"""Images as FITS files and CASA images, with beam, unit, frequency and dates.
+"""Write images as FITS files and CASA images, with beam, unit, frequency and dates.
 
-Two axes only: what a continuum image has. Frequency and Stokes parameter are header cards.
+The array has the two axes of a continuum image; frequency and Stokes parameter are axes of the
+coordinates alone.
 """
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,46 +14,14 @@ from typing import Any
 import numpy as np
 
 from dsa110_contimg.durable import whole
-from dsa110_contimg.errors import BadInputError, UsageError, unreadable
+from dsa110_contimg.errors import UsageError
+from dsa110_contimg.imaging.header_cards import BANDWIDTH_CARD
 from dsa110_contimg.imaging.restore import RestoringBeam
-from dsa110_contimg.sky.projections import PROJECTIONS
+from dsa110_contimg.imaging.sky_image import SkyImage
 
 _RAD = np.pi / 180
 _FITS_BLOCK = 2880
-_STRUCTURAL = {
-    "SIMPLE",
-    "BITPIX",
-    "NAXIS",
-    "NAXIS1",
-    "NAXIS2",
-    "EXTEND",
-    "BUNIT",
-    "BTYPE",
-    "STOKES",
-    "RESTFRQ",
-    "BMAJ",
-    "BMIN",
-    "BPA",
-    "WCSAXES",
-    "CRPIX1",
-    "CRPIX2",
-    "CDELT1",
-    "CDELT2",
-    "CUNIT1",
-    "CUNIT2",
-    "CTYPE1",
-    "CTYPE2",
-    "CRVAL1",
-    "CRVAL2",
-    "LONPOLE",
-    "LATPOLE",
-    "RADESYS",
-    "PV2_1",
-    "MJDREF",
-    "COMMENT",
-    "HISTORY",
-    "",
-}
+_STOKES = {"I": 1.0, "Q": 2.0, "U": 3.0, "V": 4.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +74,25 @@ class Image:
         wcs.wcs.cdelt = [-np.rad2deg(cell), np.rad2deg(cell)]
         wcs.wcs.cunit = ["deg", "deg"]
         wcs.wcs.radesys = "ICRS"
+        if self.projection != "CEA":
+            # The standard's default is another at the pole.
+            wcs.wcs.lonpole = 180.0
         return wcs
 
+    def sky(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `SkyImage.sky`."""
+        ra_deg, dec_deg = self.wcs.all_pix2world(x, y, 0)
+        return ra_deg, dec_deg
 
-def write_fits(path: Path, image: Image) -> None:
+    def pixel(self, ra_deg: np.ndarray, dec_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `SkyImage.pixel`."""
+        if np.size(ra_deg) == 0:
+            return np.zeros(0), np.zeros(0)
+        x, y = self.wcs.all_world2pix(ra_deg, dec_deg, 0)
+        return x, y
+
+
+def write_fits(path: Path, image: SkyImage) -> None:
     """Write a FITS file; the name appears only when it is complete.
 
     Raises
@@ -122,14 +105,14 @@ def write_fits(path: Path, image: Image) -> None:
 
 
 @contextlib.contextmanager
-def create_fits(path: Path, image: Image) -> Iterator[np.ndarray]:
+def create_fits(path: Path, image: SkyImage) -> Iterator[np.ndarray]:
     """Write a FITS file piece by piece, in bounded memory.
 
     Parameters
     ----------
     path : Path
         The name appears when the block ends well.
-    image : Image
+    image : SkyImage
         Everything but the values of its pixels.
 
     Yields
@@ -164,12 +147,13 @@ def create_fits(path: Path, image: Image) -> Iterator[np.ndarray]:
         pixels.flush()
 
 
-def _header(image: Image) -> Any:
+def _header(image: SkyImage) -> Any:
     header = image.wcs.to_header()
     header["BUNIT"] = image.unit
     header["BTYPE"] = "Intensity"
     header["STOKES"] = "I"
-    header["RESTFRQ"] = (image.frequency_hz, "[Hz] effective frequency")
+    if image.frequency_hz is not None:
+        _add_degenerate_axes(header, image)
     if image.beam is not None:
         header["BMAJ"] = (image.beam.major_rad / _RAD, "[deg]")
         header["BMIN"] = (image.beam.minor_rad / _RAD, "[deg]")
@@ -179,59 +163,27 @@ def _header(image: Image) -> Any:
     return header
 
 
-def read_fits(path: Path) -> Image:
-    """Read an image that `write_fits` or another program wrote (extra axes of length 1 allowed).
+def _add_degenerate_axes(header: Any, image: SkyImage) -> None:
+    """Frequency and Stokes parameter: axes of the coordinates that the array does not have.
 
-    Raises
-    ------
-    BadInputError
+    The FITS standard allows more axes of coordinates than of data (section 8.2, WCSAXES); casacore
+    makes axes of length one of them.
     """
-    from astropy.io import fits
-    from astropy.wcs import WCS, FITSFixedWarning
+    given = {key: _value(value) for key, value in image.header.items()}
+    header["WCSAXES"] = 4
+    header["CTYPE3"], header["CRVAL3"], header["CRPIX3"] = "FREQ", image.frequency_hz, 1.0
+    header["CDELT3"] = (given.get(BANDWIDTH_CARD, 1.0), "width of the band")
+    header["CUNIT3"] = "Hz"
+    header["CTYPE4"], header["CRPIX4"], header["CDELT4"] = "STOKES", 1.0, 1.0
+    header["CRVAL4"] = _STOKES[str(given.get("STOKES", "I"))]
+    header["SPECSYS"] = "TOPOCENT"
+    header["RESTFRQ"] = (image.frequency_hz, "[Hz] effective frequency")
+    header["RESTFREQ"] = image.frequency_hz
 
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            header = hdus[0].header
-            pixels = hdus[0].data
-    except OSError as error:
-        raise unreadable(path, f"cannot be read as FITS ({error})", error) from error
-    if pixels is None or pixels.squeeze().ndim != 2:
-        raise BadInputError(f"{path}: holds no image of two axes")
-    with warnings.catch_warnings():
-        # Dates of other programs are written in many ways, and are not used here.
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header).celestial
-    projection = wcs.wcs.ctype[0][-3:]
-    if projection not in PROJECTIONS:
-        known = ", ".join(PROJECTIONS)
-        raise BadInputError(f"{path}: its projection {projection} is none of {known}")
-    scale = np.abs(wcs.wcs.cdelt) * [abs(wcs.wcs.get_pc()[0, 0]), abs(wcs.wcs.get_pc()[1, 1])]
-    if not np.isclose(scale[0], scale[1], rtol=1e-6):
-        raise BadInputError(f"{path}: its pixels are not square")
-    beam = None
-    if "BMAJ" in header:
-        beam = RestoringBeam(
-            header["BMAJ"] * _RAD, header["BMIN"] * _RAD, header.get("BPA", 0.0) * _RAD
-        )
-    ra, dec, cell = wcs.wcs.crval[0] * _RAD, wcs.wcs.crval[1] * _RAD, float(scale[1]) * _RAD
-    column, row = wcs.wcs.crpix[0] - 1, wcs.wcs.crpix[1] - 1
-    if projection == "CEA":
-        parallel = {(i, m): value for i, m, value in wcs.wcs.get_pv()}.get((2, 1), 1.0)
-        side = -1.0 if row > pixels.squeeze().shape[0] / 2 else 1.0
-        dec = side * float(np.arccos(np.sqrt(parallel)))
-        cell *= np.cos(dec)
-        row += np.tan(dec) / cell
-    return Image(
-        pixels=np.ascontiguousarray(pixels.squeeze(), dtype=np.float32),
-        centre_rad=(ra, dec),
-        reference_pixel=(column, row),
-        cell_rad=cell,
-        projection=projection,
-        beam=beam,
-        unit=str(header.get("BUNIT", "")),
-        frequency_hz=float(header.get("RESTFRQ", 0.0)),
-        header={k: header[k] for k in header if k not in _STRUCTURAL},
-    )
+
+def _value(given: object) -> Any:
+    """Value of a card that may have a comment."""
+    return given[0] if isinstance(given, tuple) else given
 
 
 def write_casa_image(path: Path, fits_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import ImagingError, RetryableError, UsageError
 from dsa110_contimg.imaging import clean, gridding, weighting
-from dsa110_contimg.imaging.fits_image import read_fits
 from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
+from dsa110_contimg.imaging.image_reader import read_map
 from dsa110_contimg.imaging.options import TileImageOptions
 from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.robust import robust_rms
@@ -61,7 +61,7 @@ def image_with_wsclean(
             raise RetryableError(f"wsclean ended with status {done.returncode}: {said}")
         joined = "-MFS" if options.bands > 1 else ""
         found = {
-            name: read_fits(Path(f"{prefix}{joined}-{name}.fits"))
+            name: read_map(Path(f"{prefix}{joined}-{name}.fits"))
             for name in (
                 ("image", "dirty", "psf") + (("residual", "model") if options.niter else ())
             )

@@ -4,11 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from dsa110_contimg.artifacts.mosaics import companion
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import Image, read_fits, write_fits
+from dsa110_contimg.imaging.fits_image import Image, write_fits
+from dsa110_contimg.imaging.image_reader import read_companion, read_image
+from dsa110_contimg.imaging.sky_image import SkyImage
 from dsa110_contimg.mosaicking import grid
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import median_error, robust_rms
@@ -65,7 +68,7 @@ def compare(a: Path, b: Path, output: Path | None = None) -> Comparison:
     BadInputError, UsageError
         If one cannot be read, or they have no sky in common.
     """
-    first, second = read_fits(a), read_fits(b)
+    first, second = read_image(a), read_image(b)
     other = _on_the_grid_of(first, second)
     common = np.isfinite(first.pixels) & np.isfinite(other)
     if not common.any():
@@ -87,8 +90,10 @@ def compare(a: Path, b: Path, output: Path | None = None) -> Comparison:
     return _with_sources(found, a, b, first, second)
 
 
-def _on_the_grid_of(first: Image, second: Image) -> np.ndarray:
+def _on_the_grid_of(first: SkyImage, second: SkyImage) -> np.ndarray:
     """Pixels of the second image where those of the first lie."""
+    if not (isinstance(first, Image) and isinstance(second, Image)):
+        return _interpolated(first, second)
     same = (
         first.pixels.shape == second.pixels.shape
         and first.projection == second.projection
@@ -108,10 +113,30 @@ def _on_the_grid_of(first: Image, second: Image) -> np.ndarray:
     return np.where(inside >= _INSIDE, pixels, np.nan)
 
 
-def _with_sources(found: Comparison, a: Path, b: Path, first: Image, second: Image) -> Comparison:
+def _interpolated(first: SkyImage, second: SkyImage) -> np.ndarray:
+    """The same by cubic splines, for images whose coordinates are any."""
+    ny, nx = first.pixels.shape
+    seen = np.isfinite(second.pixels)
+    splines = ndimage.spline_filter(np.where(seen, second.pixels, 0).astype(float), 3)
+    out = np.full((ny, nx), np.nan, np.float32)
+    columns = np.arange(nx, dtype=float)
+    for row in range(ny):
+        x, y = second.pixel(*first.sky(columns, np.full(nx, float(row))))
+        shown = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        at = np.stack([y[shown], x[shown]])
+        whole = ndimage.map_coordinates(seen.astype(np.float32), at, order=1, cval=0.0)
+        inside = shown[whole >= _INSIDE]
+        at = np.stack([y[inside], x[inside]])
+        out[row, inside] = ndimage.map_coordinates(splines, at, order=3, prefilter=False)
+    return out
+
+
+def _with_sources(
+    found: Comparison, a: Path, b: Path, first: SkyImage, second: SkyImage
+) -> Comparison:
     if first.beam is None:
         return found
-    sources = find_sources(a, _FOUND_SIGMA, first.frequency_hz)
+    sources = find_sources(first, _FOUND_SIGMA)
     measured = [
         measure_at(image, _noise(path, image), sources.ra_deg, sources.dec_deg)
         for path, image in ((a, first), (b, second))
@@ -137,10 +162,10 @@ def _with_sources(found: Comparison, a: Path, b: Path, first: Image, second: Ima
     )
 
 
-def _noise(path: Path, image: Image) -> np.ndarray:
+def _noise(path: Path, image: SkyImage) -> np.ndarray:
     beside = companion(path, "rms")
     if beside.exists():
-        return read_fits(beside).pixels
+        return read_companion(beside, image)
     return np.full(
         image.pixels.shape, robust_rms(image.pixels[np.isfinite(image.pixels)]), np.float32
     )

@@ -62,7 +62,7 @@ def _box(
     with fits.open(path) as hdus:
         ny, nx = hdus[0].shape
         header = hdus[0].header.copy()
-    wcs = WCS(header)
+    wcs = WCS(header, naxis=2)
     x, y = (float(v) for v in wcs.all_world2pix([[ra_deg, dec_deg]], 0)[0])
     half = 0.5 * side_arcmin / 60.0 / abs(wcs.wcs.cdelt[1])
     if not (np.isfinite(x) and 0 <= x <= nx - 1 and 0 <= y <= ny - 1):

@@ -129,7 +129,7 @@ def _pyramid(path: Path, _mtime_ns: int, _size: int) -> Pyramid:
     from astropy.wcs import WCS
 
     with fits.open(path, memmap=True) as hdus:
-        wcs = WCS(hdus[0].header).celestial
+        wcs = WCS(hdus[0].header, naxis=2)
         levels = [hdus[0].data]
     while max(levels[-1].shape) > SIDE:
         levels.append(_halved(levels[-1]))

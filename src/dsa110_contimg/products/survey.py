@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from dsa110_contimg.durable import remove_whole, whole
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.products import hips
 from dsa110_contimg.products.hips import Hips
 from dsa110_contimg.products.publish import Published

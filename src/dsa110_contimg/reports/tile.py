@@ -12,7 +12,7 @@ from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import CalibratedTile, ImagedTile
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import UsageError
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.products import provenance
 from dsa110_contimg.quality import report

@@ -128,7 +128,7 @@ def noise_over_stated(
     """
     if image.beam is None:
         raise ValueError("an image without a restoring beam")
-    x, y = image.wcs.all_world2pix(ra_deg, dec_deg, 0)
+    x, y = image.pixel(ra_deg, dec_deg)
     ny, nx = image.pixels.shape
     near = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
     middle, cell = ny // 2, image.cell_rad

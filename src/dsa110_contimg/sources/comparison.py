@@ -3,7 +3,7 @@
 import numpy as np
 
 from dsa110_contimg.constants import ARCSEC_RAD
-from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.sky_image import SkyImage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
 from dsa110_contimg.sources.photometry import measure_at
@@ -11,8 +11,9 @@ from dsa110_contimg.sources.source_check import STRONG_SIGMA, SourceCheck
 
 
 def against_catalogue(
-    image: Image,
+    image: SkyImage,
     noise: np.ndarray,
+    frequency_hz: float,
     catalogue: Catalogue,
     min_flux_jy: float,
     isolation_rad: float,
@@ -22,10 +23,12 @@ def against_catalogue(
 
     Parameters
     ----------
-    image : Image
+    image : SkyImage
         Corrected for the primary beam, Jy per beam, NaN where nothing was observed.
     noise : ndarray, shape of the image
         rms, Jy per beam.
+    frequency_hz : float
+        Of the image.
     catalogue : Catalogue
     min_flux_jy : float
         Faintest catalogue source used.
@@ -36,15 +39,13 @@ def against_catalogue(
         prove nothing: they are not `in_ratio`.
     """
     ny, nx = image.pixels.shape
-    middle = image.wcs.all_pix2world([[nx / 2, ny / 2]], 0)[0]
+    ra_deg, dec_deg = image.sky(np.array([nx / 2]), np.array([ny / 2]))
     radius_deg = np.rad2deg(np.hypot(nx, ny) / 2 * image.cell_rad) + 0.1
-    near = catalogue.cone(float(middle[0]), float(middle[1]), float(radius_deg))
+    near = catalogue.cone(float(ra_deg[0]), float(dec_deg[0]), float(radius_deg))
     alone = isolated(near.ra_deg, near.dec_deg, isolation_rad)
     index = np.flatnonzero(alone & (near.flux_jy >= min_flux_jy))
     measured = measure_at(image, noise, near.ra_deg[index], near.dec_deg[index])
-    scaled = near.flux_jy[index] * (image.frequency_hz / near.frequency_hz) ** (
-        DEFAULT_SPECTRAL_INDEX
-    )
+    scaled = near.flux_jy[index] * (frequency_hz / near.frequency_hz) ** (DEFAULT_SPECTRAL_INDEX)
     per_peak = np.ones(index.size)
     if image.beam is not None:
         per_peak = 1 / image.beam.seen(near.shapes.select(index).each(index.size))[1]

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_contimg.constants import ARCSEC_RAD
+from dsa110_contimg.imaging.sky_image import SkyImage, beam_on_pixels, scales_rad
+
+_ANY_HZ = 1.4e9
+
 
 @dataclass(frozen=True, eq=False)
 class SourceList:
@@ -39,16 +44,18 @@ class SourceList:
         return self.ra_deg.size
 
 
-def find_sources(path: Path, threshold_sigma: float, frequency_hz: float) -> SourceList:
+def find_sources(image: SkyImage, threshold_sigma: float) -> SourceList:
     """Fit Gaussians to islands above the local noise.
+
+    PyBDSF sees plain square pixels; positions, their errors and the solid angle of the pixels are
+    those of the image's own coordinates, whatever they are.
 
     Parameters
     ----------
-    path : Path
-        FITS image with its beam in the header.
+    image : SkyImage
+        With its beam.
     threshold_sigma : float
-        Least peak over local rms; islands are followed down to two thirds of it.
-    frequency_hz : float
+        Minimum peak over local rms; islands are followed down to two thirds of it.
 
     Returns
     -------
@@ -57,19 +64,81 @@ def find_sources(path: Path, threshold_sigma: float, frequency_hz: float) -> Sou
     """
     with tempfile.TemporaryDirectory() as scratch:
         # PyBDSF writes its log beside the image, and prints; both go where nobody looks.
-        link = Path(scratch) / path.name
-        link.symlink_to(path.absolute())
+        path = Path(scratch) / "image.fits"
+        _write_plain(path, image)
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             _earlier_objects_frozen(),
         ):
             warnings.simplefilter("ignore")
-            columns = _fit(link, scratch, threshold_sigma, frequency_hz)
+            found = _fit(path, scratch, threshold_sigma)
             # PyBDSF leaves the image open until its objects are collected.
             gc.collect()
-    columns[:, 0] %= 360
-    return SourceList(*columns.T)
+    return _on_the_sky(image, found)
+
+
+def _write_plain(path: Path, image: SkyImage) -> None:
+    """Write the pixels as a plate carree map along the equator, which is linear everywhere."""
+    from astropy.io import fits
+
+    if image.beam is None:
+        raise ValueError("an image without a beam")
+    cell_deg = np.rad2deg(image.cell_rad)
+    ny, nx = image.pixels.shape
+    header = fits.Header()
+    header["CTYPE1"], header["CTYPE2"] = "RA---CAR", "DEC--CAR"
+    header["CRVAL1"], header["CRVAL2"] = 180.0, 0.0
+    header["CRPIX1"], header["CRPIX2"] = nx / 2, ny / 2
+    header["CDELT1"], header["CDELT2"] = -cell_deg, cell_deg
+    header["CUNIT1"] = header["CUNIT2"] = "deg"
+    header["RADESYS"] = "ICRS"
+    middle = scales_rad(image, np.array([nx / 2]), np.array([ny / 2]))[0]
+    beam = beam_on_pixels(image, image.beam, middle)
+    header["BMAJ"], header["BMIN"] = np.rad2deg(beam.major_rad), np.rad2deg(beam.minor_rad)
+    header["BPA"] = np.rad2deg(beam.position_angle_rad)
+    header["BUNIT"] = "Jy/beam"
+    fits.PrimaryHDU(image.pixels, header).writeto(path)
+
+
+def _on_the_sky(image: SkyImage, found: "_Fitted") -> SourceList:
+    """Sources with their positions and the solid angle of the pixels there."""
+    ra_deg, dec_deg = image.sky(found.x, found.y) if found.x.size else (found.x, found.y)
+    scales = scales_rad(image, found.x, found.y)
+    errors_arcsec = (
+        np.sqrt(
+            np.einsum(
+                "nij,nj->ni", scales**2, np.stack([found.x_error, found.y_error], axis=1) ** 2
+            )
+        )
+        / ARCSEC_RAD
+    )
+    # The beam, and with it Jy per beam, is that of the middle, where the pixels are the cell.
+    share = np.abs(np.linalg.det(scales)) / image.cell_rad**2
+    return SourceList(
+        ra_deg % 360,
+        dec_deg,
+        errors_arcsec[:, 0],
+        errors_arcsec[:, 1],
+        found.peak_jy,
+        found.peak_error_jy,
+        share * found.flux_jy,
+        share * found.flux_error_jy,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What PyBDSF finds, in pixels; each of shape (nsource,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_error: np.ndarray
+    y_error: np.ndarray
+    peak_jy: np.ndarray
+    peak_error_jy: np.ndarray
+    flux_jy: np.ndarray
+    flux_error_jy: np.ndarray
 
 
 @contextlib.contextmanager
@@ -92,9 +161,10 @@ def _serial_map(
     return [function(item) for item in sequence]
 
 
-def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) -> np.ndarray:
-    """Columns of `SourceList`, shape (nsource, 8)."""
+def _fit(path: Path, scratch: str, threshold_sigma: float) -> _Fitted:
     import bdsf
+    from astropy.io import fits
+    from astropy.wcs import WCS
     from bdsf import multi_proc
 
     # PyBDSF forks helpers even for one core, which would take more than this process's slot.
@@ -105,7 +175,8 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
         str(path),
         thresh_isl=threshold_sigma * 2 / 3,
         thresh_pix=threshold_sigma,
-        frequency=frequency_hz,
+        # It has no part in what is read of the result.
+        frequency=_ANY_HZ,
         quiet=True,
         ncores=1,
         debug=False,
@@ -116,8 +187,7 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
     rows = [
         (
             *s.posn_sky_centroid,
-            3600 * s.posn_sky_centroidE[0],
-            3600 * s.posn_sky_centroidE[1],
+            *s.posn_sky_centroidE,
             s.peak_flux_max,
             s.peak_flux_maxE,
             s.total_flux,
@@ -125,4 +195,8 @@ def _fit(path: Path, scratch: str, threshold_sigma: float, frequency_hz: float) 
         )
         for s in sorted(found.sources, key=lambda s: -s.total_flux)
     ]
-    return np.array(rows, float).reshape(-1, 8)
+    columns = np.array(rows, float).reshape(-1, 8).T
+    header = fits.getheader(path)
+    cell_deg = header["CDELT2"]
+    x, y = WCS(header).all_world2pix(*columns[:2], 0) if len(rows) else columns[:2]
+    return _Fitted(x, y, *(columns[2:4] / cell_deg), *columns[4:])

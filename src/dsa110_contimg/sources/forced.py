@@ -9,7 +9,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
 
-from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.sky_image import SkyImage
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.shapes import POINTS, Shapes
 
@@ -37,7 +37,7 @@ class ForcedFluxes:
 
 
 def measure(
-    image: Image,
+    image: SkyImage,
     noise: np.ndarray,
     ra_deg: np.ndarray,
     dec_deg: np.ndarray,
@@ -52,7 +52,7 @@ def measure(
 
     Parameters
     ----------
-    image : Image
+    image : SkyImage
         Jy per beam, with its beam; NaN where nothing was observed.
     noise : ndarray, shape of the image
         rms, Jy per beam.
@@ -65,7 +65,7 @@ def measure(
     flux, error = np.full(n, np.nan), np.full(n, np.nan)
     if n == 0 or image.beam is None:
         return ForcedFluxes(flux, error)
-    x, y = image.wcs.all_world2pix(ra_deg, dec_deg, 0)
+    x, y = image.pixel(ra_deg, dec_deg)
     value = _values(image.pixels.astype(np.float32), x, y)
     sigma = _nearest(noise, x, y)
     good = np.flatnonzero(np.isfinite(value) & np.isfinite(sigma))

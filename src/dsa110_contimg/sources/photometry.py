@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.imaging.sky_image import SkyImage, scales_rad
 
 _OFFSETS_Y, _OFFSETS_X = np.mgrid[-1:2, -1:2].reshape(2, -1)
 _DESIGN = np.stack(
@@ -37,7 +37,7 @@ class Measurements:
 
 
 def measure_at(
-    image: Image, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray
+    image: SkyImage, noise: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray
 ) -> Measurements:
     """Measure the highest peak within half a beam of each position.
 
@@ -46,18 +46,19 @@ def measure_at(
 
     Parameters
     ----------
-    image : Image
+    image : SkyImage
         Jy per beam.
     noise : ndarray, shape of the image
         rms, Jy per beam.
     ra_deg, dec_deg : ndarray, shape (nsource,)
     """
-    x, y = image.wcs.all_world2pix(ra_deg, dec_deg, 0) if len(ra_deg) else (np.zeros(0),) * 2
+    x, y = image.pixel(ra_deg, dec_deg)
     reach = 2
     if image.beam is not None:
         reach = max(reach, int(np.ceil(0.5 * image.beam.major_rad / image.cell_rad)))
     n = len(ra_deg)
-    peak, sigma, east, north = (np.full(n, np.nan) for _ in range(4))
+    peak, sigma = np.full(n, np.nan), np.full(n, np.nan)
+    steps = np.full((n, 2), np.nan)
     observed = np.zeros(n, bool)
     ny, nx = image.pixels.shape
     margin = reach + 1
@@ -85,6 +86,9 @@ def measure_at(
                 else:
                     dx = dy = 0.0
         peak[i] = value
-        east[i] = -(column + k - reach + dx - x[i]) * image.cell_rad
-        north[i] = (row + j - reach + dy - y[i]) * image.cell_rad
-    return Measurements(peak, sigma, east, north, observed)
+        steps[i] = column + k - reach + dx - x[i], row + j - reach + dy - y[i]
+    offsets = np.full((n, 2), np.nan)
+    if observed.any():
+        scales = scales_rad(image, x[observed], y[observed])
+        offsets[observed] = np.einsum("nij,nj->ni", scales, steps[observed])
+    return Measurements(peak, sigma, offsets[:, 0], offsets[:, 1], observed)

@@ -59,7 +59,7 @@ def find_unmodelled(rest: Visibilities) -> tuple[SkyModel, float]:
         row, column = np.nonzero(
             peak & (pixels > _FOUND_SIGMA * tile.rms_jy) & (tile.primary_beam > _MIN_RESPONSE)
         )
-        ra_deg, dec_deg = image.wcs.all_pix2world(column, row, 0) if row.size else np.zeros((2, 0))
+        ra_deg, dec_deg = image.sky(column, row) if row.size else np.zeros((2, 0))
         found = measure_at(replace(image, pixels=pixels), noise, ra_deg, dec_deg)
         seen = found.observed
         dec = np.deg2rad(dec_deg[seen])

@@ -6,7 +6,8 @@ import numpy as np
 
 from dsa110_contimg.artifacts.mosaics import Crossmatch, companion
 from dsa110_contimg.durable import check_new
-from dsa110_contimg.imaging.fits_image import Image, read_fits
+from dsa110_contimg.imaging.image_reader import beam_of, frequency_of, read_companion, read_image
+from dsa110_contimg.imaging.sky_image import SkyImage
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky import astrometry, catalogues, matching
 from dsa110_contimg.sky.catalogues import DEFAULT_SPECTRAL_INDEX, Catalogue
@@ -37,20 +38,22 @@ def crossmatch(
     options : CrossmatchOptions
     """
     check_new(catalogue_file.files(output))
-    image = read_fits(mosaic_path)
+    image = read_image(mosaic_path)
+    beam_of(mosaic_path, image)
+    frequency_hz = frequency_of(mosaic_path, image)
     rms_path = companion(mosaic_path, "rms")
     noise = (
-        read_fits(rms_path).pixels
+        read_companion(rms_path, image)
         if rms_path.exists()
         else np.full(image.pixels.shape, robust_rms(image.pixels), np.float32)
     )
-    found = find_sources(mosaic_path, options.threshold_sigma, image.frequency_hz)
+    found = find_sources(image, options.threshold_sigma)
     near = _catalogue_on(image, root, options.sky_catalog)
     there = np.hypot(found.ra_error_arcsec, found.dec_error_arcsec)
     radius = np.hypot(options.radius_arcsec, _POSITION_SIGMA * np.nan_to_num(there))
     place = (found.ra_deg, found.dec_deg, near.ra_deg, near.dec_deg)
     match = matching.nearest(*place, radius)
-    scaled = near.flux_jy * (image.frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
+    scaled = near.flux_jy * (frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
     forced = measure(image, noise, near.ra_deg, near.dec_deg, near.shapes)
     scale = _flux_scale(forced, scaled)
     deviation = forced.flux_jy - scale * scaled
@@ -82,7 +85,7 @@ def crossmatch(
         "MOSAIC": mosaic_path.name,
         "CATALOG": options.sky_catalog,
         "RADIUS": options.radius_arcsec,
-        "FREQ": image.frequency_hz,
+        "FREQ": frequency_hz,
         "FLUXRAT": scale,
     }
     catalogue_file.write(output, sources, listed, meta)
@@ -99,26 +102,45 @@ def crossmatch(
     )
 
 
-def _catalogue_on(image: Image, root: Path, name: str) -> Catalogue:
+def _catalogue_on(image: SkyImage, root: Path, name: str) -> Catalogue:
     """Catalogue sources on pixels with a number."""
     catalogue = catalogues.load(root, name)
     ny, nx = image.pixels.shape
-    corners = image.wcs.all_pix2world(
-        [[x, y] for x in np.linspace(0, nx - 1, 9) for y in (0, ny / 2, ny - 1)], 0
-    )
-    strip = catalogue.between(
-        float(np.nanmin(corners[:, 1])) - 0.1, float(np.nanmax(corners[:, 1])) + 0.1
-    )
-    x, y = image.wcs.all_world2pix(strip.ra_deg, strip.dec_deg, 0)
+    border_x, border_y = np.meshgrid(np.linspace(0, nx - 1, 9), (0.0, ny / 2, ny - 1.0))
+    _, border_dec_deg = image.sky(border_x.ravel(), border_y.ravel())
+    strip = catalogue.between(*_declinations(border_dec_deg, image))
+    x, y = image.pixel(strip.ra_deg, strip.dec_deg)
     with np.errstate(invalid="ignore"):
         inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
     # A plane shows only half of the sky; the other half falls on the same pixels.
-    middle = astrometry.radec_to_vector(*np.deg2rad(image.wcs.all_pix2world(nx / 2, ny / 2, 0)))
-    vectors = astrometry.radec_to_vector(np.deg2rad(strip.ra_deg), np.deg2rad(strip.dec_deg))
-    inside &= (image.projection == "CEA") | (vectors @ middle > 0)
+    inside[inside] = _is_there(image, x[inside], y[inside], strip.subset(np.flatnonzero(inside)))
     index = np.flatnonzero(inside)
     seen = np.isfinite(image.pixels[np.rint(y[index]).astype(int), np.rint(x[index]).astype(int)])
     return strip.subset(index[seen])
+
+
+def _declinations(border_deg: np.ndarray, image: SkyImage) -> tuple[float, float]:
+    """Lowest and highest declination of an image, by those of its border."""
+    low, high = float(np.nanmin(border_deg)) - 0.1, float(np.nanmax(border_deg)) + 0.1
+    ny, nx = image.pixels.shape
+    for pole in (-90.0, 90.0):
+        x, y = image.pixel(np.zeros(1), np.array([pole]))
+        with np.errstate(invalid="ignore"):
+            shown = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+        if shown[0] and abs(float(image.sky(x, y)[1][0]) - pole) < 1e-6:
+            low, high = min(low, pole), max(high, pole)
+    # A border that lies off the sky bounds nothing.
+    return (low, high) if np.isfinite(border_deg).all() else (-90.0, 90.0)
+
+
+def _is_there(image: SkyImage, x: np.ndarray, y: np.ndarray, sources: Catalogue) -> np.ndarray:
+    """True where a pixel shows the source that falls on it."""
+    shown, meant = (
+        astrometry.radec_to_vector(np.deg2rad(ra_deg), np.deg2rad(dec_deg))
+        for ra_deg, dec_deg in (image.sky(x, y), (sources.ra_deg, sources.dec_deg))
+    )
+    with np.errstate(invalid="ignore"):
+        return astrometry.separation_rad(shown, meant) < image.cell_rad
 
 
 def _flux_scale(forced: ForcedFluxes, scaled: np.ndarray) -> float:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_contimg import __version__
 from dsa110_contimg.artifacts.mosaics import MosaicImage, companion
 from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.errors import NothingToDo, UsageError
-from dsa110_contimg.imaging.fits_image import Image, create_fits, read_fits
+from dsa110_contimg.imaging import header_cards
+from dsa110_contimg.imaging.fits_image import Image, create_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.mosaicking import beams, combine, grid
 from dsa110_contimg.mosaicking.combined_tile import CombinedTile
@@ -19,7 +20,9 @@ from dsa110_contimg.mosaicking.flux_scale import TileScale
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
+from dsa110_contimg.sky.astrometry import Site
 from dsa110_contimg.tasks.tile_selection import scales_of, select_tiles
+from dsa110_contimg.telescope import DSA110
 
 _MEDIAN_OF = 2**24
 """Pixels that the median rms of a large mosaic is taken of."""
@@ -158,13 +161,15 @@ def _header(
 ) -> dict[str, object]:
     from astropy.time import Time
 
+    # Tiles begin with the middle of their first integration.
+    half_s = 0.5 * DSA110.integration_s
+    band_hz = DSA110.band_top_hz - DSA110.band_bottom_hz
+    begin, last = (Time(moment - half_s, format="unix", scale="utc") for moment in (start, end))
     header: dict[str, object] = {
+        **header_cards.origin(DSA110.common_name),
+        **header_cards.times(begin, last),
+        **header_cards.place_and_band(Site.of(DSA110), band_hz),
         "OBJECT": name,
-        "TELESCOP": "OVRO_MMA",
-        "DATE-OBS": Time(start, format="unix", scale="utc").isot,
-        "DATE-END": Time(end, format="unix", scale="utc").isot,
-        "TIMESYS": "UTC",
-        "ORIGIN": f"dsa110-contimg {__version__}",
         "METHOD": (options.method, "combination"),
         "NTILES": (len(kept), "tiles combined"),
         "PBCOR": True,

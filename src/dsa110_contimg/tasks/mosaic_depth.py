@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dsa110_contimg.artifacts.tiles import ImagedTile
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking import combine, grid
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.tasks.tile_selection import select_tiles

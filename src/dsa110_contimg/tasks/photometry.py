@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking.combined_tile import CombinedTile
 from dsa110_contimg.mosaicking.transits import Transits, transits
 from dsa110_contimg.sky import primary_beam

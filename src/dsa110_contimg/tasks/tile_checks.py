@@ -7,7 +7,7 @@ import numpy as np
 
 from dsa110_contimg.artifacts.tiles import ImagedTile, Photometry, TileCheck
 from dsa110_contimg.constants import ARCSEC_RAD
-from dsa110_contimg.imaging.fits_image import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.quality.artefacts import find_artefacts
 from dsa110_contimg.robust import median_error
 from dsa110_contimg.sky import catalogues, primary_beam
@@ -38,6 +38,7 @@ def compare_tile(
     return against_catalogue(
         replace(apparent, pixels=apparent.pixels * seen),
         tile.rms_jy * seen,
+        apparent.frequency_hz,
         catalogues.load(root, options.sky_catalog),
         options.min_flux_jy,
         options.isolation_arcsec * ARCSEC_RAD,

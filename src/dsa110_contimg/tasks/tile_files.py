@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from dsa110_contimg import __version__
 from dsa110_contimg.artifacts.tiles import ImagedTile
-from dsa110_contimg.constants import ARCSEC_RAD
+from dsa110_contimg.constants import ARCSEC_RAD, DAY_S
+from dsa110_contimg.imaging import header_cards
 from dsa110_contimg.imaging.fits_image import write_fits
 from dsa110_contimg.imaging.parameters import TileImage
 from dsa110_contimg.imaging.restore import local_rms
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.stage_options import ImagingOptions
+from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.visibilities.data import Visibilities
 
 _CORRECTED_CUT = 0.2
@@ -33,15 +34,9 @@ def write_tile(
     options : ImagingOptions
         For the header.
     """
-    from astropy.time import Time
-
     header: dict[str, object] = {
-        "TELESCOP": vis.array.telescope_name,
+        **observation_cards(vis),
         "OBJECT": tile.tile_id,
-        "DATE-OBS": Time(vis.times_jd[0], format="jd", scale="utc").isot,
-        "DATE-END": Time(vis.times_jd[-1], format="jd", scale="utc").isot,
-        "TIMESYS": "UTC",
-        "ORIGIN": f"dsa110-contimg {__version__}",
         "CALSET": (tile.calibration_set_id, "calibration set"),
         "WEIGHTNG": options.weighting,
         "ROBUST": result.robust,
@@ -79,9 +74,31 @@ def write_tile(
     )
 
 
+def observation_cards(vis: Visibilities) -> dict[str, object]:
+    """When, where and over which band visibilities were observed."""
+    from astropy.time import Time
+
+    # Times of visibilities are the middles of integrations.
+    half_d = 0.5 * vis.integration_s / DAY_S
+    begin, end = (
+        Time(jd + shift, format="jd", scale="utc")
+        for jd, shift in ((vis.times_jd[0], -half_d), (vis.times_jd[-1], half_d))
+    )
+    name = vis.array.telescope_name
+    return (
+        header_cards.origin(DSA110.common_name if name == DSA110.name else name)
+        | header_cards.times(begin, end)
+        | header_cards.place_and_band(vis.array.site, float(vis.channel_width_hz.sum()))
+    )
+
+
 def write_stokes_q(tile: ImagedTile, vis: Visibilities, result: TileImage) -> None:
     """Write the image of Stokes Q."""
-    header = {"OBJECT": tile.tile_id, "STOKES": "Q", "CALSET": tile.calibration_set_id}
+    header = observation_cards(vis) | {
+        "OBJECT": tile.tile_id,
+        "STOKES": "Q",
+        "CALSET": tile.calibration_set_id,
+    }
     _write_plane(tile, "q", result.apparent, "Jy/beam", vis, result, header)
 
 

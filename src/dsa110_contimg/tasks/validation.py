@@ -8,7 +8,8 @@ import numpy as np
 from dsa110_contimg.artifacts.mosaics import Validation, companion
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.imaging.fits_image import Image, read_fits
+from dsa110_contimg.imaging.image_reader import frequency_of, read_companion, read_image
+from dsa110_contimg.imaging.sky_image import SkyImage
 from dsa110_contimg.quality import gates
 from dsa110_contimg.quality.artefacts import Artefacts, find_artefacts
 from dsa110_contimg.quality.gates import Gate
@@ -45,16 +46,19 @@ def validate(
     ------
     BadInputError, UsageError
     """
-    image = read_fits(path)
+    image = read_image(path)
+    frequency_hz = frequency_of(path, image)
     coverage_path, rms_path = companion(path, "coverage"), companion(path, "rms")
     observed = (
-        read_fits(coverage_path).pixels > 0 if coverage_path.exists() else np.isfinite(image.pixels)
+        read_companion(coverage_path, image) > 0
+        if coverage_path.exists()
+        else np.isfinite(image.pixels)
     )
     if not observed.any():
         raise BadInputError(f"{path}: holds no observed pixel")
     measured_rms = robust_rms(image.pixels[observed])
     noise = (
-        np.maximum(read_fits(rms_path).pixels, 0.5 * measured_rms)
+        np.maximum(read_companion(rms_path, image), 0.5 * measured_rms)
         if rms_path.exists()
         else np.full(image.pixels.shape, measured_rms, np.float32)
     )
@@ -62,6 +66,7 @@ def validate(
     sources = against_catalogue(
         image,
         noise,
+        frequency_hz,
         catalogues.load(root, options.sky_catalog),
         options.min_flux_jy,
         options.isolation_arcsec * ARCSEC_RAD,
@@ -91,7 +96,7 @@ def validate(
 
 
 def _source_gates(
-    sources: Sequence[SourceCheck], image: Image, options: ValidationOptions
+    sources: Sequence[SourceCheck], image: SkyImage, options: ValidationOptions
 ) -> list[Gate]:
     """Flux scale, positions, completeness and beam."""
     ratios = np.array([s.measured_jy / s.catalogue_jy for s in sources if s.in_ratio])
