@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from astropy.time import Time
 
 BANDWIDTH_CARD = "RESTBW"
+_ELLIPSOID = 6378140.0, 1 / 298.2577
+"""Radius (m) and flattening of the standard's geodetic coordinates (section 8.4.1)."""
 
 
 def origin(telescope: str) -> dict[str, object]:
@@ -51,10 +53,16 @@ def times(begin: "Time", end: "Time") -> dict[str, object]:
 
 def place_and_band(site: Site, bandwidth_hz: float) -> dict[str, object]:
     """Observatory and width of the band."""
+    import erfa
+
     x, y, z = np.asarray(site.itrf_m(), float)
+    longitude_rad, latitude_rad, height_m = erfa.gc2gde(*_ELLIPSOID, np.array([x, y, z]))
     return {
         "OBSGEO-X": (float(x), "[m] ITRF"),
         "OBSGEO-Y": (float(y), "[m] ITRF"),
         "OBSGEO-Z": (float(z), "[m] ITRF"),
+        "OBSGEO-L": (float(np.rad2deg(longitude_rad)), "[deg] IAU 1976 ellipsoid"),
+        "OBSGEO-B": (float(np.rad2deg(latitude_rad)), "[deg] IAU 1976 ellipsoid"),
+        "OBSGEO-H": (float(height_m), "[m] IAU 1976 ellipsoid"),
         BANDWIDTH_CARD: (bandwidth_hz, "[Hz] width of the band"),
     }

@@ -60,8 +60,6 @@ _STRUCTURAL = {
     "HISTORY",
     "",
 }
-_FOREIGN_CARDS = ("OBJECT", "TELESCOP", "INSTRUME", "OBSERVER", "DATE-OBS", "ORIGIN")
-"""Cards of other programs that say the same whatever happens to the pixels."""
 _SQUARE = 1e-9
 
 
@@ -145,7 +143,7 @@ def _read(path: Path, *, brightness: bool) -> Image | ForeignImage:
         beam,
         unit,
         frequency_hz,
-        {key: plane.header[key] for key in _cards(plane.header, _FOREIGN_CARDS)},
+        _further_cards(plane.header),
     )
 
 
@@ -339,11 +337,7 @@ def _upright(
         dec = side * float(np.arccos(np.sqrt(parallel)))
         cell *= np.cos(dec)
         row += np.tan(dec) / cell
-    header = {
-        key: plane.header[key]
-        for key in _cards(plane.header, list(plane.header))
-        if key not in _STRUCTURAL and not _COORDINATE_CARD.match(key)
-    }
+    header = _further_cards(plane.header)
     return Image(
         pixels, (ra, dec), (column, row), cell, projection, beam, unit, frequency_hz, header
     )
@@ -394,6 +388,15 @@ def _cards(header: Any, keys: Sequence[str]) -> list[str]:
             continue
         good.append(key)
     return good
+
+
+def _further_cards(header: Any) -> dict[str, Any]:
+    """Cards that neither structure, coordinates, unit, beam nor frequency are made of."""
+    return {
+        key: header[key]
+        for key in _cards(header, list(header))
+        if key not in _STRUCTURAL and not _COORDINATE_CARD.match(key)
+    }
 
 
 def _text(header: Any, key: str) -> str:
