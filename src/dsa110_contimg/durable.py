@@ -1,6 +1,8 @@
 """Files as a whole: written or not, on disk when the database says so, and how large."""
 
 import contextlib
+import ctypes
+import errno
 import glob
 import os
 import re
@@ -11,6 +13,10 @@ from uuid import uuid4
 
 from dsa110_contimg.errors import UsageError
 
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+"""What file systems without hard links say: exFAT, many of FUSE, some of the network."""
+_HERE, _NO_REPLACE = -100, 1
+"""AT_FDCWD and RENAME_NOREPLACE of renameat2(2)."""
 _UNFINISHED = re.compile(r"\..+\.part-[0-9a-f]{8}")
 
 
@@ -80,6 +86,80 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         discard(part)
+
+
+def place_new(part: Path, path: Path) -> str:
+    """Give a finished file its name, unless something has that name.
+
+    A hard link does it where the file system has them; else a rename that refuses to replace
+    (Linux); else the name is taken by an empty file that the finished one replaces at once, which
+    a crash in between leaves empty.
+
+    Parameters
+    ----------
+    part : Path
+        The file under its unfinished name, which it may lose.
+    path : Path
+        In the same directory.
+
+    Returns
+    -------
+    str
+        How it was done.
+
+    Raises
+    ------
+    FileExistsError
+        If something has the name.
+    """
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        return "hard link"
+    if _rename_new(part, path):
+        return "rename without replacing"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    part.replace(path)
+    return "exclusive creation"
+
+
+def way_to_place(folder: Path) -> str:
+    """How `place_new` does it in a directory, tried there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    path = folder / f"trial-{uuid4().hex[:8]}"
+    part = unfinished_name(path)
+    try:
+        part.write_bytes(b"")
+        return place_new(part, path)
+    finally:
+        discard(part)
+        discard(path)
+
+
+def _rename_new(part: Path, path: Path) -> bool:
+    """Rename unless the new name is taken; False if the system cannot.
+
+    Raises
+    ------
+    FileExistsError
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if rename(_HERE, os.fsencode(part), _HERE, os.fsencode(path), _NO_REPLACE) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    return False
 
 
 def remove_whole(path: Path) -> bool:

@@ -16,11 +16,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from dsa110_contimg.errors import UsageError
+from dsa110_contimg.records import STORED
 from dsa110_contimg.times import unix_s
 
 _ANGLE = re.compile(r"^\s*([0-9.eE+-]+)\s*(deg|arcmin|arcsec|mas)?\s*$")
@@ -36,8 +38,12 @@ def _arcsec(value: object) -> object:
     return float(match[1]) * _PER_ARCSEC[match[2] or "arcsec"]
 
 
-def _unix_s(value: object) -> object:
-    return unix_s(value) if isinstance(value, str | int | float | datetime) else value
+def _unix_s(value: object, info: ValidationInfo) -> object:
+    # What an earlier version accepted and stored stays readable.
+    stored = isinstance(info.context, Mapping) and info.context.get(STORED, False)
+    if stored or not isinstance(value, str | int | float | datetime):
+        return value
+    return unix_s(value)
 
 
 def _parts(text: str) -> list[str]:

@@ -5,6 +5,9 @@ from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter
 
+STORED = "stored"
+"""Key of the validation context that tells stored values from what a user gives."""
+
 T = TypeVar("T")
 JsonObject = dict[str, JsonValue]
 """A record as a database or a file keeps it."""
@@ -39,5 +42,5 @@ def _plain(value: JsonValue) -> JsonValue:
 
 def from_json(kind: type[T], value: object) -> T:
     """A frozen result from its JSON values."""
-    made: T = _adapter(kind).validate_python(value)
+    made: T = _adapter(kind).validate_python(value, context={STORED: True})
     return made

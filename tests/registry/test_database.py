@@ -285,7 +285,7 @@ def test_sqlite_on_a_network_file_system_is_refused(
     import dsa110_contimg.registry.database as database
 
     monkeypatch.setattr(database, "_file_system", lambda folder: "nfs4")
-    with pytest.raises(PermanentError, match="network file system"):
+    with pytest.raises(PermanentError, match="where SQLite's locks may not hold"):
         make_engine(f"sqlite:///{tmp_path / 'a.sqlite3'}")
 
 

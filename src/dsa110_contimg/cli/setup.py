@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from dsa110_contimg import layout
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
 from dsa110_contimg.constants import DAY_S
+from dsa110_contimg.durable import way_to_place
 from dsa110_contimg.errors import ContimgError
 from dsa110_contimg.settings import FILE_NAME, Settings
 from dsa110_contimg.times import iso
@@ -163,6 +164,7 @@ def examine(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "root", "ok", str(root)
     else:
         yield "root", "failed", f"{root} may not be written by this user"
+    yield from _examine_placing(root)
     free_gb = shutil.disk_usage(root).free / 1e9
     enough = free_gb >= settings.disk_resume_gb
     yield (
@@ -183,6 +185,21 @@ def examine(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield from _examine_libraries()
     if settings.executor.scheduler:
         yield from _examine_cluster(settings)
+
+
+def _examine_placing(root: Path) -> Iterator[tuple[str, str, str]]:
+    try:
+        way = way_to_place(root)
+    except OSError as error:
+        yield "placing files", "failed", f"{root}: {error.strerror}"
+        return
+    crash_safe = way != "exclusive creation"
+    yield (
+        "placing files",
+        "ok" if crash_safe else "warning",
+        f"products get their names by {way}"
+        + ("" if crash_safe else "; after a crash one may be empty until it is published again"),
+    )
 
 
 def _examine_cluster(settings: Settings) -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ coordinates alone.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -142,7 +143,18 @@ def create_fits(path: Path, image: SkyImage) -> Iterator[np.ndarray]:
             file.write(cards)
             # What the disk does not hold must fail here, not in the map's memory.
             os.posix_fallocate(file.fileno(), 0, -(-size // _FITS_BLOCK) * _FITS_BLOCK)
-        pixels = np.memmap(part, ">f4", "r+", len(cards), shape)
+        try:
+            pixels = np.memmap(part, ">f4", "r+", len(cards), shape)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            # A file system that cannot map files, as some of FUSE.
+            held = np.zeros(shape, ">f4")
+            yield held
+            with part.open("r+b") as file:
+                file.seek(len(cards))
+                file.write(held.data)
+            return
         yield pixels
         pixels.flush()
 

@@ -1,18 +1,28 @@
 """Contexts of a run and of its stages: root directory, inputs, executor."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import BrokenExecutor, as_completed
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from dsa110_contimg.errors import GraphError
+import structlog
+
+from dsa110_contimg.errors import (
+    CancelledRunError,
+    ContimgError,
+    GraphError,
+    NothingToDo,
+    RetryableError,
+    StaleClaimError,
+    UsageError,
+)
 from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.executors.calls import Call, Result
 from dsa110_contimg.executors.inline import InlineExecutor
 from dsa110_contimg.pipeline.cancellation import Cancellation
 
-Failure = TypeVar("Failure", bound=Exception)
+_log = structlog.get_logger()
 Progress = Callable[[str, float, str], None]
 """Called with a stage's name, its fraction done and what it is doing."""
 
@@ -87,19 +97,17 @@ class StageContext:
         list
             In the order of the calls.
         """
-        return self._map(calls, what, ())
+        return self._map(calls, what, _nothing)
 
-    def map_sparing(
-        self, calls: Sequence[Call[Result]], what: str, spared: type[Failure]
-    ) -> list[Result | Failure]:
-        """Make calls as `map` does; errors of a type stand in the results, others are raised."""
-        return self._map(calls, what, spared)
+    def map_sparing(self, calls: Sequence[Call[Result]], what: str) -> list[Result | Exception]:
+        """Make calls as `map` does; what concerns one call alone stands in the results.
+
+        Other errors are raised; see `concerns_one`.
+        """
+        return self._map(calls, what, concerns_one)
 
     def _map(
-        self,
-        calls: Sequence[Call[Any]],
-        what: str,
-        spared: type[Exception] | tuple[type[Exception], ...],
+        self, calls: Sequence[Call[Any]], what: str, spared: Callable[[BaseException], bool]
     ) -> list[Any]:
         if callable(calls):
             raise GraphError(
@@ -125,7 +133,9 @@ class StageContext:
                 for future in as_completed(running):
                     number = running[future]
                     error = future.exception()
-                    if isinstance(error, spared):
+                    if error is not None and spared(error):
+                        if not isinstance(error, ContimgError):
+                            _log.error("unforeseen error", stage=self.stage_name, exc_info=error)
                         results[number] = error
                         continue
                     results[number] = future.result()
@@ -178,6 +188,28 @@ class PipelineContext(StageContext):
         return StageContext(**{**shared, "stage_name": name, "seconds": seconds})
 
 
+def concerns_one(error: BaseException) -> bool:
+    """True of an error that says something of one piece of work, foreseen or not.
+
+    What the machine, its disks or the request are to blame for concerns all of them.
+    """
+    return isinstance(error, Exception) and not isinstance(
+        error,
+        RetryableError
+        | UsageError
+        | NothingToDo
+        | CancelledRunError
+        | StaleClaimError
+        | OSError
+        | MemoryError
+        | BrokenExecutor,
+    )
+
+
+def _nothing(_: BaseException) -> bool:
+    return False
+
+
 def without_failures(
     names: Sequence[str], results: Sequence[Result | Exception]
 ) -> tuple[tuple[Result, ...], dict[str, str]]:
@@ -192,4 +224,11 @@ def without_failures(
     if errors and len(errors) == len(results):
         raise next(iter(errors.values()))
     good = tuple(result for result in results if not isinstance(result, Exception))
-    return good, {name: str(error) for name, error in errors.items()}
+    return good, {name: reason(error) for name, error in errors.items()}
+
+
+def reason(error: Exception) -> str:
+    """What is said of a failure; one that nobody foresaw has its kind with it."""
+    if isinstance(error, ContimgError):
+        return str(error)
+    return f"unforeseen {type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,7 +1,7 @@
 """Put finished files under their public names, exactly once.
 
 A file is copied to a hidden name in the target directory (which may be another file system),
-forced to disk, then linked to its public name: linking fails if the name exists, so two publishers
+forced to disk, then given its public name by a way that fails if the name exists, so two publishers
 cannot both win, and a crash leaves either no public file or a whole one.
 """
 
@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsa110_contimg.durable import sync, unfinished_name
+from dsa110_contimg.durable import place_new, sync, unfinished_name
 from dsa110_contimg.errors import OutageError, PermanentError
 
 
@@ -67,7 +67,7 @@ def publish_file(source: Path, target: Path, *, orphaned: bool = False) -> str:
             shutil.copyfile(source, hidden)
             sync(hidden)
             try:
-                os.link(hidden, target)
+                place_new(hidden, target)
             except FileExistsError as error:
                 if sha256(target) != checksum:
                     if not orphaned:

@@ -43,7 +43,9 @@ _LIVENESS = {
 """A server whose machine is gone is known to be after a minute, not after two hours."""
 _FRESH_S = 1.0
 """A connection that answered so lately is believed to be there."""
-_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
+_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.", "9p", "afs")
+_LOCAL = ("fuse.bindfs", "fuse.encfs", "fuse.gocryptfs", "fuse.cryfs", "fuse.fuse-overlayfs")
+"""Of the others of FUSE nobody knows whether they keep SQLite's locks (sshfs, s3fs, rclone ...)."""
 
 
 class DatabaseSettings(Protocol):
@@ -228,10 +230,10 @@ def make_engine(url: str) -> Engine:
                 f"{folder}: cannot be made ({error.strerror}); choose another root with --root"
             ) from error
         kind = _file_system(folder)
-        if kind.startswith(_NETWORK):
+        if kind.startswith(_NETWORK) and kind not in _LOCAL:
             raise PermanentError(
-                f"{folder}: is on a network file system ({kind}), where SQLite's locks do not "
-                "hold; give a database_url of a PostgreSQL server, or of a file on a local disk"
+                f"{folder}: is on a file system ({kind}) where SQLite's locks may not hold; give a "
+                "database_url of a PostgreSQL server, or of a file on a local disk"
             )
     engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S})
 

@@ -3,7 +3,6 @@
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.tiles import NO_FLAGS, CalibratedTiles, ConvertedTiles, ManualFlags
-from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.executors.calls import call
 from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.pipeline.context import StageContext, without_failures
@@ -46,6 +45,6 @@ class CalibrationApplyStage(Stage):
             )
             for tile in converted.tiles
         ]
-        made = context.map_sparing(calls, "tile", CalibrationError)
+        made = context.map_sparing(calls, "tile")
         good, left_out = without_failures([tile.tile_id for tile in converted.tiles], made)
         return CalibratedTiles(good, left_out)

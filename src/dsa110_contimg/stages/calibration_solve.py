@@ -13,7 +13,7 @@ from dsa110_contimg.calibration.choice import Choice, Standing, choose
 from dsa110_contimg.errors import CalibrationError, NotYetError
 from dsa110_contimg.executors.calls import call
 from dsa110_contimg.executors.fresh import FreshPath, fresh_path
-from dsa110_contimg.pipeline.context import StageContext
+from dsa110_contimg.pipeline.context import StageContext, reason
 from dsa110_contimg.pipeline.stage import Stage
 from dsa110_contimg.stage_options import CalibrationSolveOptions
 from dsa110_contimg.tasks.calibration_sets import combine, set_id
@@ -83,10 +83,10 @@ class CalibrationSolveStage(Stage):
                 options=self.options,
                 manual_flags=by_hand.flags,
             )
-            try:
-                return context.compute(solution, "solution"), failures
-            except CalibrationError as error:
-                failures.append(f"tile {tile.tile_id}: {error}")
+            (made,) = context.map_sparing([solution], "solution")
+            if not isinstance(made, Exception):
+                return made, failures
+            failures.append(f"tile {tile.tile_id}: {reason(made)}")
         return None, failures
 
     def _set_of(

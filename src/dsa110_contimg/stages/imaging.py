@@ -2,7 +2,6 @@
 
 from dsa110_contimg import layout
 from dsa110_contimg.artifacts.tiles import CalibratedTiles, ImagedTiles
-from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.executors.calls import call
 from dsa110_contimg.executors.fresh import fresh_path
 from dsa110_contimg.executors.own_disk import placed
@@ -38,6 +37,6 @@ class ImagingStage(Stage):
             )
             for one in calibrated.tiles
         ]
-        made = context.map_sparing(calls, "image", ImagingError)
+        made = context.map_sparing(calls, "image")
         good, left_out = without_failures([one.tile.tile_id for one in calibrated.tiles], made)
         return ImagedTiles(good, {**calibrated.left_out, **left_out})
