@@ -17,9 +17,17 @@ from conftest import Processed, SmallRun, make_root, small_options
 from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import MosaicImage
 from dsa110_contimg.artifacts.tiles import ConvertedTiles, ImagedTiles, ManualFlags, SubbandFiles
-from dsa110_contimg.errors import CalibrationError, CancelledRunError, GraphError, UsageError
+from dsa110_contimg.errors import (
+    BadInputError,
+    CalibrationError,
+    CancelledRunError,
+    GraphError,
+    RetryableError,
+    UsageError,
+)
 from dsa110_contimg.executors.calls import call
 from dsa110_contimg.executors.local import LocalExecutor
+from dsa110_contimg.pipeline.context import without_failures
 from dsa110_contimg.pipeline.orchestrator import (
     PipelineContext,
     PipelineOrchestrator,
@@ -346,3 +354,44 @@ def test_a_tile_that_cannot_be_calibrated_stays_out_and_the_others_go_on(
     stowed = ManualFlags((ManualFlag(reason="the array was stowed"),))
     result = PipelineOrchestrator(stages).run(given.with_inputs(stowed))
     assert isinstance(result.error, CalibrationError)
+
+
+_KINDS: dict[str, type[Exception]] = {
+    kind.__name__: kind
+    for kind in (KeyError, ZeroDivisionError, BadInputError, OSError, RetryableError, UsageError)
+}
+
+
+def _fails(name: str) -> str:
+    if name in _KINDS:
+        raise _KINDS[name]("three\nlines\nlong")
+    return name
+
+
+@pytest.mark.parametrize("kind", ["KeyError", "ZeroDivisionError", "BadInputError"])
+def test_an_error_of_one_call_costs_that_call(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = StageContext(tmp_path)
+    names = ["a", kind, "b"]
+    good, left_out = without_failures(
+        names, context.map_sparing([call(_fails, name=name) for name in names], "tile")
+    )
+    assert good == ("a", "b")
+    assert list(left_out) == [kind]
+    if kind != "BadInputError":
+        assert left_out[kind].startswith(f"unforeseen {kind}: ")
+        assert "\n" not in left_out[kind]
+        # What programmers need to mend it is logged.
+        logged = "".join(capfd.readouterr())
+        assert "unforeseen error" in logged
+        assert "_fails" in logged
+    with pytest.raises(_KINDS[kind]):
+        without_failures([kind], context.map_sparing([call(_fails, name=kind)], "tile"))
+
+
+@pytest.mark.parametrize("kind", ["OSError", "RetryableError", "UsageError"])
+def test_an_error_of_the_machine_or_the_request_ends_the_run(kind: str, tmp_path: Path) -> None:
+    calls = [call(_fails, name=name) for name in ("a", kind, "b")]
+    with pytest.raises(_KINDS[kind]):
+        StageContext(tmp_path).map_sparing(calls, "tile")

@@ -41,6 +41,7 @@ from dsa110_contimg.registry.models import (
 from dsa110_contimg.registry.states import FileState, GroupState, TileState
 from dsa110_contimg.sky import catalogues
 from dsa110_contimg.sources import catalogue_file
+from dsa110_contimg.stages import imaging
 from dsa110_contimg.streaming import (
     StreamingConverter,
     StreamingMosaicManager,
@@ -51,6 +52,7 @@ from dsa110_contimg.streaming import (
 )
 from dsa110_contimg.streaming.groups import GroupableTile, Prospect
 from dsa110_contimg.streaming.headers import HeaderReader
+from dsa110_contimg.tasks.imaging import image
 from dsa110_contimg.telescope import DSA110
 
 read = HeaderReader(InlineExecutor(), DSA110)
@@ -122,6 +124,34 @@ def test_files_in_published_mosaic_out_equal_to_batch_byte_for_byte(
         ours = published.path.with_name(f"{published.path.stem}{kind}.fits")
         theirs = batch.path.with_name(f"{batch.path.stem}{kind}.fits")
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_tile_that_fails_in_a_way_nobody_foresaw_does_not_stop_its_group(
+    root: Path, incoming: Path, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def fails_on_the_last(ms_path: Path, **given: object) -> object:
+        made.append(ms_path)
+        if len(made) == 3:
+            return {}["a key that is not there"]
+        return image(ms_path=ms_path, **given)
+
+    for files in small_run.files:
+        _link(files, incoming)
+    _converter(root, incoming).run()
+    monkeypatch.setattr(imaging, "image", fails_on_the_last)
+    for _ in range(2):
+        _manager(root).run()
+    # Once for each tile, and not again.
+    assert len(made) == 3
+    with _registry(root).read() as session:
+        (state,) = session.scalars(select(MosaicGroup.state))
+        record = session.scalars(select(Mosaic)).one().record["mosaic"]
+    assert state in (GroupState.PUBLISHED, GroupState.HELD)
+    assert len(record["tile_ids"]) == 2
+    (reason,) = record["left_out"].values()
+    assert reason == "unforeseen KeyError: 'a key that is not there'"
 
 
 def test_a_second_pass_does_nothing_again(root: Path, incoming: Path, small_run: SmallRun) -> None:
