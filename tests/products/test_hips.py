@@ -1,6 +1,8 @@
 """HiPS cells show the mosaics' sky where viewers look for it, each mosaic once."""
 
+import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from scipy import ndimage
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.mosaicking import grid
 from dsa110_contimg.products import hips, survey
+from dsa110_contimg.products.hips_properties import read_properties
 from dsa110_contimg.products.publish import sha256
 from dsa110_contimg.products.survey import Published
 from dsa110_contimg.sky import astrometry, projections
@@ -46,7 +49,12 @@ def _publish(folder: Path, name: str, image: Image, rms: float = RMS) -> Publish
 
 def _content(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {str(path.relative_to(folder)): _undated(path.read_bytes()) for path in files}
+
+
+def _undated(content: bytes) -> bytes:
+    """Properties without the dates of their making."""
+    return re.sub(rb"(hips_(?:creation|release)_date +=).*", rb"\1", content)
 
 
 def test_the_finest_pixels_are_no_larger_than_the_mosaics() -> None:
@@ -138,6 +146,42 @@ def test_the_moc_covers_what_was_observed_and_no_more(tmp_path: Path) -> None:
         assert inside[surely].all()
         assert not inside[surely_not].any()
         assert surely.sum() > 500
+
+
+def test_properties_are_those_of_the_standard(tmp_path: Path) -> None:
+    """IVOA HiPS 1.0, table of section 4.4.1: what is required, and what is recommended."""
+    dates = {"MJD-BEG": 61065.5, "MJD-END": 61065.75}
+    image = replace(_image(10.0, 20.0, 2), header=dates)
+    later = replace(_image(12.0, 20.0, 2), header={"MJD-BEG": 61066.5, "MJD-END": 61066.75})
+    made = {"a": image, "b": later}
+    public = {name: _publish(tmp_path / "p", name, one) for name, one in made.items()}
+    survey.bring_up_to_date(tmp_path / "h", {"a": public["a"]})
+    created = read_properties(tmp_path / "h" / survey.ALL_SKY)["hips_creation_date"]
+    survey.bring_up_to_date(tmp_path / "h", public)
+    found = read_properties(tmp_path / "h" / "a")
+    required = (
+        "creator_did obs_title dataproduct_type hips_version hips_release_date hips_status "
+        "hips_tile_format hips_order hips_frame"
+    )
+    recommended = (
+        "obs_collection obs_description obs_regime em_min em_max t_min t_max hips_builder "
+        "hips_creation_date hips_estsize hips_tile_width hips_pixel_scale hips_initial_ra "
+        "hips_initial_dec hips_initial_fov moc_sky_fraction client_category"
+    )
+    for keyword in (required + " " + recommended).split():
+        assert found[keyword], keyword
+    datetime.strptime(found["hips_release_date"], "%Y-%m-%dT%H:%MZ")
+    centre = SkyCoord(found["hips_initial_ra"], found["hips_initial_dec"], unit="deg")
+    assert centre.separation(SkyCoord(10.0, 20.0, unit="deg")).deg < 0.1
+    side = np.rad2deg(NPIX * image.cell_rad)
+    assert 0.5 * side < float(found["hips_initial_fov"]) < 2 * side
+    assert (float(found["t_min"]), float(found["t_max"])) == (61065.5, 61065.75)
+    # Vacuum wavelengths of 1498.75 and 1311.25 MHz.
+    assert float(found["em_min"]) == pytest.approx(0.200028, rel=1e-5)
+    assert float(found["em_max"]) == pytest.approx(0.228631, rel=1e-5)
+    whole = read_properties(tmp_path / "h" / survey.ALL_SKY)
+    assert (float(whole["t_min"]), float(whole["t_max"])) == (61065.5, 61066.75)
+    assert whole["hips_creation_date"] == created
 
 
 def test_mosaics_are_weighted_by_their_noise_and_drawing_again_changes_nothing(

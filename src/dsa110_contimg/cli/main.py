@@ -1,7 +1,11 @@
 """The one command: its parts are imported when they are called."""
 
-import typer
+from typing import Annotated, Any
 
+import typer
+from typer.core import TyperGroup
+
+from dsa110_contimg import __version__
 from dsa110_contimg.cli import (
     antennas,
     batch,
@@ -17,11 +21,42 @@ from dsa110_contimg.cli import (
 )
 from dsa110_contimg.cli.common import run_app
 
+START, BATCH, LOOK, KEEP = "Start", "Process, once", "Look at what there is", "Keep house"
+"""Sections of the help, in their order."""
+_DAEMONS = (
+    "To stream for months, start the programs dsa110-contimg-convert-stream and "
+    "dsa110-contimg-streaming-mosaic; dsa110-contimg-mosaic plans and makes mosaics of tiles that "
+    "are there."
+)
+
+
+class _Sections(TyperGroup):
+    """Commands in sections, as on the first page of a book."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands of each section."""
+        shown = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        width = formatter.width - 6 - max(len(name) for name, _ in shown)
+        for section in (START, BATCH, LOOK, KEEP):
+            rows = [
+                (name, command.get_short_help_str(width))
+                for name, command in shown
+                if getattr(command, "rich_help_panel", None) == section
+            ]
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dsa110-contimg {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="dsa110-contimg",
-    help="Continuum imaging for the DSA-110: sub-band files in, published mosaics out.",
+    cls=_Sections,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -63,47 +98,67 @@ flags.command("add")(calibration.flags_add)
 flags.command("list")(calibration.flags_list)
 flags.command("remove")(calibration.flags_remove)
 
-app.command()(operate.demo)
-app.command()(setup.init)
-app.command()(setup.doctor)
-app.command()(operate.simulate)
-app.command()(operate.status)
-app.command()(operate.night)
-app.command()(operate.retry)
-app.command()(operate.report)
-app.command()(operate.publish)
-app.command()(operate.hold)
-app.command()(operate.housekeeping)
-app.command()(operate.serve)
-app.command()(cluster.scheduler)
-app.command()(cluster.worker)
-app.command()(operate.config)
-app.add_typer(catalog, name="catalog")
-app.add_typer(caltables, name="caltables")
-app.add_typer(beams, name="beam")
-app.add_typer(flags, name="flags")
-app.add_typer(db, name="db")
-app.add_typer(benchmarks, name="bench")
-app.add_typer(token, name="token")
-app.add_typer(quarantine, name="quarantine")
-app.command("antennas")(antennas.list_antennas)
-app.command()(calibration.transits)
-app.command()(batch.convert)
-app.command()(batch.calibrate)
-app.command()(batch.apply)
-app.command("calibrate-fields")(batch.calibrate_fields)
-app.command("apply-fields")(batch.apply_fields)
-app.command()(batch.image)
-app.command()(batch.validate)
-app.command()(batch.crossmatch)
-app.command()(batch.pipeline)
-app.command()(batch.reprocess)
-app.command()(batch.hips)
-app.command()(batch.compare)
-app.command()(batch.reproduce)
-app.command()(batch.graph)
-app.command("sources")(sources.sources)
-app.command()(sources.lightcurve)
+for _section, _commands in {
+    START: (operate.demo, setup.init, setup.doctor, operate.simulate),
+    BATCH: (
+        batch.pipeline,
+        batch.convert,
+        batch.calibrate,
+        batch.apply,
+        batch.calibrate_fields,
+        batch.apply_fields,
+        batch.image,
+        batch.validate,
+        batch.crossmatch,
+        batch.reprocess,
+        batch.reproduce,
+        batch.compare,
+        batch.graph,
+    ),
+    LOOK: (
+        operate.status,
+        operate.night,
+        operate.report,
+        sources.sources,
+        sources.lightcurve,
+        calibration.transits,
+        batch.hips,
+        operate.serve,
+    ),
+    KEEP: (
+        operate.config,
+        operate.retry,
+        operate.publish,
+        operate.hold,
+        operate.housekeeping,
+        cluster.scheduler,
+        cluster.worker,
+    ),
+}.items():
+    for _command in _commands:
+        _name = _command.__name__.replace("_", "-")
+        app.command(_name, rich_help_panel=_section)(_command)
+app.command("antennas", rich_help_panel=LOOK)(antennas.list_antennas)
+for _section, _name, _group in (
+    (START, "catalog", catalog),
+    (BATCH, "caltables", caltables),
+    (BATCH, "beam", beams),
+    (BATCH, "flags", flags),
+    (KEEP, "quarantine", quarantine),
+    (KEEP, "db", db),
+    (KEEP, "token", token),
+    (KEEP, "bench", benchmarks),
+):
+    app.add_typer(_group, name=_name, rich_help_panel=_section)
+
+
+@app.callback(epilog=_DAEMONS)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Continuum imaging for the DSA-110: sub-band files in, published mosaics out."""
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.durable import replacing
 from dsa110_contimg.imaging.colours import STRETCH_SIGMA, png
 from dsa110_contimg.imaging.fits_image import Image
+from dsa110_contimg.products.hips_properties import Described, properties, read_properties, text_of
 from dsa110_contimg.sky import projections
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ class Hips:
     frequency_hz : float
     sha256 : str
         Of the image it shows; empty for one of many.
+    span_mjd : tuple of float or None
+        First and last time of observation; None for images of earlier versions.
     """
 
     folder: Path
@@ -199,6 +202,7 @@ class Hips:
     rms_jy: float
     frequency_hz: float
     sha256: str = ""
+    span_mjd: tuple[float, float] | None = None
 
     def path(self, order: int, number: int, suffix: str) -> Path:
         """Where a cell lies."""
@@ -280,47 +284,39 @@ class Hips:
             moc = MOC.load(path, format="fits").intersection(others).union(moc)
         with replacing(path) as part:
             moc.save(part, format="fits")
-        low, high = (sigma * self.rms_jy for sigma in STRETCH_SIGMA)
-        lines = {
-            "creator_did": f"ivo://dsa110-contimg/{name}",
-            "obs_title": title,
-            "hips_version": "1.4",
-            "hips_order": self.order,
-            "hips_order_min": COARSEST_ORDER,
-            "hips_tile_width": TILE,
-            "hips_tile_format": "png fits",
-            "hips_frame": "equatorial",
-            "dataproduct_type": "image",
-            "hips_status": "private master clonableOnce",
-            "hips_pixel_cut": f"{low:.6g} {high:.6g}",
-            "hips_pixel_bitpix": -32,
-            "hips_pixel_scale": f"{np.rad2deg(_pixel_rad(self.order)):.6g}",
-            "em_min": f"{SPEED_OF_LIGHT_M_S / self.frequency_hz:.9g}",
-            "em_max": f"{SPEED_OF_LIGHT_M_S / self.frequency_hz:.9g}",
-            "moc_sky_fraction": f"{moc.sky_fraction:.6g}",
-            "dsa110_rms_jy": repr(self.rms_jy),
-            "dsa110_sha256": self.sha256,
-        }
-        text = "".join(f"{name:20} = {value}\n" for name, value in lines.items())
-        replace(self.folder / "properties", text.encode())
+        shown = Described(
+            name=name,
+            title=title,
+            order=self.order,
+            coarsest_order=COARSEST_ORDER,
+            tile_width=TILE,
+            n_cells=len(self.numbers(self.order)),
+            pixel_rad=_pixel_rad(self.order),
+            cuts_jy=(STRETCH_SIGMA[0] * self.rms_jy, STRETCH_SIGMA[1] * self.rms_jy),
+            frequency_hz=self.frequency_hz,
+            rms_jy=self.rms_jy,
+            sha256=self.sha256,
+            span_mjd=self.span_mjd,
+        )
+        lines = properties(shown, moc, read_properties(self.folder))
+        replace(self.folder / "properties", text_of(lines).encode())
 
     @classmethod
     def open(cls, folder: Path) -> "Hips | None":
         """A finished one, or None."""
-        try:
-            lines = (folder / "properties").read_text().splitlines()
-        except FileNotFoundError:
+        found = read_properties(folder)
+        if not found:
             return None
-        properties = {
-            name.strip(): value.strip()
-            for name, _, value in (line.partition("=") for line in lines)
-        }
+        # Of earlier versions, whose band had no width.
+        frequency = found.get("dsa110_frequency_hz") or SPEED_OF_LIGHT_M_S / float(found["em_min"])
+        span = (float(found["t_min"]), float(found["t_max"])) if "t_min" in found else None
         return cls(
             folder,
-            int(properties["hips_order"]),
-            float(properties["dsa110_rms_jy"]),
-            SPEED_OF_LIGHT_M_S / float(properties["em_min"]),
-            properties.get("dsa110_sha256", ""),
+            int(found["hips_order"]),
+            float(found["dsa110_rms_jy"]),
+            float(frequency),
+            found.get("dsa110_sha256", ""),
+            span,
         )
 
     def _write_overview(self) -> None:

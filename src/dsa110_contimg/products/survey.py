@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from dsa110_contimg.durable import remove_whole, whole
@@ -21,6 +22,7 @@ from dsa110_contimg.products.hips import Hips
 from dsa110_contimg.products.publish import Published
 
 ALL_SKY = "all_sky"
+_SPAN_CARDS = ("MJD-BEG", "MJD-END")
 _BOOK = "mosaics.json"
 
 
@@ -158,7 +160,15 @@ def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | Non
     rms_jy = like.rms_jy if like is not None else hips.typical_rms_jy(rms)
     # Under a hidden name until it is whole.
     with whole(folder / name) as part:
-        one = Hips(part, order, rms_jy, image.frequency_hz, published.sha256)
+        span = [float(image.header[key]) for key in _SPAN_CARDS if key in image.header]
+        one = Hips(
+            part,
+            order,
+            rms_jy,
+            image.frequency_hz,
+            published.sha256,
+            (span[0], span[1]) if len(span) == 2 else None,
+        )
         for number in hips.cells_of(image, order):
             one.put(order, number, hips.draw(order, number, image, rms))
         one.raise_to_the_top(one.numbers(order))
@@ -176,4 +186,8 @@ def _draw_whole(folder: Path, whole: Hips, book: _Book, touched: Collection[int]
         cells = [cell for cell in found if cell is not None]
         whole.put(whole.order, number, hips.combine(cells))
     whole.raise_to_the_top(touched)
+    spans = [one.span_mjd for name in book.cells if (one := Hips.open(folder / name)) is not None]
+    known = np.array([span for span in spans if span is not None])
+    if known.size:
+        whole = replace(whole, span_mjd=(float(known[:, 0].min()), float(known[:, 1].max())))
     whole.finish(ALL_SKY, "DSA-110 continuum", touched)
