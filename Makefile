@@ -106,9 +106,11 @@ poll: install
 fullsize: install
 	$(SUPPORTED) benchmarks/fullsize.py
 
-# 2,500 damaged files, each read in a process of its own with limits.
+# 2,500 damaged files, each read in a process of its own with limits; then 2,000 random images,
+# catalogues and times each, against astropy's own answers.
 fuzz: install
 	$(SUPPORTED) tests/stress/fuzz.py
+	CONTIMG_FUZZ_EXAMPLES=2000 $(ONE_THREAD) $(BIN)/pytest -k fuzzed tests/test_times.py tests/sky tests/imaging
 
 # How each step grows with antennas, channels and image size.
 growth: install

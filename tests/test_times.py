@@ -1,13 +1,16 @@
 """Times as people write them, compared with astropy's own reading."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
+import hypothesis
 import pytest
 from astropy.time import Time
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from dsa110_contimg.options import UnixTime
 from dsa110_contimg.times import unix_s
+from fuzzing import thorough
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,37 @@ def test_what_is_no_time_is_refused_with_the_forms_that_are(written: str | float
         unix_s(written)
     with pytest.raises(ValidationError):
         TypeAdapter(UnixTime).validate_python(written)
+
+
+@pytest.mark.filterwarnings("ignore:.*dubious year")
+@thorough
+@hypothesis.given(
+    # Later than the last leap second: astropy's Unix time is stretched on their days.
+    moment=st.datetimes(datetime(2017, 1, 3), datetime(2099, 1, 1)),
+    hours=st.integers(-12, 14),
+    form=st.sampled_from(["iso", "basic", "space", "zone", "mjd", "unix", "date"]),
+)
+def test_fuzzed_times_are_what_astropy_says(moment: datetime, hours: int, form: str) -> None:
+    truth = Time(moment, scale="utc")
+    zone = timezone(timedelta(hours=hours))
+    written, truth = {
+        "iso": (moment.isoformat(), truth),
+        "basic": (moment.strftime("%Y%m%dT%H%M%S"), Time(moment.replace(microsecond=0))),
+        "space": (f" {moment.isoformat(' ')} ", truth),
+        # Hours of the clock, which know no leap second.
+        "zone": (moment.replace(tzinfo=zone).isoformat(), Time(moment - timedelta(hours=hours))),
+        "mjd": (f"MJD {truth.mjd:.10f}", truth),
+        "unix": (repr(float(truth.unix)), truth),
+        "date": (moment.strftime("%Y%m%d"), Time(moment.strftime("%Y-%m-%d"))),
+    }[form]
+    assert unix_s(written) == pytest.approx(truth.unix, abs=1e-3)
+
+
+@thorough
+@hypothesis.given(st.one_of(st.text(), st.floats(), st.integers(), st.from_regex(r"[-+\d:T. ]+")))
+def test_whatever_is_given_is_a_time_of_this_telescope_or_refused(given: str | float) -> None:
+    try:
+        found = unix_s(given)
+    except ValueError:
+        return
+    assert 1e9 <= found <= 4.1e9

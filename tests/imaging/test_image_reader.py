@@ -3,7 +3,6 @@
 Coordinates are compared with astropy's own answer for the header that was written.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,8 +40,8 @@ from dsa110_contimg.sky.astrometry import Site
 from dsa110_contimg.sources.finding import find_sources
 from dsa110_contimg.sources.photometry import measure_at
 from dsa110_contimg.telescope import DSA110
+from fuzzing import thorough
 
-EXAMPLES = int(os.environ.get("CONTIMG_FUZZ_EXAMPLES", "200"))
 BEAM = RestoringBeam(40 * ARCSEC_RAD, 25 * ARCSEC_RAD, 0.5)
 
 
@@ -288,11 +287,7 @@ def headers(draw: st.DrawFn) -> fits.Header:
     return header
 
 
-@hypothesis.settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)
+@thorough
 @hypothesis.given(
     header=headers(),
     axes=st.permutations(["RA", "DEC", "FREQ", "STOKES"]),
@@ -302,7 +297,7 @@ def headers(draw: st.DrawFn) -> fits.Header:
     place=st.sampled_from(["primary", "extension", "compressed"]),
     number=st.integers(0, 2**32 - 1),
 )
-def test_any_image_is_where_astropy_says(
+def test_fuzzed_images_are_where_astropy_says(
     tmp_path: Path,
     header: fits.Header,
     axes: list[str],

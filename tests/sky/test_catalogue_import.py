@@ -6,12 +6,14 @@ Positions are compared with astropy's own transformations of what was written.
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from astropy import units
 from astropy.coordinates import FK4, SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dsa110_contimg.cli.main import app
@@ -19,6 +21,7 @@ from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.sky import catalogue_import, catalogues
 from dsa110_contimg.sky.catalogue_import import ImportedCatalogue, jansky_per, read_file
 from dsa110_contimg.sky.options import ImportOptions
+from fuzzing import thorough
 
 _NAMED = ImportOptions(ra="RA", dec="DE", flux="F")
 
@@ -377,3 +380,81 @@ def test_nearest_rows_are_kept_in_order() -> None:
     dec = np.array([0.0, 0.9, 1.8, 50.0]) / 3600
     # The second repeats the first; the third is apart from what is kept.
     assert catalogue_import.distinct(ra, dec).tolist() == [0, 2, 3]
+
+
+_FLUX_UNITS = {"Jy": 1.0, "mJy": 1e-3, "uJy": 1e-6, "MJy": 1e6, "W / (m2 Hz)": 1e26}
+
+
+@thorough
+@hypothesis.given(
+    n=st.integers(1, 30),
+    number=st.integers(0, 2**32 - 1),
+    frame=st.sampled_from(["icrs", "fk5", "fk4", "galactic"]),
+    unit=st.sampled_from(["deg", "rad", "arcmin", "hourangle", "text", "none"]),
+    flux_unit=st.sampled_from(sorted(_FLUX_UNITS)),
+    kind=st.sampled_from(["float64", "float32", "int32"]),
+    form=st.sampled_from(["fits", "ecsv", "csv", "tsv", "votable"]),
+    blank=st.booleans(),
+    order=st.permutations(["RA", "DE", "F", "Name", "Other"]),
+)
+def test_fuzzed_catalogues_are_what_astropy_says(
+    tmp_path: Path,
+    n: int,
+    number: int,
+    frame: str,
+    unit: str,
+    flux_unit: str,
+    kind: str,
+    form: str,
+    blank: bool,
+    order: list[str],
+) -> None:
+    rng = np.random.default_rng(number)
+    longitude, latitude = rng.uniform(0, 360, n), rng.uniform(-89, 89, n)
+    jansky = rng.integers(1, 1000, n).astype(kind)
+    if unit == "hourangle" and form in ("fits", "votable"):
+        unit = "deg"
+    table = Table()
+    if unit == "text":
+        written = SkyCoord(longitude, latitude, unit="deg")
+        table["RA"] = written.ra.to_string("hourangle", sep=":", precision=6)
+        table["DE"] = written.dec.to_string("deg", sep=":", precision=6)
+    else:
+        per = "deg" if unit == "none" else unit
+        table["RA"] = (longitude * units.deg).to_value(per)
+        table["DE"] = (latitude * units.deg).to_value("deg" if per == "hourangle" else per)
+        if unit != "none":
+            table["RA"].unit, table["DE"].unit = per, "deg" if per == "hourangle" else per
+    table["F"] = MaskedColumn(jansky, mask=np.arange(n) == (0 if blank else -1))
+    table["F"].unit = flux_unit
+    table["Name"] = [f"J{i}" for i in range(n)]
+    table["Other"] = rng.normal(size=n)
+    table = table[order]
+    path = tmp_path / f"c.{form if form != 'votable' else 'xml'}"
+    path.unlink(missing_ok=True)
+    options = {"frame": frame}
+    if form in ("csv", "tsv"):
+        # Text has no units: the user states them.
+        if unit in ("arcmin", "hourangle"):
+            return
+        options |= {"flux_unit": flux_unit, "position_unit": "rad" if unit == "rad" else "deg"}
+        if unit == "text":
+            del options["position_unit"]
+        table.write(path, format="ascii.csv", delimiter="\t" if form == "tsv" else ",")
+    else:
+        table.write(path, format={"ecsv": "ascii.ecsv"}.get(form, form))
+        if unit == "none":
+            options["position_unit"] = "deg"
+    truth = SkyCoord(longitude, latitude, unit="deg", frame=frame)
+    good = np.ones(n, bool)
+    good[0] = not blank
+    if not good.any():
+        with pytest.raises(BadInputError, match="no row has a position and a positive flux"):
+            read_file(path, "c", _NAMED.model_copy(update=options))
+        return
+    found = read_file(path, "c", ImportOptions(ra="RA", dec="DE", flux="F", **options))
+    assert len(found.catalogue) == good.sum()
+    assert _separation_arcsec(found, truth[good]) < 1e-2
+    order_of = np.argsort(truth[good].icrs.dec.deg)
+    expected = jansky[good].astype(float)[order_of] * _FLUX_UNITS[flux_unit]
+    assert np.allclose(found.catalogue.flux_jy, expected, rtol=1e-6)

@@ -314,7 +314,8 @@ def _delimited(path: Path) -> list[TableFile]:
         raise BadInputError(f"{path}: has several columns {', '.join(twice)}")
     table = text_tables.read(
         [delimiter.join(header), *rows[1:]],
-        format="basic" if delimiter == " " else "csv",
+        # Of tabs, an empty first cell is one too.
+        format={" ": "basic", "\t": "tab"}.get(delimiter, "csv"),
         delimiter=delimiter,
         guess=False,
         fast_reader=delimiter != " ",
