@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -24,10 +25,33 @@ from dsa110_contimg.simulation import hour
 from dsa110_contimg.streaming import ingest
 from dsa110_contimg.streaming.headers import HeaderReader
 from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.times import unix_s
+from dsa110_contimg.visibilities import uvh5
 
 _JOIN_S = 120.0
 _POLL_FILES = 2000
 _EXPECTED = {"complete": 2208, "semi-complete": 2, "rejected": 21}
+
+
+def groups_by_name(paths: Iterable[Path]) -> list[list[Path]]:
+    """Files of one observation each, as far as their names tell: for files that cannot be read.
+
+    Names carry the writer's clock: within an observation they lie up to 82 s apart, and at least
+    234 s lie between one observation's last and the next one's first.
+    """
+    stamped = []
+    for path in paths:
+        parsed = uvh5.parse_name(path)
+        if parsed is not None:
+            stamped.append((unix_s(parsed[0]), path))
+    out: list[list[Path]] = []
+    first = -np.inf
+    for at, path in sorted(stamped):
+        if at - first > _JOIN_S:
+            out.append([])
+            first = at
+        out[-1].append(path)
+    return out
 
 
 def file_sets(inventory: Path) -> list[list[tuple[str, int]]]:
@@ -145,7 +169,7 @@ def main() -> int:
             if name == "names only":
                 write_all(sets, directory, template, whole=False)
                 poll(registry, directory, None, final=False)
-                by_name = ingest.groups_by_name(directory.iterdir())
+                by_name = groups_by_name(directory.iterdir())
                 found = Counter(verdict(len(files)) for files in by_name)
                 print(f"{name}, unreadable: {dict(found)}")
                 good &= found == expected

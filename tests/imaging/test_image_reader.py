@@ -432,7 +432,7 @@ def test_sources_are_found_and_measured_on_any_pixels(change: dict[str, object])
     places = np.array([[60.3, 70.8], [140.6, 120.2], [90.1, 150.5]])
     image = _with_points(header, 200, places)
     truth = image.sky(*places.T)
-    found = find_sources(image, 6.0)
+    found = find_sources(Path("x.fits"), image, 6.0)
     assert len(found) == 3
     order = [int(np.argmin(np.abs(found.dec_deg - dec))) for dec in truth[1]]
     east = (found.ra_deg[order] - truth[0]) * np.cos(np.deg2rad(truth[1]))

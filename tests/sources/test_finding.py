@@ -1,10 +1,13 @@
 """Sources come out of an image, faint and close ones too."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
 from dsa110_contimg.constants import ARCSEC_RAD
+from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.fits_image import Image
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.sources.accuracy import noise_over_stated
@@ -35,7 +38,7 @@ def _image(places: np.ndarray, jansky: np.ndarray, size: int, rng: np.random.Gen
 
 def _found(image: Image, threshold: float) -> np.ndarray:
     """Places (row, column) of what is found."""
-    sources = find_sources(image, threshold)
+    sources = find_sources(Path("x.fits"), image, threshold)
     x, y = image.wcs.all_world2pix(sources.ra_deg, sources.dec_deg, 0)
     return np.column_stack([y, x])
 
@@ -65,6 +68,13 @@ def test_one_source_is_one_row(rng: np.random.Generator, wide: float) -> None:
     resolved = ndimage.gaussian_filter(image.pixels, SIGMA * np.sqrt(wide**2 - 1))
     image = Image(**{**vars(image), "pixels": resolved})
     assert len(_found(image, 6.0)) == 1
+
+
+def test_a_blank_image_is_refused_before_anything_is_looked_for(rng: np.random.Generator) -> None:
+    image = _image(np.zeros((0, 2)), np.zeros(0), 100, rng)
+    blank = Image(**{**vars(image), "pixels": np.full_like(image.pixels, np.nan)})
+    with pytest.raises(BadInputError, match=r"x\.fits: holds no observed pixel"):
+        _found(blank, 6.0)
 
 
 def test_the_noise_is_measured_without_the_sources(rng: np.random.Generator) -> None:

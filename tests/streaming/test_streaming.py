@@ -561,13 +561,6 @@ def test_a_file_that_keeps_hdf5_busy_for_ever_costs_only_itself(small_run: Small
     assert sorted([*numbers, 3]) == list(range(16))
 
 
-def test_names_tell_observations_apart_where_headers_do_not() -> None:
-    stamps = ["00:00:10", "00:00:10", "00:01:32", "00:05:19", "00:05:20", "00:10:29"]
-    paths = [Path(f"2026-02-01T{s}_sb{k:02d}.hdf5") for k, s in enumerate(stamps)]
-    found = ingest.groups_by_name([*reversed(paths), Path("other.hdf5")])
-    assert [len(group) for group in found] == [3, 2, 1]
-
-
 @pytest.mark.parametrize("absurd", ["times", "frequencies", "link"])
 def test_one_absurd_file_holds_up_no_other(
     absurd: str, root: Path, incoming: Path, small_run: SmallRun

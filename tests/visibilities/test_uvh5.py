@@ -145,6 +145,27 @@ def test_values_that_are_no_numbers_are_flagged_and_counted(files: list[Path]) -
     assert np.isfinite(observation.vis.data).all()
 
 
+@pytest.mark.parametrize("count", [0.0, -1.0, np.nan])
+def test_counts_that_let_no_visibility_count_are_named(files: list[Path], count: float) -> None:
+    for path in files:
+        _edit(_replace("Data/nsamples", lambda counts: np.full_like(counts, count)))(path)
+    with pytest.raises(BadInputError, match=r"\.hdf5: Data/nsamples of this .* nowhere above zero"):
+        conversion.read_observation(files, DSA110)
+
+
+def test_a_count_that_is_no_number_costs_its_sample_alone(files: list[Path]) -> None:
+    before = conversion.read_observation(files, DSA110).vis
+
+    def spoil(counts: np.ndarray) -> np.ndarray:
+        counts[1, 0, 0, 0] = np.nan
+        return counts
+
+    _edit(_replace("Data/nsamples", spoil))(files[0])
+    vis = conversion.read_observation(files, DSA110).vis
+    assert np.isfinite(vis.weights).all()
+    assert np.count_nonzero(vis.flags != before.flags) == 1
+
+
 def test_a_file_whose_disk_is_not_mounted_is_not_taken_for_damaged(tmp_path: Path) -> None:
     """An unmounted disk leaves an empty directory, or none."""
     from dsa110_contimg.imaging.image_reader import read_fits

@@ -136,7 +136,7 @@ def _with_sources(
 ) -> Comparison:
     if first.beam is None:
         return found
-    sources = find_sources(first, _FOUND_SIGMA)
+    sources = find_sources(a, first, _FOUND_SIGMA)
     measured = [
         measure_at(image, _noise(path, image), sources.ra_deg, sources.dec_deg)
         for path, image in ((a, first), (b, second))

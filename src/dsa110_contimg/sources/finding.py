@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_contimg.constants import ARCSEC_RAD
+from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.imaging.sky_image import SkyImage, beam_on_pixels, scales_rad
 
 _ANY_HZ = 1.4e9
@@ -44,7 +45,7 @@ class SourceList:
         return self.ra_deg.size
 
 
-def find_sources(image: SkyImage, threshold_sigma: float) -> SourceList:
+def find_sources(path: Path, image: SkyImage, threshold_sigma: float) -> SourceList:
     """Fit Gaussians to islands above the local noise.
 
     PyBDSF sees plain square pixels; positions, their errors and the solid angle of the pixels are
@@ -52,6 +53,8 @@ def find_sources(image: SkyImage, threshold_sigma: float) -> SourceList:
 
     Parameters
     ----------
+    path : Path
+        Of the image, for what is said of it.
     image : SkyImage
         With its beam.
     threshold_sigma : float
@@ -61,18 +64,29 @@ def find_sources(image: SkyImage, threshold_sigma: float) -> SourceList:
     -------
     SourceList
         In order of decreasing flux density.
+
+    Raises
+    ------
+    BadInputError
+        If it has no observed pixel, or PyBDSF cannot work on it.
     """
+    if not np.isfinite(image.pixels).any():
+        raise BadInputError(f"{path}: holds no observed pixel, only blank ones")
     with tempfile.TemporaryDirectory() as scratch:
         # PyBDSF writes its log beside the image, and prints; both go where nobody looks.
-        path = Path(scratch) / "image.fits"
-        _write_plain(path, image)
+        plain = Path(scratch) / "image.fits"
+        _write_plain(plain, image)
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             _earlier_objects_frozen(),
         ):
             warnings.simplefilter("ignore")
-            found = _fit(path, scratch, threshold_sigma)
+            try:
+                found = _fit(plain, scratch, threshold_sigma)
+            except RuntimeError as error:
+                said = " ".join(str(error).split())
+                raise BadInputError(f"{path}: PyBDSF finds no sources in it ({said})") from error
             # PyBDSF leaves the image open until its objects are collected.
             gc.collect()
     return _on_the_sky(image, found)

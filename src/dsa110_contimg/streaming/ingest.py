@@ -7,10 +7,7 @@ first time is the tile; the name is a hint that nothing depends on.
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
-
-import numpy as np
 
 from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.registry.database import Registry
@@ -32,7 +29,6 @@ from dsa110_contimg.telescope import Telescope
 from dsa110_contimg.visibilities import observations, uvh5
 
 _AT_ONCE = 64
-_ONE_OBSERVATION_S = 120.0
 
 
 class Watch:
@@ -179,27 +175,6 @@ def register(
                 else:
                     count += register_file(session, file, *found)
     return count
-
-
-def groups_by_name(paths: Iterable[Path]) -> list[list[Path]]:
-    """Files of one observation each, as far as their names tell: for what cannot be read yet.
-
-    Names carry the writer's clock: within an observation they lie up to 82 s apart, and at least
-    234 s lie between one observation's last and the next one's first.
-    """
-    stamped = []
-    for path in paths:
-        parsed = uvh5.parse_name(path)
-        if parsed is not None:
-            stamped.append((datetime.fromisoformat(parsed[0]).timestamp(), path))
-    out: list[list[Path]] = []
-    first = -np.inf
-    for at, path in sorted(stamped):
-        if at - first > _ONE_OBSERVATION_S:
-            out.append([])
-            first = at
-        out[-1].append(path)
-    return out
 
 
 def decide(

@@ -47,7 +47,7 @@ def crossmatch(
         if rms_path.exists()
         else np.full(image.pixels.shape, robust_rms(image.pixels), np.float32)
     )
-    found = find_sources(image, options.threshold_sigma)
+    found = find_sources(mosaic_path, image, options.threshold_sigma)
     near = _catalogue_on(image, root, options.sky_catalog)
     there = np.hypot(found.ra_error_arcsec, found.dec_error_arcsec)
     radius = np.hypot(options.radius_arcsec, _POSITION_SIGMA * np.nan_to_num(there))
