@@ -60,6 +60,7 @@ _NONE = (
 )
 
 
+@pytest.mark.accepts("Times", "MJD or Julian dates without their name, years, NaN", "refused")
 @pytest.mark.parametrize("written", _NONE)
 def test_what_is_no_time_is_refused_with_the_forms_that_are(written: str | float) -> None:
     with pytest.raises(ValueError, match=r"give an ISO time such as .*, MJD 61065.9, or Unix"):
@@ -68,6 +69,9 @@ def test_what_is_no_time_is_refused_with_the_forms_that_are(written: str | float
         TypeAdapter(UnixTime).validate_python(written)
 
 
+@pytest.mark.accepts(
+    "Times", "ISO in any form and zone, MJD with its name, Unix seconds, YYYYMMDD", "read"
+)
 @pytest.mark.filterwarnings("ignore:.*dubious year")
 @thorough
 @hypothesis.given(

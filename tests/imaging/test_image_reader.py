@@ -82,6 +82,11 @@ def test_our_own_images_are_read_as_what_they_are(path: Path) -> None:
     assert read.cell_rad == pytest.approx(own.cell_rad, rel=1e-12)
 
 
+@pytest.mark.accepts(
+    "Images",
+    "Frequency in RESTFRQ, RESTFREQ or an axis in any unit (WSClean, ASKAP, CASA)",
+    "used; without one, refused where flux densities of a catalogue must be scaled",
+)
 def test_frequency_of_a_spectral_axis(path: Path) -> None:
     _as_four_axes(path)
     assert read_image(path).frequency_hz == 1.4e9
@@ -94,6 +99,9 @@ def test_frequency_of_a_spectral_axis(path: Path) -> None:
         frequency_of(path, read_image(path))
 
 
+@pytest.mark.accepts(
+    "Images", "Jy, mJy or uJy per beam in any spelling; MJy/sr", "turned to Jy/beam"
+)
 @pytest.mark.parametrize(
     ("unit", "factor"),
     [
@@ -112,6 +120,11 @@ def test_brightness_is_in_jansky_per_beam(unit: str, factor: float, path: Path) 
     assert np.allclose(read.pixels, factor * _own().pixels, rtol=1e-6)
 
 
+@pytest.mark.accepts(
+    "Images",
+    "Kelvin; a beam of zero or in arcsec; solar or no coordinates",
+    "refused with the card",
+)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -150,6 +163,7 @@ def _replace_card(path: Path, key: str, card: bytes) -> None:
     path.write_bytes(content[:at] + card.ljust(80) + content[at + 80 :])
 
 
+@pytest.mark.accepts("Images", "A file that was cut off; a beam that is NaN", "refused")
 def test_damage_is_told_in_one_line(path: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (100, 2880, 4000, len(whole) - 5000):
@@ -164,6 +178,9 @@ def test_damage_is_told_in_one_line(path: Path, tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
+@pytest.mark.accepts(
+    "Images", "Cards that break the standard (CASA 4.7)", "left out, the image is read"
+)
 def test_cards_that_cannot_be_read_are_left_out(path: Path, tmp_path: Path) -> None:
     _edit(path, lambda h: h.update(ORIGIN="CASA 4.7"))
     _replace_card(path, "ORIGIN", b"ORIGIN  = 'CASA\n4.7'")
@@ -173,6 +190,11 @@ def test_cards_that_cannot_be_read_are_left_out(path: Path, tmp_path: Path) -> N
     assert np.array_equal(read_image(tmp_path / "again.fits").pixels, read.pixels)
 
 
+@pytest.mark.accepts(
+    "Images",
+    "The beam in the history (AIPS, the VLA archive)",
+    "used; without any, refused where a beam is needed",
+)
 def test_beams_of_aips_are_in_the_history(path: Path) -> None:
     def change(header: fits.Header) -> None:
         for key in ("BMAJ", "BMIN", "BPA"):
@@ -190,6 +212,9 @@ def test_beams_of_aips_are_in_the_history(path: Path) -> None:
         beam_of(path, read_image(path))
 
 
+@pytest.mark.accepts(
+    "Images", "Several Stokes parameters; several frequencies", "I is taken; refused"
+)
 def test_cubes_are_refused_and_total_intensity_is_taken(path: Path, tmp_path: Path) -> None:
     header, data = fits.getheader(path), fits.getdata(path)
     header["CTYPE3"], header["CRVAL3"], header["CRPIX3"], header["CDELT3"] = "STOKES", 2, 1, -1
@@ -201,6 +226,7 @@ def test_cubes_are_refused_and_total_intensity_is_taken(path: Path, tmp_path: Pa
         read_image(tmp_path / "c.fits")
 
 
+@pytest.mark.accepts("Images", "CASA image directories", "read")
 def test_casa_images_are_read(path: Path, tmp_path: Path) -> None:
     write_casa_image(tmp_path / "a.image", path)
     read, own = read_image(tmp_path / "a.image"), _own()
@@ -211,6 +237,9 @@ def test_casa_images_are_read(path: Path, tmp_path: Path) -> None:
     assert read.beam.major_rad == pytest.approx(BEAM.major_rad, rel=1e-5)
 
 
+@pytest.mark.accepts(
+    "Images", "Images at a celestial pole", "written with LONPOLE, so that every reader agrees"
+)
 @pytest.mark.parametrize("dec", [np.pi / 2, -np.pi / 2, 1.5, 0.3])
 def test_north_is_up_at_the_pole_too(dec: float, tmp_path: Path) -> None:
     image = _own(dec=dec)
@@ -287,6 +316,12 @@ def headers(draw: st.DrawFn) -> fits.Header:
     return header
 
 
+@pytest.mark.accepts(
+    "Images",
+    "Any celestial projection, frame, rotation or mirroring; two to four axes in any order; in an "
+    "extension, compressed",
+    "read with the coordinates of the file",
+)
 @thorough
 @hypothesis.given(
     header=headers(),

@@ -368,6 +368,11 @@ def _fails(name: str) -> str:
     return name
 
 
+@pytest.mark.accepts(
+    "Events",
+    "An error in one tile that nobody foresaw",
+    "the tile is left out with its reason, the others go on",
+)
 @pytest.mark.parametrize("kind", ["KeyError", "ZeroDivisionError", "BadInputError"])
 def test_an_error_of_one_call_costs_that_call(
     kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -31,6 +31,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+@pytest.mark.accepts(
+    "File systems",
+    "No hard links (exFAT, some of FUSE)",
+    "products get their names in another way, which doctor names",
+)
 def test_a_product_is_published_once_on_any_file_system(way: str, tmp_path: Path) -> None:
     assert durable.way_to_place(tmp_path) == way
     (tmp_path / "a").write_text("one")
@@ -56,6 +61,11 @@ def test_doctor_says_how(way: str, tmp_path: Path) -> None:
     assert verdict == ("warning" if way == "exclusive creation" else "ok")
 
 
+@pytest.mark.accepts(
+    "File systems",
+    "No maps of files (some of FUSE)",
+    "images are held in memory while they are written",
+)
 def test_images_are_written_where_files_cannot_be_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

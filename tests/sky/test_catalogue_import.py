@@ -43,6 +43,9 @@ def _table(sky: SkyCoord, flux: units.Quantity | None = None) -> Table:
     return Table({"RA": sky.ra, "DE": sky.dec, "F": flux})
 
 
+@pytest.mark.accepts(
+    "Catalogues", "Positions in degrees, radians, arcminutes or hours; Parquet", "turned to degrees"
+)
 @pytest.mark.parametrize(
     ("form", "unit"),
     [
@@ -79,6 +82,7 @@ def test_positions_have_the_unit_that_the_file_states(
     assert _separation_arcsec(read_file(path, "c", _NAMED), sky) < 1e-6
 
 
+@pytest.mark.accepts("Catalogues", "COOSYS of a VOTable: FK4 B1950, FK5", "turned to ICRS")
 @pytest.mark.parametrize(("equinox", "system"), [("B1950", "eq_FK4"), ("J2000", "eq_FK5")])
 def test_a_votable_states_its_frame(
     sky: SkyCoord, equinox: str, system: str, tmp_path: Path
@@ -100,6 +104,11 @@ def test_a_votable_states_its_frame(
     assert _separation_arcsec(read_file(tmp_path / "c.xml", "c", _NAMED), sky) < 1e-3
 
 
+@pytest.mark.accepts(
+    "Catalogues",
+    "RADESYS and EQUINOX of a FITS table",
+    "turned to ICRS, unless --frame states another",
+)
 def test_fits_cards_state_the_frame(sky: SkyCoord, tmp_path: Path) -> None:
     old = sky.transform_to(FK4(equinox="B1950"))
     table = _table(SkyCoord(old.ra, old.dec))
@@ -141,6 +150,7 @@ def test_galactic_positions_and_angles(sky: SkyCoord, tmp_path: Path) -> None:
     assert np.rad2deg(found.catalogue.shapes.angle_rad) % 180 == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.accepts("Catalogues", "Jy, mJy, MJy, uJy", "told apart")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("unit", "jansky"), [("mJy", 1e-3), ("MJy", 1e6), ("uJy", 1e-6), ("Jy", 1.0), ("JY", 1.0)]
@@ -162,6 +172,9 @@ def test_flux_densities_have_the_unit_that_the_file_states(
     assert jansky_per(unit) == pytest.approx(jansky)
 
 
+@pytest.mark.accepts(
+    "Catalogues", "No unit, Kelvin, peaks", "refused until --flux-unit or --peak states it"
+)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("unit", "said"),
@@ -185,6 +198,11 @@ def test_flux_densities_are_not_guessed(unit: str | None, said: str, tmp_path: P
     assert read_file(tmp_path / "c.vot", "c", stated).catalogue.flux_jy.max() == 0.2
 
 
+@pytest.mark.accepts(
+    "Catalogues",
+    "--frequency and --flux-unit with columns that are recognized",
+    "hold; what is assumed is said",
+)
 def test_options_hold_for_columns_that_are_recognized(tmp_path: Path) -> None:
     (tmp_path / "racs.csv").write_text("ra_deg,dec_deg,flux_jy\n10,16,1000\n20,16,500\n")
     done = CliRunner().invoke(
@@ -206,6 +224,11 @@ def test_options_hold_for_columns_that_are_recognized(tmp_path: Path) -> None:
 _ROWS = "10.5,16,1\n20.5,17,2\n"
 
 
+@pytest.mark.accepts(
+    "Catalogues",
+    "Marks of byte order, comments, semicolons, tabs, blanks, Latin-1 (Excel, TOPCAT, NumPy)",
+    "read",
+)
 @pytest.mark.parametrize(
     "content",
     [
@@ -230,6 +253,9 @@ def test_text_in_the_forms_that_people_have(content: bytes, tmp_path: Path) -> N
     assert found.flux_jy.tolist() == [1, 2]
 
 
+@pytest.mark.accepts(
+    "Catalogues", "Sexagesimal positions, lines of units and dashes (VizieR)", "read"
+)
 def test_sexagesimal_positions_of_vizier(tmp_path: Path) -> None:
     (tmp_path / "nvss.tsv").write_text(
         "#RESOURCE=yCat\n#COOSYS\tJ2000:\teq_FK5 J2000\n\n"
@@ -257,6 +283,11 @@ def test_sexagesimal_positions_of_vizier(tmp_path: Path) -> None:
         read_file(tmp_path / "bad.csv", "h", stated)
 
 
+@pytest.mark.accepts(
+    "Catalogues",
+    "Right ascensions without a unit that look like hours",
+    "refused until --position-unit states it",
+)
 def test_hours_without_a_unit_are_asked_about(tmp_path: Path) -> None:
     hours = np.linspace(0.2, 23.8, 40)
     rows = "".join(f"{h:.4f},{d},1\n" for d, h in enumerate(hours))
@@ -269,6 +300,7 @@ def test_hours_without_a_unit_are_asked_about(tmp_path: Path) -> None:
     assert found.ra_deg == pytest.approx(np.round(hours, 4))
 
 
+@pytest.mark.accepts("Catalogues", "One source in several rows", "counts once")
 def test_a_source_listed_twice_counts_once(sky: SkyCoord, tmp_path: Path) -> None:
     table = _table(sky)
     table.write(tmp_path / "once.vot", format="votable")
@@ -284,6 +316,9 @@ def test_a_source_listed_twice_counts_once(sky: SkyCoord, tmp_path: Path) -> Non
     assert np.array_equal(once.catalogue.flux_jy, twice.catalogue.flux_jy)
 
 
+@pytest.mark.accepts(
+    "Catalogues", "Flags of VLASS, -999, masked and negative values", "left out and counted"
+)
 def test_flags_and_blanks_leave_rows_out_with_a_count(tmp_path: Path) -> None:
     table = Table(
         {
@@ -307,6 +342,9 @@ def test_flags_and_blanks_leave_rows_out_with_a_count(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.accepts(
+    "Catalogues", "Several tables in a FITS file", "the one with the columns is taken"
+)
 def test_the_table_with_the_columns_is_taken(sky: SkyCoord, tmp_path: Path) -> None:
     other = fits.table_to_hdu(Table({"x": [1.0]}))
     wanted = fits.table_to_hdu(_table(sky))
@@ -325,6 +363,7 @@ def _garbage(path: Path) -> None:
     path.write_bytes(b"\x00\x01\x02" * 1000)
 
 
+@pytest.mark.accepts("Catalogues", "Damaged files", "refused")
 @pytest.mark.parametrize(
     ("form", "damage"),
     [
@@ -385,6 +424,11 @@ def test_nearest_rows_are_kept_in_order() -> None:
 _FLUX_UNITS = {"Jy": 1.0, "mJy": 1e-3, "uJy": 1e-6, "MJy": 1e6, "W / (m2 Hz)": 1e26}
 
 
+@pytest.mark.accepts(
+    "Catalogues",
+    "FITS, VOTable, ECSV, CSV, TSV with any unit, frame, type and order of columns",
+    "read",
+)
 @thorough
 @hypothesis.given(
     n=st.integers(1, 30),

@@ -70,6 +70,7 @@ def test_one_source_is_one_row(rng: np.random.Generator, wide: float) -> None:
     assert len(_found(image, 6.0)) == 1
 
 
+@pytest.mark.accepts("Images", "Only blank pixels", "refused")
 def test_a_blank_image_is_refused_before_anything_is_looked_for(rng: np.random.Generator) -> None:
     image = _image(np.zeros((0, 2)), np.zeros(0), 100, rng)
     blank = Image(**{**vars(image), "pixels": np.full_like(image.pixels, np.nan)})

@@ -46,6 +46,11 @@ def _unit(direction: dict[str, dict[str, float]]) -> np.ndarray:
     return astrometry.radec_to_vector(direction["m0"]["value"], direction["m1"]["value"])
 
 
+@pytest.mark.accepts(
+    "Measurement Sets",
+    "Phase centres in B1950, B1950_VLA, GALACTIC; by column or by row (importuvfits)",
+    "turned to ICRS with the baselines",
+)
 @pytest.mark.parametrize("frame", ["B1950", "B1950_VLA", "GALACTIC", "J2000"])
 @pytest.mark.parametrize("by_row", [False, True])
 def test_phase_centres_and_baselines_are_turned_to_icrs(
@@ -89,6 +94,7 @@ def test_phase_centres_and_baselines_are_turned_to_icrs(
     )
 
 
+@pytest.mark.accepts("Measurement Sets", "Phase centres in AZELGEO and the like", "refused")
 def test_a_frame_that_turns_with_the_earth_is_refused(ms: Path) -> None:
     with tables.table(str(ms / "FIELD"), readonly=False, ack=False) as field:
         field.putcolkeyword("PHASE_DIR", "MEASINFO", {"type": "direction", "Ref": "AZELGEO"})
@@ -104,6 +110,11 @@ def _add_pointing(ms: Path, direction: tuple[float, float], frame: str) -> None:
         pointing.putcolkeyword("DIRECTION", "MEASINFO", {"type": "direction", "Ref": frame})
 
 
+@pytest.mark.accepts(
+    "Measurement Sets",
+    "POINTING in azimuth and elevation, zero or NaN (MeerKAT, ALMA, converters)",
+    "the phase centre is used",
+)
 @pytest.mark.parametrize(
     ("direction", "frame", "used"),
     [
@@ -122,6 +133,7 @@ def test_pointings_that_are_none_of_the_sky_are_not_used(
     assert np.allclose(found.pointings, astrometry.radec_to_vector(*where), atol=1e-12)
 
 
+@pytest.mark.accepts("Measurement Sets", "NaN or infinite data and weights", "flagged")
 def test_what_is_not_finite_is_flagged(vis: Visibilities, ms: Path) -> None:
     with tables.table(str(ms), readonly=False, ack=False) as table:
         cell = table.getcell("DATA", 7)
@@ -141,6 +153,11 @@ def test_what_is_not_finite_is_flagged(vis: Visibilities, ms: Path) -> None:
     assert np.array_equal(found.data[good], vis.data[good])
 
 
+@pytest.mark.accepts(
+    "Measurement Sets",
+    "Several fields of one name",
+    "one field at one place; else chosen by number",
+)
 def test_fields_of_one_name_are_one_field_only_at_one_place(vis: Visibilities, ms: Path) -> None:
     with tables.table(str(ms / "FIELD"), readonly=False, ack=False) as field:
         field.copyrows(field)
@@ -176,6 +193,9 @@ def _cut_off(ms: Path) -> None:
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
 
 
+@pytest.mark.accepts(
+    "Measurement Sets", "No diameters, no positions, Stokes parameters, cut off", "refused"
+)
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -195,6 +215,9 @@ def test_what_cannot_be_used_is_refused_with_its_cause(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.accepts(
+    "Measurement Sets", "No diameters of the VLA, GMRT, MeerKAT, ATCA, WSRT, ASKAP", "known"
+)
 def test_diameters_are_known_of_some_telescopes(ms: Path) -> None:
     _no_diameters(ms)
     with tables.table(str(ms / "OBSERVATION"), readonly=False, ack=False) as observation:
@@ -202,6 +225,9 @@ def test_diameters_are_known_of_some_telescopes(ms: Path) -> None:
     assert set(measurement_set.read(ms).array.dish_diameters_m) == {25.0}
 
 
+@pytest.mark.accepts(
+    "Measurement Sets", "Several scans of one calibrator in files of their own", "all are used"
+)
 def test_scans_of_one_calibrator_are_all_kept(vis: Visibilities, rng: np.random.Generator) -> None:
     primary = flux_scale.CALIBRATORS[0]
     ra, dec = (float(angle) for angle in astrometry.vector_to_radec(primary.direction()))
@@ -223,6 +249,7 @@ def test_scans_of_one_calibrator_are_all_kept(vis: Visibilities, rng: np.random.
         calibrate_fields(first, [first, elsewhere], FieldSolveOptions())
 
 
+@pytest.mark.accepts("Names", "Reference antennas with spaces; absent ones", "read; refused")
 def test_reference_antennas_that_a_user_states_must_be_there() -> None:
     names = DSA110.stations
     check_reference_antennas(names, ("103", "104"), ())

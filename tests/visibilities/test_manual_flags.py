@@ -17,6 +17,9 @@ def _add(root: Path, *given: str) -> str:
     return done.output
 
 
+@pytest.mark.accepts(
+    "Names", "Flags for absent antennas or channels, or an end before the begin", "refused"
+)
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -145,6 +145,7 @@ def test_values_that_are_no_numbers_are_flagged_and_counted(files: list[Path]) -
     assert np.isfinite(observation.vis.data).all()
 
 
+@pytest.mark.accepts("Sub-band files", "nsamples nowhere above zero", "refused with the cause")
 @pytest.mark.parametrize("count", [0.0, -1.0, np.nan])
 def test_counts_that_let_no_visibility_count_are_named(files: list[Path], count: float) -> None:
     for path in files:
@@ -153,6 +154,7 @@ def test_counts_that_let_no_visibility_count_are_named(files: list[Path], count:
         conversion.read_observation(files, DSA110)
 
 
+@pytest.mark.accepts("Sub-band files", "nsamples that are NaN", "flagged")
 def test_a_count_that_is_no_number_costs_its_sample_alone(files: list[Path]) -> None:
     before = conversion.read_observation(files, DSA110).vis
 

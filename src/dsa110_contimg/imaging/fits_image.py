@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.header_cards import BANDWIDTH_CARD
 from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.sky_image import SkyImage
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
 
 _RAD = np.pi / 180
 _FITS_BLOCK = 2880
@@ -55,10 +60,10 @@ class Image:
     beam: RestoringBeam | None
     unit: str
     frequency_hz: float
-    header: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def wcs(self) -> Any:
+    def wcs(self) -> "WCS":
         """The astropy WCS."""
         from astropy.wcs import WCS
 
@@ -159,7 +164,7 @@ def create_fits(path: Path, image: SkyImage) -> Iterator[np.ndarray]:
         pixels.flush()
 
 
-def _header(image: SkyImage) -> Any:
+def _header(image: SkyImage) -> "Header":
     header = image.wcs.to_header()
     header["BUNIT"] = image.unit
     header["BTYPE"] = "Intensity"
@@ -175,7 +180,7 @@ def _header(image: SkyImage) -> Any:
     return header
 
 
-def _add_degenerate_axes(header: Any, image: SkyImage) -> None:
+def _add_degenerate_axes(header: "Header", image: SkyImage) -> None:
     """Frequency and Stokes parameter: axes of the coordinates that the array does not have.
 
     The FITS standard allows more axes of coordinates than of data (section 8.2, WCSAXES); casacore
@@ -193,7 +198,7 @@ def _add_degenerate_axes(header: Any, image: SkyImage) -> None:
     header["RESTFREQ"] = image.frequency_hz
 
 
-def _value(given: object) -> Any:
+def _value(given: object) -> object:
     """Value of a card that may have a comment."""
     return given[0] if isinstance(given, tuple) else given
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,12 @@ from dsa110_contimg.imaging.restore import RestoringBeam
 from dsa110_contimg.imaging.sky_image import ForeignImage, SkyImage
 from dsa110_contimg.sky.projections import PROJECTIONS
 from dsa110_contimg.sky.table_files import parse_unit
+
+if TYPE_CHECKING:
+    from astropy.coordinates import BaseCoordinateFrame
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
 
 _RAD = np.pi / 180
 _BEAM_CARDS = (("BMAJ", "BMIN", "BPA"), ("CLEANBMJ", "CLEANBMN", "CLEANBPA"))
@@ -78,9 +84,9 @@ class _Plane:
         Of a spectral axis.
     """
 
-    header: Any
+    header: "Header"
     pixels: np.ndarray
-    wcs: Any
+    wcs: "WCS"
     frequency_hz: float | None
 
 
@@ -239,7 +245,7 @@ def _plane(path: Path) -> _Plane:
         raise BadInputError(f"{path}: is cut off or damaged ({error})") from error
 
 
-def _is_image(hdu: Any) -> bool:
+def _is_image(hdu: object) -> bool:
     from astropy.io import fits
 
     if not isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU):
@@ -248,7 +254,7 @@ def _is_image(hdu: Any) -> bool:
     return sum(length > 1 for length in shape) >= 2
 
 
-def _celestial_plane(path: Path, header: Any, data: np.ndarray) -> _Plane:
+def _celestial_plane(path: Path, header: "Header", data: np.ndarray) -> _Plane:
     """One plane of a cube with axes of length one, and its coordinates."""
     from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 
@@ -263,7 +269,7 @@ def _celestial_plane(path: Path, header: Any, data: np.ndarray) -> _Plane:
         raise BadInputError(f"{path}: has no celestial coordinates (its axes are {types})")
     longitude, latitude = wcs.wcs.lng, wcs.wcs.lat
     frequency_hz = None
-    index: list[Any] = [0] * data.ndim
+    index: list[int | slice] = [0] * data.ndim
     # Coordinates may have more axes than the array, and the other way round.
     for axis in range(max(data.ndim, wcs.naxis)):
         # The axes of an array are those of the header from the last to the first.
@@ -297,7 +303,7 @@ def _celestial_plane(path: Path, header: Any, data: np.ndarray) -> _Plane:
     return _Plane(header, pixels if latitude > longitude else pixels.T, celestial, frequency_hz)
 
 
-def _step(wcs: Any, axis: int) -> float:
+def _step(wcs: "WCS", axis: int) -> float:
     return float(wcs.wcs.get_cdelt()[axis] * wcs.wcs.get_pc()[axis, axis])
 
 
@@ -343,7 +349,7 @@ def _upright(
     )
 
 
-def _frame(path: Path, wcs: Any) -> Any:
+def _frame(path: Path, wcs: "WCS") -> "BaseCoordinateFrame":
     from astropy.wcs.utils import wcs_to_celestial_frame
 
     try:
@@ -355,7 +361,7 @@ def _frame(path: Path, wcs: Any) -> Any:
         ) from error
 
 
-def _readable(header: Any) -> Any:
+def _readable(header: "Header") -> "Header":
     """A header without the cards that cannot be read or written again."""
     from astropy.io import fits
 
@@ -370,7 +376,7 @@ def _readable(header: Any) -> Any:
     return fits.Header(good)
 
 
-def _cards(header: Any, keys: Sequence[str]) -> list[str]:
+def _cards(header: "Header", keys: Sequence[str]) -> list[str]:
     """Those of some keys that have a value, and one that may be written again."""
     from astropy.io import fits
 
@@ -390,7 +396,7 @@ def _cards(header: Any, keys: Sequence[str]) -> list[str]:
     return good
 
 
-def _further_cards(header: Any) -> dict[str, Any]:
+def _further_cards(header: "Header") -> dict[str, object]:
     """Cards that neither structure, coordinates, unit, beam nor frequency are made of."""
     return {
         key: header[key]
@@ -399,11 +405,11 @@ def _further_cards(header: Any) -> dict[str, Any]:
     }
 
 
-def _text(header: Any, key: str) -> str:
+def _text(header: "Header", key: str) -> str:
     return str(header[key]).strip() if _cards(header, [key]) else ""
 
 
-def _number(path: Path, header: Any, key: str) -> float | None:
+def _number(path: Path, header: "Header", key: str) -> float | None:
     """Value of a card; None if the header has it not.
 
     Raises
@@ -450,7 +456,7 @@ def _beam(path: Path, plane: _Plane) -> RestoringBeam | None:
     return RestoringBeam(major_deg * _RAD, minor_deg * _RAD, angle_deg * _RAD)
 
 
-def _beam_cards(path: Path, header: Any) -> tuple[float, ...] | None:
+def _beam_cards(path: Path, header: "Header") -> tuple[float, ...] | None:
     for names in _BEAM_CARDS:
         major, minor, angle = (_number(path, header, name) for name in names)
         if major is None:

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from dsa110_contimg.imaging.restore import RestoringBeam
+
+if TYPE_CHECKING:
+    from astropy.coordinates import BaseCoordinateFrame
+    from astropy.wcs import WCS
 
 
 class SkyImage(Protocol):
@@ -29,7 +33,7 @@ class SkyImage(Protocol):
         """Frequency; None if the file states none."""
 
     @property
-    def header(self) -> Mapping[str, Any]:
+    def header(self) -> Mapping[str, object]:
         """Further cards: keyword to value or (value, comment)."""
 
     @property
@@ -37,7 +41,7 @@ class SkyImage(Protocol):
         """Root of the solid angle of a pixel at the middle."""
 
     @property
-    def wcs(self) -> Any:
+    def wcs(self) -> "WCS":
         """The astropy WCS of two axes, in the frame of the file."""
 
     def sky(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,12 +64,12 @@ class ForeignImage:
     """
 
     pixels: np.ndarray
-    wcs: Any
-    frame: Any
+    wcs: "WCS"
+    frame: "BaseCoordinateFrame"
     beam: RestoringBeam | None
     unit: str
     frequency_hz: float | None
-    header: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def cell_rad(self) -> float:

@@ -160,7 +160,7 @@ def _draw_mosaic(folder: Path, name: str, published: Published, like: Hips | Non
     rms_jy = like.rms_jy if like is not None else hips.typical_rms_jy(rms)
     # Under a hidden name until it is whole.
     with whole(folder / name) as part:
-        span = [float(image.header[key]) for key in _SPAN_CARDS if key in image.header]
+        span = [float(str(image.header[key])) for key in _SPAN_CARDS if key in image.header]
         one = Hips(
             part,
             order,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from dsa110_contimg.sky.table_files import TableFile
 
 if TYPE_CHECKING:
     from astropy import units
+    from astropy.coordinates import BaseCoordinateFrame
+    from astropy.table import Table
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _DEFAULT_HZ = 1.4e9
@@ -265,14 +267,14 @@ def _no_columns(names: Sequence[str], given: ColumnMap | None) -> str:
     return f"has no column {', '.join(missing)}; it has {there}"
 
 
-def _numbers(path: Path, table: Any, name: str) -> np.ndarray:
+def _numbers(path: Path, table: "Table", name: str) -> np.ndarray:
     try:
         return table_files.numbers(table[name])
     except (TypeError, ValueError) as error:
         raise BadInputError(f"{path}: column {name} holds no numbers ({error})") from error
 
 
-def _unit(path: Path, table: Any, name: str) -> Any:
+def _unit(path: Path, table: "Table", name: str) -> "units.UnitBase | None":
     try:
         return table_files.unit_of(table[name])
     except ValueError as error:
@@ -373,7 +375,7 @@ def _refuse_hours(path: Path, name: str, ra_deg: np.ndarray) -> None:
         )
 
 
-def _frame(path: Path, file: TableFile, columns: ColumnMap) -> Any:
+def _frame(path: Path, file: TableFile, columns: ColumnMap) -> "BaseCoordinateFrame | None":
     """The astropy frame of the positions; None for ICRS."""
     from astropy.coordinates import FK4, FK5, Galactic
 

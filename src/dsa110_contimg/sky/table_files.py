@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -16,7 +16,9 @@ import numpy as np
 from dsa110_contimg.errors import BadInputError, UsageError, unreadable
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    from astropy.io.votable.tree import CooSys, Resource, VOTableFile
+    from astropy.table import Column, Table
+    from astropy.units import UnitBase
 
 _BLANKS = ("", "-", "--", "---", "null", "NULL", "None", "N/A", "n/a", "nan", "NaN", "NAN")
 """Cells of text files that hold no value."""
@@ -98,7 +100,7 @@ def read(path: Path, wanted: Callable[[Collection[str]], bool]) -> TableFile:
     return serving[0] if serving else found[0]
 
 
-def numbers(column: Any) -> np.ndarray:
+def numbers(column: "Column") -> np.ndarray:
     """Values of a table column as floats; NaN where masked.
 
     Raises
@@ -110,13 +112,13 @@ def numbers(column: Any) -> np.ndarray:
     return np.asarray(values.filled(np.nan) if hasattr(values, "filled") else values)
 
 
-def texts(column: Any) -> np.ndarray:
+def texts(column: "Column") -> np.ndarray:
     """Values of a table column as text without spaces around it; empty where masked."""
     values = column.astype(str)
     return np.char.strip(values.filled("") if hasattr(values, "filled") else np.asarray(values))
 
 
-def unit_of(column: Any) -> Any:
+def unit_of(column: "Column") -> "UnitBase | None":
     """The astropy unit of a column, however it is written; None if it has none.
 
     Raises
@@ -137,7 +139,7 @@ def unit_of(column: Any) -> Any:
     return written
 
 
-def parse_unit(text: str) -> Any:
+def parse_unit(text: str) -> "UnitBase":
     """An astropy unit from text of any of the usual standards.
 
     Raises
@@ -242,7 +244,7 @@ def _votable(path: Path) -> list[TableFile]:
     return found
 
 
-def _systems(element: Any) -> list[Any]:
+def _systems(element: "VOTableFile | Resource") -> "list[CooSys]":
     """All COOSYS elements, of the document and its resources."""
     systems = list(element.coordinate_systems)
     for resource in element.resources:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def phase_centre(path: Path, ms: "table", field: int) -> PhaseCentre:
         name = _frame(rows, "PHASE_DIR", field)
     if name in _ICRS:
         return PhaseCentre((float(longitude), float(latitude)))
-    frame: Any = {
+    frame = {
         "B1950": FK4(equinox="B1950"),
         # Of the VLA's old calibrator lists: the mean epoch of their observation is 1979.9.
         "B1950_VLA": FK4(equinox="B1950", obstime="B1979.9"),
