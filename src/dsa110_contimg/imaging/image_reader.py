@@ -237,6 +237,8 @@ def _plane(path: Path) -> _Plane:
                 if hdu is None:
                     raise BadInputError(f"{path}: holds no image of two axes")
                 return _celestial_plane(path, hdu.header, np.asarray(hdu.data))
+    except FileNotFoundError as error:
+        raise unreadable(path, "there is no such file", error) from error
     except OSError as error:
         raise unreadable(path, f"cannot be read as FITS ({error})", error) from error
     except fits.VerifyError as error:
