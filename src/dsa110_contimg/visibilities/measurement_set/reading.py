@@ -176,20 +176,32 @@ def _one_field(path: Path, ms: "table", field: str | None) -> "tuple[int, table]
 
 
 def _flag_what_is_not_finite(rows: dict[str, np.ndarray], column: str) -> None:
-    """Flag samples that are no numbers, or have no weight, in place."""
+    """Flag samples that are no numbers, or whose weight is none, in place."""
     data, flags, weights = rows[column], rows["FLAG"], rows["WEIGHT"]
+    if weights.strides[1] == 0:
+        # One weight for all channels of a row.
+        of_row = np.array(weights[:, :1])
+        bad = _no_weight(of_row)
+        if bad.any():
+            of_row[bad] = 0
+            flags |= bad
+            rows["WEIGHT"] = np.broadcast_to(of_row, weights.shape)
     for first in range(0, len(data), _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
         bad = ~np.isfinite(data[part])
         if bad.any():
             data[part][bad] = 0
             flags[part] |= bad
-    # Weights of one number a row are a view of all channels.
-    spectral = weights if weights.strides[1] else weights[:, :1]
-    bad = ~(np.isfinite(spectral) & (spectral >= 0))
-    if bad.any():
-        flags |= bad
-        rows["WEIGHT"] = np.where(bad, np.float32(0), weights)
+        if weights.strides[1] != 0:
+            bad = _no_weight(weights[part])
+            if bad.any():
+                weights[part][bad] = 0
+                flags[part] |= bad
+
+
+def _no_weight(weights: np.ndarray) -> np.ndarray:
+    """True where a weight is negative or no number."""
+    return ~((weights >= 0) & (weights < np.inf))
 
 
 def _polarizations(path: Path, ms: "table", windows: np.ndarray) -> tuple[int, ...]:
