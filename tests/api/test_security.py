@@ -412,8 +412,8 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
                 method="mean",
                 tile_ids=("a",),
                 left_out={},
-                start=100.0 * n,
-                end=100.0 * n + 309.0,
+                start=1.7e9 + 100.0 * n,
+                end=1.7e9 + 100.0 * n + 309.0,
                 calibration_set_ids=(),
                 median_rms_jy=math.nan,
                 frequency_hz=1.4e9,
@@ -427,7 +427,7 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
             session.add(
                 Mosaic(
                     name=f"m{n}",
-                    start=100.0 * n,
+                    start=1.7e9 + 100.0 * n,
                     method="mean",
                     verdict="passed",
                     state="published" if n else "held",
@@ -449,7 +449,7 @@ def test_lists_are_filtered_and_unknown_things_are_not_there(
     client = call()
     names = [row["name"] for row in client.get("/api/mosaics?state=published").json()]
     assert names == ["m2", "m1"]
-    assert [r["name"] for r in client.get("/api/mosaics?until=100&limit=1").json()] == ["m1"]
+    assert [r["name"] for r in client.get("/api/mosaics?until=1700000100&limit=1").json()] == ["m1"]
     held = client.get("/api/mosaics/m0").json()
     assert held["state"] == "held"
     assert held["record"]["mosaic"]["median_rms_jy"] is None, "JSON has no number that is none"

@@ -185,7 +185,7 @@ def test_a_stored_plan_is_shown_edited_built_and_forgotten(
     ("arguments", "status", "message"),
     [
         (("plan", "--name", "x", "--method", "median"), 2, "median"),
-        (("plan", "--name", "x", "--since", "yesterday"), 1, "Unix seconds or an ISO time"),
+        (("plan", "--name", "x", "--since", "yesterday"), 1, "give an ISO time such as"),
         (("plan", "--name", "x", "--since", "2030-01-01"), 1, "no imaged tile"),
         (("build", "--name", "nobody", "--output", "/tmp/x.fits"), 1, "no plan 'nobody'"),
         (("build", "--name", "x"), 2, "--output"),

@@ -201,7 +201,7 @@ def test_streaming_records_every_tile_and_all_faces_tell_of_a_jump(troubled: Pat
     with pytest.raises(UsageError, match="no tile in this time has an antenna 'none'"):
         _run("antennas", "none", "--root", troubled)
     with pytest.raises(UsageError, match="--since"):
-        _run("antennas", "--until", "2001-01-01", "--root", troubled)
+        _run("antennas", "--until", "2002-01-01", "--root", troubled)
     application = create_app(settings_module.load(root=troubled))
     add_dashboard(application)
     local = {"base_url": "http://localhost", "client": ("127.0.0.1", 50000)}

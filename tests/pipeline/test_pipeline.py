@@ -358,7 +358,15 @@ def test_a_tile_that_cannot_be_calibrated_stays_out_and_the_others_go_on(
 
 _KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind
-    for kind in (KeyError, ZeroDivisionError, BadInputError, OSError, RetryableError, UsageError)
+    for kind in (
+        KeyError,
+        ZeroDivisionError,
+        CalibrationError,
+        BadInputError,
+        OSError,
+        RetryableError,
+        UsageError,
+    )
 }
 
 
@@ -373,7 +381,7 @@ def _fails(name: str) -> str:
     "An error in one tile that nobody foresaw",
     "the tile is left out with its reason, the others go on",
 )
-@pytest.mark.parametrize("kind", ["KeyError", "ZeroDivisionError", "BadInputError"])
+@pytest.mark.parametrize("kind", ["KeyError", "ZeroDivisionError", "CalibrationError"])
 def test_an_error_of_one_call_costs_that_call(
     kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,7 +392,7 @@ def test_an_error_of_one_call_costs_that_call(
     )
     assert good == ("a", "b")
     assert list(left_out) == [kind]
-    if kind != "BadInputError":
+    if kind != "CalibrationError":
         assert left_out[kind].startswith(f"unforeseen {kind}: ")
         assert "\n" not in left_out[kind]
         # What programmers need to mend it is logged.
@@ -395,7 +403,7 @@ def test_an_error_of_one_call_costs_that_call(
         without_failures([kind], context.map_sparing([call(_fails, name=kind)], "tile"))
 
 
-@pytest.mark.parametrize("kind", ["OSError", "RetryableError", "UsageError"])
+@pytest.mark.parametrize("kind", ["OSError", "RetryableError", "UsageError", "BadInputError"])
 def test_an_error_of_the_machine_or_the_request_ends_the_run(kind: str, tmp_path: Path) -> None:
     calls = [call(_fails, name=name) for name in ("a", kind, "b")]
     with pytest.raises(_KINDS[kind]):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from dsa110_contimg.errors import (
+    BadInputError,
     CancelledRunError,
     ContimgError,
     GraphError,
@@ -191,11 +192,13 @@ class PipelineContext(StageContext):
 def concerns_one(error: BaseException) -> bool:
     """True of an error that says something of one piece of work, foreseen or not.
 
-    What the machine, its disks or the request are to blame for concerns all of them.
+    What the machine, its disks or the request are to blame for concerns all of them. A damaged
+    file ends the run too: it can be made again, which is better than to go on without its tile.
     """
     return isinstance(error, Exception) and not isinstance(
         error,
         RetryableError
+        | BadInputError
         | UsageError
         | NothingToDo
         | CancelledRunError
