@@ -185,7 +185,7 @@ class Bench:
         return self._ours.run(steps.image, calls, step)
 
     def _wsclean(self, step: Step, ms: Path, image: Any, *extra: str) -> None:
-        from dsa110_contimg.imaging.image_reader import read_fits
+        from dsa110_contimg.imaging.image_reader import read_map
         from dsa110_contimg.robust import robust_rms
 
         note(f"{step.peer}, {image.size} px")
@@ -210,7 +210,7 @@ class Bench:
             steps.WORKERS,
             *extra,
         )
-        rms = robust_rms(read_fits(Path(f"{prefix}-residual.fits")).pixels)
+        rms = robust_rms(read_map(Path(f"{prefix}-residual.fits")).pixels)
         step.peer_s.append(seconds)
         step.remark = f"rms {1e3 * image.rms_jy:.3f} mJy, peer {1e3 * rms:.3f} mJy"
 

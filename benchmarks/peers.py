@@ -29,7 +29,7 @@ from dsa110_contimg.calibration.apply import apply_gains
 from dsa110_contimg.calibration.intervals import interpolated
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.imaging import gridding, tile, weighting
-from dsa110_contimg.imaging.image_reader import read_fits
+from dsa110_contimg.imaging.image_reader import read_fits, read_map
 from dsa110_contimg.imaging.options import TileImageOptions
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
@@ -268,7 +268,7 @@ def check_dirty(done: Processed) -> Iterator[Check]:
         "-niter",
         "0",
     )
-    theirs = read_fits(Path(f"{prefix}-dirty.fits")).pixels
+    theirs = read_map(Path(f"{prefix}-dirty.fits")).pixels
     yield Check(
         "dirty image as WSClean's, of the peak",
         float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
@@ -319,8 +319,8 @@ def check_restored(done: Processed) -> Iterator[Check]:
         "-auto-threshold",
         "1",
     )
-    theirs = read_fits(Path(f"{prefix}-image.fits"))
-    their_rms = robust_rms(read_fits(Path(f"{prefix}-residual.fits")).pixels)
+    theirs = read_map(Path(f"{prefix}-image.fits"))
+    their_rms = robust_rms(read_map(Path(f"{prefix}-residual.fits")).pixels)
     for loss in (0.0, 0.001):
         image = tile.image_tile(vis, None, options.model_copy(update={"averaging_loss": loss}))
         name = f"averaging loss {loss:g}"
@@ -362,7 +362,7 @@ def check_truth(done: Processed) -> Iterator[Check]:
         "-auto-threshold",
         "1.5",
     )
-    for name, image in (("ours", ours), ("WSClean's", read_fits(Path(f"{prefix}-image.fits")))):
+    for name, image in (("ours", ours), ("WSClean's", read_map(Path(f"{prefix}-image.fits")))):
         noise = np.full(image.pixels.shape, 1e-3)
         found = measure_at(image, noise, np.array([ra]), np.array([dec]))
         ratio = float(found.peak_jy[0]) / response / jansky

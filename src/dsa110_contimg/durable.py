@@ -122,7 +122,11 @@ def place_new(part: Path, path: Path) -> str:
     if _rename_new(part, path):
         return "rename without replacing"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    part.replace(path)
+    try:
+        part.replace(path)
+    except OSError:
+        discard(path)
+        raise
     return "exclusive creation"
 
 
@@ -157,9 +161,11 @@ def _rename_new(part: Path, path: Path) -> bool:
         return False
     if rename(_HERE, os.fsencode(part), _HERE, os.fsencode(path), _NO_REPLACE) == 0:
         return True
-    if ctypes.get_errno() == errno.EEXIST:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    return False
+    number = ctypes.get_errno()
+    if number in (*_NO_LINKS, errno.ENOTTY):
+        return False
+    # Of the class that fits the number: FileExistsError where the name is taken.
+    raise OSError(number, os.strerror(number), str(path))
 
 
 def remove_whole(path: Path) -> bool:

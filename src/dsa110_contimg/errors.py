@@ -5,11 +5,13 @@ by class alone: retry with back-off, give up with the reason, or do nothing.
 """
 
 import errno
+import os
 import re
 from pathlib import Path
 
 _AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN)
 _FAILING = (*_AWAY, errno.EIO, errno.ETIMEDOUT, errno.EREMOTEIO)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _HDF5_ERRNO = re.compile(r"errno = (\d+)")
 
 
@@ -115,4 +117,7 @@ def disk_failed(error: BaseException) -> bool:
     """
     number = error.errno if isinstance(error, OSError) else None
     found = _HDF5_ERRNO.search(str(error))
-    return number in _FAILING or (found is not None and int(found[1]) in _FAILING)
+    if number in _FAILING or (found is not None and int(found[1]) in _FAILING):
+        return True
+    # casacore has the system's words.
+    return any(os.strerror(number) in str(error) for number in (*_FAILING, *_FULL))

@@ -116,8 +116,19 @@ class Options(BaseModel):
 Kind = TypeVar("Kind", bound=Options)
 
 
-def parse_options(kind: type[Kind], values: Mapping[str, object], section: str) -> Kind:
+def parse_options(
+    kind: type[Kind], values: Mapping[str, object], section: str, *, stored: bool = False
+) -> Kind:
     """Options from plain values.
+
+    Parameters
+    ----------
+    kind : type of Options
+    values : mapping of str to object
+    section : str
+        Of the settings, for what is said of them.
+    stored : bool
+        They were accepted before, perhaps by an earlier version.
 
     Raises
     ------
@@ -125,7 +136,7 @@ def parse_options(kind: type[Kind], values: Mapping[str, object], section: str) 
         Naming the option that is unknown or out of range.
     """
     try:
-        return kind(**values)
+        return kind.model_validate(dict(values), context={STORED: stored})
     except ValidationError as error:
         raise UsageError(f"option {first_problem(error, section)}") from error
 

@@ -13,7 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 from astropy import units
-from astropy.coordinates import EarthLocation
+from astropy.coordinates import EarthLocation, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
@@ -92,9 +92,15 @@ def test_frequency_of_a_spectral_axis(path: Path) -> None:
     assert read_image(path).frequency_hz == 1.4e9
     _edit(path, lambda h: h.update(CUNIT3="MHz", CRVAL3=1400.0, CDELT3=200.0))
     assert read_image(path).frequency_hz == pytest.approx(1.4e9)
+    # Where a line was observed elsewhere than at rest, the axis is what was observed.
     _edit(path, lambda h: h.update(RESTFREQ=1.42e9))
+    assert read_image(path).frequency_hz == pytest.approx(1.4e9)
+    _edit(path, lambda h: h.update(CTYPE3="VOPT", CUNIT3="m/s"))
     assert read_image(path).frequency_hz == 1.42e9
-    _edit(path, lambda h: (h.remove("RESTFREQ"), h.update(CTYPE3="VOPT", CUNIT3="m/s")))
+    _edit(path, lambda h: h.update(RESTFREQ=1420.0))
+    with pytest.raises(BadInputError, match=r"its RESTFREQ is 1420 Hz: correct the card"):
+        read_image(path)
+    _edit(path, lambda h: h.remove("RESTFREQ"))
     with pytest.raises(BadInputError, match=r"a\.fits: states no frequency.*RESTFRQ"):
         frequency_of(path, read_image(path))
 
@@ -491,9 +497,43 @@ def test_a_beam_on_rotated_pixels_turns_with_them() -> None:
     turned = beam_on_pixels(image, BEAM, scale)
     assert turned.major_rad == pytest.approx(BEAM.major_rad, rel=1e-6)
     assert turned.minor_rad == pytest.approx(BEAM.minor_rad, rel=1e-6)
-    # CROTA2 turns the pixels from north through west: the beam turns the other way on them.
-    angle = np.rad2deg(turned.position_angle_rad - BEAM.position_angle_rad)
-    assert min(abs(angle - 30) % 180, abs(angle + 30) % 180) == pytest.approx(0, abs=0.01)
+    angle = np.rad2deg(turned.position_angle_rad - BEAM.position_angle_rad) % 180
+    assert angle == pytest.approx(30, abs=0.01)
+
+
+def test_sources_at_a_pole_are_found(tmp_path: Path) -> None:
+    header = fits.Header(
+        {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 10.0, "CRVAL2": 90.0}
+        | {"CRPIX1": 101.0, "CRPIX2": 101.0, "CDELT1": -0.002, "CDELT2": 0.002}
+    )
+    places = np.array([[60.3, 70.8], [140.6, 120.2]])
+    image = _with_points(header, 200, places)
+    assert np.rad2deg(image.cell_rad) == pytest.approx(0.002, rel=1e-4)
+    found = find_sources(Path("x.fits"), image, 6.0)
+    x, y = image.pixel(found.ra_deg, found.dec_deg)
+    assert np.sort(x) == pytest.approx([60.3, 140.6], abs=0.05)
+    assert np.sort(y) == pytest.approx([70.8, 120.2], abs=0.05)
+
+
+def test_angles_of_beams_are_from_the_north_of_icrs(path: Path) -> None:
+    _edit(path, lambda h: h.update(CTYPE1="GLON-SIN", CTYPE2="GLAT-SIN", CRVAL1=30.0, CRVAL2=40.0))
+    with fits.open(path) as hdus:
+        wcs = WCS(hdus[0].header, naxis=2)
+    ny, nx = _own().pixels.shape
+    lon, lat = wcs.all_pix2world([[(nx - 1) / 2, (ny - 1) / 2]], 0)[0]
+    middle = SkyCoord(lon, lat, unit="deg", frame="galactic")
+    end = middle.directional_offset_by(BEAM.position_angle_rad * units.rad, 1 * units.arcsec)
+    beam = beam_of(path, read_image(path))
+    expected = middle.icrs.position_angle(end.icrs).rad % np.pi
+    assert beam.position_angle_rad == pytest.approx(expected, abs=1e-6)
+
+
+def test_noise_maps_have_the_unit_of_their_image(path: Path, tmp_path: Path) -> None:
+    _edit(path, lambda h: h.update(BUNIT="MJy/sr"))
+    image = read_image(path)
+    fits.writeto(tmp_path / "rms.fits", fits.getdata(path), fits.getheader(path))
+    _edit(tmp_path / "rms.fits", lambda h: [h.remove(key) for key in ("BMAJ", "BMIN", "BPA")])
+    assert np.allclose(read_companion(tmp_path / "rms.fits", image), image.pixels, rtol=1e-6)
 
 
 def test_images_on_different_pixels_are_compared_on_the_sky(tmp_path: Path) -> None:

@@ -194,6 +194,11 @@ def test_flux_densities_are_not_guessed(unit: str | None, said: str, tmp_path: P
     with pytest.raises((UsageError, BadInputError), match=said) as refused:
         read_file(tmp_path / "c.vot", "c", _NAMED)
     assert "c.vot" in str(refused.value)
+    if unit == "mJy/beam":
+        # A stated scale does not make totals of peaks.
+        for stated in ("mJy", "mJy/beam"):
+            with pytest.raises(UsageError, match="per beam, a peak"):
+                read_file(tmp_path / "c.vot", "c", _NAMED.model_copy(update={"flux_unit": stated}))
     stated = _NAMED.model_copy(update={"flux_unit": "mJy", "peak": True})
     assert read_file(tmp_path / "c.vot", "c", stated).catalogue.flux_jy.max() == 0.2
 
@@ -291,12 +296,17 @@ def test_sexagesimal_positions_of_vizier(tmp_path: Path) -> None:
 def test_hours_without_a_unit_are_asked_about(tmp_path: Path) -> None:
     hours = np.linspace(0.2, 23.8, 40)
     rows = "".join(f"{h:.4f},{d},1\n" for d, h in enumerate(hours))
-    (tmp_path / "hyg.csv").write_text("ra_deg,dec_deg,flux_jy\n" + rows)
-    with pytest.raises(UsageError, match=r"hyg\.csv: column ra_deg .* --position-unit hours"):
-        read_file(tmp_path / "hyg.csv", "h")
-    found = read_file(tmp_path / "hyg.csv", "h", ImportOptions(position_unit="hours")).catalogue
+    (tmp_path / "own.csv").write_text("ra_deg,dec_deg,flux_jy\n" + rows)
+    assert read_file(tmp_path / "own.csv", "h").catalogue.ra_deg.max() < 24, "by their name"
+    (tmp_path / "hyg.csv").write_text("RA,DE,F\n" + rows)
+    named = _NAMED.model_copy(update={"flux_unit": "Jy"})
+    with pytest.raises(UsageError, match=r"hyg\.csv: column RA .* --position-unit hours"):
+        read_file(tmp_path / "hyg.csv", "h", named)
+    hourly = named.model_copy(update={"position_unit": "hours"})
+    found = read_file(tmp_path / "hyg.csv", "h", hourly).catalogue
     assert found.ra_deg == pytest.approx(np.round(hours, 4) * 15)
-    found = read_file(tmp_path / "hyg.csv", "h", ImportOptions(position_unit="deg")).catalogue
+    in_degrees = named.model_copy(update={"position_unit": "deg"})
+    found = read_file(tmp_path / "hyg.csv", "h", in_degrees).catalogue
     assert found.ra_deg == pytest.approx(np.round(hours, 4))
 
 

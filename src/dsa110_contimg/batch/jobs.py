@@ -270,7 +270,7 @@ def run_job(settings: Settings, job_id: int) -> bool:
     error = ""
     result = None
     try:
-        request = parse_options(KINDS[job.type], job.params, "params")
+        request = parse_options(KINDS[job.type], job.params, "params", stored=True)
         # Links may have changed since it was submitted.
         request.check_paths(settings.root)
         output = _output(request, settings, job_id)

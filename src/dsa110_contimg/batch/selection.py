@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field
 
 from dsa110_contimg.options import Box, Names, Options, Range, UnixTime
+from dsa110_contimg.records import STORED
 
 _MAX_TILES = 10_000
 
@@ -13,10 +14,10 @@ class TileSelection(Options):
     """Which observations; what is not given is open."""
 
     since: UnixTime | None = Field(
-        None, description="First observation time: Unix seconds or ISO", allow_inf_nan=False
+        None, description="First observation time: ISO, MJD or Unix seconds", allow_inf_nan=False
     )
     until: UnixTime | None = Field(
-        None, description="Last observation time: Unix seconds or ISO", allow_inf_nan=False
+        None, description="Last observation time: ISO, MJD or Unix seconds", allow_inf_nan=False
     )
     declination: Range | None = Field(
         None, description="Lowest and highest declination of the tile's centre, deg: LOW,HIGH"
@@ -28,7 +29,8 @@ class TileSelection(Options):
     @classmethod
     def of(cls, request: "TileSelection") -> Self:
         """The selection in a request, which has fields of its own too."""
-        return cls(**{name: getattr(request, name) for name in cls.model_fields})
+        given = {name: getattr(request, name) for name in cls.model_fields}
+        return cls.model_validate(given, context={STORED: True})
 
 
 class Selection(TileSelection):

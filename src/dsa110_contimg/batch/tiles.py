@@ -7,6 +7,7 @@ from dsa110_contimg.artifacts.tiles import ConvertedTile, ImagedTile
 from dsa110_contimg.batch.selection import Selection, TileSelection
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.mosaicking import check_method
+from dsa110_contimg.options import parse_options
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.tile_images import registered_images
 from dsa110_contimg.registry.tiles import converted_tiles
@@ -88,11 +89,12 @@ def query_tiles(
     Raises
     ------
     UsageError
-        For an unknown method.
+        For an unknown method, or a time that is none of this telescope.
     """
     check_method(method)
     since, until = time_range
-    selection = Selection(since=since, until=until, include_uncorrected=not pb_corrected_only)
+    wanted = {"since": since, "until": until, "include_uncorrected": not pb_corrected_only}
+    selection = parse_options(Selection, wanted, "selection")
     return choose(registry, selection)
 
 

@@ -3,7 +3,8 @@
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ _AIPS_BEAM = re.compile(
     r"CLEAN\s+BMAJ=\s*(?P<major>[-+.\dED]+)\s+BMIN=\s*(?P<minor>[-+.\dED]+)\s+BPA=\s*(?P<angle>[-+.\dED]+)"
 )
 _FREQUENCY_CARDS = ("RESTFRQ", "RESTFREQ")
-_OTHER_FREQUENCY_CARDS = ("OBSFREQ", "FREQ")
+_LOWEST_HZ, _HIGHEST_HZ = 1e6, 1e12
+"""What lies beyond is in another unit."""
 _COORDINATE_CARD = re.compile(
     r"^(NAXIS|CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CNAME)\d+$|^(PC|CD|PV|PS)\d+_\d+$|^PC\d{6}$"
 )
@@ -127,12 +129,17 @@ def read_image(path: Path) -> Image | ForeignImage:
     return _read(path, brightness=True)
 
 
-def _read(path: Path, *, brightness: bool) -> Image | ForeignImage:
-    """Read an image; refuse units that are none of brightness, or leave them as they are."""
+def _read(
+    path: Path, *, brightness: bool, beam: RestoringBeam | None = None
+) -> Image | ForeignImage:
+    """Read an image; refuse units that are none of brightness, or leave them as they are.
+
+    A map that states no beam has the one that is given.
+    """
     if path.is_dir():
-        return _read_casa(path)
+        return _read_casa(path, brightness=brightness, beam=beam)
     plane = _plane(path)
-    beam = _beam(path, plane)
+    beam = _beam(path, plane) or beam
     unit = _text(plane.header, "BUNIT")
     pixels = np.ascontiguousarray(plane.pixels, dtype=np.float32)
     factor, unit = _brightness(path, unit, beam, strict=brightness)
@@ -142,11 +149,12 @@ def _read(path: Path, *, brightness: bool) -> Image | ForeignImage:
     upright = _upright(plane, pixels, beam, unit, frequency_hz)
     if upright is not None:
         return upright
+    frame = _frame(path, plane.wcs)
     return ForeignImage(
         pixels,
         plane.wcs,
-        _frame(path, plane.wcs),
-        beam,
+        frame,
+        beam if beam is None else _turned(beam, plane, frame),
         unit,
         frequency_hz,
         _further_cards(plane.header),
@@ -200,7 +208,7 @@ def read_companion(path: Path, image: SkyImage) -> np.ndarray:
     BadInputError
         If its shape is another.
     """
-    pixels = read_map(path).pixels
+    pixels = _read(path, brightness=False, beam=image.beam).pixels
     if pixels.shape != image.pixels.shape:
         raise BadInputError(
             f"{path}: has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image "
@@ -209,7 +217,7 @@ def read_companion(path: Path, image: SkyImage) -> np.ndarray:
     return pixels
 
 
-def _read_casa(path: Path) -> Image | ForeignImage:
+def _read_casa(path: Path, *, brightness: bool, beam: RestoringBeam | None) -> Image | ForeignImage:
     from casacore import images
 
     if not (path / "table.dat").exists():
@@ -218,9 +226,12 @@ def _read_casa(path: Path) -> Image | ForeignImage:
         as_fits = Path(scratch) / f"{path.stem}.fits"
         try:
             images.image(str(path)).tofits(str(as_fits))
+            return _read(as_fits, brightness=brightness, beam=beam)
         except RuntimeError as error:
             raise BadInputError(f"{path}: cannot be read as a CASA image ({error})") from error
-        return read_image(as_fits)
+        except BadInputError as error:
+            said = str(error).removeprefix(f"{as_fits}: ")
+            raise BadInputError(f"{path}: {said}") from error
 
 
 def _plane(path: Path) -> _Plane:
@@ -236,14 +247,14 @@ def _plane(path: Path) -> _Plane:
                 hdu = next((hdu for hdu in hdus if _is_image(hdu)), None)
                 if hdu is None:
                     raise BadInputError(f"{path}: holds no image of two axes")
-                return _celestial_plane(path, hdu.header, np.asarray(hdu.data))
+                return _celestial_plane(path, hdu.header, hdu.shape, lambda: np.asarray(hdu.data))
     except FileNotFoundError as error:
         raise unreadable(path, "there is no such file", error) from error
     except OSError as error:
         raise unreadable(path, f"cannot be read as FITS ({error})", error) from error
     except fits.VerifyError as error:
         raise BadInputError(f"{path}: a card of its header cannot be read ({error})") from error
-    except (ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError, EOFError, zlib.error) as error:
         raise BadInputError(f"{path}: is cut off or damaged ({error})") from error
 
 
@@ -256,8 +267,13 @@ def _is_image(hdu: object) -> bool:
     return sum(length > 1 for length in shape) >= 2
 
 
-def _celestial_plane(path: Path, header: "Header", data: np.ndarray) -> _Plane:
-    """One plane of a cube with axes of length one, and its coordinates."""
+def _celestial_plane(
+    path: Path, header: "Header", shape: tuple[int, ...], read: Callable[[], np.ndarray]
+) -> _Plane:
+    """One plane of a cube with axes of length one, and its coordinates.
+
+    The pixels are read when it is known which they are.
+    """
     from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE
 
     try:
@@ -271,17 +287,17 @@ def _celestial_plane(path: Path, header: "Header", data: np.ndarray) -> _Plane:
         raise BadInputError(f"{path}: has no celestial coordinates (its axes are {types})")
     longitude, latitude = wcs.wcs.lng, wcs.wcs.lat
     frequency_hz = None
-    index: list[int | slice] = [0] * data.ndim
+    index: list[int | slice] = [0] * len(shape)
     # Coordinates may have more axes than the array, and the other way round.
-    for axis in range(max(data.ndim, wcs.naxis)):
+    for axis in range(max(len(shape), wcs.naxis)):
         # The axes of an array are those of the header from the last to the first.
-        place = data.ndim - 1 - axis
+        place = len(shape) - 1 - axis
         if axis in (longitude, latitude):
             if place < 0:
                 raise BadInputError(f"{path}: its array lacks an axis of its coordinates")
             index[place] = slice(None)
             continue
-        length = data.shape[place] if place >= 0 else 1
+        length = shape[place] if place >= 0 else 1
         kind = str(wcs.wcs.ctype[axis]) if axis < wcs.naxis else ""
         if length > 1 and not kind.startswith("STOKES"):
             raise BadInputError(
@@ -300,7 +316,7 @@ def _celestial_plane(path: Path, header: "Header", data: np.ndarray) -> _Plane:
             index[place] = int(total[0])
         elif kind.startswith("FREQ"):
             frequency_hz = float(values[0])
-    pixels = data[tuple(index)]
+    pixels = read()[tuple(index)]
     celestial = wcs.sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
     return _Plane(header, pixels if latitude > longitude else pixels.T, celestial, frequency_hz)
 
@@ -361,6 +377,23 @@ def _frame(path: Path, wcs: "WCS") -> "BaseCoordinateFrame":
             f"{path}: its frame ({', '.join(wcs.wcs.ctype)}, {wcs.wcs.radesys or 'no RADESYS'}) is "
             "none of the sky's"
         ) from error
+
+
+def _turned(beam: RestoringBeam, plane: _Plane, frame: "BaseCoordinateFrame") -> RestoringBeam:
+    """A beam whose angle is from the north of the image's frame, from that of ICRS."""
+    from dataclasses import replace
+
+    from astropy import units
+    from astropy.coordinates import SkyCoord
+
+    ny, nx = plane.pixels.shape
+    longitude, latitude = plane.wcs.all_pix2world([[0.5 * (nx - 1), 0.5 * (ny - 1)]], 0)[0]
+    if not np.isfinite([longitude, latitude]).all():
+        return beam
+    middle = SkyCoord(longitude, latitude, unit="deg", frame=frame)
+    above = middle.directional_offset_by(0 * units.deg, 1 * units.arcsec)
+    north_rad = float(middle.icrs.position_angle(above.icrs).rad)
+    return replace(beam, position_angle_rad=(beam.position_angle_rad + north_rad) % np.pi)
 
 
 def _readable(header: "Header") -> "Header":
@@ -449,7 +482,8 @@ def _beam(path: Path, plane: _Plane) -> RestoringBeam | None:
             f"{path}: its beam is {major_deg:g} x {minor_deg:g} degrees, which is none: correct "
             "BMAJ and BMIN"
         )
-    field_deg = max(plane.pixels.shape) * float(np.abs(plane.wcs.wcs.get_cdelt()).max())
+    cells_deg = np.linalg.norm(plane.wcs.pixel_scale_matrix, axis=0)
+    field_deg = max(plane.pixels.shape) * float(cells_deg.max())
     if 1 < major_deg > field_deg > 0:
         raise BadInputError(
             f"{path}: its BMAJ is {major_deg:g} degrees, more than the image; is it in arcsec?"
@@ -493,24 +527,29 @@ def _brightness(
         return 1.0, unit
     if parsed.is_equivalent(units.Jy / units.beam):
         return float(parsed.to(units.Jy / units.beam)), "Jy/beam"
-    if not strict:
-        return 1.0, unit
     if parsed.is_equivalent(units.Jy / units.sr):
         if beam is None:
             raise BadInputError(f"{path}: is in {unit} and has no beam to turn that to Jy/beam")
         return float(parsed.to(units.Jy / units.sr)) * beam.solid_angle_sr, "Jy/beam"
+    if not strict:
+        return 1.0, unit
     raise BadInputError(
         f"{path}: its BUNIT is {unit}; images in Jy per beam or per solid angle are understood"
     )
 
 
 def _frequency_hz(path: Path, plane: _Plane) -> float | None:
-    """Frequency of the cards or of a spectral axis; None if there is none."""
-    for value in (
-        *(_number(path, plane.header, key) for key in _FREQUENCY_CARDS),
-        plane.frequency_hz,
-        *(_number(path, plane.header, key) for key in _OTHER_FREQUENCY_CARDS),
-    ):
-        if value is not None and value > 0:
-            return value
+    """Frequency of a spectral axis, or of the cards; None if there is none.
+
+    The axis first: RESTFRQ is that of a line where an image was made at another frequency.
+    """
+    if plane.frequency_hz is not None and plane.frequency_hz > 0:
+        return plane.frequency_hz
+    for key in _FREQUENCY_CARDS:
+        value = _number(path, plane.header, key)
+        if value is None or value <= 0:
+            continue
+        if not _LOWEST_HZ <= value <= _HIGHEST_HZ:
+            raise BadInputError(f"{path}: its {key} is {value:g} Hz: correct the card")
+        return value
     return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from dsa110_contimg.imaging.restore import RestoringBeam
+from dsa110_contimg.sky import astrometry
 
 if TYPE_CHECKING:
     from astropy.coordinates import BaseCoordinateFrame
@@ -116,14 +117,19 @@ def scales_rad(image: SkyImage, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         East and north (rad) of a step along columns, and of one along rows: ``(east, north) =
         scales @ (dx, dy)``.
     """
+    ra, dec = np.deg2rad(image.sky(x, y))
+    # Axes of the tangent plane: differences of angles fail at a pole.
+    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)
+    north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
     scales = np.empty((np.size(x), 2, 2))
-    dec = np.deg2rad(image.sky(x, y)[1])
     for axis, (dx, dy) in enumerate(((0.5, 0.0), (0.0, 0.5))):
-        ra_after, dec_after = np.deg2rad(image.sky(x + dx, y + dy))
-        ra_before, dec_before = np.deg2rad(image.sky(x - dx, y - dy))
-        turned = np.angle(np.exp(1j * (ra_after - ra_before)))
-        scales[:, 0, axis] = turned * np.cos(dec)
-        scales[:, 1, axis] = dec_after - dec_before
+        after, before = (
+            astrometry.radec_to_vector(*np.deg2rad(image.sky(x + side * dx, y + side * dy)))
+            for side in (1, -1)
+        )
+        step = after - before
+        scales[:, 0, axis] = np.einsum("ni,ni->n", step, east)
+        scales[:, 1, axis] = np.einsum("ni,ni->n", step, north)
     return scales
 
 

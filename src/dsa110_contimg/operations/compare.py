@@ -118,13 +118,14 @@ def _interpolated(first: SkyImage, second: SkyImage) -> np.ndarray:
     ny, nx = first.pixels.shape
     seen = np.isfinite(second.pixels)
     splines = ndimage.spline_filter(np.where(seen, second.pixels, 0).astype(float), 3)
+    observed = seen.astype(np.float32)
     out = np.full((ny, nx), np.nan, np.float32)
     columns = np.arange(nx, dtype=float)
     for row in range(ny):
         x, y = second.pixel(*first.sky(columns, np.full(nx, float(row))))
         shown = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         at = np.stack([y[shown], x[shown]])
-        whole = ndimage.map_coordinates(seen.astype(np.float32), at, order=1, cval=0.0)
+        whole = ndimage.map_coordinates(observed, at, order=1, cval=0.0)
         inside = shown[whole >= _INSIDE]
         at = np.stack([y[inside], x[inside]])
         out[row, inside] = ndimage.map_coordinates(splines, at, order=3, prefilter=False)

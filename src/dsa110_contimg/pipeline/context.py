@@ -17,6 +17,7 @@ from dsa110_contimg.errors import (
     RetryableError,
     StaleClaimError,
     UsageError,
+    disk_failed,
 )
 from dsa110_contimg.executors.base import Executor
 from dsa110_contimg.executors.calls import Call, Result
@@ -195,6 +196,8 @@ def concerns_one(error: BaseException) -> bool:
     What the machine, its disks or the request are to blame for concerns all of them. A damaged
     file ends the run too: it can be made again, which is better than to go on without its tile.
     """
+    if disk_failed(error):
+        return False
     return isinstance(error, Exception) and not isinstance(
         error,
         RetryableError

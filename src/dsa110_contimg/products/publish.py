@@ -2,7 +2,8 @@
 
 A file is copied to a hidden name in the target directory (which may be another file system),
 forced to disk, then given its public name by a way that fails if the name exists, so two publishers
-cannot both win, and a crash leaves either no public file or a whole one.
+cannot both win, and a crash leaves either no public file or a whole one. On file systems with
+neither links nor such a rename it may leave an empty one; see `durable.place_new`.
 """
 
 import hashlib

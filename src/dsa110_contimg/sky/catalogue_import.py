@@ -1,5 +1,6 @@
 """Make a catalogue of a file of another program: units, frames, blanks, flags and duplicates."""
 
+import contextlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _DEFAULT_HZ = 1.4e9
+_LOWEST_HZ, _HIGHEST_HZ = 1e6, 1e12
+"""What lies beyond is in another unit."""
+_SEXAGESIMAL = re.compile(r"^([+-]?) *(\d{1,3})[ :] *([0-5]?\d)[ :] *([0-5]?\d(?:\.\d*)?)$")
 _TWICE_ARCSEC = 1.0
 """Two rows nearer than this are one source: no survey of this band separates them."""
 _FRAMES = {
@@ -53,6 +57,8 @@ class ColumnMap:
         None for what the file states.
     peak : bool
         Take a column of peaks for the flux densities of compact sources.
+    flux_per_beam : bool
+        The stated unit is one per beam.
     major, minor, angle : str or None
         Columns of the full widths at half maximum without the survey's beam, and of the position
         angle; None if there are none.
@@ -69,6 +75,7 @@ class ColumnMap:
     flux_to_jy: float | None = None
     frequency_hz: float | None = None
     peak: bool = False
+    flux_per_beam: bool = False
     major: str | None = None
     minor: str | None = None
     angle: str | None = None
@@ -220,7 +227,7 @@ def _given_columns(options: ImportOptions) -> ColumnMap | None:
     if any(sizes) and not all((*sizes, *place)):
         raise UsageError("give --major, --minor and --angle together, with --ra, --dec and --flux")
     if options.ra and options.dec and options.flux:
-        return ColumnMap(options.ra, options.dec, options.flux, None, None, False, *sizes)
+        return ColumnMap(options.ra, options.dec, options.flux, None, None, False, False, *sizes)
     if any(place):
         raise UsageError("give all of --ra, --dec and --flux, or none")
     return None
@@ -233,6 +240,7 @@ def _as_stated(columns: ColumnMap, options: ImportOptions) -> ColumnMap:
     stated: dict[str, object] = {}
     if options.flux_unit is not None:
         stated["flux_to_jy"] = jansky_per(options.flux_unit)
+        stated["flux_per_beam"] = "beam" in options.flux_unit.lower()
     if options.frequency is not None:
         stated["frequency_hz"] = options.frequency * 1e6
     if options.peak:
@@ -249,7 +257,7 @@ def _columns_in(names: Collection[str], given: ColumnMap | None) -> ColumnMap | 
     if given is not None:
         return given if set(given.all) <= set(names) else None
     sizes = SHAPE_COLUMNS if set(SHAPE_COLUMNS) <= set(names) else (None, None, None)
-    own = ColumnMap("ra_deg", "dec_deg", "flux_jy", None, None, False, *sizes)
+    own = ColumnMap("ra_deg", "dec_deg", "flux_jy", None, None, False, False, *sizes)
     for columns in (*KNOWN_FORMATS.values(), own):
         if {columns.ra, columns.dec, columns.flux} <= set(names):
             return columns
@@ -292,7 +300,10 @@ def _positions(
 
     ra_deg = _angle_deg(path, file, columns.ra, columns.position_unit, is_ra=True)
     dec_deg = _angle_deg(path, file, columns.dec, columns.position_unit, is_ra=False)
-    if columns.position_unit is None and file.table[columns.ra].unit is None:
+    ra = file.table[columns.ra]
+    # Sexagesimal text is hours, and a column of this name is none.
+    unstated = columns.position_unit is None and ra.unit is None and ra.dtype.kind not in "USO"
+    if unstated and columns.ra != "ra_deg":
         _refuse_hours(path, columns.ra, ra_deg)
     with np.errstate(invalid="ignore"):
         # What stands for "none" in many files is no direction: -999, 9999.
@@ -316,8 +327,13 @@ def _angle_deg(
 
     column = file.table[name]
     if column.dtype.kind in "USO":
-        return _sexagesimal_deg(path, name, table_files.texts(column), stated, is_ra=is_ra)
-    values = _numbers(path, file.table, name)
+        cells = table_files.texts(column)
+        try:
+            values = np.array([float(cell) if cell else np.nan for cell in cells])
+        except ValueError:
+            return _sexagesimal_deg(path, name, cells, stated, is_ra=is_ra)
+    else:
+        values = _numbers(path, file.table, name)
     if stated == "hours":
         return values * 15 if is_ra else values
     unit = units.Unit(stated) if stated else _unit(path, file.table, name)
@@ -344,19 +360,20 @@ def _sexagesimal_deg(
     for i, cell in enumerate(cells):
         if cell in ("", "--", "null"):
             continue
+        # astropy's parser takes a hundred times as long, and tables have millions of rows.
+        usual = _SEXAGESIMAL.match(cell)
+        if usual is not None:
+            size = float(usual[2]) + float(usual[3]) / 60 + float(usual[4]) / 3600
+            out[i] = (-size if usual[1] == "-" else size) * (15 if hours else 1)
+            continue
+        in_degrees = re.search("[d\N{DEGREE SIGN}]", cell) is not None
+        unit = units.hourangle if hours and not in_degrees else units.deg
         try:
-            number = float(cell)
-        except ValueError:
-            in_degrees = re.search("[d\N{DEGREE SIGN}]", cell) is not None
-            unit = units.hourangle if hours and not in_degrees else units.deg
-            try:
-                out[i] = Angle(cell, unit=unit).deg
-            except (ValueError, TypeError) as error:
-                raise BadInputError(
-                    f"{path}: row {i + 1} of column {name} is no angle: {str(cell)!r}"
-                ) from error
-        else:
-            out[i] = number * (15 if is_ra and stated == "hours" else 1)
+            out[i] = Angle(str(cell), unit=unit).deg
+        except (ValueError, TypeError) as error:
+            raise BadInputError(
+                f"{path}: row {i + 1} of column {name} is no angle: {str(cell)!r}"
+            ) from error
     return out
 
 
@@ -429,7 +446,7 @@ def _flux_unit(unit: "units.UnitBase") -> tuple[float, bool]:
 
 def _flux_jy(path: Path, file: TableFile, columns: ColumnMap) -> np.ndarray:
     values = _numbers(path, file.table, columns.flux)
-    factor, peak = columns.flux_to_jy, False
+    factor, peak = columns.flux_to_jy, columns.flux_per_beam
     if factor is None:
         unit = _unit(path, file.table, columns.flux)
         if unit is None and columns.flux == "flux_jy":
@@ -444,10 +461,15 @@ def _flux_jy(path: Path, file: TableFile, columns: ColumnMap) -> np.ndarray:
             raise BadInputError(
                 f"{path}: column {columns.flux}: {error}; give a column of integrated flux density"
             ) from error
+    else:
+        # The user states the scale; whether they are peaks the file may know.
+        with contextlib.suppress(ValueError):
+            unit = table_files.unit_of(file.table[columns.flux])
+            peak = peak or (unit is not None and _flux_unit(unit)[1])
     if peak and not columns.peak:
         raise UsageError(
-            f"{path}: {columns.flux} is in {file.table[columns.flux].unit}, a peak; give a column "
-            "of integrated flux density, or --peak to take it for compact sources"
+            f"{path}: {columns.flux} is per beam, a peak; give a column of integrated flux "
+            "density, or --peak to take it for compact sources"
         )
     return values * factor
 
@@ -461,11 +483,11 @@ def _frequency_hz(path: Path, file: TableFile, columns: ColumnMap, notes: list[s
                 found = float(file.table.meta[key])
             except (TypeError, ValueError):
                 found = 0.0
-            if found > 0:
+            if _LOWEST_HZ <= found <= _HIGHEST_HZ:
                 return found
             raise BadInputError(
-                f"{path}: its {key} is {file.table.meta[key]!r}, no frequency; state one with "
-                "--frequency"
+                f"{path}: its {key} is {file.table.meta[key]!r}, no frequency in Hz; state one "
+                "with --frequency"
             )
     notes.append(f"taken to be at {_DEFAULT_HZ / 1e6:g} MHz; --frequency states another")
     return _DEFAULT_HZ

@@ -127,8 +127,10 @@ def _on_the_sky(image: SkyImage, found: "_Fitted") -> SourceList:
         )
         / ARCSEC_RAD
     )
-    # The beam, and with it Jy per beam, is that of the middle, where the pixels are the cell.
+    # Jy per beam are of a beam on the sky, but in the plane of an interferometer's own image.
     share = np.abs(np.linalg.det(scales)) / image.cell_rad**2
+    if str(image.wcs.wcs.ctype[0]).endswith("SIN"):
+        share[:] = 1.0
     return SourceList(
         ra_deg % 360,
         dec_deg,

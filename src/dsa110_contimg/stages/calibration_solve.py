@@ -10,7 +10,7 @@ from dsa110_contimg import layout
 from dsa110_contimg.artifacts.calibration import NO_SETS, KnownSet, KnownSets, SolvedSet
 from dsa110_contimg.artifacts.tiles import NO_FLAGS, ConvertedTile, ConvertedTiles, ManualFlags
 from dsa110_contimg.calibration.choice import Choice, Standing, choose
-from dsa110_contimg.errors import CalibrationError, NotYetError
+from dsa110_contimg.errors import CalibrationError, ContimgError, NotYetError
 from dsa110_contimg.executors.calls import call
 from dsa110_contimg.executors.fresh import FreshPath, fresh_path
 from dsa110_contimg.pipeline.context import StageContext, reason
@@ -70,6 +70,7 @@ class CalibrationSolveStage(Stage):
     ) -> tuple[SolvedSet | None, list[str]]:
         """The first tile that can be solved, and why others could not."""
         failures: list[str] = []
+        errors: list[Exception] = []
         for index in reference_order(len(tiles), self.options.reference_tile):
             tile = tiles[index]
             before = known.get(set_id(tile, self.options))
@@ -86,7 +87,11 @@ class CalibrationSolveStage(Stage):
             (made,) = context.map_sparing([solution], "solution")
             if not isinstance(made, Exception):
                 return made, failures
+            errors.append(made)
             failures.append(f"tile {tile.tile_id}: {reason(made)}")
+        if errors and not any(isinstance(error, ContimgError) for error in errors):
+            # What fails on every tile in a way nobody foresaw is no matter of the tiles.
+            raise errors[0]
         return None, failures
 
     def _set_of(

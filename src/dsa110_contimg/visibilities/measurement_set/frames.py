@@ -79,7 +79,9 @@ def is_equatorial(ms: "table", subtable: str, column: str) -> bool:
     from casacore import tables
 
     with tables.table(ms.getkeyword(subtable), ack=False) as rows:
-        return all(_frame(rows, column, row) in _ICRS for row in range(min(rows.nrows(), 1)))
+        varies = "VarRefCol" in rows.getcolkeywords(column).get("MEASINFO", {})
+        some = range(rows.nrows() if varies else min(rows.nrows(), 1))
+        return all(_frame(rows, column, row) in _ICRS for row in some)
 
 
 def _frame(rows: "table", column: str, row: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsa110_contimg.constants import ARCSEC_RAD, DAY_S, MJD_ZERO_JD
-from dsa110_contimg.errors import BadInputError, OutageError, unreadable
+from dsa110_contimg.errors import BadInputError, OutageError, disk_failed, unreadable
 from dsa110_contimg.sky import astrometry
 from dsa110_contimg.sky.beam_shape import NOMINAL_BEAM, BeamShape
 from dsa110_contimg.visibilities.data import Array, Visibilities
@@ -147,10 +147,10 @@ def _open(path: Path, readonly: bool = True) -> "Iterator[table]":
         with tables.table(str(path), readonly=readonly, ack=False) as ms:
             yield ms
     except RuntimeError as error:
-        if readonly:
+        if readonly and not disk_failed(error):
             raise BadInputError(f"{path}: cannot be read as a Measurement Set ({error})") from error
         raise OutageError(
-            f"{path}: cannot be written ({error}); check the disk, its space and permissions"
+            f"{path}: the disk failed ({error}); check it, its space and permissions"
         ) from error
 
 
