@@ -31,6 +31,10 @@ class WorkerDiedError(RetryableError):
     """Worker after worker died while it ran one call: killed from outside, or by the call."""
 
 
+class CrashError(ContimgError):
+    """Compiled code crashed in every worker that ran one call: the call's data are to blame."""
+
+
 class ElsewhereError(RetryableError):
     """Files lie on the own disk of a machine to which this program has no way."""
 

@@ -1,17 +1,27 @@
 """The first page of the command line."""
 
 import re
+import sys
+from collections.abc import Callable
 
+import pytest
 from typer.testing import CliRunner
 
 from dsa110_contimg import __version__
-from dsa110_contimg.cli.main import BATCH, KEEP, LOOK, START, app
+from dsa110_contimg.cli.main import BATCH, KEEP, LOOK, START, app, main
+from dsa110_contimg.cli.mosaic import mosaic_main
+from dsa110_contimg.cli.streaming import convert_stream_main, streaming_mosaic_main
 
 
-def test_the_version_is_printed() -> None:
-    done = CliRunner().invoke(app, ["--version"])
-    assert done.exit_code == 0
-    assert done.output == f"dsa110-contimg {__version__}\n"
+@pytest.mark.parametrize("main", [main, convert_stream_main, streaming_mosaic_main, mosaic_main])
+def test_every_program_prints_the_version(
+    main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"dsa110-contimg {__version__}\n"
 
 
 def test_every_command_is_in_one_section_of_the_help() -> None:

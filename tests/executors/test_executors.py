@@ -12,12 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_contimg.errors import OutageError, RetryableError, UsageError, WorkerDiedError
+from dsa110_contimg.errors import (
+    CrashError,
+    OutageError,
+    RetryableError,
+    UsageError,
+    WorkerDiedError,
+)
 from dsa110_contimg.executors import local, niceness, priority
 from dsa110_contimg.executors.fresh import FreshPath
 from dsa110_contimg.executors.local import LocalExecutor
 from dsa110_contimg.executors.priority import Priority
 from dsa110_contimg.executors.slots import machine_slot
+from dsa110_contimg.pipeline.context import concerns_one
 
 
 def _double(number: int) -> int:
@@ -44,6 +51,20 @@ def test_a_crash_and_a_time_out_cost_only_their_own_call(tmp_path: Path) -> None
         with pytest.raises(RetryableError, match="time-out"):
             hang.result(60)
         assert last.result(60) == 10
+
+
+def _crash_in_native_code() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_call_that_crashes_compiled_code_is_not_made_for_ever(tmp_path: Path) -> None:
+    """Its error concerns the one tile, so that the group of a streamed tile goes on."""
+    with LocalExecutor(1, tmp_path / "slots") as executor:
+        error = executor.submit(_crash_in_native_code).exception(60)
+        assert isinstance(error, CrashError)
+        assert "crashed 5 workers (the last by SIGSEGV)" in str(error)
+        assert concerns_one(error)
+        assert executor.submit(_double, number=4).result(60) == 8
 
 
 def _process_id() -> int:

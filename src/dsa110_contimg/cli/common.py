@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, overloa
 import typer
 from pydantic import BeforeValidator
 
+from dsa110_contimg import __version__
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.options import Options
@@ -39,6 +40,18 @@ SchedulerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dsa110-contimg {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
+]
 
 
 def load_settings(announce: bool = True, scheduler: str | None = None, **given: object) -> Settings:

@@ -1,11 +1,10 @@
 """The one command: its parts are imported when they are called."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from dsa110_contimg import __version__
 from dsa110_contimg.cli import (
     antennas,
     batch,
@@ -19,7 +18,7 @@ from dsa110_contimg.cli import (
     setup,
     sources,
 )
-from dsa110_contimg.cli.common import run_app
+from dsa110_contimg.cli.common import VersionOption, run_app
 
 START, BATCH, LOOK, KEEP = "Start", "Process, once", "Look at what there is", "Keep house"
 """Sections of the help, in their order."""
@@ -45,12 +44,6 @@ class _Sections(TyperGroup):
             ]
             with formatter.section(section):
                 formatter.write_dl(rows)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"dsa110-contimg {__version__}")
-        raise typer.Exit
 
 
 app = typer.Typer(
@@ -153,11 +146,7 @@ for _section, _name, _group in (
 
 
 @app.callback(epilog=_DAEMONS)
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
+def _options(version: VersionOption = False) -> None:
     """Continuum imaging for the DSA-110: sub-band files in, published mosaics out."""
 
 

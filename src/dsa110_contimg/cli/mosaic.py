@@ -10,6 +10,7 @@ from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.cli.common import (
     JsonOption,
     RootOption,
+    VersionOption,
     load_settings,
     present,
     print_json,
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
 
 mosaic = typer.Typer(
     name="dsa110-contimg-mosaic",
-    help="Mosaics of chosen tiles: plan first, then build exactly that.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@mosaic.callback()
+def _options(version: VersionOption = False) -> None:
+    """Mosaics of chosen tiles: plan first, then build exactly that."""
 
 
 def mosaic_main() -> None:

@@ -10,6 +10,7 @@ from dsa110_contimg.cli.common import (
     CatalogOption,
     RootOption,
     SchedulerOption,
+    VersionOption,
     WorkersOption,
     load_settings,
     run_app,
@@ -35,6 +36,7 @@ def convert_stream(
     once: Annotated[
         bool, typer.Option("--once", help="Take the input as final, finish it, and end")
     ] = False,
+    version: VersionOption = False,
 ) -> None:
     """Watch a directory and convert each observation to a Measurement Set."""
     from dsa110_contimg.executors.local import LocalExecutor
@@ -93,6 +95,7 @@ def streaming_mosaic(
     once: Annotated[
         bool, typer.Option("--once", help="One pass (the default without --loop)")
     ] = False,
+    version: VersionOption = False,
 ) -> None:
     """Form groups of ten tiles and make, check and publish their mosaics."""
     from dsa110_contimg.executors.memory import share_heaps

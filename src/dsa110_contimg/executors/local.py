@@ -9,6 +9,7 @@ Pebble end as a whole then.)
 import contextlib
 import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from dsa110_contimg.errors import ElsewhereError, RetryableError, WorkerDiedError
+from dsa110_contimg.errors import CrashError, ElsewhereError, RetryableError, WorkerDiedError
 from dsa110_contimg.executors.base import MAX_DEATHS, ClosingExecutor
 from dsa110_contimg.executors.calls import Parameters, Result, arguments_of
 from dsa110_contimg.executors.fresh import remove_made, resolved
@@ -27,6 +28,8 @@ from dsa110_contimg.executors.priority import Priority
 from dsa110_contimg.executors.worker import WAITING, WORKER_ENVIRONMENT, Worker
 
 _LONGEST_SILENCE_S = 60.0
+_CRASHES = (-signal.SIGSEGV, -signal.SIGFPE, -signal.SIGILL)
+"""Exit codes that neither an operator, nor want of memory, nor a full disk gives."""
 """A worker that waits and sends no heartbeat for so long is ended; starting one takes less."""
 
 
@@ -285,7 +288,16 @@ class _Call(Future[object]):
             self.set_exception(RetryableError(f"{self._name} was cancelled"))
         elif self._exceeded:
             self.set_exception(RetryableError(f"{self._name} was ended at {self._exceeded}"))
-        elif self._deaths >= MAX_DEATHS:
+        elif self._deaths < MAX_DEATHS:
+            return
+        elif exit_code is not None and exit_code in _CRASHES:
+            self.set_exception(
+                CrashError(
+                    f"{self._name} crashed {self._deaths} workers (the last by "
+                    f"{signal.Signals(-exit_code).name}); give what it read to the developers"
+                )
+            )
+        else:
             self.set_exception(
                 WorkerDiedError(
                     f"the worker running {self._name} died {self._deaths} times (last exit code "
