@@ -1,8 +1,10 @@
 """The first page of the command line."""
 
+import errno
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -34,3 +36,31 @@ def test_every_command_is_in_one_section_of_the_help() -> None:
     names = {command.name for command in app.registered_commands}
     assert set(listed) == names | {group.name for group in app.registered_groups}
     assert "--install-completion" in done.output
+
+
+def test_an_error_of_the_disk_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dsa110-contimg", "simulate", "/proc/nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: /proc/nowhere: No such file or directory"
+    ]
+
+
+def test_a_file_system_that_takes_no_colons_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(sys, "argv", ["dsa110-contimg", "simulate", str(tmp_path)])
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/2026-")
+    assert "names with colons" in error
+    assert len(error.splitlines()) == 1

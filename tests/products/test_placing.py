@@ -80,3 +80,24 @@ def test_images_are_written_where_files_cannot_be_mapped(
     monkeypatch.undo()
     assert (tmp_path / "held.fits").read_bytes() == (tmp_path / "mapped.fits").read_bytes()
     assert np.array_equal(read_fits(tmp_path / "held.fits").pixels, pixels)
+
+
+@pytest.mark.accepts(
+    "File systems",
+    "No allocation of space (exFAT and others through FUSE)",
+    "the C library writes the blocks instead",
+)
+def test_images_are_written_where_space_cannot_be_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emulate(handle: int, offset: int, length: int) -> None:
+        """Read each block and write a byte of it, as glibc does."""
+        for place in range(offset, length, 512):
+            os.pread(handle, 1, place)
+            os.pwrite(handle, os.pread(handle, 1, place) or b"\0", place)
+
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    image = Image(pixels, (1.0, 0.3), (2.0, 1.0), 1e-5, "SIN", None, "Jy/beam", 1.4e9)
+    monkeypatch.setattr(os, "posix_fallocate", emulate)
+    write_fits(tmp_path / "image.fits", image)
+    assert np.array_equal(read_fits(tmp_path / "image.fits").pixels, pixels)

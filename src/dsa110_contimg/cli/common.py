@@ -65,13 +65,17 @@ def load_settings(announce: bool = True, scheduler: str | None = None, **given: 
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line: an error of ours is one line and exit status 1, usage is 2."""
+    """Run a command line: an error is one line and exit status 1, wrong usage is 2."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
         app()
     except ContimgError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.secho(f"error: {place}", fg="red", err=True)
         sys.exit(1)
 
 

@@ -144,7 +144,8 @@ def create_fits(path: Path, image: SkyImage) -> Iterator[np.ndarray]:
     shape = image.pixels.shape
     size = len(cards) + 4 * shape[0] * shape[1]
     with whole(path) as part:
-        with part.open("wb") as file:
+        # Readable too: the C library reads where the file system cannot allocate (FUSE).
+        with part.open("w+b") as file:
             file.write(cards)
             # What the disk does not hold must fail here, not in the map's memory.
             os.posix_fallocate(file.fileno(), 0, -(-size // _FITS_BLOCK) * _FITS_BLOCK)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dsa110_contimg.calibration import predict
 from dsa110_contimg.constants import DAY_S, UNIX_EPOCH_JD
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.simulation import instrument
 from dsa110_contimg.simulation.troubles import TroubledArray
 from dsa110_contimg.sky import astrometry
@@ -321,6 +322,13 @@ def _write(
         "fs_table": b"simulated",
     }
     incomplete = path.with_name(f"{path.stem}_incomplete.hdf5")
+    try:
+        incomplete.touch()
+    except OSError as error:
+        raise UsageError(
+            f"{incomplete}: {error.strerror}; the directory must take names with colons, as the "
+            "telescope's files have (exFAT, FAT and NTFS do not)"
+        ) from error
     shape = (ntime * nbaseline, 1, nfreq, npol)
     with h5py.File(incomplete, "w", locking=False) as file:
         group = file.create_group("Header")

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from dsa110_contimg.errors import OutageError, RetryableError, StaleClaimError
+from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.claims import Claim, Kind
 from dsa110_contimg.registry.database import Registry
@@ -122,7 +122,10 @@ class InFlight(Generic[Result]):
             )
             self.n_failed += 1
             self._registry.record_event(claim.id, f"{state}: {error}", "error")
-            log.error("work failed", id=claim.id, state=state, error=str(error))
+            unforeseen = None if isinstance(error, ContimgError) else error
+            log.error(
+                "work failed", id=claim.id, state=state, error=str(error), exc_info=unforeseen
+            )
             return
         commit(claim, future.result())
 
