@@ -303,6 +303,8 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
     faults += [
         f"group {group}: {mosaics[group]} mosaics" for group in groups if mosaics[group] != 1
     ]
+    # A publisher that was killed leaves its copy under a hidden name, for housekeeping.
+    faults += leftovers(place)
     on_disk = {
         str(path)
         for folder in ("mosaics", "catalogues")
@@ -323,7 +325,6 @@ def judge(place: Installation, calm: Installation) -> tuple[dict[str, object], l
                 compared += 1
                 if products.get(name, ("",))[0] != checksum:
                     faults.append(f"{name}: differs from the undisturbed one")
-    faults += leftovers(place)
     figures = {
         "tiles": len(here),
         "tiles_with_other_subbands": len(here) - len(same),
