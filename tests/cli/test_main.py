@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 from typer.testing import CliRunner
 
@@ -54,10 +55,10 @@ def test_a_file_system_that_takes_no_colons_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(path: Path, *_: object, **__: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        raise FileNotFoundError(errno.ENOENT, "Unable to create file")
 
     monkeypatch.setattr(sys, "argv", ["dsa110-contimg", "simulate", str(tmp_path)])
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(h5py, "File", refuse)
     with pytest.raises(SystemExit):
         main()
     error = capsys.readouterr().err

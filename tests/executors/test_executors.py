@@ -62,7 +62,7 @@ def test_a_call_that_crashes_compiled_code_is_not_made_for_ever(tmp_path: Path) 
     with LocalExecutor(1, tmp_path / "slots") as executor:
         error = executor.submit(_crash_in_native_code).exception(60)
         assert isinstance(error, CrashError)
-        assert "crashed 5 workers (the last by SIGSEGV)" in str(error)
+        assert "crashed 5 workers (last exit code -11)" in str(error)
         assert concerns_one(error)
         assert executor.submit(_double, number=4).result(60) == 8
 

@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.errors import BadInputError, UsageError
-from dsa110_contimg.sky import catalogue_import, catalogues
-from dsa110_contimg.sky.catalogue_import import ImportedCatalogue, jansky_per, read_file
+from dsa110_contimg.sky import catalogues
+from dsa110_contimg.sky.catalogue_columns import jansky_per
+from dsa110_contimg.sky.catalogue_import import ImportedCatalogue, read_file
+from dsa110_contimg.sky.catalogue_positions import distinct
 from dsa110_contimg.sky.options import ImportOptions
 from fuzzing import thorough
 
@@ -428,7 +430,7 @@ def test_nearest_rows_are_kept_in_order() -> None:
     ra = np.array([10.0, 10.0, 10.0, 200.0])
     dec = np.array([0.0, 0.9, 1.8, 50.0]) / 3600
     # The second repeats the first; the third is apart from what is kept.
-    assert catalogue_import.distinct(ra, dec).tolist() == [0, 2, 3]
+    assert distinct(ra, dec).tolist() == [0, 2, 3]
 
 
 _FLUX_UNITS = {"Jy": 1.0, "mJy": 1e-3, "uJy": 1e-6, "MJy": 1e6, "W / (m2 Hz)": 1e26}

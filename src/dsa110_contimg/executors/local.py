@@ -28,9 +28,9 @@ from dsa110_contimg.executors.priority import Priority
 from dsa110_contimg.executors.worker import WAITING, WORKER_ENVIRONMENT, Worker
 
 _LONGEST_SILENCE_S = 60.0
-_CRASHES = (-signal.SIGSEGV, -signal.SIGFPE, -signal.SIGILL)
-"""Exit codes that neither an operator, nor want of memory, nor a full disk gives."""
 """A worker that waits and sends no heartbeat for so long is ended; starting one takes less."""
+_CRASHES = {-signal.SIGSEGV, -signal.SIGFPE, -signal.SIGILL}
+"""Exit codes that neither an operator, nor want of memory, nor a full disk gives."""
 
 
 class LocalExecutor(ClosingExecutor):
@@ -221,7 +221,7 @@ class _Call(Future[object]):
         self._limits = limits
         self._name = function.__name__
         self._worker: Worker | None = None
-        self._deaths = 0
+        self._exit_codes: list[int | None] = []
         self._stopped = False
         self._exceeded = ""
         self._lock = threading.Lock()
@@ -283,24 +283,25 @@ class _Call(Future[object]):
         worker.process.kill()
 
     def _count_death(self, exit_code: int | None) -> None:
-        self._deaths += 1
+        self._exit_codes.append(exit_code)
+        deaths = len(self._exit_codes)
         if self._stopped:
             self.set_exception(RetryableError(f"{self._name} was cancelled"))
         elif self._exceeded:
             self.set_exception(RetryableError(f"{self._name} was ended at {self._exceeded}"))
-        elif self._deaths < MAX_DEATHS:
+        elif deaths < MAX_DEATHS:
             return
-        elif exit_code is not None and exit_code in _CRASHES:
+        elif _CRASHES.issuperset(self._exit_codes):
             self.set_exception(
                 CrashError(
-                    f"{self._name} crashed {self._deaths} workers (the last by "
-                    f"{signal.Signals(-exit_code).name}); give what it read to the developers"
+                    f"{self._name} crashed {deaths} workers (last exit code {exit_code}); report "
+                    "it with the files that it read"
                 )
             )
         else:
             self.set_exception(
                 WorkerDiedError(
-                    f"the worker running {self._name} died {self._deaths} times (last exit code "
+                    f"the worker running {self._name} died {deaths} times (last exit code "
                     f"{exit_code}; -9 is a kill, often for want of memory, -6 an "
                     "abort, often of a full disk)"
                 )

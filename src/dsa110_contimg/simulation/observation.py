@@ -5,6 +5,7 @@ declination; one set of uvw serves all integrations; 117 stations are listed of 
 data; names carry the wall clock of each host, which differs by a second.
 """
 
+import errno
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ from dsa110_contimg.telescope import Telescope
 _POLARIZATIONS = (-5, -6)
 _AUTO_JY = 40.0
 """System noise in the autocorrelations, in Jy of correlated signal: they are not used."""
+_REFUSED_NAME = (errno.ENOENT, errno.EINVAL)
+"""What file systems say of a name that they cannot hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,15 +325,17 @@ def _write(
         "fs_table": b"simulated",
     }
     incomplete = path.with_name(f"{path.stem}_incomplete.hdf5")
-    try:
-        incomplete.touch()
-    except OSError as error:
-        raise UsageError(
-            f"{incomplete}: {error.strerror}; the directory must take names with colons, as the "
-            "telescope's files have (exFAT, FAT and NTFS do not)"
-        ) from error
     shape = (ntime * nbaseline, 1, nfreq, npol)
-    with h5py.File(incomplete, "w", locking=False) as file:
+    try:
+        file = h5py.File(incomplete, "w", locking=False)
+    except OSError as error:
+        if error.errno not in _REFUSED_NAME:
+            raise
+        raise UsageError(
+            f"{incomplete}: cannot be made; the directory must exist and take names with colons, "
+            "as the telescope's files have (exFAT, FAT and NTFS do not)"
+        ) from error
+    with file:
         group = file.create_group("Header")
         for name, value in header.items():
             group[name] = value

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsa110_contimg.errors import RetryableError, UsageError
-from dsa110_contimg.sky.catalogue_import import distinct, flag_limit
+from dsa110_contimg.sky.catalogue_import import flag_limit
+from dsa110_contimg.sky.catalogue_positions import distinct
 from dsa110_contimg.sky.catalogues import Catalogue, shapes_of
 from dsa110_contimg.sky.table_files import texts
 
