@@ -81,8 +81,8 @@ def registries_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     usual = Registry.__init__
 
     def remembered(self: Registry, *arguments: object, **given: object) -> None:
-        made.append(self)
         usual(self, *arguments, **given)  # type: ignore[arg-type]
+        made.append(self)
 
     monkeypatch.setattr(Registry, "__init__", remembered)
     yield

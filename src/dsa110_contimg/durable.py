@@ -27,6 +27,22 @@ def check_new(paths: Iterable[Path]) -> None:
             raise UsageError(f"{path}: exists already; choose another --output")
 
 
+def check_writable(path: Path) -> None:
+    """Raise `UsageError` if nothing of this name can be made: its directory must be there."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{path}: there is no directory {folder}; make it, or choose another name")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{path}: {folder} may not be written by this user; choose another name")
+
+
+def check_writable_file(path: Path) -> None:
+    """Raise `UsageError` if no file of this name can be made."""
+    check_writable(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory; give the name of a file")
+
+
 def unfinished_name(path: Path) -> Path:
     """A hidden name beside a path, that nobody else uses, for what is not finished."""
     return path.with_name(f".{path.name}.part-{uuid4().hex[:8]}")

@@ -61,6 +61,11 @@ def iso(unix_s: float, form: str = SECOND) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime(form)
 
 
+def mjd(unix_s: float) -> float:
+    """Modified Julian date of a moment, UTC."""
+    return unix_s / DAY_S + (UNIX_EPOCH_JD - MJD_ZERO_JD)
+
+
 def span(seconds: float) -> str:
     """A length of time in a unit that suits it."""
     for size, unit in ((DAY_S, "d"), (3600, "h"), (60, "min")):

@@ -27,8 +27,9 @@ from dsa110_contimg.settings import Settings
 from dsa110_contimg.sky import catalogues, matching
 from dsa110_contimg.sky.catalogues import Catalogue
 from dsa110_contimg.sources import forced
+from dsa110_contimg.sources.behaviour import Behaviour
 from dsa110_contimg.sources.epoch_scale import epoch_scale
-from dsa110_contimg.sources.variability import Behaviour, variability
+from dsa110_contimg.sources.variability import variability
 from dsa110_contimg.stage_options import PipelineOptions, ValidationOptions
 from dsa110_contimg.stages import graphs
 from skies import BEAM, CELL, RMS, Sky, imaged_tile
@@ -465,12 +466,19 @@ def test_the_commands_find_sources_and_draw_their_light_curves(days: Days, tmp_p
     assert one["name"] in run("sources", "--name", one["name"][6:12], "--min-eta", 2)
     assert "DSA J" not in run("sources", "--dips")
     (transient, *_) = days.known("transient")
-    text = run("lightcurve", transient.name)
-    assert text.count("< ") == 2
-    assert "transient" in text
-    plot = tmp_path / "curve.png"
-    run("lightcurve", transient.id, "--plot", plot)
-    assert plot.read_bytes()[:4] == b"\x89PNG"
+    text = run("lightcurve", transient.name.removeprefix("DSA "))
+    title, header, *rows = text.splitlines()
+    assert title == f"{transient.name}: transient, {len(rows)} epochs"
+    for name in ("observed (UTC)", "MJD", "flux density (mJy)", "upper limit (mJy)"):
+        assert name in header
+    limits = [row.split()[5] for row in rows]
+    assert len(limits) - limits.count("-") == 2
+    for name, begin in (("c.png", b"\x89PNG"), ("c.svg", b"<?xml"), ("c.pdf", b"%PDF")):
+        run("lightcurve", transient.id, "--plot", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(begin)
+    few = runner.invoke(app, ["sources", "--limit", "2", "--root", str(days.root)])
+    assert "2 of " in few.stderr
+    assert len(few.stdout.splitlines()) == 3
     tiles = json.loads(run("lightcurve", one["name"], "--tiles", "--json"))["epochs"]
     assert len(tiles) >= 3
     missing = runner.invoke(app, ["lightcurve", "DSA J0", "--root", str(days.root)])

@@ -79,10 +79,12 @@ def test_files_left_by_a_crash_while_taking_back_are_not_adopted_again(
 def test_the_commands_say_what_there_is(streamed: Path) -> None:
     runner = CliRunner()
     listed = runner.invoke(mosaic_app, ["list", "--root", str(streamed)])
-    name = listed.stdout.split()[0]
-    assert "published" in listed.stdout
+    header, row = listed.stdout.splitlines()
+    assert header.split() == ["mosaic", "observed", "(UTC)", "tiles", "method", "state", "verdict"]
+    name = row.split()[0]
+    assert "published" in row
     shown = runner.invoke(mosaic_app, ["show", name, "--root", str(streamed)])
-    for word in ("stripes", "rms", "tile 2026", "products/mosaics"):
+    for word in ("stripes", "rms", "mJy/beam", "tiles: 2026", "products/mosaics"):
         assert word in shown.stdout
     held = runner.invoke(app, ["hold", name, "--reason", "no", "--root", str(streamed)])
     assert held.exit_code == 0, held.output

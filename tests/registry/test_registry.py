@@ -20,8 +20,9 @@ from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Source, Tile
 from dsa110_contimg.registry.mosaics import set_crossmatch
-from dsa110_contimg.registry.sources import query_sources
+from dsa110_contimg.registry.sources import SourceFilter, query_sources
 from dsa110_contimg.registry.states import TRANSITIONS, CrossmatchState, JobState, TileState
+from dsa110_contimg.sky.cones import Cone
 from dsa110_contimg.streaming import daemon
 from dsa110_contimg.streaming.disk import DiskGuard
 from dsa110_contimg.streaming.work import InFlight
@@ -328,20 +329,25 @@ def test_sources_of_a_cone_are_found_on_all_of_the_sky(database_url: str) -> Non
             )
         session.flush()
         for cone in (
-            (0.5, 20, 12.0),
-            (358, -60, 12.0),
-            (180, 85, 12.0),
-            (90, -90, 12.0),
-            (120, 0, 12.0),
-            (0, 0, 30.0),
+            Cone(0.5, 20, 12.0),
+            Cone(358, -60, 12.0),
+            Cone(180, 85, 12.0),
+            Cone(90, -90, 12.0),
+            Cone(120, 0, 12.0),
+            Cone(0, 0, 30.0),
         ):
-            found = query_sources(session, cone=cone, limit=2000)
-            away = separation_deg(ra, dec, cone[0], cone[1])
-            assert {row.id for row in found} == set((np.flatnonzero(away <= cone[2]) + 1).tolist())
-            etas = [row.eta for row in found]
-            assert len(etas) > 5
+            found = query_sources(session, SourceFilter(cone), limit=2000)
+            near = separation_deg(ra, dec, cone.ra_deg, cone.dec_deg) <= cone.radius_deg
+            assert {row.id for row in found.sources} == set((np.flatnonzero(near) + 1).tolist())
+            etas = [row.eta for row in found.sources]
+            assert found.n_total == len(etas) > 5
             assert etas == sorted(etas, reverse=True)
-            assert query_sources(session, cone=cone, limit=3) == found[:3]
+            few = query_sources(session, SourceFilter(cone), limit=3)
+            assert few.sources == found.sources[:3]
+            assert few.n_total == found.n_total
+        assert query_sources(session, SourceFilter(Cone(0, 0, 1e-6))).n_total == 0
+        faint = query_sources(session, SourceFilter(min_eta=1.0), limit=2)
+        assert len(faint.sources) == 2 < faint.n_total
     registry.close()
 
 

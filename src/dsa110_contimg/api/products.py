@@ -24,9 +24,11 @@ from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary, list
 from dsa110_contimg.registry.light_curves import SourceLightCurve, source_light_curve
 from dsa110_contimg.registry.mosaics import MosaicDetail, MosaicSummary, get_mosaic, list_mosaics
 from dsa110_contimg.registry.products import products_of_file
-from dsa110_contimg.registry.sources import SourceSummary, find_source, query_sources
+from dsa110_contimg.registry.sources import SourceFilter, SourceSummary, find_source, query_sources
 from dsa110_contimg.registry.states import MosaicState, TileState
 from dsa110_contimg.registry.tiles import TileDetail, TileSummary, get_tile, list_tiles
+from dsa110_contimg.sky.cones import Cone
+from dsa110_contimg.sources.behaviour import Behaviour
 from dsa110_contimg.streaming.health import Health, health
 
 router = APIRouter(prefix="/api", tags=["products"], dependencies=[Depends(may_read)])
@@ -159,34 +161,41 @@ def antenna(
         return measurements_of(tiles, antenna)
 
 
+def source_filter(
+    ra: Annotated[float | None, Query(ge=0, le=360, description="Degrees")] = None,
+    dec: Annotated[float | None, Query(ge=-90, le=90, description="Degrees")] = None,
+    radius: Annotated[float, Query(gt=0, le=30, description="Of the cone, degrees")] = 0.1,
+    name: Annotated[str, Query(max_length=32, description="Part of the name")] = "",
+    behaviour: Behaviour | None = None,
+    min_modulation: Annotated[
+        float | None, Query(description="Of V: standard deviation over mean")
+    ] = None,
+    min_eta: Annotated[
+        float | None, Query(description="Of eta: reduced chi-square of a constant flux density")
+    ] = None,
+    dips: Annotated[
+        bool, Query(description="Only candidates for extreme scattering events")
+    ] = False,
+) -> SourceFilter:
+    """Conditions on sources from a query."""
+    if (ra is None) != (dec is None):
+        raise UsageError("give ra and dec together")
+    cone = None if ra is None or dec is None else Cone(ra, dec, radius)
+    return SourceFilter(cone, name, behaviour, min_modulation, min_eta, dips)
+
+
 @router.get("/sources")
 def sources(
     request: Request,
-    ra: Annotated[float | None, Query(ge=0, le=360)] = None,
-    dec: Annotated[float | None, Query(ge=-90, le=90)] = None,
-    radius: Annotated[float, Query(gt=0, le=30, description="Of the cone, degrees")] = 0.1,
-    name: Annotated[str | None, Query(max_length=32, description="Part of the name")] = None,
-    behaviour: Annotated[str | None, Query(max_length=16)] = None,
-    min_modulation: float | None = None,
-    min_eta: float | None = None,
-    dips: bool = False,
+    response: Response,
+    wanted: Annotated[SourceFilter, Depends(source_filter)],
     limit: Limit = 100,
 ) -> list[SourceSummary]:
-    """Sources, those that vary most first."""
-    if (ra is None) != (dec is None):
-        raise UsageError("give ra and dec together")
-    cone = None if ra is None or dec is None else (ra, dec, radius)
+    """Sources, those that vary most first; the header X-Total-Count has the number of all."""
     with request.app.state.registry.read() as session:
-        return query_sources(
-            session,
-            cone=cone,
-            name=name,
-            behaviour=behaviour,
-            min_modulation=min_modulation,
-            min_eta=min_eta,
-            dips=dips,
-            limit=limit,
-        )
+        found = query_sources(session, wanted, limit)
+    response.headers["X-Total-Count"] = str(found.n_total)
+    return found.sources
 
 
 @router.get("/sources/{source}", responses=MISSING)

@@ -118,7 +118,7 @@ class Validation:
     def reasons(self) -> str:
         """List the gates that failed, with values and limits."""
         return "; ".join(
-            f"{gate.name} {gate.value:.4g} ({gate.limit}{', ' + gate.note if gate.note else ''})"
+            f"{gate.name} {gate.value_text} ({gate.limit}{', ' + gate.note if gate.note else ''})"
             for gate in self.gates
             if gate.verdict is not Verdict.PASSED
         )

@@ -15,10 +15,13 @@ from dsa110_contimg.cli.common import (
     RootOption,
     SchedulerOption,
     WorkersOption,
+    check_picture,
     load_settings,
     print_json,
     with_options,
 )
+from dsa110_contimg.cli.tables import GATES, print_table
+from dsa110_contimg.durable import check_writable, check_writable_file
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.settings import Settings, pipeline_options
@@ -30,6 +33,7 @@ from dsa110_contimg.stage_options import (
     ValidationOptions,
 )
 from dsa110_contimg.visibilities.options import ConversionOptions
+from dsa110_contimg.wording import counted
 
 StageOption = Annotated[
     list[str] | None,
@@ -42,6 +46,8 @@ def _make(request: Request, settings: Settings, output: Path | None) -> Any:
     """Do what is asked in this process, among the machine's other programs."""
     from dsa110_contimg.batch.workers import working_here
 
+    if output is not None:
+        check_writable(output)
     call = request.call(settings, output.absolute() if output else None)
     with working_here(settings, map(Path, request.input_paths())):
         return call()
@@ -97,7 +103,12 @@ def calibrate(
     from dsa110_contimg.executors.fresh import FreshPath
 
     settings = load_settings(root=root)
-    target = output or FreshPath(layout.calibration_sets(settings.root), ms.stem).make()
+    if output is None:
+        sets = layout.calibration_sets(settings.root)
+        sets.mkdir(parents=True, exist_ok=True)
+        target = FreshPath(sets, ms.stem).make()
+    else:
+        target = output
     solved = _make(CalibrateJob(ms=str(ms), options=options), settings, target)
     typer.echo(
         f"{target}: reference antenna {solved.reference_antenna}, "
@@ -208,10 +219,7 @@ def validate(
         print_json(records.to_json(result))
     else:
         typer.echo(f"{mosaic_file}: {result.verdict}")
-        for gate in result.gates:
-            typer.echo(
-                f"  {gate.verdict:8} {gate.name}: {gate.value:.4g}  ({gate.limit}) {gate.note}"
-            )
+        print_table(result.gates, GATES)
     if result.verdict is Verdict.FAILED:
         raise typer.Exit(1)
 
@@ -229,8 +237,8 @@ def crossmatch(
     request = CrossmatchJob(mosaic=str(mosaic_file), options=options)
     found = _make(request, load_settings(root=root), output)
     typer.echo(
-        f"{output}: {found.n_sources} sources, {found.n_matched} matched, {found.n_missing} of the "
-        f"catalogue missing, median flux ratio {found.flux_ratio:.3f}"
+        f"{output}: {counted(found.n_sources, 'source')}, {found.n_matched} matched, "
+        f"{found.n_missing} of the catalogue missing, median flux ratio {found.flux_ratio:.3f}"
     )
 
 
@@ -308,6 +316,7 @@ def reprocess(
     settings = load_settings(root=root, workers=workers, scheduler=scheduler)
     given = {"name": name, "options": _sections(option), "keep_work": keep_work, **selection}
     request = parse_options(ReprocessJob, given, "reprocess")
+    check_writable(output)
     with batch_workers(settings) as executor, shown() as progress:
         context = PipelineContext(settings.root, executor=executor, progress=progress)
         made = request.reprocess(settings, Registry.of(settings), context, output)
@@ -315,7 +324,7 @@ def reprocess(
         print_json(made)
         return
     typer.echo(
-        f"{made.path}: {made.n_tiles} tiles, median rms {1e3 * made.median_rms_jy:.2f} "
+        f"{made.path}: {counted(made.n_tiles, 'tile')}, median rms {1e3 * made.median_rms_jy:.2f} "
         f"mJy/beam, {made.verdict} {made.reasons}"
     )
     typer.echo(f"report: {made.report}")
@@ -349,6 +358,8 @@ def compare(
     from dsa110_contimg.batch.workers import working_here
     from dsa110_contimg.operations import compare as stage
 
+    if output is not None:
+        check_writable_file(output)
     settings = load_settings(root=root)
     with working_here(settings):
         found = stage.compare(
@@ -365,9 +376,9 @@ def compare(
         f"largest {1e3 * found.largest_difference_jy:.3g} mJy/beam"
     )
     typer.echo(
-        f"{found.n_sources} sources above 10 sigma: flux ratio {found.flux_ratio:.4f} +- "
-        f"{found.flux_ratio_error:.4f}, offset {found.east_arcsec:+.2f} E "
-        f"{found.north_arcsec:+.2f} N arcsec"
+        f"{counted(found.n_sources, 'source')} above 10 sigma: flux ratio "
+        f"{found.flux_ratio:.4f} +- {found.flux_ratio_error:.4f}, offset "
+        f"{found.east_arcsec:+.2f} E {found.north_arcsec:+.2f} N arcsec"
     )
 
 
@@ -402,6 +413,7 @@ def reproduce(
 
     settings = load_settings(root=root, workers=workers, scheduler=scheduler)
     if directory is not None:
+        check_writable(directory)
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise UsageError(f"{directory}: is not empty; give another --directory")
@@ -426,7 +438,7 @@ def reproduce(
 
 def graph(
     drawing: Annotated[
-        Path | None, typer.Option("--draw", help="Draw it into this PNG or SVG too")
+        Path | None, typer.Option("--draw", help="Draw it too: .png, .svg or .pdf")
     ] = None,
     root: RootOption = None,
 ) -> None:
@@ -434,12 +446,13 @@ def graph(
     from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
     from dsa110_contimg.stages import graphs
 
+    check_picture(drawing)
     orchestrator = PipelineOrchestrator(
         graphs.from_subbands(pipeline_options(load_settings(root=root)))
     )
     typer.echo(orchestrator.text())
     if drawing is not None:
-        from dsa110_contimg.quality.plots import stage_graph
+        from dsa110_contimg.quality.plots import form_of, stage_graph
 
-        drawing.write_bytes(stage_graph(orchestrator.edges(), drawing.suffix.lstrip(".")))
+        drawing.write_bytes(stage_graph(orchestrator.edges(), form_of(drawing)))
         typer.echo(drawing)

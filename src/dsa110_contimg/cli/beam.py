@@ -2,14 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import typer
+from pydantic import BaseModel
 
-from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, parse_time, print_json
+from dsa110_contimg.cli.common import (
+    JsonOption,
+    RootOption,
+    check_picture,
+    load_settings,
+    parse_time,
+    print_json,
+)
+from dsa110_contimg.cli.tables import ABSENT, Column, print_table
 from dsa110_contimg.errors import BadInputError, UsageError
+from dsa110_contimg.sky.cones import check_declination
 from dsa110_contimg.times import iso
+from dsa110_contimg.wording import counted
 
 if TYPE_CHECKING:
     from dsa110_contimg.calibration.beam_measurement import BeamMeasurement
@@ -20,44 +31,140 @@ _COLUMNS = ("ra_deg", "dec_deg", "catalog_flux_jy", "measured_flux_jy", "flux_er
 _FREQUENCIES = 8
 
 
+class _Beam(BaseModel):
+    """Width relative to that of a dish, and pointing, with standard errors."""
+
+    width: float
+    width_error: float
+    east_arcmin: float
+    east_error_arcmin: float
+    north_arcmin: float
+    north_error_arcmin: float
+
+    def pointing(self) -> str:
+        """The pointing in words."""
+        return (
+            f"{self.east_arcmin:+.2f} +- {self.east_error_arcmin:.2f} arcmin east, "
+            f"{self.north_arcmin:+.2f} +- {self.north_error_arcmin:.2f} arcmin north"
+        )
+
+
+class _BeamOfSources(_Beam):
+    """A beam and those of its polarizations."""
+
+    n_sources: int
+    hands: dict[str, _Beam] = {}
+
+    @classmethod
+    def of(cls, beam: "BeamMeasurement", **more: object) -> Self:
+        """Make one of a measurement."""
+        hands = {hand: one.in_arcmin() for hand, one in zip("xy", beam.hands, strict=False)}
+        values = {**beam.in_arcmin(), "n_sources": beam.n_sources, "hands": hands, **more}
+        return cls.model_validate(values)
+
+    def words(self) -> str:
+        """All of it in words."""
+        from dsa110_contimg.telescope import DSA110
+
+        said = (
+            f"width {self.width:.4f} +- {self.width_error:.4f} times that of a dish of "
+            f"{DSA110.dish_diameter_m:g} m, {self.pointing()}"
+        )
+        for hand, one in self.hands.items():
+            said += f"; {hand.upper()} alone {one.width:.4f} +- {one.width_error:.4f}"
+            said += f", {one.pointing()}"
+        return said
+
+
+class _MeasuredBeam(_BeamOfSources):
+    """The beam that a calibration set measured."""
+
+    kind: Literal["measured"] = "measured"
+    id: str
+    observed: float
+    apparent_dec_deg: float
+
+
+class _StoredBeam(_BeamOfSources):
+    """A beam that serves later tiles."""
+
+    kind: Literal["stored"] = "stored"
+    name: str
+    valid_from: float
+    dec_min_deg: float
+    dec_max_deg: float
+    sets: list[str]
+
+
+def _shape_columns() -> "tuple[Column[_BeamOfSources], ...]":
+    def hand_width(row: _BeamOfSources, hand: str) -> str:
+        one = row.hands.get(hand)
+        return ABSENT if one is None else f"{one.width:.4f} +- {one.width_error:.4f}"
+
+    return (
+        Column("width", lambda row: f"{row.width:.4f} +- {row.width_error:.4f}", True),
+        Column(
+            "east (arcmin)",
+            lambda row: f"{row.east_arcmin:+.2f} +- {row.east_error_arcmin:.2f}",
+            True,
+        ),
+        Column(
+            "north (arcmin)",
+            lambda row: f"{row.north_arcmin:+.2f} +- {row.north_error_arcmin:.2f}",
+            True,
+        ),
+        Column("X width", lambda row: hand_width(row, "x"), True),
+        Column("Y width", lambda row: hand_width(row, "y"), True),
+        Column("sources", lambda row: str(row.n_sources), True),
+    )
+
+
+_MEASURED: tuple[Column[_MeasuredBeam], ...] = (
+    Column("set", lambda row: row.id),
+    Column("observed (UTC)", lambda row: iso(row.observed)),
+    Column("Dec (deg)", lambda row: f"{row.apparent_dec_deg:.2f}", True),
+    *_shape_columns(),
+)
+_STORED: tuple[Column[_StoredBeam], ...] = (
+    Column("stored beam", lambda row: row.name),
+    Column("serves from (UTC)", lambda row: iso(row.valid_from)),
+    Column("Dec (deg)", lambda row: f"{row.dec_min_deg:g} to {row.dec_max_deg:g}"),
+    *_shape_columns(),
+    Column("sets", lambda row: str(len(row.sets)), True),
+)
+
+
 def beam_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     """List the primary beams that calibration sets measured, and those stored for later ones."""
     from dsa110_contimg.calibration import stored_beams
 
     settings = load_settings(root=root)
     measured = [
-        {"kind": "measured"}
-        | row.model_dump(include={"id", "observed", "apparent_dec_deg"})
-        | _in_arcmin(beam)
+        _MeasuredBeam.of(
+            beam, id=row.id, observed=row.observed, apparent_dec_deg=row.apparent_dec_deg
+        )
         for row, beam in _measured_beams(settings)
     ]
-    stored: list[dict[str, Any]] = [
-        {
-            "kind": "stored",
-            "name": one.name,
-            "valid_from": one.valid_from,
-            "dec_min_deg": one.dec_min_deg,
-            "dec_max_deg": one.dec_max_deg,
-            "sets": list(one.set_ids),
-        }
-        | _in_arcmin(one.beam)
+    stored = [
+        _StoredBeam.of(
+            one.beam,
+            name=one.name,
+            valid_from=one.valid_from,
+            dec_min_deg=one.dec_min_deg,
+            dec_max_deg=one.dec_max_deg,
+            sets=one.set_ids,
+        )
         for one in stored_beams.load_all(settings.root)
     ]
     if as_json:
         print_json([*measured, *stored])
         return
     if not measured and not stored:
-        typer.echo("no primary beam has been measured")
-    for row in measured:
-        typer.echo(
-            f"{row['id']}  observed {iso(row['observed'])}  Dec {row['apparent_dec_deg']:.2f}  "
-            + _words(row)
-        )
-    for row in stored:
-        typer.echo(
-            f"{row['name']}  serves from {iso(row['valid_from'])}, Dec {row['dec_min_deg']:g} to "
-            f"{row['dec_max_deg']:g}  {_words(row)}, from {len(row['sets'])} sets"
-        )
+        typer.echo("no primary beam has been measured", err=True)
+    if measured:
+        print_table(measured, _MEASURED)
+    if stored:
+        print_table(stored, _STORED)
 
 
 def beam_combine(
@@ -70,7 +177,7 @@ def beam_combine(
     ] = None,
     dec_min: Annotated[float, typer.Option(min=-90, max=90, help="Apparent, degrees")] = -90,
     dec_max: Annotated[float, typer.Option(min=-90, max=90, help="Apparent, degrees")] = 90,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write (PNG)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,6 +189,7 @@ def beam_combine(
     from dsa110_contimg.quality import plots
 
     settings = load_settings(root=root)
+    check_picture(plot)
     if plot is not None:
         check_new([plot])
     begin, end = parse_time(since), parse_time(until)
@@ -118,8 +226,10 @@ def beam_combine(
                 np.array([one.errors for one in beams]) * unit,
                 stored.beam.values * unit,
                 stored.beam.errors * unit,
+                plots.form_of(plot),
             )
         )
+    shown = _BeamOfSources.of(stored.beam)
     if as_json:
         print_json(
             {
@@ -128,10 +238,10 @@ def beam_combine(
                 "valid_from": stored.valid_from,
                 "sets": list(stored.set_ids),
             }
-            | _in_arcmin(stored.beam)
+            | shown.model_dump()
         )
         return
-    typer.echo(f"{path}: {_words(stored.beam.in_arcmin())}, from {len(rows)} sets")
+    typer.echo(f"{path}: {shown.words()}, from {counted(len(rows), 'set')}")
     typer.echo(f"serves tiles observed from {iso(stored.valid_from)} on")
 
 
@@ -143,19 +253,13 @@ def _measured_beams(
     from dsa110_contimg.registry.database import Registry
 
     measured = []
-    for row in list_calibration_sets(Registry.of(settings)):
+    for row in list_calibration_sets(Registry.of(settings, create=False)):
         beam = row.beam
         if beam is not None:
             alone = replace(beam.alone, hands=beam.hands) if beam.alone is not None else beam
             if alone.n_sources:
                 measured.append((row, alone))
     return measured
-
-
-def _in_arcmin(beam: "BeamMeasurement") -> dict[str, object]:
-    """A beam and those of its polarizations."""
-    hands = {hand: one.in_arcmin() for hand, one in zip("xy", beam.hands, strict=False)}
-    return beam.in_arcmin() | {"n_sources": beam.n_sources, "hands": hands}
 
 
 def beam_fit(
@@ -165,7 +269,7 @@ def beam_fit(
     start: Annotated[str, typer.Option(help="When the first tile of the mosaic began")],
     dec: Annotated[float, typer.Option(help="Apparent declination of the strip, degrees")],
     tiles: Annotated[int, typer.Option(min=1, help="Consecutive tiles of the mosaic")] = 10,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write (PNG)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the primary beam on flux densities of a mosaic that assumed the nominal beam."""
@@ -174,6 +278,8 @@ def beam_fit(
     from dsa110_contimg.sky.catalogue_import import read_columns
     from dsa110_contimg.telescope import DSA110
 
+    check_picture(plot)
+    check_declination(dec)
     begin = parse_time(start)
     measured = beam_photometry.MosaicPhotometry(*read_columns(photometry, _COLUMNS))
     found, factor = beam_photometry.measure_beam_on_mosaic(
@@ -192,42 +298,26 @@ def beam_fit(
         error = measured.error_jy / measured.catalogue_jy
         before = beam_photometry.declination_trend(measured.dec_deg, ratio, error)
         after = beam_photometry.declination_trend(measured.dec_deg, ratio / factor, error / factor)
-    result: dict[str, float] = found.in_arcmin() | {
-        "n_sources": found.n_sources,
-        "trend_per_deg": before[0],
-        "trend_error_per_deg": before[1],
-        "corrected_trend_per_deg": after[0],
-        "corrected_trend_error_per_deg": after[1],
-    }
+    beam = _BeamOfSources.of(found)
     if plot is not None:
-        plot.write_bytes(plots.ratios_over_declination(measured.dec_deg, ratio, ratio / factor))
+        plot.write_bytes(
+            plots.ratios_over_declination(
+                measured.dec_deg, ratio, ratio / factor, plots.form_of(plot)
+            )
+        )
     if as_json:
-        print_json(result)
+        trends = {
+            "trend_per_deg": before[0],
+            "trend_error_per_deg": before[1],
+            "corrected_trend_per_deg": after[0],
+            "corrected_trend_error_per_deg": after[1],
+        }
+        print_json(beam.model_dump() | trends)
         return
-    typer.echo(f"{_words(result)}, from {found.n_sources} sources")
+    typer.echo(f"{beam.words()}, from {counted(found.n_sources, 'source')}")
     typer.echo(
         f"ln(measured / catalogue) over declination: {before[0]:+.3f} +- {before[1]:.3f} "
         f"per degree, with this beam {after[0]:+.3f} +- {after[1]:.3f}"
     )
     if plot is not None:
         typer.echo(plot)
-
-
-def _words(beam: dict[str, Any]) -> str:
-    from dsa110_contimg.telescope import DSA110
-
-    said = (
-        f"width {beam['width']:.4f} +- {beam['width_error']:.4f} times that of a dish of "
-        f"{DSA110.dish_diameter_m:g} m, {_pointing(beam)}"
-    )
-    for hand, one in beam.get("hands", {}).items():
-        said += f"; {hand.upper()} alone {one['width']:.4f} +- {one['width_error']:.4f}"
-        said += f", {_pointing(one)}"
-    return said
-
-
-def _pointing(beam: dict[str, float]) -> str:
-    return (
-        f"{beam['east_arcmin']:+.2f} +- {beam['east_error_arcmin']:.2f} arcmin east, "
-        f"{beam['north_arcmin']:+.2f} +- {beam['north_error_arcmin']:.2f} arcmin north"
-    )

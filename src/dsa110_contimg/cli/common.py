@@ -6,23 +6,25 @@ import logging
 import os
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, overload
+from typing import Annotated, Any, Union, get_args, get_origin, overload
 
 import typer
 from pydantic import BeforeValidator
 
 from dsa110_contimg import __version__
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.durable import check_writable_file
 from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.options import Options
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.times import unix_s
 
-T = TypeVar("T")
+PICTURES = (".png", ".svg", ".pdf")
+"""Endings of the names of pictures."""
 RootOption = Annotated[
     Path | None,
     typer.Option("--root", help="Directory that holds everything (default: $CONTIMG_ROOT or here)"),
@@ -158,13 +160,13 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(plain, indent=1))
 
 
-def present(rows: Sequence[T], as_json: bool, line: Callable[[T], str]) -> None:
-    """Print rows: as JSON, or each as a line for people."""
-    if as_json:
-        print_json(rows)
+def check_picture(path: Path | None) -> None:
+    """Refuse a picture that cannot be written, before there is anything to draw."""
+    if path is None:
         return
-    for row in rows:
-        typer.echo(line(row))
+    if path.suffix not in PICTURES:
+        raise UsageError(f"{path}: a picture is {', '.join(PICTURES)}; give such a name")
+    check_writable_file(path)
 
 
 def _console() -> object:

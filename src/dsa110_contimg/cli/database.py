@@ -1,12 +1,28 @@
 """Look after the database."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
+from dsa110_contimg.cli.tables import Column, print_table
+from dsa110_contimg.durable import check_writable_file
 from dsa110_contimg.errors import ContimgError
+from dsa110_contimg.wording import counted
+
+if TYPE_CHECKING:
+    from dsa110_contimg.registry.file_check import Finding
+
+_FINDINGS: "tuple[Column[Finding], ...]" = (
+    Column("subject", lambda row: row.subject),
+    Column("problem", lambda row: row.problem),
+    Column("action", lambda row: row.action),
+)
+_ROWS: tuple[Column[tuple[str, int]], ...] = (
+    Column("table", lambda row: row[0]),
+    Column("rows", lambda row: str(row[1]), True),
+)
 
 
 def db_upgrade(root: RootOption = None) -> None:
@@ -38,7 +54,7 @@ def db_check(
     from dsa110_contimg.registry.file_check import check_files
 
     settings = load_settings(root=root)
-    registry = Registry.of(settings)
+    registry = Registry.of(settings, create=False)
     wrong = care.check(registry)
     found = (
         check_files(registry, settings.root, checksums=checksums, dry_run=dry_run) if files else []
@@ -48,12 +64,12 @@ def db_check(
     else:
         for line in wrong:
             typer.echo(line)
-        for one in found:
-            typer.echo(f"{one.subject}: {one.problem}: {one.action}")
+        if found:
+            print_table(found, _FINDINGS)
         if not wrong and not found:
             typer.echo("nothing is wrong")
     if wrong:
-        raise ContimgError(f"{len(wrong)} faults; restore a backup (docs/operations.md)")
+        raise ContimgError(f"{counted(len(wrong), 'fault')}; restore a backup (docs/operations.md)")
 
 
 def db_backup(
@@ -67,8 +83,10 @@ def db_backup(
 
     settings = load_settings(root=root)
     path = target.absolute() if target else care.default_backup_path(settings.root)
+    if target:
+        check_writable_file(path)
     rows = care.backup(settings.database, path)
-    typer.echo(f"{path}: {sum(rows.values())} rows")
+    typer.echo(f"{path}: {counted(sum(rows.values()), 'row')}")
 
 
 def db_copy(
@@ -78,6 +96,5 @@ def db_copy(
     from dsa110_contimg.registry import care
 
     rows = care.copy(load_settings(root=root).database, target)
-    for name, count in rows.items():
-        typer.echo(f"{count:9} {name}")
+    print_table(list(rows.items()), _ROWS)
     typer.echo(f"equal; set database_url to {care.describe(target)}")

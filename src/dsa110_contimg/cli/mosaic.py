@@ -12,19 +12,49 @@ from dsa110_contimg.cli.common import (
     RootOption,
     VersionOption,
     load_settings,
-    present,
     print_json,
     run_app,
     with_options,
 )
+from dsa110_contimg.cli.tables import GATES, Column, present, print_table
+from dsa110_contimg.durable import check_writable
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.settings import stage_options
 from dsa110_contimg.times import iso
+from dsa110_contimg.wording import counted
 
 if TYPE_CHECKING:
-    from dsa110_contimg.batch.plans import MosaicPlan
+    from dsa110_contimg.batch.plans import MosaicPlan, PlannedTile
+    from dsa110_contimg.registry.mosaics import MosaicSummary, ProductFile
+    from dsa110_contimg.registry.plans import PlanSummary
+
+_PLANS: "tuple[Column[PlanSummary], ...]" = (
+    Column("plan", lambda row: row.name),
+    Column("made (UTC)", lambda row: iso(row.created)),
+    Column("tiles", lambda row: str(row.tiles), True),
+    Column("method", lambda row: row.method),
+)
+_PLANNED: "tuple[Column[PlannedTile], ...]" = (
+    Column("tile", lambda row: row.tile),
+    Column("observed (UTC)", lambda row: iso(row.start)),
+    Column("rms (mJy/beam)", lambda row: f"{row.rms_mjy:.2f}", True),
+    Column("gate", lambda row: row.gate),
+)
+_MOSAICS: "tuple[Column[MosaicSummary], ...]" = (
+    Column("mosaic", lambda row: row.name),
+    Column("observed (UTC)", lambda row: iso(row.start)),
+    Column("tiles", lambda row: str(row.tiles), True),
+    Column("method", lambda row: row.method),
+    Column("state", lambda row: row.state),
+    Column("verdict", lambda row: row.verdict),
+)
+_FILES: "tuple[Column[ProductFile], ...]" = (
+    Column("product", lambda row: row.kind),
+    Column("size (MB)", lambda row: f"{row.size / 1e6:.2f}", True),
+    Column("path", lambda row: str(row.path)),
+)
 
 mosaic = typer.Typer(
     name="dsa110-contimg-mosaic",
@@ -67,7 +97,7 @@ def plan(
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
-    registry = Registry.of(settings)
+    registry = Registry.of(settings, create=False)
     if file is not None:
         if selection or options:
             raise UsageError("--file holds selection and options; give no others")
@@ -99,9 +129,9 @@ def _show_plan(made: "MosaicPlan", as_json: bool) -> None:
         predicted = None if depth is None else records.to_json(depth)
         print_json({"name": made.name, "tiles": rows, "predicted": predicted})
         return
-    typer.echo(f"plan {made.name}: {len(rows)} tiles, method {made.options.method}")
-    for row in rows:
-        typer.echo(f"  {row.tile}  {iso(row.start)}  rms {row.rms_mjy:.2f} mJy  {row.gate}")
+    typer.echo(f"plan {made.name}: {counted(len(rows), 'tile')}, method {made.options.method}")
+    if rows:
+        print_table(rows, _PLANNED)
     if depth is not None:
         typer.echo(
             f"predicted: median rms {1e3 * depth.median_rms_jy:.2f} mJy/beam, best "
@@ -123,13 +153,9 @@ def plans_command(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.plans import list_plans
 
-    registry = Registry.of(load_settings(root=root))
+    registry = Registry.of(load_settings(root=root), create=False)
     if name is None:
-        present(
-            list_plans(registry),
-            as_json,
-            lambda row: f"{row.name}  {iso(row.created)}  {row.tiles} tiles  {row.method}",
-        )
+        present(list_plans(registry), _PLANS, "no plans", as_json=as_json)
         return
     if delete:
         plans.delete_plan(registry, name)
@@ -163,19 +189,21 @@ def build(
     from dsa110_contimg.batch import plans
     from dsa110_contimg.registry.database import Registry
 
+    check_writable(output)
     settings = load_settings(root=root)
-    made = plans.load_plan(Registry.of(settings), name)
+    made = plans.load_plan(Registry.of(settings, create=False), name)
     target = output.absolute()
     if dry_run:
         tiles = plans.check_build(made, target, overwrite)
-        typer.echo(f"would combine {len(tiles)} tiles ({made.options.method}) into {target}")
+        what = counted(len(tiles), "tile")
+        typer.echo(f"would combine {what} ({made.options.method}) into {target}")
         return
     with working_here(settings):
         built = plans.build(made, target, overwrite)
     if as_json:
         print_json(records.to_json(built))
         return
-    typer.echo(f"{target}: {len(built.tile_ids)} tiles, {made.options.method}")
+    typer.echo(f"{target}: {counted(len(built.tile_ids), 'tile')}, {made.options.method}")
     for tile, reason in built.left_out.items():
         typer.echo(f"  left out {tile}: {reason}")
 
@@ -186,14 +214,8 @@ def mosaic_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.mosaics import list_mosaics
 
-    present(
-        list_mosaics(Registry.of(load_settings(root=root))),
-        as_json,
-        lambda row: (
-            f"{row.name}  {iso(row.start)}  {row.tiles} tiles  {row.method}  "
-            f"{row.state}  {row.verdict}"
-        ),
-    )
+    rows = list_mosaics(Registry.of(load_settings(root=root), create=False))
+    present(rows, _MOSAICS, "no mosaics", as_json=as_json)
 
 
 @mosaic.command("show")
@@ -206,7 +228,7 @@ def mosaic_show(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.mosaics import get_mosaic
 
-    found = get_mosaic(Registry.of(load_settings(root=root)), name)
+    found = get_mosaic(Registry.of(load_settings(root=root), create=False), name)
     if as_json:
         print_json(found)
         return
@@ -216,14 +238,9 @@ def mosaic_show(
         f"  {iso(made.start)} to {iso(made.end)} UTC, {made.method}, median rms "
         f"{1e3 * made.median_rms_jy:.2f} mJy/beam over {made.observed_deg2:.1f} deg2"
     )
-    for gate in found.record.validation.gates:
-        typer.echo(
-            f"  {gate.verdict:8}{gate.name:16}{gate.value:10.4g}  {gate.limit}"
-            + (f" ({gate.note})" if gate.note else "")
-        )
-    for tile in made.tile_ids:
-        typer.echo(f"  tile {tile}")
+    print_table(found.record.validation.gates, GATES)
+    typer.echo(f"tiles: {', '.join(made.tile_ids)}")
     for tile, reason in made.left_out.items():
         typer.echo(f"  left out {tile}: {reason}")
-    for product in found.products:
-        typer.echo(f"  {product.kind:12} {product.path}")
+    if found.products:
+        print_table(found.products, _FILES)

@@ -1,7 +1,7 @@
 """Commands around the two themes: simulate, demo, status, retry, serve, catalogues, settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,20 +10,46 @@ from dsa110_contimg.cli.common import (
     RootOption,
     load_settings,
     parse_time,
-    present,
     print_json,
     setup_logging,
 )
+from dsa110_contimg.cli.tables import ABSENT, Column, present
 from dsa110_contimg.constants import DAY_S
+from dsa110_contimg.durable import check_writable, check_writable_file
 from dsa110_contimg.errors import NothingToDo
 from dsa110_contimg.registry.tokens import Scope
 from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.times import iso, span
+from dsa110_contimg.wording import counted
+
+if TYPE_CHECKING:
+    from dsa110_contimg.registry.status import Trouble
+    from dsa110_contimg.registry.tokens import TokenSummary
+    from dsa110_contimg.streaming.housekeeping import Removal
 
 _GRACE_S = 3
 """Open pages listen for ever: the server does not wait for them when it is to end."""
 _KEEP_ALIVE_S = 75
 """Longer than clients and proxies keep idle connections, that none sends into a closed one."""
+_SET_ASIDE: "tuple[Column[Trouble], ...]" = (
+    Column("kind", lambda row: row.kind),
+    Column("name", lambda row: row.id),
+    Column("state", lambda row: row.state),
+    Column("observed (UTC)", lambda row: ABSENT if row.start is None else iso(row.start)),
+    Column("reason", lambda row: row.reason),
+)
+_REMOVALS: "tuple[Column[Removal], ...]" = (
+    Column("size (GB)", lambda row: f"{row.size / 1e9:.3f}", True),
+    Column("kind", lambda row: row.kind),
+    Column("path", lambda row: str(row.path)),
+    Column("reason", lambda row: row.reason),
+)
+_TOKENS: "tuple[Column[TokenSummary], ...]" = (
+    Column("name", lambda row: row.name),
+    Column("scope", lambda row: row.scope),
+    Column("made (UTC)", lambda row: iso(row.created)),
+    Column("state", lambda row: f"revoked {iso(row.revoked)}" if row.revoked else "in force"),
+)
 
 
 def simulate(
@@ -46,8 +72,12 @@ def simulate(
     from dsa110_contimg.simulation import hour
     from dsa110_contimg.simulation.troubles import NO_TROUBLES, read_troubles
     from dsa110_contimg.sky import catalogues
+    from dsa110_contimg.sky.cones import check_declination
 
     known = NO_TROUBLES if troubles is None else read_troubles(troubles)
+    check_declination(dec)
+    if catalog is not None:
+        check_writable_file(catalog)
     output.mkdir(parents=True, exist_ok=True)
     options = hour.RunOptions(
         groups=groups,
@@ -75,6 +105,9 @@ def demo(
     """Simulate an hour of observation, stream it, publish a mosaic and cross-match it."""
     from dsa110_contimg.cli.demo import run_demo
 
+    check_writable(directory)
+    if picture is not None:
+        check_writable_file(picture)
     run_demo(directory.absolute(), picture)
 
 
@@ -84,7 +117,7 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.streaming.health import health
 
     settings = load_settings(root=root)
-    view = health(Registry.of(settings), settings)
+    view = health(Registry.of(settings, create=False), settings)
     flow = view.pulse
     if as_json:
         print_json(view)
@@ -101,7 +134,8 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
         ("hour", flow.tiles_last_hour, flow.mosaics_last_hour),
         ("day", flow.tiles_last_day, flow.mosaics_last_day),
     ):
-        typer.echo(f"rate     {tiles} tiles and {mosaics} mosaics in the last {period}")
+        done = f"{counted(tiles, 'tile')} and {counted(mosaics, 'mosaic')}"
+        typer.echo(f"rate     {done} in the last {period}")
     typer.echo(f"disk     {flow.disk_free_gb:.0f} GB free")
     for title, rows in (
         ("alerts", view.alerts),
@@ -131,7 +165,8 @@ def night(
 
     begin = parse_time(date)
     since = time.time() - DAY_S if begin is None else begin
-    found = summary(Registry.of(load_settings(root=root)), since, since + DAY_S)
+    registry = Registry.of(load_settings(root=root), create=False)
+    found = summary(registry, since, since + DAY_S)
     if as_json:
         print_json(records.to_json(found))
     else:
@@ -150,7 +185,7 @@ def retry(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.file_check import convert_again
 
-    registry = Registry.of(load_settings(root=root))
+    registry = Registry.of(load_settings(root=root), create=False)
     if convert:
         convert_again(registry, identifier)
         typer.echo(f"{identifier}: will be converted again")
@@ -171,7 +206,8 @@ def publish(
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
-    typer.echo(publish_by_hand(Registry.of(settings), settings.root, name, reason).path)
+    registry = Registry.of(settings, create=False)
+    typer.echo(publish_by_hand(registry, settings.root, name, reason).path)
 
 
 def hold(
@@ -184,7 +220,8 @@ def hold(
     from dsa110_contimg.registry.database import Registry
 
     settings = load_settings(root=root)
-    typer.echo(hold_by_hand(Registry.of(settings), settings.root, name, reason).path)
+    registry = Registry.of(settings, create=False)
+    typer.echo(hold_by_hand(registry, settings.root, name, reason).path)
 
 
 def report(
@@ -199,9 +236,10 @@ def report(
     from dsa110_contimg.registry.mosaics import report_path
     from dsa110_contimg.reports.tile import history_of, tile_report
 
-    settings = load_settings(root=root)
-    registry = Registry.of(settings)
     target = output or Path(f"{name}.html")
+    check_writable_file(target)
+    settings = load_settings(root=root)
+    registry = Registry.of(settings, create=False)
     page = report_path(registry, name)
     if page is not None:
         target.write_bytes(page.read_bytes())
@@ -216,7 +254,8 @@ def quarantine_list(root: RootOption = None, as_json: JsonOption = False) -> Non
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.status import set_aside
 
-    present(set_aside(Registry.of(load_settings(root=root))), as_json, str)
+    rows = set_aside(Registry.of(load_settings(root=root), create=False))
+    present(rows, _SET_ASIDE, "nothing is quarantined or held", as_json=as_json)
 
 
 def housekeeping(
@@ -231,16 +270,12 @@ def housekeeping(
     from dsa110_contimg.streaming import housekeeping as keeper
 
     settings = load_settings(root=root)
-    registry = Registry.of(settings)
+    registry = Registry.of(settings, create=False)
     found = keeper.find(registry, settings)
-    present(
-        found,
-        as_json,
-        lambda one: f"{one.size / 1e9:9.3f} GB  {one.kind}  {one.path}: {one.reason}",
-    )
+    present(found, _REMOVALS, "no items", as_json=as_json)
     if not dry_run:
         total = keeper.remove(registry, settings, found)
-        typer.echo(f"removed {len(found)} items, {total / 1e9:.3f} GB", err=True)
+        typer.echo(f"removed {counted(len(found), 'item')}, {total / 1e9:.3f} GB", err=True)
 
 
 def serve(
@@ -293,14 +328,8 @@ def token_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     from dsa110_contimg.registry import tokens
     from dsa110_contimg.registry.database import Registry
 
-    present(
-        tokens.list_tokens(Registry.of(load_settings(root=root))),
-        as_json,
-        lambda row: (
-            f"{row.name}  {row.scope}  made {iso(row.created)}  "
-            + (f"revoked {iso(row.revoked)}" if row.revoked else "in force")
-        ),
-    )
+    rows = tokens.list_tokens(Registry.of(load_settings(root=root), create=False))
+    present(rows, _TOKENS, "no tokens", as_json=as_json)
 
 
 def token_revoke(
@@ -310,7 +339,7 @@ def token_revoke(
     from dsa110_contimg.registry import tokens
     from dsa110_contimg.registry.database import Registry
 
-    tokens.revoke(Registry.of(load_settings(root=root)), name)
+    tokens.revoke(Registry.of(load_settings(root=root), create=False), name)
     typer.echo(f"{name}: revoked")
 
 

@@ -16,9 +16,10 @@ from dsa110_contimg import layout
 from dsa110_contimg.cli.common import JsonOption, RootOption, load_settings, print_json
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import way_to_place
-from dsa110_contimg.errors import ContimgError
+from dsa110_contimg.errors import ContimgError, UsageError
 from dsa110_contimg.settings import FILE_NAME, Settings
 from dsa110_contimg.times import iso
+from dsa110_contimg.wording import counted
 
 _WORKER_GIB = 5.0
 _CLUSTER_S = 15.0
@@ -228,7 +229,14 @@ def _examine_database(settings: Settings) -> Iterator[tuple[str, str, str]]:
     from dsa110_contimg.registry.status import overview
 
     try:
-        latest = overview(Registry.of(settings)).latest_tile
+        latest = overview(Registry.of(settings, create=False)).latest_tile
+    except UsageError:
+        yield (
+            "database",
+            "warning",
+            f"{shown_url(settings.database)}: there is none yet; the first work makes it",
+        )
+        return
     except ContimgError as error:
         yield "database", "failed", str(error)
         return
@@ -252,7 +260,7 @@ def _examine_catalogue(settings: Settings) -> Iterator[tuple[str, str, str]]:
     except ContimgError as error:
         yield "catalogue", "failed", str(error)
     else:
-        yield "catalogue", "ok", f"{settings.sky_catalog}: {len(found)} sources"
+        yield "catalogue", "ok", f"{settings.sky_catalog}: {counted(len(found), 'source')}"
 
 
 def _examine_orientation() -> Iterator[tuple[str, str, str]]:

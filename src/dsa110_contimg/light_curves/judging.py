@@ -6,7 +6,8 @@ from dsa110_contimg.registry import light_curves as rows
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Source
 from dsa110_contimg.registry.sources import sources_by_number
-from dsa110_contimg.sources.variability import Behaviour, Variability, variability
+from dsa110_contimg.sources.behaviour import Behaviour
+from dsa110_contimg.sources.variability import Variability, variability
 
 _REMARKABLE = (Behaviour.VARIABLE, Behaviour.TRANSIENT, Behaviour.VANISHED)
 

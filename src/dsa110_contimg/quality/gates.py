@@ -1,5 +1,6 @@
 """Gates: a number, a limit, a verdict. They can be passed by real data, and say what failed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,16 @@ _SCALE_ERROR = 0.01
 """Of a flux scale beside the scatter of its sources."""
 _MAX_SCALE_OFFSET = 0.05
 """A flux scale that is farther from one is not good, whatever its error."""
+_UNITS = {
+    RMS: (1e3, "mJy/beam"),
+    "astrometry": (1.0, "arcsec"),
+    "completeness": (100.0, "%"),
+    "coverage": (100.0, "%"),
+    "beam": (1.0, "cells"),
+    "stripes": (100.0, "%"),
+    "rings": (100.0, "%"),
+}
+"""Factor and unit of the limits by the name of the gate; ratios and counts have none."""
 
 
 class Verdict(StrEnum):
@@ -35,6 +46,7 @@ class Gate:
     ----------
     name : str
     value : float
+        Flux densities in Jy, shares of one.
     limit : str
         What is asked, in words and numbers.
     verdict : Verdict
@@ -46,6 +58,14 @@ class Gate:
     limit: str
     verdict: Verdict
     note: str = ""
+
+    @property
+    def value_text(self) -> str:
+        """The value in the unit of the limit."""
+        factor, unit = _UNITS.get(self.name, (1.0, ""))
+        if not np.isfinite(self.value):
+            return "unknown"
+        return f"{factor * self.value:.4g} {unit}".rstrip()
 
 
 def overall(gates: Sequence[Gate]) -> Verdict:
@@ -146,7 +166,7 @@ def tiles_used(n_used: int, n_given: int) -> Gate:
     return Gate(
         "tiles",
         float(n_used),
-        f"at least {100 * _TILES_SHARE:.0f} % of {n_given} tiles",
+        f"at least {math.ceil(_TILES_SHARE * n_given)} of {n_given} tiles",
         _judge(share >= _TILES_SHARE, share >= 0.5),
     )
 

@@ -1,27 +1,59 @@
-"""Plots for reports, as PNG bytes."""
+"""Plots for reports and the command line, as the bytes of a picture."""
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dsa110_contimg.constants import DAY_S
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def _figure(width: float = 5.5, height: float = 4.2) -> tuple[Any, Any]:
+PNG = "png"
+_BLUE = "#1f5fa8"
+_POLARIZATIONS = "XY"
+_MIN_MARGIN_DAYS = 0.25
+# Equal figures are equal bytes.
+_METADATA = {PNG: {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
+def form_of(path: Path) -> str:
+    """Form of a picture by the ending of its name."""
+    return path.suffix.removeprefix(".")
+
+
+def _blank(width: float, height: float, dpi: int = 110) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(width: float = 5.5, height: float = 4.2) -> "tuple[Figure, Axes]":
+    figure = _blank(width, height)
     return figure, figure.add_subplot()
 
 
-def _png(figure: Any) -> bytes:
+def _encoded(figure: "Figure", form: str = PNG) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format=form, metadata=_METADATA[form])
     return buffer.getvalue()
+
+
+def _show_span(axes: "Axes", values: np.ndarray, min_span: float) -> None:
+    """Fit the y axis to values, but never to less than a span, with plain numbers on it."""
+    axes.ticklabel_format(axis="y", useOffset=False, style="plain")
+    finite = values[np.isfinite(values)]
+    if finite.size:
+        low, high = float(finite.min()), float(finite.max())
+        margin = max(0.05 * (high - low), 0.5 * (min_span - (high - low)))
+        axes.set_ylim(low - margin, high + margin)
 
 
 def flux_against_catalogue(
@@ -36,7 +68,7 @@ def flux_against_catalogue(
         fmt=".",
         ms=5,
         elinewidth=0.6,
-        color="#1f5fa8",
+        color=_BLUE,
     )
     axes.axhline(1.0, color="0.5", lw=0.8)
     axes.set(
@@ -45,13 +77,13 @@ def flux_against_catalogue(
         xlabel="catalogue flux density (mJy)",
         ylabel="measured / catalogue",
     )
-    return _png(figure)
+    return _encoded(figure)
 
 
 def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes:
     """Measured minus catalogue positions."""
     figure, axes = _figure(4.4, 4.2)
-    axes.plot(east_arcsec, north_arcsec, ".", ms=5, color="#1f5fa8")
+    axes.plot(east_arcsec, north_arcsec, ".", ms=5, color=_BLUE)
     reach = 1.2 * max(1.0, float(np.percentile(np.hypot(east_arcsec, north_arcsec), 95)))
     axes.axhline(0, color="0.5", lw=0.8)
     axes.axvline(0, color="0.5", lw=0.8)
@@ -62,18 +94,20 @@ def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes
         xlabel="offset east (arcsec)",
         ylabel="offset north (arcsec)",
     )
-    return _png(figure)
+    return _encoded(figure)
 
 
-def ratios_over_declination(dec_deg: np.ndarray, ratio: np.ndarray, corrected: np.ndarray) -> bytes:
+def ratios_over_declination(
+    dec_deg: np.ndarray, ratio: np.ndarray, corrected: np.ndarray, form: str = PNG
+) -> bytes:
     """Measured over catalogue flux densities, before and after a correction of the beam."""
     figure, axes = _figure()
     axes.plot(dec_deg, ratio, ".", ms=5, color="#c2b280", label="as measured")
-    axes.plot(dec_deg, corrected, ".", ms=5, color="#1f5fa8", label="with the beam that was found")
+    axes.plot(dec_deg, corrected, ".", ms=5, color=_BLUE, label="with the beam that was found")
     axes.axhline(1.0, color="0.5", lw=0.8)
     axes.set(ylim=(0, 2), xlabel="declination (deg)", ylabel="measured / catalogue")
     axes.legend(frameon=False)
-    return _png(figure)
+    return _encoded(figure, form)
 
 
 def beam_history(
@@ -82,6 +116,7 @@ def beam_history(
     errors: np.ndarray,
     mean: np.ndarray,
     mean_error: np.ndarray,
+    form: str = PNG,
 ) -> bytes:
     """Width and pointing of the primary beam over time, and what they combine to.
 
@@ -92,32 +127,23 @@ def beam_history(
     values, errors : ndarray, shape (nset, 3)
         Width relative to the dish's, pointing east and north (arcmin).
     mean, mean_error : ndarray, shape (3,)
+    form : str
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _blank(7, 6)
     times = np.array([round(1e3 * second) for second in observed], "datetime64[ms]")
     labels = ("width / dish's", "east (arcmin)", "north (arcmin)")
     for k, axes in enumerate(figure.subplots(3, 1, sharex=True)):
-        axes.errorbar(
-            times, values[:, k], errors[:, k], fmt=".", ms=6, elinewidth=0.8, color="#1f5fa8"
-        )
+        axes.errorbar(times, values[:, k], errors[:, k], fmt=".", ms=6, elinewidth=0.8, color=_BLUE)
         axes.axhline(mean[k], color="0.3", lw=0.8)
         axes.axhspan(mean[k] - mean_error[k], mean[k] + mean_error[k], color="0.85", lw=0)
         axes.set_ylabel(labels[k])
     figure.autofmt_xdate()
-    return _png(figure)
+    return _encoded(figure, form)
 
 
 def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) -> bytes:
     """Amplitude and phase of every antenna's bandpass, shape (nantenna, nchan, npol)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _blank(11, 4)
     shown = np.where(flags, np.nan, values)
     mhz = frequencies_hz / 1e6
     for axes, quantity, label in zip(
@@ -129,63 +155,99 @@ def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) 
         for pol in range(shown.shape[2]):
             axes.plot(mhz, quantity[:, :, pol].T, lw=0.5, alpha=0.6, color=f"C{pol}")
         axes.set(xlabel="frequency (MHz)", ylabel=label)
-    return _png(figure)
+    return _encoded(figure)
 
 
 def antenna_gains(
-    frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray, names: Sequence[str]
+    frequencies_hz: np.ndarray,
+    values: np.ndarray,
+    flags: np.ndarray,
+    names: Sequence[str],
+    title: str = "",
+    form: str = PNG,
 ) -> bytes:
-    """Amplitude and phase against frequency, a panel an antenna that is not wholly flagged.
+    """Amplitude and phase of the antennas that are not wholly flagged.
+
+    Against frequency, a panel an antenna; one solution for the whole band against the antenna.
 
     Parameters
     ----------
     frequencies_hz : ndarray, shape (nchan,)
     values, flags : ndarray, shape (nantenna, nchan, npol)
     names : sequence of str
+    title : str
+    form : str
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     alive = np.flatnonzero(~flags.all(axis=(1, 2)))
-    columns = min(8, max(1, alive.size))
-    rows = max(1, -(-alive.size // columns))
-    figure = Figure(figsize=(2.0 * columns, 2.2 * rows), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    shown = np.where(flags, np.nan, values)[alive]
+    alive_names = [names[k] for k in alive]
+    draw = _over_antennas if frequencies_hz.size == 1 else _over_frequency
+    figure = draw(frequencies_hz / 1e6, shown, alive_names)
+    figure.suptitle(title, fontsize=10)
+    hands = [
+        figure.axes[0].plot([], [], ".-", color=f"C{pol}", label=_POLARIZATIONS[pol])[0]
+        for pol in range(shown.shape[2])
+    ]
+    figure.legend(handles=hands, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
+    return _encoded(figure, form)
+
+
+def _over_antennas(_mhz: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> "Figure":
+    """Amplitude above phase, antennas side by side."""
+    figure = _blank(max(6.0, 0.16 * len(names)), 5.0)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    place = np.arange(len(names))
+    for pol in range(shown.shape[2]):
+        for axes, quantity in ((upper, np.abs(shown)), (lower, np.angle(shown, deg=True))):
+            axes.plot(place, quantity[:, 0, pol], ".", ms=5, color=f"C{pol}")
+    _show_span(upper, np.abs(shown), 0.1)
+    _show_span(lower, np.angle(shown, deg=True), 2.0)
+    for axes in (upper, lower):
+        axes.grid(axis="x", lw=0.3, color="0.85")
+    upper.set_ylabel("amplitude")
+    lower.set(ylabel="phase (deg)", xlabel="antenna", xlim=(-1, len(names)))
+    lower.set_xticks(place, names, rotation=90, fontsize=6)
+    return figure
+
+
+def _over_frequency(mhz: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> "Figure":
+    """A panel of amplitude above one of phase for each antenna."""
+    columns = min(8, max(1, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = _blank(2.0 * columns, 2.2 * rows, dpi=90)
     panels = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
     for axes in panels.ravel():
         axes.tick_params(labelsize=6)
         axes.set_visible(False)
-    mhz = frequencies_hz / 1e6
-    marker = "." if mhz.size == 1 else ""
-    for place, antenna in enumerate(alive):
+    for place, name in enumerate(names):
         row, column = divmod(place, columns)
-        shown = np.where(flags[antenna], np.nan, values[antenna])
+        amplitude, phase_deg = np.abs(shown[place]), np.angle(shown[place], deg=True)
         for axes, quantity in (
-            (panels[2 * row, column], np.abs(shown)),
-            (panels[2 * row + 1, column], np.angle(shown, deg=True)),
+            (panels[2 * row, column], amplitude),
+            (panels[2 * row + 1, column], phase_deg),
         ):
             axes.set_visible(True)
-            for pol in range(shown.shape[1]):
-                axes.plot(mhz, quantity[:, pol], marker=marker, lw=0.7, color=f"C{pol}")
-        panels[2 * row, column].set_title(names[antenna], fontsize=7, pad=2)
+            for pol in range(shown.shape[2]):
+                axes.plot(mhz, quantity[:, pol], lw=0.7, color=f"C{pol}")
+        _show_span(panels[2 * row, column], amplitude, 0.1)
+        panels[2 * row, column].set_title(name, fontsize=7, pad=2)
         panels[2 * row + 1, column].set_ylim(-185, 185)
         if column == 0:
             panels[2 * row, column].set_ylabel("amplitude", fontsize=6)
             panels[2 * row + 1, column].set_ylabel("phase (deg)", fontsize=6)
         if row == rows - 1:
             panels[2 * row + 1, column].set_xlabel("MHz", fontsize=6)
-    return _png(figure)
+    return figure
 
 
-def stage_graph(edges: Mapping[str, Sequence[str]], kind: str = "png") -> bytes:
+def stage_graph(edges: Mapping[str, Sequence[str]], form: str = PNG) -> bytes:
     """A drawing of stages and what follows what.
 
     Parameters
     ----------
     edges : mapping of str to sequence of str
         Stages in an order of running, each with those it follows.
-    kind : str
-        png or svg.
+    form : str
     """
     column: dict[str, int] = {}
     for name, before in edges.items():
@@ -218,20 +280,18 @@ def stage_graph(edges: Mapping[str, Sequence[str]], kind: str = "png") -> bytes:
             ha="center",
             va="center",
             fontsize=8,
-            bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": "#1f5fa8"},
+            bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": _BLUE},
         )
     axes.set_axis_off()
     axes.set(
         xlim=(-0.6, max(column.values()) + 0.6),
         ylim=(-max(p[1] for p in place.values()) - 0.7, 0.7),
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind)
-    return buffer.getvalue()
+    return _encoded(figure, form)
 
 
 def light_curve(
-    observed: np.ndarray, flux_jy: np.ndarray, error_jy: np.ndarray, title: str
+    observed: np.ndarray, flux_jy: np.ndarray, error_jy: np.ndarray, title: str, form: str = PNG
 ) -> bytes:
     """Flux density against time (Unix seconds); arrows down where nothing is seen."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -239,7 +299,6 @@ def light_curve(
     figure, axes = _figure(7.0, 3.6)
     days = observed / DAY_S
     seen = flux_jy >= 3 * error_jy
-    blue = "#1f5fa8"
     axes.errorbar(
         days[seen],
         1e3 * flux_jy[seen],
@@ -247,13 +306,16 @@ def light_curve(
         fmt="o",
         ms=4,
         elinewidth=0.8,
-        color=blue,
+        color=_BLUE,
     )
     limits = 1e3 * (np.maximum(flux_jy, 0) + 3 * error_jy)[~seen]
-    axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=blue)
-    axes.axhline(0.0, color="0.7", lw=0.8)
+    axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=_BLUE)
+    drawn = [1e3 * (flux_jy - error_jy)[seen], 1e3 * (flux_jy + error_jy)[seen], limits]
+    _show_span(axes, np.concatenate(drawn), 0.0)
+    margin_days = max(0.05 * float(np.ptp(days)), _MIN_MARGIN_DAYS)
+    axes.set_xlim(days.min() - margin_days, days.max() + margin_days)
     locator: Any = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set(xlabel="UTC", ylabel="flux density (mJy)", title=title)
-    return _png(figure)
+    axes.set(xlabel="observed (UTC)", ylabel="flux density (mJy)", title=title)
+    return _encoded(figure, form)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session as Session
 
-from dsa110_contimg.errors import OutageError, PermanentError, RetryableError
+from dsa110_contimg.errors import OutageError, PermanentError, RetryableError, UsageError
 from dsa110_contimg.registry import migrations, rooted
 from dsa110_contimg.registry.events import record_event
 
@@ -73,16 +73,22 @@ class Registry:
         The directory that stored paths are relative to; None for uses that need no path.
     any_version : bool
         Open tables of another version too, to bring them up to date.
+    create : bool
+        Make the database if there is none.
 
     Raises
     ------
     PermanentError
         If the tables are of another version.
+    UsageError
+        If there is no database, and none is to be made.
     """
 
-    def __init__(self, url: str, root: Path | None, any_version: bool = False):
+    def __init__(self, url: str, root: Path | None, any_version: bool = False, create: bool = True):
         self.url = url
         self.root = root
+        if not create:
+            _check_file(url)
         self.engine = make_engine(url)
         if root is not None:
             rooted.set_root(self.engine, root)
@@ -93,13 +99,13 @@ class Registry:
         with ExitStack() as undo:
             undo.callback(self.close)
             with foreign_errors(), _alone(url):
-                self._make_or_check(any_version)
+                self._make_or_check(any_version, create)
             undo.pop_all()
 
     @classmethod
-    def of(cls, settings: DatabaseSettings) -> "Registry":
+    def of(cls, settings: DatabaseSettings, create: bool = True) -> "Registry":
         """The database that settings name, for their root."""
-        return cls(settings.database, settings.root)
+        return cls(settings.database, settings.root, create=create)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -166,9 +172,11 @@ class Registry:
         """Give the connections back."""
         self.engine.dispose()
 
-    def _make_or_check(self, any_version: bool) -> None:
+    def _make_or_check(self, any_version: bool, create: bool) -> None:
         with self.read() as session:
             found = migrations.revision(session.connection())
+        if not found and not create:
+            raise _no_database(self.url)
         if not found:
             with self.write() as session:
                 if not migrations.revision(session.connection()):
@@ -184,6 +192,21 @@ class Registry:
                 f"{shown_url(self.url)}: the database has schema version {found}, this program "
                 f"needs {migrations.HEAD}; {todo}"
             )
+
+
+def _check_file(url: str) -> None:
+    """Raise `UsageError` if an address names a file that is not there."""
+    parsed = make_url(url)
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+    if is_file and not Path(str(parsed.database)).exists():
+        raise _no_database(url)
+
+
+def _no_database(url: str) -> UsageError:
+    return UsageError(
+        f"{shown_url(url)}: there is no database; nothing has been processed under this root yet, "
+        "or it is another one (--root, CONTIMG_ROOT)"
+    )
 
 
 def shown_url(url: str) -> str:

@@ -10,6 +10,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.models import ManualFlagRow
+from dsa110_contimg.registry.read_models import ReadModel
 from dsa110_contimg.visibilities.manual_flags import ManualFlag
 
 
@@ -23,13 +24,23 @@ def add(registry: Registry, flag: ManualFlag) -> int:
         return row.id
 
 
-def known(registry: Registry) -> dict[int, ManualFlag]:
-    """All flags by number."""
+class KnownFlag(ReadModel):
+    """A flag with its number; `created` is in Unix seconds."""
+
+    number: int
+    created: float
+    flag: ManualFlag
+
+
+def known(registry: Registry) -> list[KnownFlag]:
+    """All flags, in the order in which they were given."""
     with registry.read() as session:
-        return {
-            row.id: records.from_json(ManualFlag, row.flag)
+        return [
+            KnownFlag(
+                number=row.id, created=row.created, flag=records.from_json(ManualFlag, row.flag)
+            )
             for row in session.scalars(select(ManualFlagRow).order_by(ManualFlagRow.id))
-        }
+        ]
 
 
 def during(session: Session, start: float, end: float) -> tuple[ManualFlag, ...]:

@@ -4,18 +4,21 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import erfa
 import numpy as np
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.models import Source
 from dsa110_contimg.registry.read_models import ReadModel
 from dsa110_contimg.registry.statements import AT_ONCE, batches
+from dsa110_contimg.sky.cones import Cone
+from dsa110_contimg.sources.behaviour import Behaviour
 
 _MOST_DIGITS = 10
 """Of a source's number in every database."""
+_ACRONYM = "DSA"
+"""In front of the names of sources."""
 DETECTED = "detected"
 """Origin of sources that no catalogue has."""
 
@@ -34,7 +37,7 @@ class SourceSummary(ReadModel):
     origin: str
     catalogue_jy: float | None
     first_detected: float | None
-    behaviour: str
+    behaviour: Behaviour
     n_epochs: int
     mean_jy: float | None
     modulation: float | None
@@ -80,13 +83,14 @@ def source_name(ra_deg: float, dec_deg: float) -> str:
     tenths = int(round(ra_deg * 2400, 4)) % (24 * 36000)
     arcsec = int(round(abs(dec_deg) * 3600, 3))
     return (
-        f"DSA J{tenths // 36000:02d}{tenths // 600 % 60:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
+        f"{_ACRONYM} J"
+        f"{tenths // 36000:02d}{tenths // 600 % 60:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
         f"{'-' if dec_deg < 0 else '+'}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
     )
 
 
 def find_source(session: Session, name: str) -> SourceSummary:
-    """A source by its number or name.
+    """A source by its number, or its name with or without "DSA" in front.
 
     Raises
     ------
@@ -94,64 +98,89 @@ def find_source(session: Session, name: str) -> SourceSummary:
         If there is none.
     """
     is_number = name.isdigit() and len(name) < _MOST_DIGITS
-    wanted = Source.id == int(name) if is_number else Source.name == name
+    wanted = Source.id == int(name) if is_number else Source.name.in_((name, f"{_ACRONYM} {name}"))
     row = session.scalars(select(Source).where(wanted)).one_or_none()
     if row is None:
         raise UsageError(f"no source {name!r}; 'dsa110-contimg sources' shows what there is")
     return SourceSummary.model_validate(row)
 
 
-def query_sources(
-    session: Session,
-    *,
-    cone: tuple[float, float, float] | None = None,
-    name: str | None = None,
-    behaviour: str | None = None,
-    min_modulation: float | None = None,
-    min_eta: float | None = None,
-    dips: bool = False,
-    limit: int = 100,
-) -> list[SourceSummary]:
+@dataclass(frozen=True)
+class SourceFilter:
+    """Conditions on sources; what is absent is no condition.
+
+    Attributes
+    ----------
+    cone : Cone or None
+    name : str
+        Part of the name.
+    behaviour : Behaviour or None
+    min_modulation, min_eta : float or None
+    dips : bool
+        Only candidates for extreme scattering events.
+    """
+
+    cone: Cone | None = None
+    name: str = ""
+    behaviour: Behaviour | None = None
+    min_modulation: float | None = None
+    min_eta: float | None = None
+    dips: bool = False
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Conditions on rows; that of a cone is the box about it."""
+        conditions: list[ColumnElement[bool]] = []
+        if self.cone is not None:
+            conditions.append(_box(self.cone.ra_deg, self.cone.dec_deg, self.cone.radius_deg))
+        if self.name:
+            conditions.append(Source.name.contains(self.name, autoescape=True))
+        if self.behaviour is not None:
+            conditions.append(Source.behaviour == self.behaviour)
+        if self.min_modulation is not None:
+            conditions.append(Source.modulation >= self.min_modulation)
+        if self.min_eta is not None:
+            conditions.append(Source.eta >= self.min_eta)
+        if self.dips:
+            conditions.append(Source.dip.is_(True))
+        return conditions
+
+
+@dataclass(frozen=True)
+class FoundSources:
+    """The first sources that meet some conditions.
+
+    Attributes
+    ----------
+    n_total : int
+        Number of all that meet them.
+    sources : list of SourceSummary
+    """
+
+    n_total: int
+    sources: list[SourceSummary]
+
+
+def query_sources(session: Session, wanted: SourceFilter, limit: int = 100) -> FoundSources:
     """Sources that meet every condition, the largest eta first.
 
     Parameters
     ----------
     session : Session
-    cone : tuple of float, optional
-        Right ascension, declination and radius, degrees.
-    name : str, optional
-        Part of the name.
-    behaviour : str, optional
-    min_modulation, min_eta : float, optional
-    dips : bool
-        Only candidates for extreme scattering events.
+    wanted : SourceFilter
     limit : int
+        Maximum number of sources to return.
     """
-    wanted = select(Source).order_by(Source.eta.desc().nulls_last(), Source.id)
-    if name:
-        wanted = wanted.where(Source.name.contains(name, autoescape=True))
-    if behaviour:
-        wanted = wanted.where(Source.behaviour == behaviour)
-    if min_modulation is not None:
-        wanted = wanted.where(Source.modulation >= min_modulation)
-    if min_eta is not None:
-        wanted = wanted.where(Source.eta >= min_eta)
-    if dips:
-        wanted = wanted.where(Source.dip)
-    if cone is None:
-        return _summaries(session.scalars(wanted.limit(limit)))
-    ra, dec, radius = cone
-    columns = Source.id, Source.ra_deg, Source.dec_deg
-    rows = [
-        tuple(row) for row in session.execute(wanted.with_only_columns(*columns).where(_box(*cone)))
-    ]
-    if not rows:
-        return []
-    ids, ras, decs = np.array(rows).T
-    away = erfa.seps(*np.deg2rad((ras, decs)), *np.deg2rad((ra, dec)))
-    near = away <= np.deg2rad(radius)
-    found = ids[near][:limit].astype(int).tolist()
-    return _summaries(session.scalars(wanted.where(Source.id.in_(found))))
+    conditions = wanted.conditions()
+    query = select(Source).where(*conditions).order_by(Source.eta.desc().nulls_last(), Source.id)
+    if wanted.cone is None:
+        total = session.scalar(select(func.count()).select_from(Source).where(*conditions))
+        return FoundSources(total or 0, _summaries(session.scalars(query.limit(limit))))
+    rows = session.execute(query.with_only_columns(Source.id, Source.ra_deg, Source.dec_deg)).all()
+    ids, ra_deg, dec_deg = np.array(rows, float).reshape(-1, 3).T
+    away_arcsec = wanted.cone.distance_arcsec(ra_deg, dec_deg)
+    near = ids[away_arcsec <= 3600 * wanted.cone.radius_deg].astype(int).tolist()
+    chosen = query.where(Source.id.in_(near[:limit]))
+    return FoundSources(len(near), _summaries(session.scalars(chosen)))
 
 
 def _summaries(rows: Iterable[Source]) -> list[SourceSummary]:

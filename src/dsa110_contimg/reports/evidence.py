@@ -123,7 +123,7 @@ def mosaic_report(
             "catalogue's flux are left out of the flux ratio, because they set the calibration.",
             Table(
                 ("gate", "verdict", "value", "limit", "note"),
-                [(g.name, g.verdict, f"{g.value:.4g}", g.limit, g.note) for g in validation.gates],
+                [(g.name, g.verdict, g.value_text, g.limit, g.note) for g in validation.gates],
                 verdict_column=1,
             ),
             source_plots(validation.sources),

@@ -5,10 +5,11 @@ Mooley et al. 2016 (ApJ 818, 105, equations 4 and 5).
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from scipy import stats
+
+from dsa110_contimg.sources.behaviour import Behaviour
 
 SEEN_SIGMA = 5.0
 _ABSENT_SIGMA = 3.5
@@ -17,16 +18,6 @@ _FALSE_ALARMS = 1e-3
 _NEARLY_ALWAYS = 0.7
 _ESE_DIP = 0.3
 _ESE_EPOCHS = 8
-
-
-class Behaviour(StrEnum):
-    """What a source does."""
-
-    UNKNOWN = "unknown"
-    CONSTANT = "constant"
-    VARIABLE = "variable"
-    TRANSIENT = "transient"
-    VANISHED = "vanished"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ManualFlag:
     reason: str = ""
 
     def __str__(self) -> str:
-        ranges = ",".join(f"{first}-{last}" for first, last in self.channels)
+        ranges = self.channel_text()
         parts = [
             f"antennas {','.join(self.antennas)}" if self.antennas else "all antennas",
             f"from {iso(self.start, STANDARD)}" if self.start is not None else "",
@@ -45,6 +45,10 @@ class ManualFlag:
             f"channels {ranges}" if ranges else "",
         ]
         return " ".join(part for part in parts if part) + (f": {self.reason}" * bool(self.reason))
+
+    def channel_text(self) -> str:
+        """Ranges of channels as `parse_channels` reads them."""
+        return ",".join(f"{first}-{last}" for first, last in self.channels)
 
     def overlaps(self, start: float, end: float) -> bool:
         """True if it concerns a span of time."""

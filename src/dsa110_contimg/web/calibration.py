@@ -90,7 +90,11 @@ def _gains(path: Path) -> bytes:
 
     read = tables.read(path)
     return plots.antenna_gains(
-        read.frequencies_hz, read.gains.values[0], read.gains.flags[0], read.antenna_names
+        read.frequencies_hz,
+        read.gains.values[0],
+        read.gains.flags[0],
+        read.antenna_names,
+        f"{path.parent.name}: {path.name}",
     )
 
 

@@ -1,21 +1,19 @@
 """Sources: search, what varies, and the page of one with its light curve."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
-import erfa
 import numpy as np
 from fastapi import Depends, Query, Request, Response
 from pydantic import BeforeValidator
 
 from dsa110_contimg.api.products import Name
 from dsa110_contimg.api.security import may_read
-from dsa110_contimg.constants import ARCSEC_RAD
-from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry import light_curves
-from dsa110_contimg.registry.sources import find_source, query_sources
+from dsa110_contimg.registry.sources import SourceFilter, find_source, query_sources
 from dsa110_contimg.sky import catalogues
+from dsa110_contimg.sky.cones import Cone, parse_position
+from dsa110_contimg.sources.behaviour import Behaviour
 from dsa110_contimg.web import charts
 from dsa110_contimg.web.site import none_if_empty, page, page_router
 
@@ -23,8 +21,7 @@ router = page_router(dependencies=[Depends(may_read)])
 _RADIUS_DEG = 0.1
 _SHOWN, _DRAWN = 100, 600
 _CUTOUTS = 12
-_NEIGHBOUR_DEG = 5 / 60
-_TWO_NUMBERS = re.compile(r"^\s*([+-]?\d+(?:\.\d*)?)[\s,]+([+-]?\d+(?:\.\d*)?)\s*$")
+_NEIGHBOUR_DEG, _NEIGHBOURS = 5 / 60, 20
 
 
 @router.get("/sources")
@@ -36,61 +33,34 @@ def sources(
         BeforeValidator(none_if_empty),
         Query(gt=0, le=30, description="Of a position, deg"),
     ] = None,
-    behaviour: Annotated[str, Query(max_length=16)] = "",
+    behaviour: Annotated[Behaviour | None, BeforeValidator(none_if_empty)] = None,
     dips: bool = False,
 ) -> Response:
     """Search by name or cone; those that vary most first."""
-    place = position(q)
+    place = parse_position(q)
     radius = radius or _RADIUS_DEG
+    wanted = SourceFilter(
+        cone=None if place is None else Cone(*place, radius),
+        name=q if place is None else "",
+        behaviour=behaviour,
+        dips=dips,
+    )
     with request.app.state.registry.read() as session:
-        found = query_sources(
-            session,
-            cone=None if place is None else (*place, radius),
-            name=q if place is None else None,
-            behaviour=behaviour or None,
-            dips=dips,
-            limit=_DRAWN,
-        )
+        found = query_sources(session, wanted, _DRAWN)
     return page(
         request,
         "sources.html",
         title="Sources",
-        sources=found[:_SHOWN],
-        chart=charts.eta_v(found),
+        sources=found.sources[:_SHOWN],
+        chart=charts.eta_v(found.sources),
         q=q,
         radius=radius,
-        behaviour=behaviour,
+        behaviour=behaviour or "",
+        behaviours=list(Behaviour),
         dips=dips,
         place=place,
-        n_found=len(found),
-        more=len(found) == _DRAWN,
+        n_found=found.n_total,
     )
-
-
-def position(text: str) -> tuple[float, float] | None:
-    """Right ascension and declination (degrees) from text, or None if it is none.
-
-    Raises
-    ------
-    UsageError
-        If it looks like a position and is none.
-    """
-    degrees = _TWO_NUMBERS.match(text)
-    if degrees:
-        ra, dec = float(degrees[1]), float(degrees[2])
-    elif re.search(r"\d[:h ]\s*\d.*[+-]\s*\d", text) and not text.upper().startswith("DSA"):
-        from astropy.coordinates import SkyCoord
-
-        try:
-            found = SkyCoord(text, unit=("hourangle", "deg"))
-        except ValueError as error:
-            raise UsageError(f"{text!r} is no position: {error}") from error
-        ra, dec = float(found.ra.deg), float(found.dec.deg)
-    else:
-        return None
-    if not (0 <= ra <= 360 and -90 <= dec <= 90):
-        raise UsageError("right ascension is 0 to 360, declination -90 to 90 degrees")
-    return ra, dec
 
 
 @router.get("/sources/{name}")
@@ -148,12 +118,11 @@ def neighbours(name: Name, request: Request) -> Response:
     root = request.app.state.settings.root
     with request.app.state.registry.read() as session:
         source = find_source(session, name)
-        cone = (source.ra_deg, source.dec_deg, _NEIGHBOUR_DEG)
-        others = [one for one in query_sources(session, cone=cone, limit=20) if one != source]
+        cone = Cone(source.ra_deg, source.dec_deg, _NEIGHBOUR_DEG)
+        near_sources = query_sources(session, SourceFilter(cone=cone), _NEIGHBOURS).sources
 
     def arcsec(ra_deg: float, dec_deg: float) -> float:
-        here = np.deg2rad((source.ra_deg, source.dec_deg))
-        return float(erfa.seps(*here, *np.deg2rad((ra_deg, dec_deg)))) / ARCSEC_RAD
+        return float(cone.distance_arcsec(np.array(ra_deg), np.array(dec_deg)))
 
     near = [
         _Near(
@@ -165,11 +134,12 @@ def neighbours(name: Name, request: Request) -> Response:
             None,
             arcsec(one.ra_deg, one.dec_deg),
         )
-        for one in others
+        for one in near_sources
+        if one != source
     ]
     listed = []
     for origin in catalogues.names(root):
-        inside = catalogues.load(root, origin).cone(*cone)
+        inside = catalogues.load(root, origin).cone(cone.ra_deg, cone.dec_deg, cone.radius_deg)
         listed += [
             _Near(origin, "", ra, dec, flux, inside.frequency_hz / 1e6, arcsec(ra, dec))
             for ra, dec, flux in zip(

@@ -8,6 +8,7 @@ import numpy as np
 from dsa110_contimg import times
 from dsa110_contimg.constants import DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
 from dsa110_contimg.telescope import DSA110
+from dsa110_contimg.wording import counted
 
 _TONES = {
     "good": (
@@ -133,6 +134,7 @@ FILTERS = {
     "number": number,
     "percent": percent,
     "size": size,
+    "counted": counted,
     "ra": right_ascension,
     "dec": declination,
 }
