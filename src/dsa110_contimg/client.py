@@ -19,10 +19,10 @@ _ENDED = ("done", "failed", "cancelled")
 
 
 class ClientError(Exception):
-    """The server refused; `status` is its HTTP status."""
+    """The server refused; `status` is its HTTP status, or 0 if there was no answer."""
 
     def __init__(self, status: int, detail: str):
-        super().__init__(f"{detail} (HTTP {status})")
+        super().__init__(f"{detail} (HTTP {status})" if status else detail)
         self.status = status
 
 
@@ -79,9 +79,13 @@ class Client:
         given = {name: value for name, value in query.items() if value is not None}
         return self.ask("GET", f"{path}?{urllib.parse.urlencode(given)}" if given else path)
 
-    def download(self, file: str, target: Path) -> Path:
+    def download(self, file: str, target: str | Path) -> Path:
         """Fetch a published file by its name."""
-        path = f"/api/files/{urllib.parse.quote(file)}"
+        return self.fetch(f"/api/files/{urllib.parse.quote(file)}", target)
+
+    def fetch(self, path: str, target: str | Path) -> Path:
+        """Write what the interface answers into a file."""
+        target = Path(target)
         with self._open("GET", path) as answer, target.open("wb") as out:
             while block := answer.read(2**20):
                 out.write(block)
@@ -90,7 +94,7 @@ class Client:
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:
-        """One request; the answer as Python values, or as text.
+        """One request; the answer as Python values if it is JSON, as text, or as bytes.
 
         Raises
         ------
@@ -98,9 +102,10 @@ class Client:
         """
         with self._open(method, path, body, headers) as answer:
             content = answer.read()
-            if answer.headers.get_content_type() == "application/json":
+            kind = answer.headers.get_content_type()
+            if kind == "application/json":
                 return json.loads(content)
-            return content.decode(errors="replace")
+            return content.decode(errors="replace") if kind.startswith("text/") else content
 
     def _open(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -120,6 +125,9 @@ class Client:
                     wait_s = _retry_after_s(error)
                     if wait_s is None or time.monotonic() + wait_s > until:
                         raise ClientError(error.code, _detail(error.read())) from error
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                reason = getattr(error, "reason", error)
+                raise ClientError(0, f"{self._url} does not answer ({reason})") from error
             time.sleep(wait_s)
 
 
@@ -152,6 +160,14 @@ class RemoteJob:
     def status(self) -> "JsonObject":
         """How far it is."""
         return dict(self.client.get(f"/api/jobs/{self.id}/status"))
+
+    def files(self) -> list[str]:
+        """Names of the files that it made."""
+        return [str(one["name"]) for one in self.client.get(f"/api/jobs/{self.id}/files")]
+
+    def download(self, file: str, target: str | Path) -> Path:
+        """Fetch one of them."""
+        return self.client.fetch(f"/api/jobs/{self.id}/files/{urllib.parse.quote(file)}", target)
 
     def logs(self) -> str:
         """The end of what it printed."""

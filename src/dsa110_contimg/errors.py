@@ -74,6 +74,10 @@ class UsageError(PermanentError):
     """The request itself is wrong: unknown name, missing input, output that exists."""
 
 
+class ConflictError(UsageError):
+    """The request clashes with one that was made before."""
+
+
 class GraphError(UsageError):
     """A graph of stages has a cycle, an unknown name or a missing input."""
 

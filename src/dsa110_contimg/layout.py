@@ -74,6 +74,11 @@ def backups(root: Path) -> Path:
     return state(root) / "backups"
 
 
+def job_products(root: Path) -> Path:
+    """Directory of what jobs made that were given no output."""
+    return products(root) / "jobs"
+
+
 def job_logs(root: Path) -> Path:
     """Directory of the output of jobs."""
     return state(root) / "jobs"

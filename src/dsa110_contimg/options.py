@@ -4,10 +4,11 @@ The same text is the command line's `--help`, the REST schema and the docs. Each
 has the classes that configure it in its `options.py`; `stage_options` puts them together.
 """
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, ClassVar, TypeVar
 
@@ -26,6 +27,8 @@ from dsa110_contimg.records import STORED
 from dsa110_contimg.times import unix_s
 
 _ANGLE = re.compile(r"^\s*([0-9.eE+-]+)\s*(deg|arcmin|arcsec|mas)?\s*$")
+_PROBLEMS = {"extra_forbidden": "is unknown", "missing": "is missing"}
+"""Kinds of problems that pydantic says in words of its own."""
 _PER_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "mas": 1e-3}
 
 
@@ -50,8 +53,16 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def _listed(value: object) -> object:
-    return _parts(value) if isinstance(value, str) else value
+def _numbers(count: int) -> BeforeValidator:
+    """Text with so many numbers becomes a list of them."""
+
+    def listed(value: object) -> object:
+        parts = _parts(value) if isinstance(value, str) else value
+        if isinstance(parts, list | tuple) and len(parts) != count:
+            raise ValueError(f"give {count} numbers with commas between them")
+        return parts
+
+    return BeforeValidator(listed)
 
 
 def _named(value: object) -> object:
@@ -68,10 +79,10 @@ UnixTime = Annotated[
 ]
 """Unix seconds; see `times.unix_s` for what is accepted."""
 
-Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
+Range = Annotated[tuple[float, float], _numbers(2)]
 """Lowest and highest value; text has a comma between them."""
 
-Box = Annotated[tuple[float, float, float, float], BeforeValidator(_listed)]
+Box = Annotated[tuple[float, float, float, float], _numbers(4)]
 """First and last of one coordinate, then of the other; text has commas between them."""
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_named)]
@@ -138,12 +149,35 @@ def parse_options(
     try:
         return kind.model_validate(dict(values), context={STORED: stored})
     except ValidationError as error:
-        raise UsageError(f"option {first_problem(error, section)}") from error
+        raise UsageError(f"option {first_problem(error, kind, section)}") from error
 
 
-def first_problem(error: ValidationError, *sections: str) -> str:
-    """The first thing that is wrong with options: the name and why."""
+def first_problem(error: ValidationError, kind: type[BaseModel], *sections: str) -> str:
+    """The first thing that is wrong with options of a kind: the name and why."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in (*sections, *first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {said}" if name else said
+    *parents, name = first["loc"] or ("",)
+    said = problem_text(first["type"], first["msg"])
+    if first["type"] == "extra_forbidden":
+        said += _similar(str(name), _names_in(kind, parents))
+    full = ".".join(str(part) for part in (*sections, *first["loc"]))
+    return f"{full}: {said}" if full else said
+
+
+def problem_text(kind: str, message: str) -> str:
+    """What pydantic says of a value, by the kind of the problem, in words for users."""
+    return _PROBLEMS.get(kind, message.removeprefix("Value error, "))
+
+
+def _names_in(kind: object, parents: Sequence[int | str]) -> list[str]:
+    """Names of the fields of a model, or of one in it."""
+    for parent in parents:
+        fields = getattr(kind, "model_fields", {})
+        kind = fields[parent].annotation if parent in fields else None
+    return list(getattr(kind, "model_fields", {}))
+
+
+def _similar(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are {', '.join(known)}" if known else ""

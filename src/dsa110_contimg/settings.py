@@ -250,7 +250,7 @@ def load(**given: Any) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise UsageError(f"setting {first_problem(error)}") from error
+        raise UsageError(f"setting {first_problem(error, Settings)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         path = Path(values.get("root") or os.environ.get("CONTIMG_ROOT", ".")) / FILE_NAME
         raise UsageError(f"{path}: is not valid TOML ({error}); mend that line") from error

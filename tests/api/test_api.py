@@ -16,9 +16,12 @@ from sqlalchemy import select
 from conftest import Processed
 from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
-from dsa110_contimg.batch.jobs import JobRunner, submit
+from dsa110_contimg.artifacts.tiles import ConvertedTiles
+from dsa110_contimg.batch.jobs import JobRunner, cancel, submit
 from dsa110_contimg.client import Client, ClientError, JobFailedError
+from dsa110_contimg.errors import UsageError
 from dsa110_contimg.imaging.image_reader import read_fits
+from dsa110_contimg.registry import jobs as registered_jobs
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Job, TileImage
 from dsa110_contimg.registry.states import JobState
@@ -64,6 +67,18 @@ def test_a_mosaic_job_runs_for_real(server: httpx.Client, processed: Processed) 
     assert path.is_relative_to(processed.root / "products")
     assert read_fits(path).header["METHOD"] == "pbweighted"
     assert "done" in server.get(f"/api/jobs/{job}/logs").text
+    made = Client(str(server.base_url)).job(job)
+    assert {"my_mosaic.fits", "my_mosaic.png", "my_mosaic_rms.fits"} < set(made.files())
+    kept = made.download("my_mosaic.fits", processed.root / "fetched.fits")
+    assert kept.read_bytes() == path.read_bytes()
+    head = server.head(f"/api/jobs/{job}/files/my_mosaic.fits")
+    assert head.headers["content-type"] == "application/fits"
+    assert int(head.headers["content-length"]) == path.stat().st_size
+    page = server.get(f"/jobs/{job}").text
+    assert f'<img src="/api/jobs/{job}/files/my_mosaic.png"' in page
+    assert f'href="/api/jobs/{job}/files/my_mosaic.fits"' in page
+    assert server.get(f"/api/jobs/{job}/files/../../../state/products.sqlite3").status_code == 404
+    assert server.get(f"/api/jobs/{job}/files/..%2f..%2f..%2fms").status_code == 404
 
 
 def test_a_job_that_cannot_be_done_fails_with_its_reason(server: httpx.Client) -> None:
@@ -85,6 +100,9 @@ def test_a_job_that_cannot_be_done_fails_with_its_reason(server: httpx.Client) -
         {"type": "mosaic", "params": {"name": "x", "output": "/etc/x.fits"}},
         {"type": "mosaic", "params": {"name": "x", "output": "products/../../x.fits"}},
         {"type": "pipeline", "params": {"files": ["/etc/passwd"]}},
+        {"type": "mosaic", "params": {"name": "x", "options": {"bogus": 1}}},
+        {"type": "reprocess", "params": {"name": "x", "options": {"image": {"robust": 99}}}},
+        {"type": "image", "params": {"ms": "ms/nothing.ms"}},
         {"type": "mosaic", "extra": 1},
     ],
 )
@@ -120,6 +138,57 @@ def test_the_same_key_gives_the_same_job(server: httpx.Client) -> None:
     headers = {"Idempotency-Key": "once"}
     one, two = (server.post("/api/jobs/", json=body, headers=headers).json()["id"] for _ in "ab")
     assert one == two
+    other = {"type": "mosaic", "params": {"name": "y", "since": 4000000000}}
+    clash = server.post("/api/jobs/", json=other, headers=headers)
+    assert clash.status_code == 409
+    assert f"job {one}" in clash.json()["detail"]
+
+
+def test_an_input_that_an_earlier_job_will_make_is_accepted(processed: Processed) -> None:
+    settings = settings_module.load(root=processed.root)
+    registry = Registry.of(settings)
+    (ms, *_) = processed.result[ConvertedTiles].tiles
+    first = submit(
+        registry, settings, "apply", {"ms": str(ms.ms_path), "tables": "caltables", "output": None}
+    )
+    coming = f"products/jobs/{first.id}/calibrated.ms"
+    assert submit(registry, settings, "image", {"ms": coming}).id > first.id
+    with pytest.raises(UsageError, match="no job that waits makes it"):
+        submit(registry, settings, "image", {"ms": "products/jobs/99999/calibrated.ms"})
+    for job in registered_jobs.job_numbers(registry, [JobState.QUEUED]):
+        cancel(registry, job)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/api/sources?behavior=variable", "'behavior' is unknown; did you mean 'behaviour'?"),
+        ("/api/sources?behaviour=nonsense", "behaviour: Input should be 'unknown', 'constant'"),
+        ("/api/tiles?colour=red", "'colour' is unknown; there are since, until, state, limit"),
+        ("/api/jobs/?kind=mosaic", "'kind' is unknown"),
+        ("/api/sources?ra=999&dec=1", "ra: Input should be less than or equal to 360"),
+        ("/api/mosaics?since=yesterday", "since: time 'yesterday': give an ISO time"),
+        ("/api/status?x=1", "'x' is unknown; there are none here"),
+    ],
+)
+def test_a_query_that_is_not_understood_is_refused_in_one_line(
+    address: str, said: str, server: httpx.Client
+) -> None:
+    answer = server.get(address)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_how_many_sources_there_are_is_in_the_header(server: httpx.Client) -> None:
+    one = server.get("/api/sources", params={"limit": 1})
+    assert len(one.json()) == 1
+    assert int(one.headers["X-Total-Count"]) > 1
+
+
+def test_the_client_says_in_one_line_that_nobody_answers() -> None:
+    with pytest.raises(ClientError, match=r"http://127\.0\.0\.1:9 does not answer") as nobody:
+        Client("http://127.0.0.1:9").get("/api/status")
+    assert nobody.value.status == 0
 
 
 def test_jobs_are_listed_and_unknown_ones_are_not_there(server: httpx.Client) -> None:
@@ -245,7 +314,8 @@ def test_published_files_and_pieces_of_them_are_downloaded(
 ) -> None:
     mosaic = processed.result[PublishedMosaic]
     image = read_fits(mosaic.path)
-    whole = Client(str(server.base_url)).download(mosaic.path.name, tmp_path / "whole.fits")
+    client = Client(str(server.base_url))
+    whole = client.download(mosaic.path.name, str(tmp_path / "whole.fits"))
     assert whole.read_bytes() == mosaic.path.read_bytes()
     part = server.get(f"/api/files/{mosaic.path.name}", headers={"Range": "bytes=0-79"})
     assert (part.status_code, len(part.content)) == (206, 80)
@@ -257,6 +327,14 @@ def test_published_files_and_pieces_of_them_are_downloaded(
     piece = read_fits(tmp_path / "cut.fits")
     at_x, at_y = (round(float(v)) for v in piece.wcs.all_world2pix([[ra, dec]], 0)[0])
     assert piece.pixels[at_y, at_x] == image.pixels[y, x]
+    by_client = client.get(f"/api/mosaics/{mosaic.name}/cutout", **query, format="fits")
+    assert by_client == cut.content
+    head = server.head(f"/api/files/{mosaic.path.name}")
+    assert (head.status_code, head.content) == (200, b"")
+    table = server.head(f"/api/files/{mosaic.name}_sources.vot")
+    assert table.headers["content-type"] == "application/x-votable+xml"
+    large = server.get(f"/api/mosaics/{mosaic.name}/cutout", params={**query, "size": 600})
+    assert "has at most" in large.json()["detail"]
     picture = server.get(f"/api/mosaics/{mosaic.name}/cutout", params=query)
     assert picture.content.startswith(b"\x89PNG")
     nowhere = {"ra": (ra + 180) % 360, "dec": dec}

@@ -162,6 +162,8 @@ def test_a_revoked_token_is_worth_nothing_at_once(call: Caller, settings: Settin
     token = made.stdout.strip().splitlines()[-1]
     client = call("192.0.2.7", require_token=True)
     assert client.post("/api/jobs/", json=JOB, headers=_bearer(token)).status_code == 201
+    assert client.get("/openapi.json").status_code == 401
+    assert client.get("/openapi.json", headers=_bearer(token)).json()["paths"]
     assert "in force" in CliRunner().invoke(cli, ["token", "list", *root]).stdout
     assert CliRunner().invoke(cli, ["token", "revoke", "robot", *root]).exit_code == 0
     assert client.post("/api/jobs/", json=JOB, headers=_bearer(token)).status_code == 401

@@ -119,7 +119,7 @@ def test_what_holds_is_told_with_where_it_comes_from(
     [
         ("[image]\nuvmin = 3", "setting image: uvmin is called uv_min_lambda now"),
         ("[apply]\nrefant = '1'", "setting apply: refant is called reference_antennas now"),
-        ("[image]\nnope = 3", "setting image.nope: Extra inputs are not permitted"),
+        ("[image]\nnope = 3", r"setting image.nope: is unknown; there are .*robust.*"),
         ("min_subbands = 9", "setting min_subbands is called convert.min_subbands now"),
     ],
 )

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api import jobs, metrics, products
 from dsa110_contimg.api.limits import Limits
-from dsa110_contimg.api.problems import PROBLEMS
+from dsa110_contimg.api.problems import PROBLEMS, request_problems
 from dsa110_contimg.api.security import Guard
 from dsa110_contimg.batch.jobs import JobRunner
-from dsa110_contimg.errors import PermanentError, RetryableError
+from dsa110_contimg.errors import ConflictError, PermanentError, RetryableError
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.sky.astrometry import orientation_table_end
@@ -56,6 +57,8 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
         # Those pages come from elsewhere; the dashboard has its own.
         docs_url=None,
         redoc_url=None,
+        # Told to those who may read: `products.description`.
+        openapi_url=None,
         description="Continuum images of the DSA-110: what there is, and batch jobs.",
     )
     app.state.settings = settings
@@ -71,7 +74,16 @@ def create_app(settings: Settings, parallel_jobs: int = 1, require_token: bool =
     )
     app.include_router(jobs.router)
     app.include_router(products.router)
+    app.include_router(products.description)
     app.include_router(metrics.router)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": request_problems(error)}, 422)
+
+    @app.exception_handler(ConflictError)
+    async def clashes(_: Request, error: ConflictError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
 
     @app.exception_handler(PermanentError)
     async def refused(_: Request, error: PermanentError) -> JSONResponse:

@@ -7,12 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from dsa110_contimg.api.files import file_response
 from dsa110_contimg.api.problems import MISSING, problem
+from dsa110_contimg.api.queries import refuse_unknown_names
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
+from dsa110_contimg.batch.job_outputs import files_of_job
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.records import JsonObject
 from dsa110_contimg.registry import jobs as registered_jobs
@@ -20,7 +23,11 @@ from dsa110_contimg.registry.models import Job
 from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.settings import Settings
 
-router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(may_read)])
+router = APIRouter(
+    prefix="/api/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(may_read), Depends(refuse_unknown_names)],
+)
 _MAX_LOG_BYTES = 1_000_000
 _LOOK_S = 0.5
 JobId = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -95,7 +102,12 @@ def find_job(request: Request, job_id: int) -> Job:
     return job
 
 
-@router.post("/", status_code=201, dependencies=[Depends(may_write)])
+@router.post(
+    "/",
+    status_code=201,
+    responses={409: problem("The idempotency key was given with other parameters")},
+    dependencies=[Depends(may_write)],
+)
 def submit(
     body: JobRequest,
     request: Request,
@@ -134,6 +146,34 @@ def detail(job_id: JobId, request: Request) -> JobDetail:
 def status(job_id: JobId, request: Request) -> JobStatus:
     """How far one job is."""
     return JobStatus(**_status(find_job(request, job_id)))
+
+
+class JobFile(BaseModel):
+    """A file that a job made; size in bytes."""
+
+    name: str
+    size: int
+
+
+@router.get("/{job_id}/files", responses=MISSING)
+def files(job_id: JobId, request: Request) -> list[JobFile]:
+    """Files that a job made; none before it is done."""
+    return [
+        JobFile(name=name, size=path.stat().st_size)
+        for name, path in files_of_job(
+            request.app.state.settings, find_job(request, job_id)
+        ).items()
+    ]
+
+
+@router.head("/{job_id}/files/{name:path}", include_in_schema=False)
+@router.get("/{job_id}/files/{name:path}", responses=MISSING, response_class=FileResponse)
+def file(job_id: JobId, name: str, request: Request) -> FileResponse:
+    """A file that a job made, whole or in ranges."""
+    path = files_of_job(request.app.state.settings, find_job(request, job_id)).get(name)
+    if path is None:
+        raise HTTPException(404, f"job {job_id} made no file {name}")
+    return file_response(path)
 
 
 @router.get("/{job_id}/logs", responses=MISSING, response_class=PlainTextResponse)

@@ -1,12 +1,26 @@
 """Answers to requests that are not done, for every route's documentation."""
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+
+from dsa110_contimg.options import problem_text
 
 
 class Problem(BaseModel):
     """Why a request was not done."""
 
-    detail: str | list[dict[str, object]]
+    detail: str
+
+
+def request_problems(error: RequestValidationError) -> str:
+    """Everything that is wrong with a request, in one line."""
+    said = []
+    for one in error.errors():
+        _, *inside = one["loc"]
+        name = ".".join(str(part) for part in inside)
+        text = problem_text(one["type"], one["msg"])
+        said.append(f"{name}: {text}" if name else text)
+    return "; ".join(said)
 
 
 def problem(what: str) -> dict[str, object]:

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from pydantic import Field
 
 from dsa110_contimg import __version__
+from dsa110_contimg.api.files import file_response
 from dsa110_contimg.api.problems import MISSING
+from dsa110_contimg.api.queries import refuse_unknown_names
 from dsa110_contimg.api.security import may_read
 from dsa110_contimg.calibration.antenna_history import (
     AntennaEvent,
@@ -31,7 +33,12 @@ from dsa110_contimg.sky.cones import Cone
 from dsa110_contimg.sources.behaviour import Behaviour
 from dsa110_contimg.streaming.health import Health, health
 
-router = APIRouter(prefix="/api", tags=["products"], dependencies=[Depends(may_read)])
+router = APIRouter(
+    prefix="/api",
+    tags=["products"],
+    dependencies=[Depends(may_read), Depends(refuse_unknown_names)],
+)
+description = APIRouter(dependencies=[Depends(may_read)])
 Name = Annotated[str, Field(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_.+ -]+$")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Most rows")]
 Degrees = Annotated[float, Query(ge=0, le=360)]
@@ -54,6 +61,12 @@ def found_or_404() -> Iterator[None]:
         yield
     except UsageError as error:
         raise HTTPException(404, str(error)) from error
+
+
+@description.get("/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> JSONResponse:
+    """The description of this interface."""
+    return JSONResponse(request.app.openapi())
 
 
 @router.get("/status")
@@ -108,7 +121,9 @@ def cutout(
     request: Request,
     ra: Degrees,
     dec: Declination,
-    size: Annotated[float, Query(gt=0, le=600, description="Side, arcmin")] = 20.0,
+    size: Annotated[
+        float, Query(gt=0, le=600, description="Side, arcmin; at most 2048 pixels of the mosaic")
+    ] = 20.0,
     format: Literal["png", "fits"] = "png",
 ) -> Response:
     """A square of a mosaic around a position."""
@@ -124,6 +139,7 @@ def cutout(
     return Response(content, media_type="image/png")
 
 
+@router.head("/files/{file}", include_in_schema=False)
 @router.get("/files/{file}", responses=MISSING, response_class=FileResponse)
 def download(file: Name, request: Request) -> FileResponse:
     """A published file by its name, whole or in ranges."""
@@ -132,7 +148,7 @@ def download(file: Name, request: Request) -> FileResponse:
     found = products_of_file(state.registry, file)
     for path in found:
         if path.is_file() and path.resolve().is_relative_to(public):
-            return FileResponse(path, filename=file)
+            return file_response(path)
     raise HTTPException(404, f"no published file {file}")
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -19,9 +20,16 @@ from filelock import FileLock, Timeout
 
 from dsa110_contimg import layout
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.batch.job_outputs import make_output, may_make, own_directory, request_of
 from dsa110_contimg.batch.kinds import KINDS, Request
 from dsa110_contimg.batch.workers import NICENESS, batch_workers
-from dsa110_contimg.errors import ContimgError, OutageError, RetryableError, UsageError
+from dsa110_contimg.errors import (
+    ConflictError,
+    ContimgError,
+    OutageError,
+    RetryableError,
+    UsageError,
+)
 from dsa110_contimg.executors.niceness import make_session_nice
 from dsa110_contimg.executors.worker import end_with_parent
 from dsa110_contimg.options import parse_options
@@ -37,6 +45,7 @@ from dsa110_contimg.registry.jobs import (
     job_numbers,
     job_of_key,
     start_next,
+    unfinished_jobs,
     update_running,
 )
 from dsa110_contimg.registry.models import Job
@@ -49,7 +58,6 @@ _STOP_GRACE_S = 10.0
 _AGAIN_S, _OUTAGE_S = 2.0, 600.0
 _TELL_S = 1.0
 """Between two reports of a job's progress."""
-_OWN = Path("products", "jobs")
 
 
 def submit(
@@ -64,21 +72,43 @@ def submit(
     Raises
     ------
     UsageError
-        For an unknown type, a wrong parameter or a path outside the root.
+        For an unknown type, a wrong parameter or option, a path outside the root, or an input that
+        is not there and that no job is to make.
+    ConflictError
+        If the idempotency key was given with other parameters.
     """
     if kind not in KINDS:
         raise UsageError(f"unknown job type {kind!r}; choose one of {', '.join(KINDS)}")
     parsed = parse_options(KINDS[kind], params, "params")
     parsed.check_paths(settings.root)
+    parsed.check_options(settings)
     with registry.write() as session:
         earlier = job_of_key(session, idempotency_key) if idempotency_key is not None else None
         if earlier is not None:
+            if (earlier.type, request_of(earlier)) != (kind, parsed):
+                raise ConflictError(
+                    f"the idempotency key {idempotency_key!r} was given for job {earlier.id}, "
+                    "which has other parameters; give another key"
+                )
             return earlier
+        _check_inputs(parsed, settings, unfinished_jobs(session))
         if count_queued(session) >= settings.api_max_queued_jobs:
             raise RetryableError(
                 f"{settings.api_max_queued_jobs} jobs wait already; submit again later"
             )
         return add_job(session, kind, parsed.model_dump(mode="json"), idempotency_key)
+
+
+def _check_inputs(request: Request, settings: Settings, unfinished: Iterable[Job]) -> None:
+    """Raise `UsageError` if an input is not there and none of the unfinished jobs may make it."""
+    missing = [path for path in request.input_paths() if not (settings.root / path).exists()]
+    if not missing:
+        return
+    coming = list(unfinished)
+    for path in missing:
+        wanted = settings.root / path
+        if not any(may_make(job, settings, wanted) for job in coming):
+            raise UsageError(f"params: {wanted}: is not there, and no job that waits makes it")
 
 
 def log_path(settings: Settings, job_id: int) -> Path:
@@ -225,13 +255,13 @@ class JobRunner:
         with self._registry.write() as session:
             state = fail_running(session, job_id, reason)
         if state != JobState.DONE:
-            shutil.rmtree(_own_directory(self._settings, job_id), ignore_errors=True)
+            shutil.rmtree(own_directory(self._settings, job_id), ignore_errors=True)
 
     def _sweep(self) -> None:
         """Take away what jobs wrote that a server declared failed just before its own end."""
         # What no row tells of stays: the database may be an older one, put back.
         for job_id in job_numbers(self._registry, (JobState.FAILED, JobState.CANCELLED)):
-            shutil.rmtree(_own_directory(self._settings, job_id), ignore_errors=True)
+            shutil.rmtree(own_directory(self._settings, job_id), ignore_errors=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -270,10 +300,10 @@ def run_job(settings: Settings, job_id: int) -> bool:
     error = ""
     result = None
     try:
-        request = parse_options(KINDS[job.type], job.params, "params", stored=True)
+        request = request_of(job)
         # Links may have changed since it was submitted.
         request.check_paths(settings.root)
-        output = _output(request, settings, job_id)
+        output = make_output(request, settings, job_id)
         with batch_workers(settings, map(Path, request.input_paths())) as executor:
             context = PipelineContext(settings.root, executor=executor, progress=progress)
             result = request.run(settings, registry, context, output)
@@ -299,25 +329,6 @@ def run_job(settings: Settings, job_id: int) -> bool:
             time.sleep(_AGAIN_S)
         else:
             return not error
-
-
-def _own_directory(settings: Settings, job_id: int) -> Path:
-    """Of a job without a given output; it holds the whole result of one that is done, or is gone.
-
-    A job that is killed between its last file and its row is failed, and so leaves none.
-    """
-    return settings.root / _OWN / str(job_id)
-
-
-def _output(request: Request, settings: Settings, job_id: int) -> Path:
-    """Where a job writes: the place it was given, else a directory of its own."""
-    given = request.output_path()
-    if given is not None:
-        return settings.root / given
-    path = _own_directory(settings, job_id) / request.default_output()
-    if request.default_output():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _update(registry: Registry, job_id: int, **values: object) -> None:

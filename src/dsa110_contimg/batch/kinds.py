@@ -81,6 +81,11 @@ class Request(Options):
             if (root / target).resolve().is_relative_to(published):
                 raise UsageError(f"params.output: {target}: what is published is never replaced")
 
+    def check_options(self, settings: Settings) -> None:
+        """Raise `UsageError` if an option of a stage does not exist or is out of range."""
+        given = getattr(self, "options", {})
+        pipeline_options(settings, given if len(self.stages) > 1 else {self.stages[0]: given})
+
     def outputs(self, output: Path) -> Sequence[Path]:
         """What is written for an output; none of it may be there."""
         return (output,)
@@ -329,6 +334,12 @@ class MosaicJob(Selection, Request):
     )
     overwrite: bool = Field(False, description="Replace an output that exists")
     options: dict[str, object] = _STAGE_OPTIONS
+
+    def outputs(self, output: Path) -> Sequence[Path]:
+        """The mosaic and what lies beside it."""
+        from dsa110_contimg.batch import plans
+
+        return plans.outputs(output)
 
     def default_output(self) -> str:
         """Named as the plan."""

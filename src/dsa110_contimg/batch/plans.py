@@ -10,6 +10,7 @@ from dsa110_contimg.artifacts.tiles import ImagedTile
 from dsa110_contimg.batch.placing import aside, move
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose
+from dsa110_contimg.durable import check_writable
 from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.executors.calls import call
 from dsa110_contimg.executors.fresh import fresh_path
@@ -181,8 +182,8 @@ def check_build(made: MosaicPlan, output: Path, overwrite: bool) -> list[ImagedT
     """
     if output.suffix not in SUFFIXES:
         raise UsageError(f"{output}: give a name that ends in {' or '.join(SUFFIXES)}")
-    _check_writable(output.parent)
-    existing = [path for path in _outputs(output) if path.exists()]
+    check_writable(output)
+    existing = [path for path in outputs(output) if path.exists()]
     if existing and not overwrite:
         raise UsageError(f"{existing[0]}: exists already; choose another --output or --overwrite")
     for tile in made.tiles:
@@ -223,7 +224,7 @@ def build(
             write_casa_image(mosaic.path.with_name(output.name), mosaic.path)
         trail = _provenance(made, replace(mosaic, path=output))
         mosaic.path.with_suffix(".json").write_text(json.dumps(trail, indent=1))
-        move({mosaic.path.with_name(one.name): one for one in _outputs(output)}, overwrite)
+        move({mosaic.path.with_name(one.name): one for one in outputs(output)}, overwrite)
     return replace(mosaic, path=output)
 
 
@@ -246,18 +247,10 @@ def _provenance(made: MosaicPlan, mosaic: MosaicImage) -> JsonObject:
     )
 
 
-def _outputs(output: Path) -> list[Path]:
+def outputs(output: Path) -> list[Path]:
+    """Files of a mosaic: image, maps, picture and provenance."""
     beside = [output.with_suffix(".png"), output.with_suffix(".json")]
     return [output, *(companion(output, kind) for kind in MAPS), *beside]
-
-
-def _check_writable(directory: Path) -> None:
-    import os
-
-    if not directory.is_dir():
-        raise UsageError(f"{directory}: is not a directory; make it first")
-    if not os.access(directory, os.W_OK):
-        raise UsageError(f"{directory}: may not be written; choose another --output")
 
 
 class PlannedTile(ReadModel):

@@ -15,8 +15,6 @@ T_contra = TypeVar("T_contra", contravariant=True)
 T = TypeVar("T")
 ABSENT = "-"
 """For a value that is not known."""
-_WIDEST = 10_000
-"""Characters; a line is never broken, since programs such as grep and awk read it."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,22 @@ def present(
 
 
 def print_table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
-    """Print rows as a table with a header."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print rows as a table with a header; no line is broken, since programs read them too."""
+    # Libraries for tables fill the last column with spaces, which a terminal breaks into lines.
+    cells = [[column.text(row) for column in columns] for row in rows]
+    titles = [column.title for column in columns]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(
-            Text(column.title), justify="right" if column.is_number else "left", no_wrap=True
-        )
-    for row in rows:
-        table.add_row(*(Text(column.text(row)) for column in columns))
-    Console(width=_WIDEST, highlight=False).print(table)
+    def line(texts: Sequence[str]) -> str:
+        aligned = [
+            text.rjust(width) if column.is_number else text.ljust(width)
+            for text, width, column in zip(texts, widths, columns, strict=True)
+        ]
+        return "  ".join(aligned).rstrip()
+
+    typer.secho(line(titles), bold=True)
+    for texts in cells:
+        typer.echo(line(texts))
 
 
 def number(value: float | None, form: str) -> str:

@@ -68,7 +68,11 @@ def _box(
     if not (np.isfinite(x) and 0 <= x <= nx - 1 and 0 <= y <= ny - 1):
         raise UsageError(f"{path.stem}: does not cover RA {ra_deg:g} Dec {dec_deg:g}")
     if 2 * half > MAX_SIDE_PX:
-        raise UsageError(f"a cut-out has at most {MAX_SIDE_PX} pixels a side; ask for less")
+        most = 60.0 * abs(wcs.wcs.cdelt[1]) * MAX_SIDE_PX
+        raise UsageError(
+            f"size {side_arcmin:g}: a cut-out of this mosaic has at most {most:.0f} arcmin a side "
+            f"({MAX_SIDE_PX} pixels)"
+        )
     rows = slice(max(0, round(y - half)), min(ny, round(y + half) + 1))
     columns = slice(max(0, round(x - half)), min(nx, round(x + half) + 1))
     return header, (rows, columns)

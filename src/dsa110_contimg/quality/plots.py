@@ -17,6 +17,8 @@ PNG = "png"
 _BLUE = "#1f5fa8"
 _POLARIZATIONS = "XY"
 _MIN_MARGIN_DAYS = 0.25
+_MIN_SPAN = 0.1
+"""Of an axis of amplitudes, relative to their median."""
 # Equal figures are equal bytes.
 _METADATA = {PNG: {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -200,7 +202,7 @@ def _over_antennas(_mhz: np.ndarray, shown: np.ndarray, names: Sequence[str]) ->
     for pol in range(shown.shape[2]):
         for axes, quantity in ((upper, np.abs(shown)), (lower, np.angle(shown, deg=True))):
             axes.plot(place, quantity[:, 0, pol], ".", ms=5, color=f"C{pol}")
-    _show_span(upper, np.abs(shown), 0.1)
+    _show_span(upper, np.abs(shown), _MIN_SPAN * float(np.nanmedian(np.abs(shown))))
     _show_span(lower, np.angle(shown, deg=True), 2.0)
     for axes in (upper, lower):
         axes.grid(axis="x", lw=0.3, color="0.85")
@@ -229,7 +231,7 @@ def _over_frequency(mhz: np.ndarray, shown: np.ndarray, names: Sequence[str]) ->
             axes.set_visible(True)
             for pol in range(shown.shape[2]):
                 axes.plot(mhz, quantity[:, pol], lw=0.7, color=f"C{pol}")
-        _show_span(panels[2 * row, column], amplitude, 0.1)
+        _show_span(panels[2 * row, column], amplitude, _MIN_SPAN * float(np.nanmedian(amplitude)))
         panels[2 * row, column].set_title(name, fontsize=7, pad=2)
         panels[2 * row + 1, column].set_ylim(-185, 185)
         if column == 0:
@@ -256,37 +258,42 @@ def stage_graph(edges: Mapping[str, Sequence[str]], form: str = PNG) -> bytes:
     for name in edges:
         row = sum(other[0] == column[name] for other in place.values())
         place[name] = (column[name], row)
-    figure, axes = _figure(
-        1.5 * (1 + max(column.values())), 1.2 + 0.9 * max(p[1] for p in place.values())
-    )
-    for name, before in edges.items():
-        for one in before:
-            # Stages that lie between are gone round.
-            bend = 0.0 if column[name] - column[one] == 1 else -0.3
-            axes.annotate(
-                "",
-                (place[name][0] - 0.38, -place[name][1]),
-                (place[one][0] + 0.38, -place[one][1]),
-                arrowprops={
-                    "arrowstyle": "->",
-                    "color": "0.4",
-                    "connectionstyle": f"arc3,rad={bend}",
-                },
-            )
-        axes.text(
-            place[name][0],
-            -place[name][1],
+    farthest = max(column[name] - column[one] for name in edges for one in edges[name])
+    # Room above for the arrow that goes round most.
+    top, bottom = 0.5 + 0.25 * farthest, 0.5 + max(row for _, row in place.values())
+    figure, axes = _figure(1.5 * (1 + max(column.values())), 0.9 * (top + bottom))
+    boxes = {
+        name: axes.text(
+            x,
+            -y,
             name,
             ha="center",
             va="center",
             fontsize=8,
             bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": _BLUE},
         )
+        for name, (x, y) in place.items()
+    }
+    for name, before in edges.items():
+        for one in before:
+            # Stages that lie between are gone round.
+            bend = 0.0 if column[name] - column[one] == 1 else -0.3
+            axes.annotate(
+                "",
+                (place[name][0], -place[name][1]),
+                (place[one][0], -place[one][1]),
+                arrowprops={
+                    "arrowstyle": "->",
+                    "color": "0.4",
+                    "connectionstyle": f"arc3,rad={bend}",
+                    "patchA": boxes[one].get_bbox_patch(),
+                    "patchB": boxes[name].get_bbox_patch(),
+                    "shrinkA": 2,
+                    "shrinkB": 2,
+                },
+            )
     axes.set_axis_off()
-    axes.set(
-        xlim=(-0.6, max(column.values()) + 0.6),
-        ylim=(-max(p[1] for p in place.values()) - 0.7, 0.7),
-    )
+    axes.set(xlim=(-0.6, max(column.values()) + 0.6), ylim=(-bottom, top))
     return _encoded(figure, form)
 
 

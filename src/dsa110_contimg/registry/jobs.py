@@ -40,6 +40,11 @@ def count_queued(session: Session) -> int:
     return session.scalar(select(func.count()).where(Job.state == JobState.QUEUED)) or 0
 
 
+def unfinished_jobs(session: Session) -> list[Job]:
+    """Jobs that wait or run, in the order in which they were submitted."""
+    return list(session.scalars(select(Job).where(Job.state.in_(UNFINISHED)).order_by(Job.id)))
+
+
 def find_job(registry: Registry, number: int) -> Job | None:
     """A job by its number."""
     with registry.read() as session:

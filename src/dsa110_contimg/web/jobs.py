@@ -1,21 +1,26 @@
 """Batch jobs: a form for each type, their progress and log, cancel and repeat."""
 
+from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Query, Request, Response
 
 from dsa110_contimg.api.jobs import JobId, find_job, read_log
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
+from dsa110_contimg.batch.job_outputs import files_of_job
 from dsa110_contimg.batch.kinds import KINDS
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.registry.jobs import UNFINISHED, list_jobs
+from dsa110_contimg.registry.models import Job
 from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.web import forms
 from dsa110_contimg.web.site import Form, page, page_router, to
 
 router = page_router(dependencies=[Depends(may_read)])
 _PAGE = 50
+_FILES_SHOWN = 30
 
 
 @router.get("/jobs")
@@ -93,8 +98,27 @@ def job(job_id: JobId, request: Request) -> Response:
         title=f"Job {job_id}",
         job=found,
         runs=found.state in UNFINISHED,
+        made=_made(request, found),
+        shown=_FILES_SHOWN,
         log=read_log(request.app.state.settings, job_id),
     )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A file that a job made; size in bytes."""
+
+    name: str
+    size: int
+    address: str
+
+
+def _made(request: Request, found: Job) -> list[_Made]:
+    files = files_of_job(request.app.state.settings, found)
+    return [
+        _Made(name, path.stat().st_size, f"/api/jobs/{found.id}/files/{quote(name)}")
+        for name, path in files.items()
+    ]
 
 
 @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(may_write)])

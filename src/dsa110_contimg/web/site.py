@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dsa110_contimg import __version__
+from dsa110_contimg.api.problems import request_problems
 from dsa110_contimg.api.security import COOKIE
 from dsa110_contimg.errors import ContimgError, RetryableError, UsageError
 from dsa110_contimg.web import words
@@ -114,8 +115,7 @@ class PageRoute(APIRoute):
                     return to(f"/login?next={quote(_here(request), safe='')}")
                 return _refusal(request, error.status_code, str(error.detail))
             except RequestValidationError as error:
-                first = error.errors()[0]
-                return _refusal(request, 422, f"{first['loc'][-1]}: {first['msg']}")
+                return _refusal(request, 422, request_problems(error))
             except RetryableError as error:
                 return _refusal(request, 503, str(error))
             except ContimgError as error:
