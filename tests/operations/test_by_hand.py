@@ -7,6 +7,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.cli.common import person
 from dsa110_contimg.cli.main import app
 from dsa110_contimg.cli.mosaic import mosaic as mosaic_app
 from dsa110_contimg.errors import UsageError
@@ -34,7 +35,7 @@ def test_what_is_taken_back_and_published_again_is_the_same(streamed: Path) -> N
     with registry.read() as session:
         (name,) = session.scalars(select(Mosaic.name))
         checksums = dict(session.execute(select(Product.path, Product.sha256)).all())
-    held = hold_by_hand(registry, streamed, name, "a satellite in tile 2")
+    held = hold_by_hand(registry, streamed, name, "a satellite in tile 2", "me")
     assert _names(streamed) == set()
     assert held.path.exists()
     with registry.read() as session:
@@ -43,10 +44,10 @@ def test_what_is_taken_back_and_published_again_is_the_same(streamed: Path) -> N
         assert (group.state, group.reason) == (GroupState.HELD, "by hand: a satellite in tile 2")
         assert not list(session.scalars(select(Product)))
     with pytest.raises(UsageError, match="is held, not published"):
-        hold_by_hand(registry, streamed, name, "again")
-    publish_by_hand(registry, streamed, name, "it was the Moon")
+        hold_by_hand(registry, streamed, name, "again", "me")
+    publish_by_hand(registry, streamed, name, "it was the Moon", "me")
     with pytest.raises(UsageError, match="published already"):
-        publish_by_hand(registry, streamed, name, "again")
+        publish_by_hand(registry, streamed, name, "again", "me")
     # The catalogue of its sources is owed, and made by the daemon.
     settings = settings_module.load(root=streamed, workers=1)
     StreamingMosaicManager(registry, settings, InlineExecutor(), once=True).run()
@@ -66,7 +67,7 @@ def test_files_left_by_a_crash_while_taking_back_are_not_adopted_again(
     with registry.read() as session:
         (name,) = session.scalars(select(Mosaic.name))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
-    hold_by_hand(registry, streamed, name, "x")
+    hold_by_hand(registry, streamed, name, "x", "me")
     monkeypatch.undo()
     assert _names(streamed)
     check_files(registry, streamed, dry_run=False)
@@ -80,7 +81,8 @@ def test_the_commands_say_what_there_is(streamed: Path) -> None:
     runner = CliRunner()
     listed = runner.invoke(mosaic_app, ["list", "--root", str(streamed)])
     header, row = listed.stdout.splitlines()
-    assert header.split() == ["mosaic", "observed", "(UTC)", "tiles", "method", "state", "verdict"]
+    assert header.split()[0] == "mosaic"
+    assert header.split()[-4:] == ["state", "verdict", "made", "by"]
     name = row.split()[0]
     assert "published" in row
     shown = runner.invoke(mosaic_app, ["show", name, "--root", str(streamed)])
@@ -88,6 +90,8 @@ def test_the_commands_say_what_there_is(streamed: Path) -> None:
         assert word in shown.stdout
     held = runner.invoke(app, ["hold", name, "--reason", "no", "--root", str(streamed)])
     assert held.exit_code == 0, held.output
+    shown = runner.invoke(mosaic_app, ["show", name, "--root", str(streamed)])
+    assert f"by hand ({person()}): no" in shown.stdout
     assert "held" in runner.invoke(mosaic_app, ["list", "--root", str(streamed)]).stdout
 
 

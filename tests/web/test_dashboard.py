@@ -329,7 +329,8 @@ def test_a_mosaic_is_held_and_published(site: Site, open_page: Any) -> None:
     page = open_page(site.url).go(f"/mosaics/{mosaic.name}")
     page.get_by_label("Reason").fill("a satellite")
     page.get_by_role("button", name="Hold").click()
-    expect(page.locator("#state")).to_contain_text("held")
+    expect(page.locator("#state .lead")).to_contain_text("held")
+    expect(page.locator("#state")).to_contain_text("by hand (on the dashboard): a satellite")
     assert not list((site.root / "products" / "mosaics").glob(f"{mosaic.name}.fits"))
     page.get_by_label("Reason").fill("it was none")
     page.get_by_role("button", name="Publish").click()
@@ -355,17 +356,17 @@ def test_a_job_is_submitted_followed_repeated_and_cancelled(site: Site, open_pag
     page.get_by_role("link", name="mosaic", exact=True).click()
     page.get_by_label("name (needed)").fill("by_form")
     page.get_by_label("method").first.select_option("pbweighted")
-    page.get_by_label("max rms mjy").fill("not a number")
+    page.get_by_label("max rms (mJy)").fill("not a number")
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("alert")).to_contain_text("max_rms_mjy")
     expect(page.get_by_label("name (needed)")).to_have_value("by_form")
-    page.get_by_label("max rms mjy").fill("900")
+    page.get_by_label("max rms (mJy)").fill("900")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator("#state .lead")).to_contain_text("done", timeout=60_000)
     expect(page.locator("#log")).to_contain_text("done")
-    expect(page.locator("#state pre")).to_contain_text("by_form.fits")
+    expect(page.locator("#state")).to_contain_text("by_form_rms.fits")
     page.get_by_role("link", name="Repeat with changes").click()
-    expect(page.get_by_label("max rms mjy")).to_have_value("900.0")
+    expect(page.get_by_label("max rms (mJy)")).to_have_value("900.0")
     page.get_by_label("name (needed)").fill("again")
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("button", name="Cancel").click()
@@ -645,6 +646,51 @@ def test_changes_need_our_own_page(shared: Site, headers: dict[str, str]) -> Non
     assert answer.status_code == 403
     with shared.registry.read() as session:
         assert session.scalars(select(Job)).all() == []
+
+
+def test_a_mosaic_is_previewed_before_it_is_asked_for(shared: Site, open_page: Any) -> None:
+    page = open_page(shared.url).go("/jobs/new/mosaic")
+    assert page.locator("[name=method], [name='options.method']").count() == 1
+    page.get_by_role("button", name="Preview the tiles").click()
+    boxes = page.locator("[data-tile]")
+    names = [box.get_attribute("data-tile") for box in boxes.all()]
+    assert len(names) == 3
+    boxes.first.uncheck()
+    assert page.locator("#f-tiles").input_value() == ",".join(map(str, names[1:]))
+
+
+def test_found_sources_are_sorted_by_a_click(shared: Site, open_page: Any) -> None:
+    mosaic = shared.first(Mosaic)
+    page = open_page(shared.url).go(f"/mosaics/{mosaic.name}")
+    table = page.locator("table.sortable")
+    table.wait_for()
+
+    def fluxes() -> list[float]:
+        return [float(cell) for cell in table.locator("tbody td:nth-child(2)").all_inner_texts()]
+
+    brightest_first = fluxes()
+    assert len(brightest_first) > 3
+    assert brightest_first == sorted(brightest_first, reverse=True)
+    table.get_by_text("flux density (mJy)").click()
+    assert fluxes() == brightest_first[::-1]
+
+
+def test_lists_are_had_as_csv(shared: Site) -> None:
+    table = httpx.get(f"{shared.url}/api/sources", params={"format": "csv", "limit": 2})
+    assert table.headers["content-type"].startswith("text/csv")
+    header, *rows = table.text.splitlines()
+    assert header.startswith("id,name,ra_deg,dec_deg")
+    assert len(rows) == 2
+    number = rows[0].split(",")[0]
+    curve = httpx.get(f"{shared.url}/api/sources/{number}/lightcurve", params={"format": "csv"})
+    assert curve.text.splitlines()[0] == "observed,mjd,flux_jy,error_jy,upper_limit_jy,image"
+
+
+def test_a_page_that_is_not_there_is_a_page(shared: Site) -> None:
+    answer = httpx.get(f"{shared.url}/nosuch", headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert "There is no page /nosuch" in answer.text
+    assert httpx.get(f"{shared.url}/api/nosuch").json() == {"detail": "Not Found"}
 
 
 def test_files_outside_the_hips_are_not_served(shared: Site) -> None:

@@ -28,9 +28,9 @@ _PULSE = {
     "lag_s": ("contimg_lag_seconds", "From the oldest unfinished tile to the newest"),
     "failing": ("contimg_failing", "Tiles and groups that failed, are quarantined or held"),
     "tiles_last_hour": ("contimg_tiles_last_hour", "Tiles converted in the last hour"),
-    "mosaics_last_hour": ("contimg_mosaics_last_hour", "Groups finished in the last hour"),
+    "mosaics_last_hour": ("contimg_mosaics_last_hour", "Mosaics published in the last hour"),
     "tiles_last_day": ("contimg_tiles_last_day", "Tiles converted in the last 24 h"),
-    "mosaics_last_day": ("contimg_mosaics_last_day", "Groups finished in the last 24 h"),
+    "mosaics_last_day": ("contimg_mosaics_last_day", "Mosaics published in the last 24 h"),
     "disk_free_gb": ("contimg_disk_free_gigabytes", "Free space where the root is"),
 }
 

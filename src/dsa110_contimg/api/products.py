@@ -13,6 +13,7 @@ from dsa110_contimg.api.files import file_response
 from dsa110_contimg.api.problems import MISSING
 from dsa110_contimg.api.queries import refuse_unknown_names
 from dsa110_contimg.api.security import may_read
+from dsa110_contimg.api.tables import CSV, csv_response
 from dsa110_contimg.calibration.antenna_history import (
     AntennaEvent,
     AntennaMeasurement,
@@ -23,7 +24,7 @@ from dsa110_contimg.errors import UsageError
 from dsa110_contimg.options import UnixTime
 from dsa110_contimg.registry.antennas import recorded_antennas
 from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary, list_calibration_sets
-from dsa110_contimg.registry.light_curves import SourceLightCurve, source_light_curve
+from dsa110_contimg.registry.light_curves import EpochFlux, SourceLightCurve, source_light_curve
 from dsa110_contimg.registry.mosaics import MosaicDetail, MosaicSummary, get_mosaic, list_mosaics
 from dsa110_contimg.registry.products import products_of_file
 from dsa110_contimg.registry.sources import SourceFilter, SourceSummary, find_source, query_sources
@@ -40,6 +41,7 @@ router = APIRouter(
 )
 description = APIRouter(dependencies=[Depends(may_read)])
 Name = Annotated[str, Field(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9_.+ -]+$")]
+Form = Literal["json", "csv"]
 Limit = Annotated[int, Query(ge=1, le=500, description="Most rows")]
 Degrees = Annotated[float, Query(ge=0, le=360)]
 Declination = Annotated[float, Query(ge=-90, le=90)]
@@ -200,18 +202,21 @@ def source_filter(
     return SourceFilter(cone, name, behaviour, min_modulation, min_eta, dips)
 
 
-@router.get("/sources")
+@router.get("/sources", responses=CSV, response_model=list[SourceSummary])
 def sources(
     request: Request,
     response: Response,
     wanted: Annotated[SourceFilter, Depends(source_filter)],
     limit: Limit = 100,
-) -> list[SourceSummary]:
+    format: Form = "json",
+) -> list[SourceSummary] | Response:
     """Sources, those that vary most first; the header X-Total-Count has the number of all."""
     with request.app.state.registry.read() as session:
         found = query_sources(session, wanted, limit)
+    if format == "csv":
+        response = csv_response(found.sources, list(SourceSummary.model_fields), "sources.csv")
     response.headers["X-Total-Count"] = str(found.n_total)
-    return found.sources
+    return response if format == "csv" else found.sources
 
 
 @router.get("/sources/{source}", responses=MISSING)
@@ -221,10 +226,19 @@ def source(source: Name, request: Request) -> SourceSummary:
         return find_source(session, source)
 
 
-@router.get("/sources/{source}/lightcurve", responses=MISSING)
+@router.get(
+    "/sources/{source}/lightcurve", responses={**MISSING, **CSV}, response_model=SourceLightCurve
+)
 def light_curve(
-    source: Name, request: Request, epochs: Literal["mosaic", "tile"] = "mosaic"
-) -> SourceLightCurve:
+    source: Name,
+    request: Request,
+    epochs: Literal["mosaic", "tile"] = "mosaic",
+    format: Form = "json",
+) -> SourceLightCurve | Response:
     """A source's flux density at every epoch; below 3 sigma an upper limit."""
     with found_or_404(), request.app.state.registry.read() as session:
-        return source_light_curve(session, source, epochs)[0]
+        found = source_light_curve(session, source, epochs)[0]
+    if format == "csv":
+        name = f"{found.source.name.replace(' ', '_')}.csv"
+        return csv_response(found.epochs, list(EpochFlux.model_fields), name)
+    return found

@@ -335,6 +335,11 @@ class MosaicJob(Selection, Request):
     overwrite: bool = Field(False, description="Replace an output that exists")
     options: dict[str, object] = _STAGE_OPTIONS
 
+    def mosaic_options(self, settings: Settings) -> MosaicOptions:
+        """Options of the stage, with the method."""
+        given = {**self.options, "method": self.method}
+        return stage_options(settings, MosaicOptions, "mosaic", given)
+
     def outputs(self, output: Path) -> Sequence[Path]:
         """The mosaic and what lies beside it."""
         from dsa110_contimg.batch import plans
@@ -351,9 +356,7 @@ class MosaicJob(Selection, Request):
         """Plan, then build."""
         from dsa110_contimg.batch import plans
 
-        selection = Selection.of(self)
-        given = {**self.options, "method": self.method}
-        options = stage_options(settings, MosaicOptions, "mosaic", given)
+        selection, options = Selection.of(self), self.mosaic_options(settings)
         made = plans.plan(registry, self.name, selection, options)
         return records.to_json(plans.build(made, output, self.overwrite, context))
 

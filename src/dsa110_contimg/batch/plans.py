@@ -75,6 +75,24 @@ def plan(
 
     Raises
     ------
+    NothingToDo, UsageError
+        As `draft` does.
+    """
+    made = draft(registry, name, selection, options)
+    plans.save_plan(registry, name, records.to_json(made))
+    return made
+
+
+def draft(
+    registry: Registry,
+    name: str,
+    selection: Selection | None = None,
+    options: MosaicOptions | None = None,
+) -> MosaicPlan:
+    """Choose tiles; nothing is stored.
+
+    Raises
+    ------
     NothingToDo
         If no image is as the selection asks.
     UsageError
@@ -91,9 +109,7 @@ def plan(
         )
     if selection.include_uncorrected:
         options = options.model_copy(update={"include_uncorrected": True})
-    made = MosaicPlan(name, selection, options, tuple(tiles))
-    plans.save_plan(registry, name, records.to_json(made))
-    return made
+    return MosaicPlan(name, selection, options, tuple(tiles))
 
 
 def predicted_depth(plan: MosaicPlan) -> Depth | None:

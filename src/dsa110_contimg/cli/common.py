@@ -1,5 +1,6 @@
 """What every command shares: options from models, settings, errors to exit status."""
 
+import getpass
 import inspect
 import json
 import logging
@@ -158,6 +159,14 @@ def print_json(value: object) -> None:
 
     plain = to_jsonable_python(value, inf_nan_mode="null", fallback=str)
     typer.echo(json.dumps(plain, indent=1))
+
+
+def person() -> str:
+    """Who gives the command, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def check_picture(path: Path | None) -> None:

@@ -49,6 +49,7 @@ _MOSAICS: "tuple[Column[MosaicSummary], ...]" = (
     Column("method", lambda row: row.method),
     Column("state", lambda row: row.state),
     Column("verdict", lambda row: row.verdict),
+    Column("made by", lambda row: row.made_by),
 )
 _FILES: "tuple[Column[ProductFile], ...]" = (
     Column("product", lambda row: row.kind),
@@ -234,6 +235,8 @@ def mosaic_show(
         return
     made = found.record.mosaic
     typer.echo(f"{name}: {found.state}, {found.verdict}")
+    if found.decision is not None:
+        typer.echo(f"  {iso(found.decision.at)} UTC: {found.decision.message}")
     typer.echo(
         f"  {iso(made.start)} to {iso(made.end)} UTC, {made.method}, median rms "
         f"{1e3 * made.median_rms_jy:.2f} mJy/beam over {made.observed_deg2:.1f} deg2"

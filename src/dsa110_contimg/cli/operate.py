@@ -10,6 +10,7 @@ from dsa110_contimg.cli.common import (
     RootOption,
     load_settings,
     parse_time,
+    person,
     print_json,
     setup_logging,
 )
@@ -207,7 +208,7 @@ def publish(
 
     settings = load_settings(root=root)
     registry = Registry.of(settings, create=False)
-    typer.echo(publish_by_hand(registry, settings.root, name, reason).path)
+    typer.echo(publish_by_hand(registry, settings.root, name, reason, person()).path)
 
 
 def hold(
@@ -221,7 +222,7 @@ def hold(
 
     settings = load_settings(root=root)
     registry = Registry.of(settings, create=False)
-    typer.echo(hold_by_hand(registry, settings.root, name, reason).path)
+    typer.echo(hold_by_hand(registry, settings.root, name, reason, person()).path)
 
 
 def report(

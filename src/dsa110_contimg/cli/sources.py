@@ -16,7 +16,7 @@ from dsa110_contimg.cli.tables import ABSENT, Column, number, present, print_tab
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.sky.cones import Cone
 from dsa110_contimg.sources.behaviour import Behaviour
-from dsa110_contimg.times import iso, mjd
+from dsa110_contimg.times import iso
 from dsa110_contimg.wording import counted
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _SOURCES: "tuple[Column[SourceSummary], ...]" = (
 )
 _EPOCHS: "tuple[Column[EpochFlux], ...]" = (
     Column("observed (UTC)", lambda row: iso(row.observed)),
-    Column("MJD", lambda row: f"{mjd(row.observed):.6f}", True),
+    Column("MJD", lambda row: f"{row.mjd:.6f}", True),
     Column("flux density (mJy)", lambda row: _millijansky(row.flux_jy), True),
     Column("error (mJy)", lambda row: _millijansky(row.error_jy), True),
     Column("upper limit (mJy)", lambda row: _millijansky(row.upper_limit_jy), True),

@@ -11,13 +11,15 @@ from dsa110_contimg.products.publish import publish_file
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import record_event
 from dsa110_contimg.registry.groups import decide_by_hand
-from dsa110_contimg.registry.mosaics import get_mosaic, hold_mosaic, set_state
+from dsa110_contimg.registry.mosaics import BY_HAND, get_mosaic, hold_mosaic, set_state
 from dsa110_contimg.registry.products import publish_files
 from dsa110_contimg.registry.states import GroupState, MosaicState
 from dsa110_contimg.reports.evidence import evidence_of
 
 
-def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> PublishedMosaic:
+def publish_by_hand(
+    registry: Registry, root: Path, name: str, reason: str, person: str
+) -> PublishedMosaic:
     """Publish a mosaic that was held; its cross-match is owed from then on.
 
     Parameters
@@ -25,7 +27,7 @@ def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> P
     registry : Registry
     root : Path
     name : str
-    reason : str
+    reason, person : str
         Kept with the decision.
 
     Raises
@@ -42,12 +44,14 @@ def publish_by_hand(registry: Registry, root: Path, name: str, reason: str) -> P
     with registry.write() as session:
         set_state(session, name, rows, published=True)
         decide_by_hand(session, row.group_id, GroupState.PUBLISHED, reason)
-        message = f"published {target / staged.name} by hand: {reason}"
+        message = f"published {target / staged.name} {BY_HAND} ({person}): {reason}"
         record_event(session, row.group_id or name, message, "warning")
     return PublishedMosaic.at(target / staged.name)
 
 
-def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> PublishedMosaic:
+def hold_by_hand(
+    registry: Registry, root: Path, name: str, reason: str, person: str
+) -> PublishedMosaic:
     """Take a published mosaic back: its files move out of the public directory.
 
     Its measurements leave the light curves.
@@ -57,7 +61,7 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
     registry : Registry
     root : Path
     name : str
-    reason : str
+    reason, person : str
         Kept with the decision.
 
     Raises
@@ -78,7 +82,7 @@ def hold_by_hand(registry: Registry, root: Path, name: str, reason: str) -> Publ
         hold_mosaic(session, name, staged, public)
         decide_by_hand(session, row.group_id, GroupState.HELD, reason)
         touched = withdraw(session, mosaic)
-        message = f"held {staged} by hand: {reason}"
+        message = f"held {staged} {BY_HAND} ({person}): {reason}"
         record_event(session, row.group_id or name, message, "warning")
     judge(registry, touched)
     # A crash here leaves files that no row names: `db check --files` puts them aside.

@@ -14,6 +14,7 @@ from dsa110_contimg.registry.read_models import ReadModel
 from dsa110_contimg.registry.sources import DETECTED, SourceSummary, find_source
 from dsa110_contimg.registry.statements import AT_ONCE
 from dsa110_contimg.sources.epoch_scale import EpochScale
+from dsa110_contimg.times import mjd
 
 MOSAIC, TILE = "mosaic", "tile"
 _SHARED_S = 1.0
@@ -23,12 +24,13 @@ _LONGEST_TRANSIT_S = 6 * 3600.0
 
 
 class EpochFlux(ReadModel):
-    """A source at one epoch: time (Unix seconds), flux density and its error.
+    """A source at one epoch: time (Unix seconds and MJD, UTC), flux density and its error.
 
     `upper_limit_jy` is 3 sigma above what is there, where that is below 3 sigma.
     """
 
     observed: float
+    mjd: float
     flux_jy: float
     error_jy: float
     upper_limit_jy: float | None
@@ -89,6 +91,7 @@ class LightCurve:
         return [
             EpochFlux(
                 observed=observed,
+                mjd=mjd(observed),
                 flux_jy=flux,
                 error_jy=error,
                 upper_limit_jy=max(flux, 0.0) + 3 * error if flux < 3 * error else None,

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import delete, select
+from sqlalchemy import Text, cast, delete, select
 from sqlalchemy.orm import Session, defer
 
 from dsa110_contimg import records
@@ -13,15 +14,26 @@ from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
 from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.events import events_about
 from dsa110_contimg.registry.models import Mosaic, Product
 from dsa110_contimg.registry.products import add_products
-from dsa110_contimg.registry.read_models import Neighbours, ReadModel
+from dsa110_contimg.registry.read_models import LoggedEvent, Neighbours, ReadModel
 from dsa110_contimg.registry.statements import RECENT, existing, in_time, neighbours
 from dsa110_contimg.registry.states import CrossmatchState, MosaicState
 
+BY_HAND = "by hand"
+"""In the messages of events that tell what a person decided."""
+
+
+class MadeBy(StrEnum):
+    """How a mosaic came to be."""
+
+    STREAMING = "streaming"
+    BATCH = "batch"
+
 
 class MosaicSummary(ReadModel):
-    """A mosaic: number of tiles, method, state and verdict of validation."""
+    """A mosaic: number of tiles, method, state and verdict of validation, and who made it."""
 
     name: str
     start: float
@@ -29,6 +41,7 @@ class MosaicSummary(ReadModel):
     method: str
     state: MosaicState
     verdict: Verdict
+    made_by: MadeBy
 
 
 class MosaicRecord(ReadModel):
@@ -48,12 +61,16 @@ class ProductFile(ReadModel):
 
 
 class MosaicDetail(ReadModel):
-    """A mosaic with its gates and its public files."""
+    """A mosaic with its gates and its public files.
+
+    `decision` is what a person decided about it last.
+    """
 
     name: str
     group_id: str
     state: MosaicState
     verdict: Verdict
+    decision: LoggedEvent | None
     record: MosaicRecord
     products: list[ProductFile]
 
@@ -80,6 +97,7 @@ def list_mosaics(
                 method=row.method,
                 state=row.state,
                 verdict=Verdict(row.verdict),
+                made_by=MadeBy.STREAMING if row.group_id else MadeBy.BATCH,
             )
             for row in session.scalars(query)
         ]
@@ -106,9 +124,26 @@ def get_mosaic(registry: Registry, name: str) -> MosaicDetail:
             group_id=row.group_id,
             state=row.state,
             verdict=Verdict(row.verdict),
+            decision=_decision(session, row),
             record=_record(row),
             products=[ProductFile.model_validate(product) for product in products],
         )
+
+
+def _decision(session: Session, row: Mosaic) -> LoggedEvent | None:
+    about = events_about(session, (row.group_id or row.name,))
+    return next((one for one in about if BY_HAND in one.message), None)
+
+
+def mosaics_of_set(registry: Registry, set_id: str) -> list[str]:
+    """Names of the mosaics whose tiles were calibrated with a set, in order of time."""
+    with registry.read() as session:
+        rows = session.scalars(
+            select(Mosaic)
+            .where(cast(Mosaic.record, Text).contains(set_id, autoescape=True))
+            .order_by(Mosaic.start)
+        )
+        return [row.name for row in rows if set_id in _image(row).calibration_set_ids]
 
 
 def _record(row: Mosaic) -> MosaicRecord:

@@ -18,6 +18,7 @@ from dsa110_contimg.registry.models import (
     Job,
     Mosaic,
     MosaicGroup,
+    Product,
     Step,
     SubbandFile,
     Tile,
@@ -185,6 +186,11 @@ def pulse(registry: Registry, directory: Path) -> Pulse:
         def since(column: Any, seconds: float) -> int:
             return session.scalar(select(func.count()).where(column > now - seconds)) or 0
 
+        def published_since(seconds: float) -> int:
+            # Of both themes.
+            wanted = Product.kind == "mosaic", Product.published > now - seconds
+            return session.scalar(select(func.count(Product.path)).where(*wanted)) or 0
+
         newest = session.scalar(select(func.max(Tile.start)))
         oldest = [
             session.scalar(select(func.min(table.start)).where(table.state.in_(states)))
@@ -201,8 +207,8 @@ def pulse(registry: Registry, directory: Path) -> Pulse:
             failing=failing,
             tiles_last_hour=since(Tile.converted_at, 3600),
             tiles_last_day=since(Tile.converted_at, DAY_S),
-            mosaics_last_hour=since(MosaicGroup.finished_at, 3600),
-            mosaics_last_day=since(MosaicGroup.finished_at, DAY_S),
+            mosaics_last_hour=published_since(3600),
+            mosaics_last_day=published_since(DAY_S),
             disk_free_gb=shutil.disk_usage(directory).free / 1e9,
         )
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from dsa110_contimg.settings import origins
 from dsa110_contimg.web import (
@@ -17,7 +19,7 @@ from dsa110_contimg.web import (
     session,
     sources,
 )
-from dsa110_contimg.web.site import STATIC
+from dsa110_contimg.web.site import STATIC, refusal
 
 _SLOW_TO_LOAD = (
     "dsa110_contimg.reports.tile",
@@ -34,6 +36,16 @@ def add_dashboard(app: FastAPI) -> None:
     app.state.origins = origins(app.state.settings)
     for part in (overview, nights, mosaics, sources, calibration, antennas, jobs, live, session):
         app.include_router(part.router)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if wants_page and not request.url.path.startswith("/api/"):
+            reason = f"There is no page {request.url.path}"
+            known = error.status_code != 404 or error.detail != "Not Found"
+            return refusal(request, error.status_code, str(error.detail) if known else reason)
+        return await http_exception_handler(request, error)
+
     app.mount("/static", _Files(directory=STATIC), name="static")
 
 

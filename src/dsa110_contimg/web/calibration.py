@@ -15,6 +15,7 @@ from dsa110_contimg.registry.calibration_sets import (
     list_calibration_sets,
     set_standing,
 )
+from dsa110_contimg.registry.mosaics import mosaics_of_set
 from dsa110_contimg.registry.tiles import dead_antennas
 from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.web import charts
@@ -71,6 +72,7 @@ def one(set_id: Name, request: Request) -> Response:
         "calibration_set.html",
         title=f"Calibration set {set_id}",
         set=found,
+        mosaics=mosaics_of_set(request.app.state.registry, set_id),
         tables=_tables(found.path),
     )
 

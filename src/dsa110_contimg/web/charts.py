@@ -10,6 +10,7 @@ import numpy as np
 from dsa110_contimg import times
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.antenna_state import AntennaHealth, AntennaState
+from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry.calibration_sets import CalibrationSetSummary
 from dsa110_contimg.registry.light_curves import EpochFlux
 from dsa110_contimg.registry.sources import SourceSummary
@@ -117,8 +118,9 @@ def light_curve(epochs: Sequence[EpochFlux], width: int = 760, height: int = 260
     pad = max(0.03 * (high_t - low_t), 600.0)
     low_t, high_t = low_t - pad, high_t + pad
     tops = [row.upper_limit_jy or row.flux_jy + row.error_jy for row in epochs]
-    bottoms = [0.0 if row.upper_limit_jy else row.flux_jy - row.error_jy for row in epochs]
-    low, high = min(0.0, *bottoms), 1.08 * max(tops)
+    bottoms = [row.upper_limit_jy or row.flux_jy - row.error_jy for row in epochs]
+    margin = max(0.1 * (max(tops) - min(bottoms)), 1e-3 * abs(max(tops)))
+    low, high = min(bottoms) - margin, max(tops) + margin
     x = _scale(low_t, high_t, _LEFT, width - _RIGHT)
     y = _scale(low, high, height - _BOTTOM, _TOP)
     marks = []
@@ -327,9 +329,9 @@ def _round_steps(low: float, high: float, about: int = 5) -> list[float]:
 _SPANS = (60, 300, 900, 1800, 3600, 7200, 21600, 43200, 86400, 604800, 2592000, 31536000)
 
 
-def _time_ticks(low: float, high: float, x: Any, about: int = 6) -> list[Tick]:
+def _time_ticks(low: float, high: float, x: Any, about: int = 4) -> list[Tick]:
     """Labels at round times; days are named where steps are that long."""
     step = next((s for s in _SPANS if (high - low) / s <= about), _SPANS[-1])
-    form = "%H:%M" if high - low < 86400 else "%m-%d %H:%M" if step < 86400 else "%Y-%m-%d"
+    form = "%Y-%m-%d %H:%M" if step < DAY_S else "%Y-%m-%d"
     first = math.ceil(low / step) * step
     return [Tick(round(x(t), 1), times.iso(t, form)) for t in np.arange(first, high, step).tolist()]

@@ -14,6 +14,21 @@ from dsa110_contimg.options import Options
 from dsa110_contimg.settings import Settings, pipeline_options
 
 _OPTIONS = "options"
+_UNITS = {
+    "mjy": "mJy",
+    "jy": "Jy",
+    "arcsec": "arcsec",
+    "arcmin": "arcmin",
+    "deg": "deg",
+    "s": "s",
+    "m": "m",
+    "h": "h",
+    "hz": "Hz",
+    "mhz": "MHz",
+    "lambda": "wavelengths",
+    "sigma": "sigma",
+}
+"""Ends of the names of options."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +73,15 @@ def fieldsets(kind: str, settings: Settings) -> list[Fieldset]:
     for section in request.stages:
         options = getattr(holds, section)
         title = f"Options: {section}"
-        sets.append(Fieldset(title, tuple(_fields(type(options), _prefix(kind, section), options))))
+        fields = _fields(type(options), _prefix(kind, section), options)
+        # What the request itself asks for is asked once.
+        asked = request.model_fields
+        sets.append(Fieldset(title, tuple(one for one in fields if _own_name(one) not in asked)))
     return sets
+
+
+def _own_name(field: Field) -> str:
+    return field.name.rpartition(".")[2]
 
 
 def _prefix(kind: str, section: str) -> str:
@@ -79,13 +101,20 @@ def _fields(model: type[Options], prefix: str, holds: Options | None = None) -> 
         kind, choices = _kind(info)
         yield Field(
             f"{prefix}{name}",
-            name.replace("_", " "),
+            _label(name),
             info.description or "",
             kind,
             "" if info.is_required() else _said(default),
             choices,
             required=info.is_required(),
         )
+
+
+def _label(name: str) -> str:
+    """Name of an option in words, its unit in brackets."""
+    words, _, last = name.rpartition("_")
+    unit = _UNITS.get(last) if words else None
+    return f"{words.replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
 
 
 def _kind(info: FieldInfo) -> tuple[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Batch jobs: a form for each type, their progress and log, cancel and repeat."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
@@ -9,9 +10,12 @@ from fastapi import Depends, HTTPException, Query, Request, Response
 from dsa110_contimg.api.jobs import JobId, find_job, read_log
 from dsa110_contimg.api.security import may_read, may_write
 from dsa110_contimg.batch import jobs as queue
+from dsa110_contimg.batch import plans
 from dsa110_contimg.batch.job_outputs import files_of_job
-from dsa110_contimg.batch.kinds import KINDS
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.batch.kinds import KINDS, MosaicJob
+from dsa110_contimg.batch.selection import Selection
+from dsa110_contimg.errors import NothingToDo, UsageError
+from dsa110_contimg.options import parse_options
 from dsa110_contimg.registry.jobs import UNFINISHED, list_jobs
 from dsa110_contimg.registry.models import Job
 from dsa110_contimg.registry.states import JobState
@@ -72,7 +76,28 @@ def submit(kind: str, request: Request, given: Form) -> Response:
     return to(f"/jobs/{job.id}")
 
 
-def _form(request: Request, kind: str, filled: dict[str, str], error: str = "") -> Response:
+@router.post("/jobs/new/{kind}/preview")
+def preview(kind: str, request: Request, given: Form) -> Response:
+    """The form again, with the tiles that a mosaic would be made of."""
+    if kind != MosaicJob.kind:
+        raise HTTPException(404, f"a job of type {kind!r} has no preview")
+    state = request.app.state
+    try:
+        wanted = parse_options(MosaicJob, forms.params(kind, {"name": "preview"} | given), "params")
+        options = wanted.mosaic_options(state.settings)
+        made = plans.draft(state.registry, wanted.name, Selection.of(wanted), options)
+    except (UsageError, NothingToDo) as error:
+        return _form(request, kind, given, str(error))
+    return _form(request, kind, given, tiles=plans.plan_rows(made))
+
+
+def _form(
+    request: Request,
+    kind: str,
+    filled: dict[str, str],
+    error: str = "",
+    tiles: Sequence[plans.PlannedTile] | None = None,
+) -> Response:
     if kind not in KINDS:
         raise HTTPException(404, f"no type of job {kind!r}")
     return page(
@@ -85,6 +110,8 @@ def _form(request: Request, kind: str, filled: dict[str, str], error: str = "") 
         sets=forms.fieldsets(kind, request.app.state.settings),
         filled=filled,
         error=error,
+        tiles=tiles,
+        has_preview=kind == MosaicJob.kind,
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ from dsa110_contimg.web.site import Form, needed, page, page_router, to
 
 router = page_router(dependencies=[Depends(may_read)])
 _PAGE = 24
+_SOURCES_SHOWN = 100
+_PERSON = "on the dashboard"
 _MOST_OVERLAID = 1000
 _CELL = re.compile(r"([^/.][^/]*)/Norder\d+/Dir\d+/Npix\d+\.png")
 
@@ -108,6 +111,44 @@ def report(name: Name, request: Request) -> Response:
     if not path.is_file():
         raise HTTPException(404, f"{name}: its report is gone")
     return assets.self_contained(path.read_text())
+
+
+@dataclass(frozen=True)
+class _FoundSource:
+    """A source that was found on a mosaic, and the catalogue's nearest one if it matches."""
+
+    ra_deg: float
+    dec_deg: float
+    flux_jy: float
+    error_jy: float
+    catalogue_jy: float | None
+    distance_arcsec: float | None
+
+
+@router.get("/mosaics/{name}/sources")
+def found_sources(name: Name, request: Request) -> Response:
+    """The brightest sources that were found on a published mosaic."""
+    from astropy.table import Table
+
+    from dsa110_contimg.sources import catalogue_file
+
+    path = _path(get_mosaic(request.app.state.registry, name), "catalogue")
+    if not path.is_file():
+        return page(request, "found_sources.html", name=name, sources=None, n_found=0)
+    table = Table.read(path, hdu=catalogue_file.SOURCES)
+    table.sort("flux_jy", reverse=True)
+    rows = [
+        _FoundSource(
+            float(row["ra_deg"]),
+            float(row["dec_deg"]),
+            float(row["flux_jy"]),
+            float(row["flux_error_jy"]),
+            float(row["catalogue_flux_jy"]) if row["matched"] else None,
+            float(row["separation_arcsec"]) if row["matched"] else None,
+        )
+        for row in table[:_SOURCES_SHOWN]
+    ]
+    return page(request, "found_sources.html", name=name, sources=rows, n_found=len(table))
 
 
 @router.get("/mosaics/{name}/sky.json")
@@ -248,5 +289,5 @@ def change(name: Name, request: Request, given: Form) -> Response:
     if action not in actions:
         raise UsageError(f"no action {action!r}")
     state = request.app.state
-    actions[action](state.registry, state.settings.root, name, reason)
+    actions[action](state.registry, state.settings.root, name, reason, _PERSON)
     return to(f"/mosaics/{name}")

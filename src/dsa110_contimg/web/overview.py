@@ -75,7 +75,7 @@ def _figures(view: Health, settings: Settings) -> list[dict[str, str]]:
             behind,
             {"good": "keeping up", "warn": "behind"}.get(behind, "far behind"),
         ),
-        ("Failing", str(flow.failing), failing, "look below" if flow.failing else "none"),
+        ("Failed or held", str(flow.failing), failing, "look below" if flow.failing else "none"),
         ("Tiles, last hour", str(flow.tiles_last_hour), "wait", f"{flow.tiles_last_day} in a day"),
         (
             "Mosaics, last day",

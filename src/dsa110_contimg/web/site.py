@@ -50,6 +50,9 @@ NAVIGATION = (
 )
 
 
+_REFUSALS = {401: "A token is needed", 404: "Not found", 503: "Busy"}
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -113,20 +116,22 @@ class PageRoute(APIRoute):
                 asks_token = error.status_code == 401 or "x-token" in (error.headers or {})
                 if asks_token and request.method == "GET" and wants_page:
                     return to(f"/login?next={quote(_here(request), safe='')}")
-                return _refusal(request, error.status_code, str(error.detail))
+                return refusal(request, error.status_code, str(error.detail))
             except RequestValidationError as error:
-                return _refusal(request, 422, request_problems(error))
+                return refusal(request, 422, request_problems(error))
             except RetryableError as error:
-                return _refusal(request, 503, str(error))
+                return refusal(request, 503, str(error))
             except ContimgError as error:
                 missing = request.method == "GET"
-                return _refusal(request, 404 if missing else 422, str(error))
+                return refusal(request, 404 if missing else 422, str(error))
 
         return handler
 
 
-def _refusal(request: Request, status: int, reason: str) -> HTMLResponse:
-    return page(request, "refusal.html", status, title="Not done", reason=reason)
+def refusal(request: Request, status: int, reason: str) -> HTMLResponse:
+    """A page that says why there is no other."""
+    title = _REFUSALS.get(status, "The request was refused")
+    return page(request, "refusal.html", status, title=title, reason=reason)
 
 
 def to(address: str) -> RedirectResponse:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import Depends, Query, Request, Response
@@ -21,6 +22,8 @@ router = page_router(dependencies=[Depends(may_read)])
 _RADIUS_DEG = 0.1
 _SHOWN, _DRAWN = 100, 600
 _CUTOUTS = 12
+_SAME_ARCSEC = 1.0
+"""The catalogue's entry that a source was made of is no neighbour of it."""
 _NEIGHBOUR_DEG, _NEIGHBOURS = 5 / 60, 20
 
 
@@ -47,6 +50,12 @@ def sources(
     )
     with request.app.state.registry.read() as session:
         found = query_sources(session, wanted, _DRAWN)
+    query: dict[str, object] = {
+        **({"name": q} if q and place is None else {}),
+        **({"ra": place[0], "dec": place[1], "radius": radius} if place else {}),
+        **({"behaviour": behaviour} if behaviour else {}),
+        **({"dips": "true"} if dips else {}),
+    }
     return page(
         request,
         "sources.html",
@@ -60,6 +69,7 @@ def sources(
         dips=dips,
         place=place,
         n_found=found.n_total,
+        export=f"&{urlencode(query)}" if query else "",
     )
 
 
@@ -148,6 +158,7 @@ def neighbours(name: Name, request: Request) -> Response:
                 inside.flux_jy.tolist(),
                 strict=True,
             )
+            if origin != source.origin or arcsec(ra, dec) > _SAME_ARCSEC
         ]
     return page(
         request,

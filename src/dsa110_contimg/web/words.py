@@ -4,9 +4,10 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from markupsafe import Markup, escape
 
 from dsa110_contimg import times
-from dsa110_contimg.constants import DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
+from dsa110_contimg.constants import ARCSEC_RAD, DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
 from dsa110_contimg.telescope import DSA110
 from dsa110_contimg.wording import counted
 
@@ -125,6 +126,18 @@ def declination(degrees: float) -> str:
     return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
+def arcsec(radians: float) -> float:
+    """An angle in arcseconds."""
+    return radians / ARCSEC_RAD
+
+
+def code(text: str) -> Markup:
+    """Text in which backticks enclose what is typed."""
+    parts = str(escape(text)).split("`")
+    marked = [f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts)]
+    return Markup("".join(marked))
+
+
 FILTERS = {
     "tone": tone,
     "utc": utc,
@@ -135,6 +148,9 @@ FILTERS = {
     "percent": percent,
     "size": size,
     "counted": counted,
+    "arcsec": arcsec,
+    "degrees": math.degrees,
+    "code": code,
     "ra": right_ascension,
     "dec": declination,
 }

@@ -83,6 +83,33 @@ for (const place of document.querySelectorAll("[data-load]")) {
     .finally(() => { place.dataset.loaded = "yes"; });
 }
 
+// A click on the header of a column sorts by it; a second click turns the order round.
+document.addEventListener("click", (event) => {
+  const header = event.target.closest("table.sortable thead th");
+  if (!header) return;
+  const body = header.closest("table").tBodies[0];
+  const column = header.cellIndex;
+  const down = header.getAttribute("aria-sort") === "ascending";
+  for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const value = (row) => row.cells[column]?.textContent.trim() ?? "";
+  const compare = (one, two) => {
+    const [a, b] = [value(one), value(two)];
+    const [x, y] = [Number(a), Number(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
+  };
+  const rows = [...body.rows].sort((one, two) => (down ? -1 : 1) * compare(one, two));
+  body.append(...rows);
+});
+
+// Tiles of a previewed mosaic: what is checked is asked for by name.
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-tile]")) return;
+  const boxes = [...document.querySelectorAll("[data-tile]")];
+  const taken = boxes.filter((box) => box.checked).map((box) => box.dataset.tile);
+  document.getElementById("f-tiles").value = taken.join(",");
+});
+
 const log = document.querySelector("[data-log]");
 function follow() {
   const lines = new EventSource(`${log.dataset.log}/stream`);
