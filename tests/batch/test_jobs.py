@@ -82,6 +82,7 @@ def test_a_finished_job_waits_for_a_database_that_is_away(
 ) -> None:
     settings = settings_module.load(root=tmp_path, database_url=database_url)
     registry = Registry.of(settings)
+    (tmp_path / "m.fits").touch()
     job_id = submit(registry, settings, "validate", {"mosaic": "m.fits"}).id
     with registry.write() as session:
         session.get_one(Job, job_id).state = JobState.RUNNING

@@ -193,7 +193,7 @@ def test_the_night_of_a_real_run_names_its_mosaic(streamed: Path) -> None:
     assert found.mosaic_rms_mjy is not None
     assert 0 < found.mosaic_rms_mjy < 100
     shown = CliRunner().invoke(app, ["night", "--root", str(streamed)])
-    assert "published: 1 mosaics" in shown.stdout
+    assert "published: 1 mosaic," in shown.stdout
 
 
 def test_prometheus_reads_the_metrics(streamed: Path) -> None:
@@ -221,7 +221,7 @@ def test_prometheus_reads_the_metrics(streamed: Path) -> None:
 
 def test_status_says_when_dates_outrun_the_earth_orientation(streamed: Path) -> None:
     shown = CliRunner().invoke(app, ["status", "--root", str(streamed)]).stdout
-    assert "3 tiles and 1 mosaics in the last hour" in shown
+    assert "3 tiles and 1 mosaic in the last hour" in shown
     assert "Earth-orientation" not in shown
     registry = Registry.of(settings_module.load(root=streamed))
     _add_tile(registry, "future", orientation_table_end() + 5 * DAY_S, TileState.CONVERTING)

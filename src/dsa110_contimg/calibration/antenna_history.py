@@ -22,6 +22,7 @@ from dsa110_contimg.calibration.antenna_state import (
 from dsa110_contimg.errors import UsageError
 from dsa110_contimg.telescope import antenna_order
 from dsa110_contimg.times import iso
+from dsa110_contimg.wording import counted
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,10 @@ class AntennaEvent:
     jumped_at: float | None = None
 
     def __str__(self) -> str:
-        tiles = "1 tile" if self.n_tiles == 1 else f"{self.n_tiles} tiles"
         jumped = "" if self.jumped_at is None else f"; jumped at {iso(self.jumped_at)}"
         return (
             f"{self.antenna} {self.polarizations}: {self.what}, {iso(self.since)} to "
-            f"{iso(self.until)} ({tiles}){jumped}"
+            f"{iso(self.until)} ({counted(self.n_tiles, 'tile')}){jumped}"
         )
 
 
