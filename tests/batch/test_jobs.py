@@ -34,18 +34,18 @@ from dsa110_contimg.registry.states import JobState
 from dsa110_contimg.visibilities import measurement_set
 
 
-def test_of_five_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
+def test_of_six_jobs_only_those_that_ran_at_a_kill_are_failed_with_that_reason(
     streamed: Path,
 ) -> None:
     """On one database here; `make chaos` does it twenty times on both."""
     registry = Registry.of(settings_module.load(root=streamed))
     figures, faults = job_chaos.run(
-        streamed, registry, jobs=5, kills=2, pace_s=5.0, parallel=2, seed=1
+        streamed, registry, jobs=6, kills=2, pace_s=0.5, parallel=2, seed=1
     )
     registry.close()
     assert faults == []
     assert figures["kills"] == 2
-    assert sum(figures["states"].values()) == 5
+    assert sum(figures["states"].values()) == 6
 
 
 def test_only_a_job_that_is_done_leaves_a_result(tmp_path: Path, database_url: str) -> None:

@@ -161,6 +161,11 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(
     assert not target.parent.exists()
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    said = _refused("convert", tmp_path / "no.hdf5", "--output", tmp_path / "x.ms")
+    assert said == f"{tmp_path}/no.hdf5: is not there; give files that are"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("lightcurve", "1", "--plot"), ("graph", "--draw"), ("caltables", "plot", "x", "--output")],

@@ -97,10 +97,11 @@ def submit(server: Server, count: int) -> None:
 
 
 def disturb(registry: Registry, server: Server, kills: int, pace_s: float, seed: int) -> int:
-    """Kill at random moments while jobs wait; returns how often."""
+    """Kill at random moments after a job has begun, while others wait; returns how often."""
     rng = random.Random(seed)
     done = 0
     while done < kills:
+        until(lambda: counts(registry)["running"] or not counts(registry)["queued"], 600.0, 0.05)
         time.sleep(rng.expovariate(1 / pace_s))
         states = counts(registry)
         if not states["queued"]:

@@ -150,7 +150,10 @@ class ConvertJob(Request):
         from dsa110_contimg.visibilities.uvh5 import is_drift_scan
 
         files = [Path(name).absolute() for name in self.files]
-        if any(path.exists() and not is_drift_scan(path) for path in files):
+        for path in files:
+            if not path.exists():
+                raise UsageError(f"{path}: is not there; give files that are")
+        if not all(is_drift_scan(path) for path in files):
             return call(
                 conversion.convert_foreign,
                 files=files,
