@@ -35,8 +35,6 @@ hips = false
 [image]
 size = 512
 averaging_loss = 0.0
-[validate]
-expected_rms_jy = 0.05
 """
 
 

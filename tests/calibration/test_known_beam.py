@@ -21,7 +21,7 @@ from dsa110_contimg.errors import BadInputError, UsageError
 from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.registry.database import Registry
-from dsa110_contimg.reports.evidence import calibration_section
+from dsa110_contimg.reports.calibration import calibration_section
 from dsa110_contimg.settings import load
 from dsa110_contimg.sky.beam_shape import AntennaBeams, BeamShape
 from dsa110_contimg.stages import graphs

@@ -105,7 +105,7 @@ def test_a_tile_has_a_page_of_evidence_that_stands_alone(streamed: Path, tmp_pat
     assert done.exit_code == 0, done.exception
     text = page.read_text()
     assert text.count("data:image/png;base64,") >= 3
-    for told in ("flagged first for", "Bandpass of every antenna", "flux ratio", name, "rms "):
+    for told in ("flagged first for", "Bandpass: every antenna", "flux ratio", name, "rms "):
         assert told in text
     assert "<script" not in text
     assert "http://" not in text

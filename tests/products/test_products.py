@@ -7,6 +7,7 @@ import pytest
 
 from conftest import Processed
 from dsa110_contimg.artifacts.mosaics import Crossmatch, MosaicImage, PublishedMosaic
+from dsa110_contimg.artifacts.tiles import ImagedTiles
 from dsa110_contimg.errors import PermanentError
 from dsa110_contimg.imaging.fits_image import write_fits
 from dsa110_contimg.imaging.image_reader import read_fits
@@ -46,11 +47,9 @@ def test_gates_say_what_failed_and_by_how_much() -> None:
     unsure = np.random.default_rng(1).normal(1.04, 0.2, 99)
     assert gates.flux_ratio(unsure, 3, 0.8, 1.2).verdict is Verdict.PASSED
     assert gates.flux_ratio(np.ones(2), 3, 0.8, 1.2).verdict is Verdict.WARNING
-    assert gates.noise(0.020, 0.008, 2.0, "x").verdict is Verdict.WARNING
-    assert gates.noise(0.030, 0.008, 2.0, "x").verdict is Verdict.FAILED
     assert gates.completeness(3, 10, 0.6).verdict is Verdict.FAILED
     assert (
-        gates.overall([gates.completeness(9, 10, 0.6), gates.noise(1, 0.1, 2, "x")])
+        gates.overall([gates.completeness(9, 10, 0.6), gates.dynamic_range(1.0, 1.0, 5.0)])
         is Verdict.FAILED
     )
 
@@ -70,7 +69,7 @@ def test_a_spoiled_mosaic_is_caught_by_the_gate_meant_for_it(
 
     mosaic = processed.result[MosaicImage]
     good = read_fits(mosaic.path)
-    options = ValidationOptions(sky_catalog="known", expected_rms_jy=0.05)
+    options = ValidationOptions(sky_catalog="known")
     names = {
         g.name
         for g in validate(mosaic.path, processed.root, options).gates
@@ -91,7 +90,7 @@ def test_blank_pixels_do_not_count_as_missed_sources(processed: Processed, tmp_p
     half = good.pixels.copy()
     half[:, : half.shape[1] // 2] = np.nan
     write_fits(tmp_path / "half.fits", replace(good, pixels=half))
-    options = ValidationOptions(sky_catalog="known", expected_rms_jy=0.05)
+    options = ValidationOptions(sky_catalog="known")
     found = {g.name: g for g in validate(tmp_path / "half.fits", processed.root, options).gates}
     assert found["completeness"].value >= 0.9
 
@@ -122,6 +121,25 @@ def test_the_report_needs_nothing_but_itself(processed: Processed) -> None:
     for outside in ("http://", "https://", "<script", 'src="/', "url("):
         assert outside not in page
     assert "flux ratio" in page
+
+
+def test_the_report_shows_sources_maps_noise_and_what_was_expected(processed: Processed) -> None:
+    page = processed.result[PublishedMosaic].report.read_text()
+    mosaic = processed.result[MosaicImage]
+    assert mosaic.expected_rms_jy is not None
+    assert f"(expected {1e3 * mosaic.expected_rms_jy:.3g})" in page
+    assert "Strong sources, the brightest first" in page
+    for caption in ("Brightness, noise and coverage", "Pixels over the noise map", "Psf of tile"):
+        assert f"<figcaption>{caption}" in page
+    header = read_fits(mosaic.path).header
+    assert header["EXPRMS"] == pytest.approx(mosaic.expected_rms_jy)
+
+
+def test_the_expected_noise_of_a_mosaic_is_that_of_its_tiles(processed: Processed) -> None:
+    mosaic, tiles = processed.result[MosaicImage], processed.result[ImagedTiles].tiles
+    expected = [tile.expected_rms_jy or 0.0 for tile in tiles]
+    share = np.median([one / tile.rms_jy for one, tile in zip(expected, tiles, strict=True)])
+    assert mosaic.expected_rms_jy == pytest.approx(mosaic.median_rms_jy * share, rel=0.05)
 
 
 def test_the_cross_match_finds_the_catalogue_again(processed: Processed) -> None:

@@ -42,8 +42,6 @@ _SETTINGS: dict[str, object] = {
 _TABLES = """
 [image]
 size = 512
-[validate]
-expected_rms_jy = 0.05
 """
 _FINISHED_TILES = (TileState.CONVERTED, TileState.REJECTED, TileState.QUARANTINED)
 _FINISHED_GROUPS = (GroupState.PUBLISHED, GroupState.HELD, GroupState.QUARANTINED)

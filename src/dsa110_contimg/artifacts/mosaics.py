@@ -57,6 +57,9 @@ class MosaicImage:
         Where and when each of `tile_ids` was observed; records of old versions have none.
     scales : tuple of TileScale
         Flux scale of each of `tile_ids`; none where it was not to be looked at.
+    expected_rms_jy : float or None
+        What antennas, time, band and weighting give in place of `median_rms_jy`; None where a tile
+        does not say.
     """
 
     name: str
@@ -77,6 +80,7 @@ class MosaicImage:
     dec_deg: float | None = None
     tiles: tuple[CombinedTile, ...] = ()
     scales: tuple[TileScale, ...] = ()
+    expected_rms_jy: float | None = None
 
     def companion(self, kind: str) -> Path:
         """Path of the weight, rms or coverage map."""

@@ -218,6 +218,9 @@ class ImagedTile:
     check : TileCheck
         The image against catalogue and noise.
     remarks : tuple of str
+    expected_rms_jy : float or None
+        What antennas, time, band and weighting give before beam correction; records of old
+        versions have none.
     """
 
     tile_id: str
@@ -243,6 +246,7 @@ class ImagedTile:
     beam_corrected: bool = True
     check: TileCheck = field(default_factory=TileCheck)
     remarks: tuple[str, ...] = ()
+    expected_rms_jy: float | None = None
 
     def file(self, kind: str) -> Path:
         """Path of one of the images, of `PLANES`."""

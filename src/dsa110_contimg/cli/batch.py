@@ -33,7 +33,7 @@ from dsa110_contimg.stage_options import (
     ValidationOptions,
 )
 from dsa110_contimg.visibilities.options import ConversionOptions
-from dsa110_contimg.wording import counted
+from dsa110_contimg.wording import counted, noise_text
 
 StageOption = Annotated[
     list[str] | None,
@@ -195,7 +195,8 @@ def image(
     typer.echo(
         f"{made.file('image')}: {made.size} x {made.size} at {made.cell_arcsec:g} arcsec, beam "
         f"{made.beam_major_rad / ARCSEC_RAD:.1f} x {made.beam_minor_rad / ARCSEC_RAD:.1f} "
-        f"arcsec, rms {1e3 * made.rms_jy:.3f} mJy/beam, peak {made.peak_jy:.4f} Jy/beam"
+        f"arcsec, rms {noise_text(made.rms_jy, made.expected_rms_jy)}, "
+        f"peak {made.peak_jy:.4f} Jy/beam"
     )
     for remark in made.remarks:
         typer.echo(f"  {remark}")

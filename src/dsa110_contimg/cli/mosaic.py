@@ -23,7 +23,7 @@ from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.options import parse_options
 from dsa110_contimg.settings import stage_options
 from dsa110_contimg.times import iso
-from dsa110_contimg.wording import counted
+from dsa110_contimg.wording import counted, noise_text
 
 if TYPE_CHECKING:
     from dsa110_contimg.batch.plans import MosaicPlan, PlannedTile
@@ -239,7 +239,7 @@ def mosaic_show(
         typer.echo(f"  {iso(found.decision.at)} UTC: {found.decision.message}")
     typer.echo(
         f"  {iso(made.start)} to {iso(made.end)} UTC, {made.method}, median rms "
-        f"{1e3 * made.median_rms_jy:.2f} mJy/beam over {made.observed_deg2:.1f} deg2"
+        f"{noise_text(made.median_rms_jy, made.expected_rms_jy)} over {made.observed_deg2:.1f} deg2"
     )
     print_table(found.record.validation.gates, GATES)
     typer.echo(f"tiles: {', '.join(made.tile_ids)}")

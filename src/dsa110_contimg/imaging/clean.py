@@ -22,6 +22,7 @@ from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import components, gridding
 from dsa110_contimg.imaging.options import CleanOptions
 from dsa110_contimg.imaging.restore import RestoringBeam, fit_beam
+from dsa110_contimg.imaging.weighting import noise_variance
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.visibilities.averaging import Samples
 
@@ -89,7 +90,8 @@ def clean(
     share = np.array([band.weights.sum(dtype=float) for band in bands])
     share /= share.sum()
     beam = fitted_beam(samples, weights, cell_rad, options.threads)
-    thermal_jy = float(np.sqrt(sum(share[b] ** 2 * _noise2(band) for b, band in enumerate(bands))))
+    variances = [noise_variance(band.samples.weights, band.weights) for band in bands]
+    thermal_jy = float(np.sqrt(share**2 @ variances))
     n_iterations = n_major = 0
     if options.niter > 0:
         n_iterations, n_major = _major_cycles(
@@ -225,15 +227,6 @@ def _major_cycles(
             with _quiet():
                 del engine
     return n_iterations, n_major
-
-
-def _noise2(band: _Band) -> float:
-    """Square of the thermal noise of a band's image."""
-    used = band.weights > 0
-    total = np.sum(band.weights, dtype=float)
-    return float(
-        np.sum(band.weights[used].astype(float) ** 2 / band.samples.weights[used]) / total**2
-    )
 
 
 def _settings(

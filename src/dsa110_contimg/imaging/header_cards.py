@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from astropy.time import Time
 
 BANDWIDTH_CARD = "RESTBW"
+EXPECTED_RMS_CARD = "EXPRMS"
 _ELLIPSOID = 6378140.0, 1 / 298.2577
 """Radius (m) and flattening of the standard's geodetic coordinates (section 8.4.1)."""
 

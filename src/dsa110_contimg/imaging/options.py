@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from dsa110_contimg.options import ArcSec, Options
+from dsa110_contimg.telescope import DSA110
 
 Weighting = Literal["briggs", "natural", "uniform"]
 
@@ -92,6 +93,12 @@ class TileImageOptions(CleanOptions):
         lt=0.1,
         description="Maximum fraction of the flux density that baseline-dependent averaging takes "
         "at the edge of the image, after the image is corrected for its mean",
+    )
+    sefd_jy: float = Field(
+        DSA110.system_equivalent_flux_density_jy,
+        gt=0,
+        description="System equivalent flux density of one antenna and polarization (Jy), which "
+        "the expected noise is computed from",
     )
 
 

@@ -26,6 +26,8 @@ class TileImage:
     cell_rad, taper_rad, robust, frequency_hz : float
     rms_jy, thermal_jy : float
         Noise before beam correction: measured on the residual, and by the weights of the data.
+    expected_rms_jy : float
+        The same by antennas, time, band and weighting; see `expected_noise`.
     beam : RestoringBeam
     n_iterations, n_major, n_samples, n_components, n_subtracted : int
         `n_components` counts sources fitted in the visibilities, which `model` does not hold;
@@ -50,6 +52,7 @@ class TileImage:
     frequency_hz: float
     rms_jy: float
     thermal_jy: float
+    expected_rms_jy: float
     beam: RestoringBeam
     n_iterations: int
     n_major: int

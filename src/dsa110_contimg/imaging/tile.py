@@ -9,6 +9,7 @@ from dsa110_contimg.calibration.directional import peel
 from dsa110_contimg.constants import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging import clean, components, weighting
+from dsa110_contimg.imaging.expected_noise import expected_rms_jy
 from dsa110_contimg.imaging.geometry import (
     ROUGH_LOSS,
     Geometry,
@@ -121,6 +122,7 @@ def image_tile(
         frequency_hz=float(np.average(samples.frequency_hz, weights=weights)),
         rms_jy=robust_rms(result.residual),
         thermal_jy=result.thermal_jy,
+        expected_rms_jy=expected_rms_jy(vis, flags, samples.weights, weights, options.sefd_jy),
         beam=result.beam,
         n_iterations=result.n_iterations,
         n_major=result.n_major,

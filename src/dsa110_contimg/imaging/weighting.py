@@ -52,6 +52,26 @@ def imaging_weights(
     return scaled
 
 
+def noise_variance(weights: np.ndarray, imaging: np.ndarray) -> float:
+    """Square of the noise of an image.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (nsample,)
+        Inverse variances ``n``.
+    imaging : ndarray, shape (nsample,)
+        Imaging weights ``w``.
+
+    Returns
+    -------
+    float
+        ``sum(w**2 / n) / sum(w)**2`` (Briggs 1995, section 3.2).
+    """
+    used = imaging > 0
+    total = np.sum(imaging, dtype=float)
+    return float(np.sum(imaging[used].astype(float) ** 2 / weights[used]) / total**2)
+
+
 def best_robust(
     uvw_lambda: np.ndarray, weights: np.ndarray, npix: int, cell_rad: float, unmodelled_jy: float
 ) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import ImagingError, RetryableError, UsageError
 from dsa110_contimg.imaging import clean, gridding, weighting
+from dsa110_contimg.imaging.expected_noise import expected_rms_jy
 from dsa110_contimg.imaging.geometry import Geometry, choose_geometry
 from dsa110_contimg.imaging.image_reader import read_map
 from dsa110_contimg.imaging.options import TileImageOptions
@@ -96,6 +97,9 @@ def image_with_wsclean(
         frequency_hz=float(np.average(rough.frequency_hz, weights=rough.weights)),
         rms_jy=robust_rms(residual),
         thermal_jy=float("nan"),
+        expected_rms_jy=expected_rms_jy(
+            vis, vis.flags, rough.weights, _imaging_weights(geometry, options), options.sefd_jy
+        ),
         beam=restored.beam,
         n_iterations=round(float(str(restored.header.get("WSCNITER", 0)))),
         n_major=round(float(str(restored.header.get("WSCMAJOR", 0)))),
@@ -104,6 +108,19 @@ def image_with_wsclean(
         n_subtracted=0,
         averaging_loss=0.0,
         remarks=(*geometry.remarks, "imaged by WSClean: sources outside are not subtracted"),
+    )
+
+
+def _imaging_weights(geometry: Geometry, options: TileImageOptions) -> np.ndarray:
+    """Weights that WSClean gives roughly averaged samples."""
+    return weighting.imaging_weights(
+        geometry.rough.uvw_lambda,
+        geometry.rough.weights,
+        geometry.size,
+        geometry.cell_rad,
+        options.weighting,
+        geometry.robust,
+        geometry.taper_rad,
     )
 
 
@@ -164,15 +181,7 @@ def _arguments(
 def _major_gain(geometry: Geometry, options: TileImageOptions) -> float:
     """Major gain with which WSClean does not clean sidelobes either."""
     rough, size, cell_rad = geometry.rough, geometry.size, geometry.cell_rad
-    weights = weighting.imaging_weights(
-        rough.uvw_lambda,
-        rough.weights,
-        size,
-        cell_rad,
-        options.weighting,
-        geometry.robust,
-        geometry.taper_rad,
-    )
+    weights = _imaging_weights(geometry, options)
     ones, threads = np.ones(weights.size, np.complex64), options.threads
     psf = gridding.dirty_image(rough, ones, weights, size, cell_rad, threads, w_terms=False)
     beam = clean.fitted_beam(rough, weights, cell_rad, threads)

@@ -7,12 +7,15 @@ from enum import StrEnum
 
 import numpy as np
 
+from dsa110_contimg.quality.options import GateOptions
 from dsa110_contimg.robust import median_error, robust_rms
 
 RMS = "rms"
 """Name of the gate whose value is what later mosaics are expected to have."""
 _LEAST_CELLS, _LONGEST_BEAM = 2.5, 5.0
 _TILES_SHARE = 0.7
+_PUBLISHED_TILES_JY = 0.008
+"""Rms of a typical tile that others have published (4 to 54 mJy)."""
 _SIGNIFICANT = 3.0
 _SCALE_ERROR = 0.01
 """Of a flux scale beside the scatter of its sources."""
@@ -132,14 +135,41 @@ def completeness(n_detected: int, n_expected: int, least: float) -> Gate:
     )
 
 
-def noise(rms_jy: float, expected_jy: float, factor: float, expected_from: str) -> Gate:
-    """Measured noise against what the strip has had."""
+def noise(
+    rms_jy: float, computed_jy: float | None, usual_jy: float | None, options: GateOptions
+) -> Gate:
+    """Measured noise against what is usual, or else against what the receivers make.
+
+    Parameters
+    ----------
+    rms_jy : float
+    computed_jy : float or None
+        Expected noise of antennas, time and band; None where an image does not say.
+    usual_jy : float or None
+        Of earlier mosaics of the strip; None where there are too few.
+    options : GateOptions
+    """
+    note = ""
+    if computed_jy is not None:
+        note = (
+            f"antennas, time and band give {1e3 * computed_jy:.3g} mJy/beam "
+            f"({rms_jy / computed_jy:.2f} times)"
+        )
+    known = (
+        (usual_jy, options.max_rms_ratio, "median of the strip's published mosaics"),
+        (options.expected_rms_jy, options.max_rms_ratio, "stated in the settings"),
+        (computed_jy, options.max_rms_over_noise, "by antennas, time and band"),
+        (_PUBLISHED_TILES_JY, options.max_rms_ratio, "tiles of DSA-110 that others published"),
+    )
+    expected_jy, factor, origin = next(
+        (jy, factor, origin) for jy, factor, origin in known if jy is not None
+    )
     return Gate(
         RMS,
         rms_jy,
-        f"at most {factor:g} times the expected {1e3 * expected_jy:.2f} mJy/beam",
+        f"at most {factor:g} times {1e3 * expected_jy:.3g} mJy/beam ({origin})",
         _judge(rms_jy <= factor * expected_jy, rms_jy <= 1.5 * factor * expected_jy),
-        f"expected: {expected_from}",
+        note,
     )
 
 

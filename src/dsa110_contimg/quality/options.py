@@ -27,13 +27,19 @@ class GateOptions(Options):
     min_completeness: float = Field(
         0.6, ge=0, le=1, description="Minimum share of the expected sources that is detected"
     )
-    expected_rms_jy: float = Field(
-        0.008,
+    expected_rms_jy: float | None = Field(
+        None,
         gt=0,
-        description="Expected rms (Jy/beam) while fewer than five mosaics of the strip are "
-        "published; then their median counts",
+        description="Rms (Jy/beam) that mosaics are known to have, while fewer than five of the "
+        "strip are published; then their median counts. Default: not known, and the rms is "
+        "compared with the expected noise of antennas, time and band",
     )
-    max_rms_ratio: float = Field(2.0, gt=0, description="Maximum rms over the expected rms")
+    max_rms_ratio: float = Field(
+        2.0, gt=0, description="Maximum rms over that of earlier mosaics, or over expected_rms_jy"
+    )
+    max_rms_over_noise: float = Field(
+        10.0, gt=0, description="Maximum rms over the expected noise of antennas, time and band"
+    )
     min_dynamic_range: float = Field(
         5.0, gt=0, description="Minimum dynamic range (peak over rms) of a mosaic"
     )

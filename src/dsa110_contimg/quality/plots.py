@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PNG = "png"
-_BLUE = "#1f5fa8"
+BLUE = "#1f5fa8"
+_RED = "#b3261e"
 _POLARIZATIONS = "XY"
+_SHOWN_PERCENT = 95.0
+"""Share of sources that a plot must hold; the others lie at its edge or outside."""
+_MIN_RATIO_REACH = 0.05
+_MIN_OFFSET_REACH_ARCSEC = 1.0
 _MIN_MARGIN_DAYS = 0.25
 _MIN_SPAN = 0.1
 """Of an axis of amplitudes, relative to their median."""
@@ -28,7 +33,8 @@ def form_of(path: Path) -> str:
     return path.suffix.removeprefix(".")
 
 
-def _blank(width: float, height: float, dpi: int = 110) -> "Figure":
+def blank_figure(width: float, height: float, dpi: int = 110) -> "Figure":
+    """A figure without axes (inches), drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,11 +44,12 @@ def _blank(width: float, height: float, dpi: int = 110) -> "Figure":
 
 
 def _figure(width: float = 5.5, height: float = 4.2) -> "tuple[Figure, Axes]":
-    figure = _blank(width, height)
+    figure = blank_figure(width, height)
     return figure, figure.add_subplot()
 
 
-def _encoded(figure: "Figure", form: str = PNG) -> bytes:
+def encoded(figure: "Figure", form: str = PNG) -> bytes:
+    """The bytes of a picture: equal for equal figures."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, metadata=_METADATA[form])
     return buffer.getvalue()
@@ -59,34 +66,64 @@ def _show_span(axes: "Axes", values: np.ndarray, min_span: float) -> None:
 
 
 def flux_against_catalogue(
-    catalogue_jy: np.ndarray, measured_jy: np.ndarray, noise_jy: np.ndarray
+    catalogue_jy: np.ndarray, measured_jy: np.ndarray, noise_jy: np.ndarray, unlike: np.ndarray
 ) -> bytes:
-    """Ratio of measured to catalogue flux density, with errors."""
+    """Ratio of measured to catalogue flux density, with errors.
+
+    Parameters
+    ----------
+    catalogue_jy, measured_jy, noise_jy : ndarray, shape (nsource,)
+    unlike : ndarray of bool, shape (nsource,)
+        Sources that are drawn as different from the catalogue.
+    """
     figure, axes = _figure()
-    axes.errorbar(
-        1e3 * catalogue_jy,
-        measured_jy / catalogue_jy,
-        noise_jy / catalogue_jy,
-        fmt=".",
-        ms=5,
-        elinewidth=0.6,
-        color=_BLUE,
-    )
+    ratio, error = measured_jy / catalogue_jy, noise_jy / catalogue_jy
+    spread = np.percentile(np.abs(ratio - 1) + error, _SHOWN_PERCENT) if ratio.size else 0.0
+    reach = 1.2 * max(_MIN_RATIO_REACH, float(spread))
+    for some, color in ((~unlike, BLUE), (unlike, _RED)):
+        axes.errorbar(
+            1e3 * catalogue_jy[some],
+            np.clip(ratio[some], 1 - reach, 1 + reach),
+            error[some],
+            fmt=".",
+            ms=5,
+            elinewidth=0.6,
+            color=color,
+            label="differs from the catalogue" if some is unlike and some.any() else None,
+        )
+    for beyond, marker in ((ratio > 1 + reach, "^"), (ratio < 1 - reach, "v")):
+        edge = np.full(np.count_nonzero(beyond), 1 + reach if marker == "^" else 1 - reach)
+        axes.plot(1e3 * catalogue_jy[beyond], edge, marker, ms=7, color=_RED, clip_on=False)
     axes.axhline(1.0, color="0.5", lw=0.8)
+    axes.axhline(float(np.median(ratio)), color=BLUE, lw=0.8, ls="--", label="median")
     axes.set(
         xscale="log",
-        ylim=(0, 2),
+        ylim=(1 - reach, 1 + reach),
         xlabel="catalogue flux density (mJy)",
         ylabel="measured / catalogue",
     )
-    return _encoded(figure)
+    axes.legend(frameon=False, fontsize=8)
+    return encoded(figure)
 
 
-def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes:
-    """Measured minus catalogue positions."""
+def position_offsets(
+    east_arcsec: np.ndarray, north_arcsec: np.ndarray, error_arcsec: np.ndarray
+) -> bytes:
+    """Measured minus catalogue positions, with errors."""
     figure, axes = _figure(4.4, 4.2)
-    axes.plot(east_arcsec, north_arcsec, ".", ms=5, color=_BLUE)
-    reach = 1.2 * max(1.0, float(np.percentile(np.hypot(east_arcsec, north_arcsec), 95)))
+    axes.errorbar(
+        east_arcsec,
+        north_arcsec,
+        error_arcsec,
+        error_arcsec,
+        fmt=".",
+        ms=5,
+        elinewidth=0.4,
+        color=BLUE,
+    )
+    distance = np.hypot(east_arcsec, north_arcsec)
+    reach = 1.2 * max(_MIN_OFFSET_REACH_ARCSEC, float(np.percentile(distance, _SHOWN_PERCENT)))
+    axes.plot(np.median(east_arcsec), np.median(north_arcsec), "+", ms=12, color=_RED)
     axes.axhline(0, color="0.5", lw=0.8)
     axes.axvline(0, color="0.5", lw=0.8)
     axes.set(
@@ -96,7 +133,7 @@ def position_offsets(east_arcsec: np.ndarray, north_arcsec: np.ndarray) -> bytes
         xlabel="offset east (arcsec)",
         ylabel="offset north (arcsec)",
     )
-    return _encoded(figure)
+    return encoded(figure)
 
 
 def ratios_over_declination(
@@ -105,11 +142,11 @@ def ratios_over_declination(
     """Measured over catalogue flux densities, before and after a correction of the beam."""
     figure, axes = _figure()
     axes.plot(dec_deg, ratio, ".", ms=5, color="#c2b280", label="as measured")
-    axes.plot(dec_deg, corrected, ".", ms=5, color=_BLUE, label="with the beam that was found")
+    axes.plot(dec_deg, corrected, ".", ms=5, color=BLUE, label="with the beam that was found")
     axes.axhline(1.0, color="0.5", lw=0.8)
     axes.set(ylim=(0, 2), xlabel="declination (deg)", ylabel="measured / catalogue")
     axes.legend(frameon=False)
-    return _encoded(figure, form)
+    return encoded(figure, form)
 
 
 def beam_history(
@@ -131,33 +168,45 @@ def beam_history(
     mean, mean_error : ndarray, shape (3,)
     form : str
     """
-    figure = _blank(7, 6)
+    figure = blank_figure(7, 6)
     times = np.array([round(1e3 * second) for second in observed], "datetime64[ms]")
     labels = ("width / dish's", "east (arcmin)", "north (arcmin)")
     for k, axes in enumerate(figure.subplots(3, 1, sharex=True)):
-        axes.errorbar(times, values[:, k], errors[:, k], fmt=".", ms=6, elinewidth=0.8, color=_BLUE)
+        axes.errorbar(times, values[:, k], errors[:, k], fmt=".", ms=6, elinewidth=0.8, color=BLUE)
         axes.axhline(mean[k], color="0.3", lw=0.8)
         axes.axhspan(mean[k] - mean_error[k], mean[k] + mean_error[k], color="0.85", lw=0)
         axes.set_ylabel(labels[k])
     figure.autofmt_xdate()
-    return _encoded(figure, form)
+    return encoded(figure, form)
 
 
 def bandpass(frequencies_hz: np.ndarray, values: np.ndarray, flags: np.ndarray) -> bytes:
     """Amplitude and phase of every antenna's bandpass, shape (nantenna, nchan, npol)."""
-    figure = _blank(11, 4)
+    figure = blank_figure(11, 4)
     shown = np.where(flags, np.nan, values)
     mhz = frequencies_hz / 1e6
-    for axes, quantity, label in zip(
-        figure.subplots(1, 2),
-        (np.abs(shown), np.angle(shown, deg=True)),
-        ("amplitude", "phase (degrees)"),
-        strict=True,
+    left, right = figure.subplots(1, 2)
+    for axes, quantity, label in (
+        (left, np.abs(shown), "amplitude"),
+        (right, np.angle(shown, deg=True), "phase (deg)"),
     ):
         for pol in range(shown.shape[2]):
-            axes.plot(mhz, quantity[:, :, pol].T, lw=0.5, alpha=0.6, color=f"C{pol}")
+            axes.plot(mhz, quantity[:, :, pol].T, lw=0.4, alpha=0.5, color=f"C{pol}")
+            name = f"median of {_POLARIZATIONS[pol]}"
+            median = [
+                np.median(of_channel[~flagged]) if not flagged.all() else np.nan
+                for of_channel, flagged in zip(
+                    quantity[:, :, pol].T, flags[:, :, pol].T, strict=True
+                )
+            ]
+            axes.plot(mhz, median, color=f"C{pol}", label=name)
         axes.set(xlabel="frequency (MHz)", ylabel=label)
-    return _encoded(figure)
+    # A channel that is left over between flags may have any gain.
+    usual = np.nanpercentile(np.abs(shown), (0.5, 99.5)) if np.isfinite(shown).any() else np.ones(1)
+    _show_span(left, usual, _MIN_SPAN * float(usual.mean()))
+    right.set_ylim(-185, 185)
+    left.legend(frameon=False, fontsize=8)
+    return encoded(figure)
 
 
 def antenna_gains(
@@ -191,12 +240,12 @@ def antenna_gains(
         for pol in range(shown.shape[2])
     ]
     figure.legend(handles=hands, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
-    return _encoded(figure, form)
+    return encoded(figure, form)
 
 
 def _over_antennas(_mhz: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> "Figure":
     """Amplitude above phase, antennas side by side."""
-    figure = _blank(max(6.0, 0.16 * len(names)), 5.0)
+    figure = blank_figure(max(6.0, 0.16 * len(names)), 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True)
     place = np.arange(len(names))
     for pol in range(shown.shape[2]):
@@ -216,7 +265,7 @@ def _over_frequency(mhz: np.ndarray, shown: np.ndarray, names: Sequence[str]) ->
     """A panel of amplitude above one of phase for each antenna."""
     columns = min(8, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
-    figure = _blank(2.0 * columns, 2.2 * rows, dpi=90)
+    figure = blank_figure(2.0 * columns, 2.2 * rows, dpi=90)
     panels = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
     for axes in panels.ravel():
         axes.tick_params(labelsize=6)
@@ -270,7 +319,7 @@ def stage_graph(edges: Mapping[str, Sequence[str]], form: str = PNG) -> bytes:
             ha="center",
             va="center",
             fontsize=8,
-            bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": _BLUE},
+            bbox={"boxstyle": "round,pad=0.4", "fc": "#dbe8f6", "ec": BLUE},
         )
         for name, (x, y) in place.items()
     }
@@ -294,7 +343,7 @@ def stage_graph(edges: Mapping[str, Sequence[str]], form: str = PNG) -> bytes:
             )
     axes.set_axis_off()
     axes.set(xlim=(-0.6, max(column.values()) + 0.6), ylim=(-bottom, top))
-    return _encoded(figure, form)
+    return encoded(figure, form)
 
 
 def light_curve(
@@ -313,10 +362,10 @@ def light_curve(
         fmt="o",
         ms=4,
         elinewidth=0.8,
-        color=_BLUE,
+        color=BLUE,
     )
     limits = 1e3 * (np.maximum(flux_jy, 0) + 3 * error_jy)[~seen]
-    axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=_BLUE)
+    axes.plot(days[~seen], limits, "v", ms=6, mfc="none", color=BLUE)
     drawn = [1e3 * (flux_jy - error_jy)[seen], 1e3 * (flux_jy + error_jy)[seen], limits]
     _show_span(axes, np.concatenate(drawn), 0.0)
     margin_days = max(0.05 * float(np.ptp(days)), _MIN_MARGIN_DAYS)
@@ -325,4 +374,4 @@ def light_curve(
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set(xlabel="observed (UTC)", ylabel="flux density (mJy)", title=title)
-    return _encoded(figure, form)
+    return encoded(figure, form)

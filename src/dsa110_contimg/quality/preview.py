@@ -39,7 +39,7 @@ def save_preview(
     from matplotlib.patches import Ellipse
 
     factor = max(1, max(pixels.shape) // (2 * long_side_px))
-    pixels, cell_rad = _shrunk(pixels, factor), cell_rad * factor
+    pixels, cell_rad = shrunk(pixels, factor), cell_rad * factor
     ny, nx = pixels.shape
     dpi = 100
     width = long_side_px / dpi if nx >= ny else long_side_px / dpi * nx / ny
@@ -85,8 +85,15 @@ def save_preview(
     )
 
 
-def _shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Means of blocks of pixels, taken row by row: the picture may be larger than the memory."""
+def shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Means of blocks of pixels, taken row by row: the picture may be larger than the memory.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (ny, nx)
+    factor : int
+        Pixels on each side of a block.
+    """
     ny, nx = (n // factor for n in pixels.shape)
     rows = np.empty((ny, nx), np.float32)
     for y in range(ny):

@@ -17,11 +17,14 @@ class Table:
     rows : sequence of sequence of str
     verdict_column : int or None
         Column whose words passed, warning, failed are coloured.
+    is_long : bool
+        Show a part, which can be scrolled.
     """
 
     heading: Sequence[str]
     rows: Sequence[Sequence[str]]
     verdict_column: int | None = None
+    is_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class Section:
     table : Table or None
     pictures : sequence of (str, bytes)
         Caption and PNG.
+    side_by_side : bool
+        Show pictures beside each other where there is room.
     """
 
     title: str
     text: str = ""
     table: Table | None = None
     pictures: Sequence[tuple[str, bytes]] = ()
+    side_by_side: bool = False
 
 
 def page(title: str, verdict: str, sections: Sequence[Section]) -> str:

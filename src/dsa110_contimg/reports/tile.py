@@ -23,9 +23,11 @@ from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.products import provenance_of_groups
 from dsa110_contimg.registry.tile_images import newest_image
 from dsa110_contimg.registry.tiles import groups_with
-from dsa110_contimg.reports.evidence import calibration_section, source_plots
+from dsa110_contimg.reports.calibration import calibration_section
+from dsa110_contimg.reports.sources import source_sections
 from dsa110_contimg.sources.options import ComparisonOptions
 from dsa110_contimg.tasks.tile_checks import compare_tile
+from dsa110_contimg.wording import noise_text
 
 _SHOWN = (("image", "before beam correction"), ("residual", "what CLEAN left"))
 
@@ -93,11 +95,10 @@ def tile_report(known: TileHistory, root: Path, comparison: ComparisonOptions) -
     tile = known.image
     pictures = [(what, tile_picture(tile, kind)) for kind, what in _SHOWN]
     sections = [
-        Section("Tile", _summary(known), pictures=pictures),
-        Section(
-            "Against the catalogue",
-            _checked(tile, comparison.sky_catalog),
-            pictures=source_plots(compare_tile(tile, root, comparison)),
+        Section("Tile", _summary(known), pictures=pictures, side_by_side=True),
+        Section("Against the catalogue", _checked(tile, comparison.sky_catalog)),
+        *source_sections(
+            compare_tile(tile, root, comparison), comparison.sky_catalog, tile.beam_major_rad
         ),
     ]
     if known.calibrated is not None:
@@ -123,8 +124,8 @@ def _summary(known: TileHistory) -> str:
     remarks = "".join(f" {remark}." for remark in tile.remarks)
     return (
         f"{tile.duration_s:.0f} s, centre {tile.ra_deg:.3f} {tile.dec_deg:+.3f} degrees, "
-        f"{tile.frequency_hz / 1e6:.1f} MHz. rms {1e3 * tile.rms_jy:.2f} mJy/beam, peak "
-        f"{tile.peak_jy:.3f} Jy/beam, restoring beam {major:.1f} x {minor:.1f} arcsec. "
+        f"{tile.frequency_hz / 1e6:.1f} MHz. rms {noise_text(tile.rms_jy, tile.expected_rms_jy)}, "
+        f"peak {tile.peak_jy:.3f} Jy/beam, restoring beam {major:.1f} x {minor:.1f} arcsec. "
         f"{tile.n_samples} visibilities, {tile.n_iterations} CLEAN iterations in {tile.n_major} "
         f"major cycles, {tile.n_subtracted} sources outside subtracted.{remarks}"
     )

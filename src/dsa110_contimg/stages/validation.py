@@ -30,7 +30,7 @@ class ValidationStage(Stage):
         """Judge the mosaic; a bad verdict is a result, not an error."""
         n_used = len(mosaic.tile_ids)
         with open_registry(self.registry, context.root).read() as session:
-            expected = _usual_rms_jy(published_before(session, mosaic.start), mosaic)
+            usual = _usual_rms_jy(published_before(session, mosaic.start), mosaic)
         judgement = call(
             validate,
             path=mosaic.path,
@@ -38,7 +38,7 @@ class ValidationStage(Stage):
             options=self.options,
             n_used=n_used,
             n_given=n_used + len(mosaic.left_out),
-            expected_rms_jy=expected,
+            usual_rms_jy=usual,
         )
         return context.compute(judgement, "validation")
 

@@ -96,6 +96,7 @@ def image(
         n_subtracted=result.n_subtracted,
         averaging_loss=result.averaging_loss,
         remarks=result.remarks,
+        expected_rms_jy=result.expected_rms_jy,
     )
     write_tile(tile, vis, result, options)
     tile = replace(

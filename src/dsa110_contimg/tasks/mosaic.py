@@ -21,6 +21,7 @@ from dsa110_contimg.mosaicking.options import MosaicOptions
 from dsa110_contimg.quality.preview import save_preview
 from dsa110_contimg.robust import robust_rms
 from dsa110_contimg.sky.astrometry import Site
+from dsa110_contimg.tasks.mosaic_depth import depth_of
 from dsa110_contimg.tasks.tile_selection import scales_of, select_tiles
 from dsa110_contimg.telescope import DSA110
 
@@ -63,7 +64,10 @@ def build_mosaic(
     area = grid.covering_grid([tile.geometry for tile in tiles], beam)
     frequency = float(np.mean([image.frequency_hz for image in kept]))
     start, end = kept[0].start, max(image.start + image.duration_s for image in kept)
+    expected_rms = _expected_rms_jy(kept, tiles, options.method)
     header = _header(name, options, kept, scales, start, end)
+    if expected_rms is not None:
+        header[header_cards.EXPECTED_RMS_CARD] = (expected_rms, "[Jy/beam] expected median rms")
     pixels = np.broadcast_to(np.float32(0), area.shape)
     blank = replace(area.image(pixels), beam=beam, frequency_hz=frequency, header=header)
     units = {
@@ -113,7 +117,22 @@ def build_mosaic(
             for image in kept
         ),
         scales=scales,
+        expected_rms_jy=expected_rms,
     )
+
+
+def _expected_rms_jy(
+    images: Sequence[ImagedTile], tiles: Sequence[combine.Tile], method: str
+) -> float | None:
+    """Median noise of a mosaic of tiles that have their expected noise; None if one has none."""
+    expected = [
+        tile.rms_jy * image.expected_rms_jy / image.rms_jy
+        for image, tile in zip(images, tiles, strict=True)
+        if image.expected_rms_jy is not None
+    ]
+    if len(expected) < len(images):
+        return None
+    return depth_of(images, expected, method).median_rms_jy
 
 
 def _tiles(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dsa110_contimg.artifacts.tiles import ImagedTile
+from dsa110_contimg.errors import NothingToDo
 from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking import combine, grid
 from dsa110_contimg.mosaicking.options import MosaicOptions
@@ -32,7 +33,7 @@ class Depth:
 
 
 def predict_depth(images: Sequence[ImagedTile], options: MosaicOptions) -> Depth:
-    """Noise of a mosaic before it is made: that of its tiles, combined on a coarse grid.
+    """Noise of a mosaic of the tiles that pass its gates.
 
     Parameters
     ----------
@@ -45,20 +46,41 @@ def predict_depth(images: Sequence[ImagedTile], options: MosaicOptions) -> Depth
         If no tile passes the gates.
     """
     kept, _ = select_tiles(images, options)
-    tiles = [_coarse_tile(image) for image in kept]
+    return depth_of(kept, [image.rms_jy for image in kept], options.method)
+
+
+def depth_of(images: Sequence[ImagedTile], rms_jy: Sequence[float], method: str) -> Depth:
+    """Noise of a mosaic: that of its tiles, combined on a coarse grid.
+
+    Parameters
+    ----------
+    images : sequence of ImagedTile
+    rms_jy : sequence of float
+        Noise of each before beam correction.
+    method : str
+        Of `combine`.
+
+    Raises
+    ------
+    NothingToDo
+        If no tile sees any pixel within its beam.
+    """
+    tiles = [_coarse_tile(*one) for one in zip(images, rms_jy, strict=True)]
     area = grid.covering_grid([tile.geometry for tile in tiles])
     rms, observed_sr = [], 0.0
-    for box, maps in combine.combine(area, tiles, options.method):
+    for box, maps in combine.combine(area, tiles, method):
         seen = maps.coverage > 0
         rms.append(maps.rms[seen])
         observed_sr += float(area.solid_angles_sr(box)[seen].sum())
+    if observed_sr == 0:
+        raise NothingToDo("no tile sees any pixel within its beam; nothing to combine")
     found = np.concatenate(rms)
     return Depth(
         float(np.median(found)), float(found.min()), float(np.rad2deg(np.rad2deg(observed_sr)))
     )
 
 
-def _coarse_tile(image: ImagedTile) -> combine.Tile:
+def _coarse_tile(image: ImagedTile, rms_jy: float) -> combine.Tile:
     """A tile without content, thinned out."""
     whole = read_fits(image.file("pb"))
     step = max(1, min(whole.pixels.shape) // _COARSE_PIXELS)
@@ -70,4 +92,4 @@ def _coarse_tile(image: ImagedTile) -> combine.Tile:
         cell_rad=whole.cell_rad * step,
         reference_pixel=(x / step, y / step),
     )
-    return combine.Tile(blank, image.rms_jy, lambda: (blank, response))
+    return combine.Tile(blank, rms_jy, lambda: (blank, response))

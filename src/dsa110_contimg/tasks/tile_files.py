@@ -45,6 +45,7 @@ def write_tile(
         "TAPER": (result.taper_rad / ARCSEC_RAD, "[arcsec] width of the uv taper"),
         "AVGLOSS": (tile.averaging_loss, "lost by averaging at mid-edge, corrected"),
         "IMRMS": (tile.rms_jy, "[Jy/beam] residual rms before beam correction"),
+        header_cards.EXPECTED_RMS_CARD: (result.expected_rms_jy, "[Jy/beam] expected, likewise"),
         "PBWIDTH": (vis.beam.width, "primary beam over that of the dish"),
         "PBEAST": (np.rad2deg(vis.beam.east_rad) * 60, "[arcmin] beam centre from dish axis"),
         "PBNORTH": (np.rad2deg(vis.beam.north_rad) * 60, "[arcmin] beam centre from dish axis"),

@@ -8,6 +8,7 @@ import numpy as np
 from dsa110_contimg.artifacts.mosaics import Validation, companion
 from dsa110_contimg.constants import ARCSEC_RAD
 from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.imaging.header_cards import EXPECTED_RMS_CARD
 from dsa110_contimg.imaging.image_reader import frequency_of, read_companion, read_image
 from dsa110_contimg.imaging.sky_image import SkyImage
 from dsa110_contimg.quality import gates
@@ -26,7 +27,7 @@ def validate(
     options: ValidationOptions,
     n_used: int = 0,
     n_given: int = 0,
-    expected_rms_jy: float | None = None,
+    usual_rms_jy: float | None = None,
 ) -> Validation:
     """Check a mosaic against a catalogue and its own noise.
 
@@ -39,8 +40,8 @@ def validate(
     options : ValidationOptions
     n_used, n_given : int
         Tiles in the mosaic, and tiles that were to be.
-    expected_rms_jy : float, optional
-        Of earlier mosaics of the strip; default: that of the options.
+    usual_rms_jy : float, optional
+        Of earlier mosaics of the strip.
 
     Raises
     ------
@@ -74,12 +75,7 @@ def validate(
     )
     found = (
         *_source_gates(sources, image, options),
-        gates.noise(
-            measured_rms,
-            expected_rms_jy or options.expected_rms_jy,
-            options.max_rms_ratio,
-            "median of the strip's published mosaics" if expected_rms_jy else "the settings",
-        ),
+        gates.noise(measured_rms, _expected_rms_jy(image), usual_rms_jy, options),
         gates.dynamic_range(
             float(np.nanmax(np.where(observed, image.pixels, np.nan))),
             measured_rms,
@@ -93,6 +89,12 @@ def validate(
         *((gates.tiles_used(n_used, n_given),) if n_given else ()),
     )
     return Validation(gates.overall(found), found, options.sky_catalog, sources)
+
+
+def _expected_rms_jy(image: SkyImage) -> float | None:
+    """Expected noise that the header of one of our images states."""
+    stated = image.header.get(EXPECTED_RMS_CARD)
+    return float(stated) if isinstance(stated, int | float) else None
 
 
 def _source_gates(

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from dsa110_contimg import times
 from dsa110_contimg.constants import ARCSEC_RAD, DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
 from dsa110_contimg.telescope import DSA110
-from dsa110_contimg.wording import counted
+from dsa110_contimg.wording import counted, noise_text
 
 _TONES = {
     "good": (
@@ -144,6 +144,7 @@ FILTERS = {
     "lst": lst,
     "span": span,
     "flux": flux,
+    "noise": noise_text,
     "number": number,
     "percent": percent,
     "size": size,
