@@ -10,4 +10,5 @@ MJD_ZERO_JD = 2400000.5
 LOWEST_HZ, HIGHEST_HZ = 1e6, 1e12
 """Frequencies of radio astronomy: a number beyond them is in another unit."""
 SIDEREAL_RATE_RAD_S = 7.292115855e-5
+SIDEREAL_DAY_S = 2 * math.pi / SIDEREAL_RATE_RAD_S
 """Rotation rate of the Earth against the stars (IERS Conventions 2010, table 1.2)."""

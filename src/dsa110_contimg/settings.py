@@ -4,6 +4,7 @@ Environment variables are `CONTIMG_` and a field's name in capitals, nested fiel
 double underscore (`CONTIMG_IMAGE__ROBUST=0`). The file is `contimg.toml` in the root.
 """
 
+import difflib
 import os
 import platform
 import tomllib
@@ -38,6 +39,12 @@ from dsa110_contimg.stage_options import (
 from dsa110_contimg.visibilities.options import ConversionOptions
 
 FILE_NAME = "contimg.toml"
+_PREFIX = "CONTIMG_"
+_OTHER_VARIABLES = tuple(
+    f"{_PREFIX}{name}"
+    for name in ("ALERT_", "WORKER_", "REAL_DATA", "SCREENSHOTS", "FUZZ_EXAMPLES")
+)
+"""Facts for the commands of alerts, options of `worker`, and what tests are given."""
 _MOVED = {"min_subbands": "convert.min_subbands"}
 """Settings of earlier versions, and where they are now."""
 
@@ -67,7 +74,7 @@ class Settings(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CONTIMG_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     root: Path = Field(Path("."), description="Directory that holds everything the pipeline writes")
@@ -234,6 +241,23 @@ class Settings(BaseSettings):
         return layout.compute_slots(self.root) / platform.node()
 
 
+def _check_environment() -> None:
+    """Refuse variables that look like settings and are none."""
+    known = {field.alias or name for name, field in Settings.model_fields.items()}
+    for variable in sorted(os.environ):
+        rest = variable.removeprefix(_PREFIX)
+        if rest == variable or rest.startswith(_OTHER_VARIABLES):
+            continue
+        name = rest.lower().partition("__")[0]
+        if name in _MOVED:
+            now = _PREFIX + _MOVED[name].upper().replace(".", "__")
+            raise UsageError(f"{variable} is called {now} now")
+        if name not in known:
+            meant = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {_PREFIX}{meant[0].upper()}?" if meant else "unset it"
+            raise UsageError(f"environment variable {variable}: there is no such setting; {hint}")
+
+
 def load(**given: Any) -> Settings:
     """Settings with some values given (None counts as not given).
 
@@ -243,10 +267,7 @@ def load(**given: Any) -> Settings:
         Naming the setting that is unknown or out of range.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    for name, now in _MOVED.items():
-        if f"CONTIMG_{name.upper()}" in os.environ:
-            variable = now.upper().replace(".", "__")
-            raise UsageError(f"CONTIMG_{name.upper()} is called CONTIMG_{variable} now")
+    _check_environment()
     try:
         settings = Settings(**values)
     except ValidationError as error:

@@ -1,8 +1,11 @@
 """Commands answer usefully: to wrong roots, places and names, and where there is nothing."""
 
 import json
+import socket
+import tomllib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
@@ -175,3 +178,46 @@ def test_a_picture_of_an_unknown_form_is_refused_before_the_work(
 ) -> None:
     said = _refused(*arguments, tmp_path / "x.xyz", "--root", root)
     assert "a picture is .png, .svg, .pdf" in said
+
+
+def test_an_environment_variable_that_is_no_setting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTIMG_WORKRS", "3")
+    assert _refused("config", "--root", tmp_path) == (
+        "environment variable CONTIMG_WORKRS: there is no such setting; did you mean "
+        "CONTIMG_WORKERS?"
+    )
+    monkeypatch.delenv("CONTIMG_WORKRS")
+    monkeypatch.setenv("CONTIMG_IMAGE__ROBUST", "x")
+    assert _refused("config", "--root", tmp_path).startswith("setting image.robust: ")
+
+
+def test_the_settings_that_are_printed_are_toml(tmp_path: Path) -> None:
+    alert = '[[alerts]]\nname = "disk"\nwhen = "disk_free_gb"\nlimit = 9\n'
+    (tmp_path / "contimg.toml").write_text(alert)
+    done = _run("config", "--root", tmp_path)
+    holds = tomllib.loads(done.stdout)
+    assert holds["image"]["size"] == 1024
+    assert holds["alerts"][0]["limit"] == 9
+    assert "# keep_ms_h: nothing  # default" in done.stdout
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = _refused("serve", "--port", port, "--root", ".")
+    assert said == f"cannot listen on 127.0.0.1, port {port}: address already in use; give another"
+
+
+def test_nights_show_the_same_sky_a_sidereal_day_apart(tmp_path: Path) -> None:
+    given = "--groups 1 --nights 2 --antennas 4 --channels 1 --start 2026-03-01T04:00:00"
+    done = _run("simulate", tmp_path / "in", *given.split())
+    assert done.exit_code == 0, done.output
+    starts_jd = set()
+    for path in (tmp_path / "in").glob("*.hdf5"):
+        with h5py.File(path) as file:
+            starts_jd.add(float(file["Header/time_array"][0]))
+    first, second = sorted(starts_jd)
+    assert 86400 * (second - first) == pytest.approx(86164.09, abs=0.02)
+    assert first == pytest.approx(2461100.66667, abs=1e-5)

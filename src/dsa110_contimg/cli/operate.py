@@ -1,9 +1,13 @@
 """Commands around the two themes: simulate, demo, status, retry, serve, catalogues, settings."""
 
+import json
+import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import JsonValue
 
 from dsa110_contimg.cli.common import (
     JsonOption,
@@ -17,7 +21,7 @@ from dsa110_contimg.cli.common import (
 from dsa110_contimg.cli.tables import ABSENT, Column, present
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import check_writable, check_writable_file
-from dsa110_contimg.errors import NothingToDo
+from dsa110_contimg.errors import NothingToDo, UsageError
 from dsa110_contimg.registry.tokens import Scope
 from dsa110_contimg.settings import pipeline_options
 from dsa110_contimg.times import iso, span
@@ -62,6 +66,12 @@ def simulate(
     ] = 4,
     dec: Annotated[float, typer.Option(help="Apparent declination, degrees")] = 16.2,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal files")] = 1,
+    start: Annotated[
+        str | None, typer.Option(help="Middle of the first integration, UTC [default: 2026-01-25]")
+    ] = None,
+    nights: Annotated[
+        int, typer.Option(min=1, help="Observe the same sky on so many nights, with other gains")
+    ] = 1,
     catalog: Annotated[
         Path | None, typer.Option(help="Also write the sky's catalogue here (CSV)")
     ] = None,
@@ -70,11 +80,14 @@ def simulate(
     ] = None,
 ) -> None:
     """Write a synthetic drift scan in the telescope's layout, and its truth."""
+    from datetime import UTC, datetime
+
     from dsa110_contimg.simulation import hour
     from dsa110_contimg.simulation.troubles import NO_TROUBLES, read_troubles
     from dsa110_contimg.sky import catalogues
     from dsa110_contimg.sky.cones import check_declination
 
+    begin = parse_time(start)
     known = NO_TROUBLES if troubles is None else read_troubles(troubles)
     check_declination(dec)
     if catalog is not None:
@@ -86,12 +99,14 @@ def simulate(
         channels=channels,
         apparent_dec_deg=dec,
         seed=seed,
+        start=hour.DEFAULT_START if begin is None else datetime.fromtimestamp(begin, UTC),
         troubles=known,
     )
-    run = hour.prepare(options)
-    for group in range(groups):
-        run.write(output, group)
-        typer.echo(f"group {group + 1}/{groups}", err=True)
+    for night, run in enumerate(hour.nights(options, nights), start=1):
+        for group in range(groups):
+            run.write(output, group)
+            of_nights = f"night {night}/{nights}, " if nights > 1 else ""
+            typer.echo(f"{of_nights}group {group + 1}/{groups}", err=True)
     typer.echo(run.write_truth(output))
     if catalog is not None:
         sky = run.sky.catalogue("simulated")
@@ -151,6 +166,7 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
 
 
 def night(
+    day: Annotated[str | None, typer.Argument(help="The same as --date")] = None,
     date: Annotated[
         str | None, typer.Option(help="Day, YYYY-MM-DD UTC (default: the last 24 hours)")
     ] = None,
@@ -164,7 +180,9 @@ def night(
     from dsa110_contimg.registry.database import Registry
     from dsa110_contimg.registry.night import summary
 
-    begin = parse_time(date)
+    if day is not None and date is not None:
+        raise UsageError("the day is given twice; give it once")
+    begin = parse_time(day or date)
     since = time.time() - DAY_S if begin is None else begin
     registry = Registry.of(load_settings(root=root), create=False)
     found = summary(registry, since, since + DAY_S)
@@ -296,6 +314,7 @@ def serve(
     from dsa110_contimg.web.app import add_dashboard
 
     settings = load_settings(root=root)
+    _check_free(host, port)
     setup_logging(settings.log_format)
     # Whoever can reach more than this machine's own address shows a token.
     app = create_app(settings, parallel_jobs, require_token or host not in LOOPBACK)
@@ -310,6 +329,16 @@ def serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse an address that another program listens on, or that is not of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        raise UsageError(f"cannot listen on {host}, port {port}: {why}; give another") from error
 
 
 def token_create(
@@ -345,9 +374,7 @@ def token_revoke(
 
 
 def config(root: RootOption = None, as_json: JsonOption = False) -> None:
-    """Print the settings that hold, and where each comes from."""
-    import json
-
+    """Print the settings that hold, as TOML, and where each comes from."""
     from dsa110_contimg.settings import origins, values
 
     settings = load_settings(root=root)
@@ -356,4 +383,16 @@ def config(root: RootOption = None, as_json: JsonOption = False) -> None:
         print_json(holds)
         return
     for name, origin in origins(settings).items():
-        typer.echo(f"{name} = {json.dumps(holds[name])}  # {origin}")
+        if holds[name] is None:
+            typer.echo(f"# {name}: nothing  # {origin}")
+        else:
+            typer.echo(f"{name} = {_toml(holds[name])}  # {origin}")
+
+
+def _toml(value: JsonValue) -> str:
+    """A value as TOML writes it on one line; tables have no entries that are nothing."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k} = {_toml(v)}' for k, v in value.items() if v is not None)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    return json.dumps(value)

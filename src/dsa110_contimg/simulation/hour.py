@@ -1,13 +1,14 @@
 """A run of consecutive observations of one strip, with its truth."""
 
 import json
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from dsa110_contimg.constants import DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
+from dsa110_contimg.constants import DAY_S, SIDEREAL_DAY_S, SIDEREAL_RATE_RAD_S, UNIX_EPOCH_JD
 from dsa110_contimg.simulation import instrument, observation
 from dsa110_contimg.simulation.sky import KnownSky, random_sky, with_extended, with_faint
 from dsa110_contimg.simulation.troubles import NO_TROUBLES, TroubledArray, Troubles
@@ -142,12 +143,25 @@ def prepare(options: RunOptions, telescope: Telescope = DSA110, sky: KnownSky | 
         rfi=options.rfi,
         troubled=troubled,
     )
-    sky = sky or _strip(options, telescope, starts_jd, length_s, rng)
-    if options.troubles.extended:
-        sky = with_extended(sky, options.troubles.extended, options.troubles.extended_arcsec, rng)
-    if options.troubles.faint_mjy:
-        sky = with_faint(sky, 1e-3 * options.troubles.faint_mjy, rng)
-    return Run(options, observatory, sky, starts_jd)
+    return Run(
+        options, observatory, sky or _strip(options, telescope, starts_jd, length_s, rng), starts_jd
+    )
+
+
+def nights(options: RunOptions, count: int) -> Iterator[Run]:
+    """The same sky observed on consecutive nights, a sidereal day apart, with gains of each night.
+
+    Parameters
+    ----------
+    options : RunOptions
+        Of the first night; each later one has the next seed.
+    count : int
+    """
+    first = prepare(options)
+    yield first
+    for night in range(1, count):
+        start = options.start + timedelta(seconds=night * SIDEREAL_DAY_S)
+        yield prepare(replace(options, start=start, seed=options.seed + night), sky=first.sky)
 
 
 def pointing_deg(options: RunOptions, telescope: Telescope = DSA110) -> tuple[float, float]:
@@ -183,9 +197,14 @@ def _strip(
     seen = DAY_S * np.rad2deg(SIDEREAL_RATE_RAD_S) * (starts_jd[-1] + length_d - starts_jd[0])
     margin = 4.0 / np.cos(dec[0])
     width = min(float(seen + 2 * margin), 360.0)
-    return random_sky(
+    sky = random_sky(
         (float(first - margin), float(first - margin) + width),
         float(np.rad2deg(dec.mean())),
         float(calibrator),
         rng,
     )
+    if options.troubles.extended:
+        sky = with_extended(sky, options.troubles.extended, options.troubles.extended_arcsec, rng)
+    if options.troubles.faint_mjy:
+        sky = with_faint(sky, 1e-3 * options.troubles.faint_mjy, rng)
+    return sky
