@@ -13,15 +13,20 @@ import pytest
 
 from conftest import Processed, SmallRun
 from dsa110_contimg import settings as settings_module
+from dsa110_contimg.artifacts.calibration import SolvedSet
 from dsa110_contimg.artifacts.mosaics import PublishedMosaic
 from dsa110_contimg.artifacts.tiles import ConvertedTiles
 from dsa110_contimg.batch import plans
+from dsa110_contimg.batch.pipelines import run_pipeline
 from dsa110_contimg.batch.selection import Selection
 from dsa110_contimg.batch.tiles import choose, query_tiles
-from dsa110_contimg.errors import UsageError
+from dsa110_contimg.errors import BadInputError, PermanentError, UsageError
 from dsa110_contimg.imaging.image_reader import read_fits
 from dsa110_contimg.mosaicking.options import MosaicOptions
+from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.stage_options import PipelineOptions
+from dsa110_contimg.tasks.calibration_sets import load_set
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -348,3 +353,21 @@ def test_a_plan_predicts_the_depth_that_the_mosaic_has(
     assert depth.median_rms_jy == pytest.approx(built.median_rms_jy, rel=0.01)
     assert depth.best_rms_jy == pytest.approx(float(np.nanmin(rms)), rel=0.02)
     assert depth.observed_deg2 == pytest.approx(built.observed_deg2, rel=0.02)
+
+
+def test_a_name_that_a_mosaic_has_is_refused_before_the_work(processed: Processed) -> None:
+    registry = Registry.of(settings_module.load(root=processed.root))
+    used = processed.result[PublishedMosaic].name
+    for name, why in ((used, "is a mosaic of this name already"), ("all_sky", "the sky survey")):
+        context = PipelineContext(processed.root)
+        with pytest.raises(PermanentError, match=why):
+            run_pipeline(registry, [Path("not looked at")], PipelineOptions(), context, name)
+    registry.close()
+
+
+def test_a_table_of_casa_is_no_calibration_set(processed: Processed, tmp_path: Path) -> None:
+    made = processed.result[SolvedSet]
+    with pytest.raises(BadInputError, match="give a directory that 'calibrate' made; tables of"):
+        load_set(made.path / "gains.g")
+    with pytest.raises(BadInputError, match="is not a calibration set"):
+        load_set(tmp_path)

@@ -227,3 +227,9 @@ def test_a_sub_band_whose_data_cannot_be_read_is_left_out_while_enough_remain(
     with pytest.raises(BadInputError, match=f"{bad.name}.*11 of 16"):
         convert([*without[:11], bad], tmp_path / "c.ms", DSA110, ConversionOptions())
     assert not (tmp_path / "c.ms").exists()
+
+
+def test_files_of_two_observations_are_no_duplicates(small_run: SmallRun) -> None:
+    with pytest.raises(BadInputError, match="is of another observation than") as caught:
+        conversion.read_observation([*small_run.files[0], *small_run.files[1]], DSA110)
+    assert "convert one observation at a time" in str(caught.value)

@@ -186,10 +186,11 @@ class Crossmatch:
     n_sources, n_matched, n_new, n_missing, n_discrepant : int
         Found; found and in the catalogue; found and not there; in the catalogue, bright enough,
         and not found; with another flux density than the catalogue's.
-    flux_ratio : float
-        Median of strong catalogue sources, measured over catalogue: what the flux scale lacks.
-    east_arcsec, north_arcsec : float
-        Median offset of matched sources: what the astrometry lacks.
+    flux_ratio : float or None
+        Median of strong catalogue sources, measured over catalogue: what the flux scale lacks;
+        None of too few.
+    east_arcsec, north_arcsec : float or None
+        Median offset of matched sources: what the astrometry lacks; None without any.
     """
 
     path: Path
@@ -198,9 +199,18 @@ class Crossmatch:
     n_new: int
     n_missing: int
     n_discrepant: int
-    flux_ratio: float
-    east_arcsec: float
-    north_arcsec: float
+    flux_ratio: float | None
+    east_arcsec: float | None
+    north_arcsec: float | None
+
+    def scale_text(self) -> str:
+        """Flux ratio and offset in words."""
+        said = "too few strong sources for a flux ratio"
+        if self.flux_ratio is not None:
+            said = f"flux ratio {self.flux_ratio:.3f}"
+        if self.east_arcsec is not None and self.north_arcsec is not None:
+            said += f", offset {self.east_arcsec:+.2f} E {self.north_arcsec:+.2f} N arcsec"
+        return said
 
 
 @dataclass(frozen=True)

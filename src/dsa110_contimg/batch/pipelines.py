@@ -12,6 +12,7 @@ from dsa110_contimg.pipeline.context import PipelineContext
 from dsa110_contimg.pipeline.orchestrator import PipelineOrchestrator
 from dsa110_contimg.products.survey import Survey
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.mosaics import check_name
 from dsa110_contimg.settings import Settings
 from dsa110_contimg.stage_options import PipelineOptions
 from dsa110_contimg.stages import graphs
@@ -65,6 +66,10 @@ def run_pipeline(
     ContimgError
         The first stage's error.
     """
+    if name:
+        # Before hours of work, and again when the mosaic is registered.
+        with registry.read() as session:
+            check_name(session, name)
     paths = [Path(path).absolute() for path in files]
     given = context.with_inputs(SubbandFiles(paths), MosaicTarget(name))
     graph = PipelineOrchestrator(graphs.from_subbands(options, registry))

@@ -239,7 +239,7 @@ def crossmatch(
     found = _make(request, load_settings(root=root), output)
     typer.echo(
         f"{output}: {counted(found.n_sources, 'source')}, {found.n_matched} matched, "
-        f"{found.n_missing} of the catalogue missing, median flux ratio {found.flux_ratio:.3f}"
+        f"{found.n_missing} of the catalogue missing, {found.scale_text()}"
     )
 
 
@@ -376,11 +376,13 @@ def compare(
         f"{1e3 * found.rms_b_jy:.3f} mJy/beam; difference rms {1e3 * found.rms_difference_jy:.3g}, "
         f"largest {1e3 * found.largest_difference_jy:.3g} mJy/beam"
     )
-    typer.echo(
-        f"{counted(found.n_sources, 'source')} above 10 sigma: flux ratio "
-        f"{found.flux_ratio:.4f} +- {found.flux_ratio_error:.4f}, offset "
-        f"{found.east_arcsec:+.2f} E {found.north_arcsec:+.2f} N arcsec"
-    )
+    said = f"{counted(found.n_sources, 'source')} above 10 sigma in both"
+    if found.n_sources:
+        said += (
+            f": flux ratio {found.flux_ratio:.4f} +- {found.flux_ratio_error:.4f}, offset "
+            f"{found.east_arcsec:+.2f} E {found.north_arcsec:+.2f} N arcsec"
+        )
+    typer.echo(said)
 
 
 def _image_path(name: str, settings: Settings) -> Path:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, defer
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
 from dsa110_contimg.errors import PermanentError
+from dsa110_contimg.products.survey import ALL_SKY
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import events_about
@@ -179,6 +180,23 @@ def published_before(session: Session, start: float) -> list[MosaicRecord]:
     return [_record(row) for row in rows]
 
 
+def check_name(session: Session, name: str, group_id: str = "") -> None:
+    """Refuse the name of a mosaic that another one has; the same group may make its own again.
+
+    Raises
+    ------
+    PermanentError
+    """
+    if name == ALL_SKY:
+        raise PermanentError(f"{ALL_SKY}: is the name of the sky survey; give another --name")
+    known = session.get(Mosaic, name)
+    if known is not None and (known.state == MosaicState.PUBLISHED or known.group_id != group_id):
+        raise PermanentError(
+            f"{name}: is a mosaic of this name already ({known.state}); give the "
+            "new one another name"
+        )
+
+
 def stage_mosaic(
     session: Session, mosaic: MosaicImage, validation: Validation, group_id: str = ""
 ) -> None:
@@ -189,12 +207,7 @@ def stage_mosaic(
     PermanentError
         If the name is taken by another mosaic.
     """
-    known = session.get(Mosaic, mosaic.name)
-    if known is not None and (known.state == MosaicState.PUBLISHED or known.group_id != group_id):
-        raise PermanentError(
-            f"{mosaic.name}: is a mosaic of this name already ({known.state}); give the "
-            "new one another name"
-        )
+    check_name(session, mosaic.name, group_id)
     row = mosaic_row(mosaic, validation, group_id)
     row.state = MosaicState.STAGED
     session.merge(row)

@@ -100,6 +100,12 @@ def _table(**columns: np.ndarray) -> object:
     return table
 
 
+_DESCRIPTIONS = {
+    "sources": "Sources that were found in the image, with the catalogue source that each matches",
+    "catalogue": "Catalogue sources on observed pixels, with their flux density in the image",
+}
+
+
 def write(path: Path, sources: Any, catalogue: Any, meta: Mapping[str, Any]) -> None:
     """Write both tables: one FITS file, and a VOTable and a Parquet file of each.
 
@@ -130,6 +136,8 @@ def write(path: Path, sources: Any, catalogue: Any, meta: Mapping[str, Any]) -> 
         votable, parquet = (_companion(path, kind, suffix) for suffix in (".vot", ".parquet"))
         made = VOTableFile.from_table(table)
         made.resources[0].coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
+        made.get_first_table().name = kind
+        made.get_first_table().description = _DESCRIPTIONS[kind]
         for field in made.get_first_table().fields:
             if (field.ucd or "").startswith("pos.eq"):
                 field.ref = "icrs"

@@ -56,7 +56,6 @@ class CrossmatchStage(Stage):
 def _summary(result: Crossmatch, catalogue: str) -> str:
     return (
         f"{result.n_sources} sources found, {result.n_matched} of them in {catalogue}, "
-        f"{result.n_missing} missing, {result.n_discrepant} discrepant; flux ratio "
-        f"{result.flux_ratio:.3f}, offset {result.east_arcsec:+.2f} E "
-        f"{result.north_arcsec:+.2f} N arcsec"
+        f"{result.n_missing} missing, {result.n_discrepant} discrepant; "
+        f"{result.scale_text()}"
     )

@@ -6,10 +6,8 @@ from dsa110_contimg.artifacts.tiles import NO_CALIBRATED, NO_IMAGES, CalibratedT
 from dsa110_contimg.calibration.antenna_history import TileAntennas
 from dsa110_contimg.calibration.choice import Choice
 from dsa110_contimg.durable import sync_trees
-from dsa110_contimg.errors import UsageError
 from dsa110_contimg.pipeline.context import StageContext
 from dsa110_contimg.pipeline.stage import Stage
-from dsa110_contimg.products.survey import ALL_SKY
 from dsa110_contimg.registry import claims
 from dsa110_contimg.registry.antennas import add_antennas
 from dsa110_contimg.registry.calibration_sets import add_calibration_set, add_choice
@@ -44,8 +42,6 @@ class RegistrationStage(Stage):
         choice: Choice | None = None,
     ) -> RegisteredMosaic:
         """Register in one transaction."""
-        if mosaic.name == ALL_SKY:
-            raise UsageError(f"{ALL_SKY}: is the name of the sky survey; give another --name")
         claim = self.claim
         tables = [calibration_set.path] if calibration_set is not None else []
         sync_trees([*tables, *(image.prefix.parent for image in imaged.tiles)])

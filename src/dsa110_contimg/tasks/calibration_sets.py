@@ -27,10 +27,24 @@ def write_record(directory: Path, solved: SolvedSet) -> None:
 
 
 def load_set(path: Path) -> SolvedSet:
-    """A calibration set from its directory."""
+    """A calibration set from its directory.
+
+    Raises
+    ------
+    BadInputError
+    """
     record = path / RECORD_NAME
+    if (path / "table.dat").exists():
+        raise BadInputError(
+            f"{path}: is a table, not a calibration set: give a directory that 'calibrate' made; "
+            "tables of CASA can be drawn ('caltables plot') but not applied, because a set holds "
+            "the model and the beam that its gains belong to"
+        )
     if not record.exists():
-        raise BadInputError(f"{path}: is not a calibration set (no {RECORD_NAME} in it)")
+        raise BadInputError(
+            f"{path}: is not a calibration set (no {RECORD_NAME} in it); give a directory that "
+            "'calibrate' made"
+        )
     return replace(records.from_json(SolvedSet, json.loads(record.read_text())), path=path)
 
 

@@ -55,8 +55,8 @@ def crossmatch(
     match = matching.nearest(*place, radius)
     scaled = near.flux_jy * (frequency_hz / near.frequency_hz) ** DEFAULT_SPECTRAL_INDEX
     forced = measure(image, noise, near.ra_deg, near.dec_deg, near.shapes)
-    scale = _flux_scale(forced, scaled)
-    deviation = forced.flux_jy - scale * scaled
+    ratio = _flux_ratio(forced, scaled)
+    deviation = forced.flux_jy - (1.0 if ratio is None else ratio) * scaled
     allowed = np.hypot(forced.error_jy, options.flux_tolerance * scaled)
     has = match.index >= 0
     was_found = np.isin(np.arange(len(near)), match.index[has])
@@ -84,9 +84,10 @@ def crossmatch(
     meta = {
         "MOSAIC": mosaic_path.name,
         "CATALOG": options.sky_catalog,
-        "RADIUS": options.radius_arcsec,
-        "FREQ": frequency_hz,
-        "FLUXRAT": scale,
+        "RADIUS": (options.radius_arcsec, "[arcsec] of a match, without errors of position"),
+        "RADSIG": (_POSITION_SIGMA, "errors of position added to it in quadrature"),
+        "FREQ": (frequency_hz, "[Hz]"),
+        **({} if ratio is None else {"FLUXRAT": (ratio, "median of measured over catalogue")}),
     }
     catalogue_file.write(output, sources, listed, meta)
     return Crossmatch(
@@ -96,9 +97,9 @@ def crossmatch(
         n_new=int((~has).sum()),
         n_missing=int(missing.sum()),
         n_discrepant=int(discrepant.sum()),
-        flux_ratio=scale,
-        east_arcsec=float(np.median(east[has])) if has.any() else 0.0,
-        north_arcsec=float(np.median(north[has])) if has.any() else 0.0,
+        flux_ratio=ratio,
+        east_arcsec=float(np.median(east[has])) if has.any() else None,
+        north_arcsec=float(np.median(north[has])) if has.any() else None,
     )
 
 
@@ -143,12 +144,12 @@ def _is_there(image: SkyImage, x: np.ndarray, y: np.ndarray, sources: Catalogue)
         return astrometry.separation_rad(shown, meant) < image.cell_rad
 
 
-def _flux_scale(forced: ForcedFluxes, scaled: np.ndarray) -> float:
-    """Median of measured over catalogue flux density of strong sources; one of too few."""
+def _flux_ratio(forced: ForcedFluxes, scaled: np.ndarray) -> float | None:
+    """Median of measured over catalogue flux density of strong sources; None of too few."""
     with np.errstate(invalid="ignore"):
         strong = scaled >= _STRONG_SIGMA * forced.error_jy
     ratio = forced.flux_jy[strong] / scaled[strong]
-    return float(np.median(ratio)) if ratio.size >= _FEWEST else 1.0
+    return float(np.median(ratio)) if ratio.size >= _FEWEST else None
 
 
 def _east_arcsec(ra_deg: np.ndarray, from_ra_deg: np.ndarray, dec_deg: np.ndarray) -> np.ndarray:

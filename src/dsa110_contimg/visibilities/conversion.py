@@ -223,6 +223,11 @@ def _check_together(
     first = headers[0]
     for header in headers:
         number = header.subband(telescope)
+        if number in by_number and not np.array_equal(header.times_jd, first.times_jd):
+            raise BadInputError(
+                f"{header.path}: is of another observation than {first.path.name}; convert one "
+                "observation at a time, or give all to 'pipeline'"
+            )
         if number in by_number:
             raise BadInputError(
                 f"{header.path}: duplicate of sub-band {number}, which "
