@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+ALL_SKY = "all_sky"
+"""Name of the HiPS of all mosaics together, which no mosaic may have."""
+
 
 def directories(root: Path) -> tuple[Path, ...]:
     """Directories that a new installation needs."""

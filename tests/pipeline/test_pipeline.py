@@ -408,3 +408,20 @@ def test_an_error_of_the_machine_or_the_request_ends_the_run(kind: str, tmp_path
     calls = [call(_fails, name=name) for name in ("a", kind, "b")]
     with pytest.raises(_KINDS[kind]):
         StageContext(tmp_path).map_sparing(calls, "tile")
+
+
+def test_progress_says_what_runs_before_it_is_done(tmp_path: Path) -> None:
+    said: list[tuple[str, float, str]] = []
+    context = PipelineContext(
+        tmp_path, progress=lambda *facts: said.append(facts), stage_name="image"
+    )
+    context.map([call(_returns, value=number) for number in range(2)], "tile")
+    assert said == [
+        ("image", 0.0, "tile 0/2"),
+        ("image", 0.5, "tile 1/2"),
+        ("image", 1.0, "tile 2/2"),
+    ]
+
+
+def _returns(value: int) -> int:
+    return value

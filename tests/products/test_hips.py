@@ -15,6 +15,7 @@ from reproject import reproject_interp
 from reproject.hips import reproject_to_hips
 from scipy import ndimage
 
+from dsa110_contimg import layout
 from dsa110_contimg.imaging.fits_image import Image, write_fits
 from dsa110_contimg.mosaicking import grid
 from dsa110_contimg.products import hips, survey
@@ -129,7 +130,7 @@ def test_a_source_is_where_it_is_and_as_bright_in_all_orders(tmp_path: Path) -> 
 def test_the_moc_covers_what_was_observed_and_no_more(tmp_path: Path) -> None:
     image = _image(10.0, 20.0, 2)
     survey.bring_up_to_date(tmp_path / "h", {"a": _publish(tmp_path / "public", "a", image)})
-    for name in ("a", survey.ALL_SKY):
+    for name in ("a", layout.ALL_SKY):
         moc = MOC.from_fits(tmp_path / "h" / name / "Moc.fits")
         rng = np.random.default_rng(3)
         y, x = rng.integers(0, NPIX, (2, 3000))
@@ -156,7 +157,7 @@ def test_properties_are_those_of_the_standard(tmp_path: Path) -> None:
     made = {"a": image, "b": later}
     public = {name: _publish(tmp_path / "p", name, one) for name, one in made.items()}
     survey.bring_up_to_date(tmp_path / "h", {"a": public["a"]})
-    created = read_properties(tmp_path / "h" / survey.ALL_SKY)["hips_creation_date"]
+    created = read_properties(tmp_path / "h" / layout.ALL_SKY)["hips_creation_date"]
     survey.bring_up_to_date(tmp_path / "h", public)
     found = read_properties(tmp_path / "h" / "a")
     required = (
@@ -179,7 +180,7 @@ def test_properties_are_those_of_the_standard(tmp_path: Path) -> None:
     # Vacuum wavelengths of 1498.75 and 1311.25 MHz.
     assert float(found["em_min"]) == pytest.approx(0.200028, rel=1e-5)
     assert float(found["em_max"]) == pytest.approx(0.228631, rel=1e-5)
-    whole = read_properties(tmp_path / "h" / survey.ALL_SKY)
+    whole = read_properties(tmp_path / "h" / layout.ALL_SKY)
     assert (float(whole["t_min"]), float(whole["t_max"])) == (61065.5, 61066.75)
     assert whole["hips_creation_date"] == created
 
@@ -215,7 +216,7 @@ def test_an_update_that_was_cut_short_leaves_nothing_even_if_the_mosaic_is_held_
         finished = getattr(hips.Hips, step)
 
         def cut_short(self: hips.Hips, *given: object, finished: object = finished) -> None:
-            if self.folder.name == survey.ALL_SKY:
+            if self.folder.name == layout.ALL_SKY:
                 raise KeyboardInterrupt
             finished(self, *given)  # type: ignore[operator]
 
@@ -262,7 +263,7 @@ def test_an_update_reads_no_more_than_what_reaches_its_cells(
     done = survey.bring_up_to_date(folder, mosaics)
     assert "m10" in read
     assert not {"m40", "m70"} & set(read)
-    assert read.count(survey.ALL_SKY) <= 6 * done.n_cells
+    assert read.count(layout.ALL_SKY) <= 6 * done.n_cells
 
 
 def test_a_mosaic_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_a_mosaic_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
     assert done.removed == ("far",)
     assert _content(folder) == before
     survey.bring_up_to_date(folder, {})
-    assert not list((folder / survey.ALL_SKY).rglob("Npix*"))
+    assert not list((folder / layout.ALL_SKY).rglob("Npix*"))
 
 
 def _blank(value: float, ra_deg: float = 10.0) -> Image:
@@ -286,7 +287,7 @@ def _blank(value: float, ra_deg: float = 10.0) -> Image:
 
 
 def _median(folder: Path) -> float:
-    whole = hips.Hips.open(folder / survey.ALL_SKY)
+    whole = hips.Hips.open(folder / layout.ALL_SKY)
     assert whole is not None
     cells = [whole.get(whole.order, number) for number in whole.numbers(whole.order)]
     return float(np.nanmedian(np.concatenate([cell.pixels.ravel() for cell in cells])))

@@ -691,7 +691,7 @@ def test_every_published_mosaic_is_drawn_on_the_sky_and_goes_when_it_is_held(
         (name,) = session.scalars(select(Mosaic.name))
     assert sky_survey.is_current(registry, streamed_anywhere)
     assert (folder / name / "Moc.fits").exists()
-    drawn = hips.Hips.open(folder / survey.ALL_SKY)
+    drawn = hips.Hips.open(folder / layout.ALL_SKY)
     assert drawn is not None
     assert drawn.numbers(drawn.order) == hips.Hips.open(folder / name).numbers(drawn.order)
     arguments = [name, "--reason", "a test", "--root", str(streamed_anywhere)]

@@ -305,7 +305,9 @@ def run_job(settings: Settings, job_id: int) -> bool:
         request.check_paths(settings.root)
         output = make_output(request, settings, job_id)
         with batch_workers(settings, map(Path, request.input_paths())) as executor:
-            context = PipelineContext(settings.root, executor=executor, progress=progress)
+            context = PipelineContext(
+                settings.root, executor=executor, progress=progress, stage_name=job.type
+            )
             result = request.run(settings, registry, context, output)
     except ContimgError as failure:
         error = str(failure)

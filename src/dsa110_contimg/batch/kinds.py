@@ -424,7 +424,9 @@ class PipelineJob(Request):
         files = pipelines.subband_files([Path(name) for name in self.files])
         options = pipeline_options(settings, self.options)
         published = pipelines.run_pipeline(registry, files, options, context, self.name or "")
+        context.progress("hips", 0.0, "drawing the sky")
         pipelines.update_survey(registry, settings, context)
+        context.progress("hips", 1.0, "done")
         return records.to_json(published)
 
 

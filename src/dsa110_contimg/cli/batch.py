@@ -45,11 +45,12 @@ MsArgument = Annotated[Path, typer.Argument(help="Measurement Set")]
 def _make(request: Request, settings: Settings, output: Path | None) -> Any:
     """Do what is asked in this process, among the machine's other programs."""
     from dsa110_contimg.batch.workers import working_here
+    from dsa110_contimg.cli.progress import busy
 
     if output is not None:
         check_writable(output)
     call = request.call(settings, output.absolute() if output else None)
-    with working_here(settings, map(Path, request.input_paths())):
+    with working_here(settings, map(Path, request.input_paths())), busy(request.kind):
         return call()
 
 
@@ -357,12 +358,13 @@ def compare(
     """Compare two images: noise, flux densities, positions, difference."""
     from dsa110_contimg import records
     from dsa110_contimg.batch.workers import working_here
+    from dsa110_contimg.cli.progress import busy
     from dsa110_contimg.operations import compare as stage
 
     if output is not None:
         check_writable_file(output)
     settings = load_settings(root=root)
-    with working_here(settings):
+    with working_here(settings), busy("compare"):
         found = stage.compare(
             _image_path(first, settings),
             _image_path(second, settings),

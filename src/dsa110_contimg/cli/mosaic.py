@@ -188,6 +188,7 @@ def build(
     step_back()
     from dsa110_contimg import records
     from dsa110_contimg.batch import plans
+    from dsa110_contimg.cli.progress import busy
     from dsa110_contimg.registry.database import Registry
 
     check_writable(output)
@@ -199,7 +200,7 @@ def build(
         what = counted(len(tiles), "tile")
         typer.echo(f"would combine {what} ({made.options.method}) into {target}")
         return
-    with working_here(settings):
+    with working_here(settings), busy(f"mosaic {name}"):
         built = plans.build(made, target, overwrite)
     if as_json:
         print_json(records.to_json(built))

@@ -14,7 +14,7 @@ def shown() -> Iterator[Progress]:
         yield _line
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
@@ -22,6 +22,8 @@ def shown() -> Iterator[Progress]:
         BarColumn(),
         TextColumn("{task.fields[message]:16}"),
         TimeElapsedColumn(),
+        TextColumn("still"),
+        TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, int] = {}
@@ -32,6 +34,22 @@ def shown() -> Iterator[Progress]:
             bars.update(tasks[stage], completed=fraction, message=message)  # type: ignore[arg-type]
 
         yield update
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show on a terminal that one step runs, and for how long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        bars.add_task(what, total=None)
+        yield
 
 
 def _line(stage: str, fraction: float, message: str) -> None:

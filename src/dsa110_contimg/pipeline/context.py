@@ -125,6 +125,8 @@ class StageContext:
             if results[number] is None
         }
         done = len(calls) - len(running)
+        if running:
+            self.progress(self.stage_name, done / len(calls), f"{what} {done}/{len(calls)}")
 
         def cancel_all() -> None:
             for future in running:

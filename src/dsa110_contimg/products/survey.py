@@ -17,11 +17,11 @@ from filelock import FileLock
 
 from dsa110_contimg.durable import remove_whole, whole
 from dsa110_contimg.imaging.image_reader import read_fits
+from dsa110_contimg.layout import ALL_SKY
 from dsa110_contimg.products import hips
 from dsa110_contimg.products.hips import Hips
 from dsa110_contimg.products.publish import Published
 
-ALL_SKY = "all_sky"
 _SPAN_CARDS = ("MJD-BEG", "MJD-END")
 _BOOK = "mosaics.json"
 

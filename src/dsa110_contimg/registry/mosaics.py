@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, defer
 from dsa110_contimg import records
 from dsa110_contimg.artifacts.mosaics import MosaicImage, Validation
 from dsa110_contimg.errors import PermanentError
-from dsa110_contimg.products.survey import ALL_SKY
+from dsa110_contimg.layout import ALL_SKY
 from dsa110_contimg.quality.gates import Verdict
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.events import events_about
