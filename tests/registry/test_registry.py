@@ -16,7 +16,7 @@ from dsa110_contimg import settings as settings_module
 from dsa110_contimg.artifacts.mosaics import Validation
 from dsa110_contimg.errors import BadInputError, OutageError, RetryableError, StaleClaimError
 from dsa110_contimg.quality.gates import Gate, Verdict
-from dsa110_contimg.registry import claims
+from dsa110_contimg.registry import claims, groups
 from dsa110_contimg.registry.database import Registry
 from dsa110_contimg.registry.models import Mosaic, Source, Tile
 from dsa110_contimg.registry.mosaics import set_crossmatch
@@ -356,3 +356,15 @@ def separation_deg(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> 
     a, d, d0 = np.deg2rad(ra - ra0), np.deg2rad(dec), np.deg2rad(dec0)
     h = np.sin((d - d0) / 2) ** 2 + np.cos(d) * np.cos(d0) * np.sin(a / 2) ** 2
     return np.rad2deg(2 * np.arcsin(np.sqrt(h)))
+
+
+def test_tiles_after_the_newest_group_are_counted(registry: Registry) -> None:
+    for _ in range(3):
+        claim = claims.claim_next(registry, claims.TILES, "me", 60.0)
+        assert claim is not None
+        with registry.write() as session:
+            claims.change(session, claim, state=TileState.CONVERTED, ms_path="x.ms")
+    with registry.write() as session:
+        assert groups.count_after_groups(session) == 3
+        groups.form_group(session, ["t0", "t1"])
+        assert groups.count_after_groups(session) == 1

@@ -18,6 +18,7 @@ from dsa110_contimg.cli.common import (
     print_json,
     setup_logging,
 )
+from dsa110_contimg.cli.streaming import ungrouped_text
 from dsa110_contimg.cli.tables import ABSENT, Column, present
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.durable import check_writable, check_writable_file
@@ -146,6 +147,8 @@ def status(root: RootOption = None, as_json: JsonOption = False) -> None:
             f"latest   tile observed {iso(view.latest_tile)} UTC, "
             f"{span(flow.data_age_s)} ago; {span(flow.lag_s)} of sky wait"
         )
+    if flow.ungrouped:
+        typer.echo(f"waiting  {ungrouped_text(flow.ungrouped, settings)}")
     for period, tiles, mosaics in (
         ("hour", flow.tiles_last_hour, flow.mosaics_last_hour),
         ("day", flow.tiles_last_day, flow.mosaics_last_day),

@@ -17,6 +17,9 @@ from dsa110_contimg.cli.common import (
     setup_logging,
 )
 from dsa110_contimg.errors import ContimgError, UsageError
+from dsa110_contimg.settings import Settings
+from dsa110_contimg.times import span
+from dsa110_contimg.wording import counted
 
 
 def convert_stream(
@@ -101,6 +104,7 @@ def streaming_mosaic(
     from dsa110_contimg.executors.memory import share_heaps
     from dsa110_contimg.executors.opening import open_executor
     from dsa110_contimg.executors.priority import Priority
+    from dsa110_contimg.registry.groups import count_after_groups
     from dsa110_contimg.streaming.daemon import open_registry
     from dsa110_contimg.streaming.mosaics import StreamingMosaicManager
 
@@ -125,11 +129,23 @@ def streaming_mosaic(
         finished = not manager.stop
         for mosaic in manager.finished:
             typer.echo(mosaic.path)
+        with registry.read() as session:
+            waiting = 0 if loop else count_after_groups(session)
+        if waiting:
+            typer.echo(ungrouped_text(waiting, settings), err=True)
         if not loop and manager.n_failed:
             raise ContimgError(f"{manager.n_failed} groups failed; see 'dsa110-contimg status'")
     finally:
         executor.close(wait=finished and not loop)
         registry.close()
+
+
+def ungrouped_text(number: int, settings: Settings) -> str:
+    """Describe tiles after the newest group, and when they become one."""
+    return (
+        f"{counted(number, 'tile')} after the newest group; they become one with more tiles, or "
+        f"{span(settings.leftover_s)} after the last arrival, a short one"
+    )
 
 
 def _single(command: object) -> typer.Typer:

@@ -68,6 +68,18 @@ def tiles_of_groups(session: Session, states: Iterable[GroupState]) -> set[str]:
     return {tile_id for tile_ids in session.scalars(wanted) for tile_id in tile_ids}
 
 
+def count_after_groups(session: Session) -> int:
+    """Number of converted tiles that were observed after the last tile of the newest group."""
+    newest = session.scalars(
+        select(MosaicGroup).order_by(MosaicGroup.start.desc()).limit(1)
+    ).first()
+    wanted = select(func.count()).where(Tile.state == TileState.CONVERTED)
+    if newest is not None:
+        last = select(func.max(Tile.start)).where(Tile.id.in_(newest.tile_ids))
+        wanted = wanted.where(Tile.start > last.scalar_subquery())
+    return session.scalar(wanted) or 0
+
+
 def newest_group_start(session: Session, no_later_than: float | None = None) -> float | None:
     """When the newest group begins, or the newest one that begins by some moment."""
     begin = select(func.max(MosaicGroup.start))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.constants import DAY_S
 from dsa110_contimg.registry.database import Registry
+from dsa110_contimg.registry.groups import count_after_groups
 from dsa110_contimg.registry.models import (
     Alert,
     Event,
@@ -161,6 +162,8 @@ class Pulse:
         From the oldest tile that is not finished to the newest one: how much sky waits.
     failing : int
         Tiles and groups that failed, are quarantined or held.
+    ungrouped : int
+        Converted tiles after the newest group, which wait for more tiles or for the end of the run.
     tiles_last_hour, tiles_last_day : int
         Converted.
     mosaics_last_hour, mosaics_last_day : int
@@ -171,6 +174,7 @@ class Pulse:
     data_age_s: float | None
     lag_s: float
     failing: int
+    ungrouped: int
     tiles_last_hour: int
     tiles_last_day: int
     mosaics_last_hour: int
@@ -205,6 +209,7 @@ def pulse(registry: Registry, directory: Path) -> Pulse:
             data_age_s=None if newest is None else now - newest,
             lag_s=newest - min(waiting) if newest is not None and waiting else 0.0,
             failing=failing,
+            ungrouped=count_after_groups(session),
             tiles_last_hour=since(Tile.converted_at, 3600),
             tiles_last_day=since(Tile.converted_at, DAY_S),
             mosaics_last_hour=published_since(3600),
