@@ -57,8 +57,8 @@ def choose_geometry(
     Without a cell of the user's, the image covers the half-power beam of the dish at least, with
     four cells across the restoring beam; where the array resolves more than the number of pixels
     holds, with three, and a taper (beyond any of the user's) widens the beam if it must. A user's
-    cell that is too coarse for four is made finer and the image larger. An image `like` another one
-    has its pixels, taper and weights.
+    cell holds; the grid drops baselines that it is too coarse for, and a remark says what that
+    costs. An image `like` another one has its pixels, taper and weights.
     """
     given_cell = None if options.cell_arcsec is None else options.cell_arcsec * ARCSEC_RAD
     given = options.taper_arcsec * ARCSEC_RAD
@@ -82,18 +82,8 @@ def choose_geometry(
     minor = choice.minor_axis(0.5 / longest, given)
     # The beam depends on the weights, they on the field; the field is settled by now.
     cell = _CELL_STEP_RAD * np.floor(minor / CELLS_PER_BEAM / _CELL_STEP_RAD)
-    if given_cell is not None and given_cell > cell > 0:
-        larger = _even(choice.field_rad / cell)
-        return choice.settle(
-            larger,
-            cell,
-            given,
-            f"cell reduced from {given_cell / ARCSEC_RAD:g} to "
-            f"{cell / ARCSEC_RAD:g} arcsec for four cells across the beam, "
-            f"size raised to {larger} to keep the field",
-        )
     if given_cell is not None:
-        return choice.settle(size, given_cell, given)
+        return choice.settle(size, given_cell, given, *choice.costs(given_cell, given, cell))
     if cell >= coarsest:
         return choice.settle(size, cell, given)
     return choice.taper(size, coarsest, given, minor)
@@ -124,6 +114,29 @@ class _Choice:
         """Minor axis of the restoring beam in an image of a cell and a taper, in radians."""
         weights = self._weights(_even(self.field_rad / cell_rad), cell_rad, taper_rad)
         return clean.fitted_beam(self.rough, weights, cell_rad, self.options.threads).minor_rad
+
+    def costs(self, cell_rad: float, taper_rad: float, better_rad: float) -> tuple[str, ...]:
+        """What a user's cell costs that is too coarse for the beam.
+
+        Parameters
+        ----------
+        cell_rad, taper_rad : float
+            Of the user.
+        better_rad : float
+            Cell that the beam has four of.
+        """
+        across = self.minor_axis(cell_rad, taper_rad) / cell_rad
+        if across >= _CELLS_PER_TAPERED_BEAM:
+            return ()
+        longest = np.hypot(*self.rough.uvw_lambda[:, :2].T)
+        dropped = float(np.mean(longest > 0.5 / cell_rad))
+        # A source midway between four pixels.
+        low = 1 - np.exp(-2 * np.log(2) / across**2)
+        return (
+            f"{across:.1f} cells across the beam (minor axis) with {cell_rad / ARCSEC_RAD:g} "
+            f"arcsec: {100 * dropped:.0f} % of the samples are dropped, and peaks between pixels "
+            f"are up to {100 * low:.0f} % low; {better_rad / ARCSEC_RAD:g} arcsec would be four",
+        )
 
     def settle(self, size: int, cell_rad: float, taper_rad: float, *remarks: str) -> Geometry:
         """Make the geometry of pixels and taper."""

@@ -100,15 +100,12 @@ def image_tile(
     beam_response = primary_beam.effective_beam(
         vis.beam_axis, centres, table, vis.dish_m, vis.phase_centre_rad, size, cell_rad
     )
-    apparent = restore(result.model, result.residual, result.beam, cell_rad)
+    # One beam for images that are to be compared pixel by pixel.
+    beam = result.beam if like is None else like.beam
+    apparent = restore(result.model, result.residual, beam, cell_rad)
     apparent /= _kept(smearing, size, cell_rad)
     components.add_components(
-        apparent,
-        unseen.restored_lmn,
-        unseen.restored_jy,
-        unseen.restored_shapes,
-        result.beam,
-        cell_rad,
+        apparent, unseen.restored_lmn, unseen.restored_jy, unseen.restored_shapes, beam, cell_rad
     )
     return TileImage(
         apparent=apparent,
@@ -123,7 +120,7 @@ def image_tile(
         rms_jy=robust_rms(result.residual),
         thermal_jy=result.thermal_jy,
         expected_rms_jy=expected_rms_jy(vis, flags, samples.weights, weights, options.sefd_jy),
-        beam=result.beam,
+        beam=beam,
         n_iterations=result.n_iterations,
         n_major=result.n_major,
         n_samples=int(np.count_nonzero(weights)),

@@ -122,7 +122,8 @@ def _density_weights(
     robust: float,
 ) -> np.ndarray:
     if scheme == "natural":
-        return weights.astype(np.float32)
+        on_grid = np.abs(uvw_lambda[:, :2]).max(axis=1) < 0.5 / cell_rad
+        return np.where(on_grid, weights, 0).astype(np.float32)
     grid, field_rad = _gridded(uvw_lambda, weights, npix, cell_rad)
     if scheme == "uniform":
         return _divide(uvw_lambda, weights, field_rad, grid, 0.0, 1.0)
