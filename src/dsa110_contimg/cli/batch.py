@@ -425,7 +425,9 @@ def reproduce(
     with tempfile.TemporaryDirectory() as scratch, batch_workers(settings) as executor:
         place = (directory or Path(scratch)).absolute()
         with shown() as progress:
-            context = PipelineContext(place, executor=executor, progress=progress)
+            context = PipelineContext(
+                place, executor=executor, progress=progress, stage_name="reproduce"
+            )
             found = again.reproduce(Registry.of(settings), settings.root, name, context)
     if as_json:
         print_json(records.to_json(found))
