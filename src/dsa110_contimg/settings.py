@@ -40,11 +40,8 @@ from dsa110_contimg.visibilities.options import ConversionOptions
 
 FILE_NAME = "contimg.toml"
 _PREFIX = "CONTIMG_"
-_OTHER_VARIABLES = tuple(
-    f"{_PREFIX}{name}"
-    for name in ("ALERT_", "WORKER_", "REAL_DATA", "SCREENSHOTS", "FUZZ_EXAMPLES")
-)
-"""Facts for the commands of alerts, options of `worker`, and what tests are given."""
+_OTHER_VARIABLES = ("ALERT_", "WORKER_", "REAL_DATA", "SCREENSHOTS", "FUZZ_EXAMPLES")
+"""Without the prefix: facts for commands of alerts, options of `worker`, what tests are given."""
 _MOVED = {"min_subbands": "convert.min_subbands"}
 """Settings of earlier versions, and where they are now."""
 

@@ -189,6 +189,9 @@ def test_an_environment_variable_that_is_no_setting_is_refused(
         "CONTIMG_WORKERS?"
     )
     monkeypatch.delenv("CONTIMG_WORKRS")
+    for other in ("CONTIMG_WORKER_OWN_DISK", "CONTIMG_ALERT_NAME", "CONTIMG_REAL_DATA"):
+        monkeypatch.setenv(other, "x")
+    assert _run("config", "--root", tmp_path).exit_code == 0
     monkeypatch.setenv("CONTIMG_IMAGE__ROBUST", "x")
     assert _refused("config", "--root", tmp_path).startswith("setting image.robust: ")
 
