@@ -130,8 +130,8 @@ def wide_tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     options = hour.RunOptions(groups=1, antennas=32, channels=4, rfi=0.02 if bright_jy else 0.0)
     sky = _field(np.random.default_rng(7), *hour.pointing_deg(options), bright_jy)
     root = tmp_path_factory.mktemp("wide")
-    # The taper keeps the cells wide, and the image small.
-    return _process(root, sky, options, size=1280, cell_arcsec=11.0, taper_arcsec=16.0)
+    # Four cells across the beam.
+    return _process(root, sky, options, size=2560, cell_arcsec=5.5, taper_arcsec=16.0)
 
 
 def test_sources_in_every_ring_of_the_beam_have_their_flux_density(wide_tile: Tile) -> None:
